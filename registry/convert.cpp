@@ -1,0 +1,107 @@
+#include "registry/convert.hpp"
+
+#include <charconv>
+#include <cmath>
+
+#include "registry/yaml.hpp"
+
+namespace seg {
+
+void detail::wrong_type(const Config& got, const std::string& path, const std::string& wanted,
+                        Diagnostics& problems) {
+  std::string shown = dump_flow(got);
+  if (shown.size() > 60) shown = shown.substr(0, 57) + "...";
+  problems.error(got.origin, path, text("expected ", wanted, ", got ", shown));
+}
+
+namespace {
+TypeDoc scalar_doc(TypeDoc::Kind kind, std::string name) {
+  return {.kind = kind, .name = std::move(name), .items = {}};
+}
+
+/// The number that a scalar's text gives, with "_" between digits and a leading "+" allowed.
+std::optional<double> number(const Config& c) {
+  if (c.kind != Config::Kind::kInt && c.kind != Config::Kind::kFloat) return std::nullopt;
+  std::string digits;
+  for (char ch : c.scalar) {
+    if (ch != '_') digits += ch;
+  }
+  const bool negative = digits.starts_with('-');
+  if (digits.starts_with('+') || negative) digits.erase(0, 1);
+  double value = 0;
+  if (digits == ".inf" || digits == ".Inf" || digits == ".INF" || digits == "inf") {
+    value = INFINITY;
+  } else if (digits == ".nan" || digits == ".NaN" || digits == ".NAN" || digits == "nan") {
+    value = NAN;
+  } else {
+    const auto [end, failure] = std::from_chars(digits.data(), digits.data() + digits.size(), value);
+    if (failure != std::errc{} || end != digits.data() + digits.size()) return std::nullopt;
+  }
+  return negative ? -value : value;
+}
+}  // namespace
+
+TypeDoc Convert<bool>::type() { return scalar_doc(TypeDoc::Kind::kBool, "bool"); }
+std::optional<bool> Convert<bool>::from(const Config& c, const std::string& path,
+                                        Diagnostics& problems) {
+  if (c.kind == Config::Kind::kBool) {
+    const char first = c.scalar.empty() ? 'f' : c.scalar[0];
+    return first == 't' || first == 'T';
+  }
+  detail::wrong_type(c, path, "true or false", problems);
+  return std::nullopt;
+}
+std::string Convert<bool>::show(const bool& v) { return v ? "true" : "false"; }
+
+TypeDoc Convert<int64_t>::type() { return scalar_doc(TypeDoc::Kind::kInt, "int"); }
+std::optional<int64_t> Convert<int64_t>::from(const Config& c, const std::string& path,
+                                              Diagnostics& problems) {
+  // Through the text first: a double holds only 53 bits of a seed.
+  if (c.kind == Config::Kind::kInt) {
+    int64_t value = 0;
+    const char* begin = c.scalar.data() + (c.scalar.starts_with('+') ? 1 : 0);
+    const char* last = c.scalar.data() + c.scalar.size();
+    const auto [end, failure] = std::from_chars(begin, last, value);
+    if (failure == std::errc::result_out_of_range) {
+      problems.error(c.origin, path, text("the number ", c.scalar, " is too large"));
+      return std::nullopt;
+    }
+    if (failure == std::errc{} && end == last) return value;
+  }
+  const auto value = number(c);
+  if (value && std::floor(*value) == *value && std::abs(*value) < 9e15) {
+    return static_cast<int64_t>(*value);
+  }
+  detail::wrong_type(c, path, "int", problems);
+  return std::nullopt;
+}
+std::string Convert<int64_t>::show(const int64_t& v) { return text(v); }
+
+TypeDoc Convert<double>::type() { return scalar_doc(TypeDoc::Kind::kFloat, "float"); }
+std::optional<double> Convert<double>::from(const Config& c, const std::string& path,
+                                            Diagnostics& problems) {
+  if (const auto value = number(c)) return value;
+  detail::wrong_type(c, path, "float", problems);
+  return std::nullopt;
+}
+std::string Convert<double>::show(const double& v) {
+  if (std::isinf(v)) return v > 0 ? ".inf" : "-.inf";
+  return dump_flow(Config::of(v));
+}
+
+TypeDoc Convert<std::string>::type() { return scalar_doc(TypeDoc::Kind::kString, "string"); }
+std::optional<std::string> Convert<std::string>::from(const Config& c, const std::string& path,
+                                                      Diagnostics& problems) {
+  if (c.is_scalar()) return c.scalar;
+  detail::wrong_type(c, path, "string", problems);
+  return std::nullopt;
+}
+std::string Convert<std::string>::show(const std::string& v) { return dump_flow(Config::of(v)); }
+
+TypeDoc Convert<Config>::type() { return scalar_doc(TypeDoc::Kind::kAny, "any value"); }
+std::optional<Config> Convert<Config>::from(const Config& c, const std::string&, Diagnostics&) {
+  return c;
+}
+std::string Convert<Config>::show(const Config& v) { return dump_flow(v); }
+
+}  // namespace seg

@@ -1,0 +1,42 @@
+/// The log: finished texts in, lines on the console and in the log file out. spdlog is a detail of
+/// log.cpp (its fmt and the one of LibTorch must not meet in one source file).
+#pragma once
+#include <string>
+#include <string_view>
+
+#include "registry/text.hpp"
+
+namespace seg::log {
+
+enum class Level { kDebug, kInfo, kWarning, kError };
+
+/// Writes one record; lines after the first are written as they are.
+void write(Level level, std::string_view message);
+
+/// "DEBUG", "INFO", "WARNING" or "ERROR", as `log_level` has it; false for any other word.
+bool set_level(std::string_view name);
+/// From now on also writes to `path` ("2026/11/21 03:26:08 - segcore - INFO - ..."); "" ends it.
+void open_file(const std::string& path);
+/// Ranks other than 0 keep quiet below warnings.
+void set_rank(int rank);
+/// Writes out what is buffered.
+void flush();
+
+template <class... T>
+void debug(const T&... parts) {
+  write(Level::kDebug, text(parts...));
+}
+template <class... T>
+void info(const T&... parts) {
+  write(Level::kInfo, text(parts...));
+}
+template <class... T>
+void warn(const T&... parts) {
+  write(Level::kWarning, text(parts...));
+}
+template <class... T>
+void error(const T&... parts) {
+  write(Level::kError, text(parts...));
+}
+
+}  // namespace seg::log

@@ -1,0 +1,68 @@
+#include "registry/registry.hpp"
+
+#include <algorithm>
+
+#include "registry/yaml.hpp"
+
+namespace seg {
+namespace {
+std::vector<const AnyRegistry*>& registries() {
+  static std::vector<const AnyRegistry*> list;
+  return list;
+}
+}  // namespace
+
+AnyRegistry::AnyRegistry() { registries().push_back(this); }
+
+std::vector<const AnyRegistry*> AnyRegistry::all() {
+  auto out = registries();
+  std::erase_if(out, [](const AnyRegistry* r) { return r->types().empty(); });
+  std::sort(out.begin(), out.end(), [](const AnyRegistry* a, const AnyRegistry* b) {
+    return a->category() < b->category();
+  });
+  return out;
+}
+
+std::vector<std::string>& registration_problems() {
+  static std::vector<std::string> problems;
+  return problems;
+}
+
+std::optional<std::string> detail::type_of(const Config& c, const std::string& path,
+                                           std::string_view category,
+                                           const std::vector<std::string>& known,
+                                           Diagnostics& problems) {
+  if (!c.is_map()) {
+    wrong_type(c, path, text("a ", category, " (a mapping with 'type')"), problems);
+    return std::nullopt;
+  }
+  const Config::Item* type = c.find("type");
+  if (!type) {
+    problems.error(c.origin, path, text("a ", category, " needs 'type'. Known: ", join(known, ", ")));
+    return std::nullopt;
+  }
+  if (!type->value.is_scalar()) {
+    wrong_type(type->value, path + ".type", "the name of a type", problems);
+    return std::nullopt;
+  }
+  const std::string& name = type->value.scalar;
+  return name.substr(name.rfind('.') + 1);  // npos + 1 is 0
+}
+
+void detail::unknown_type(const Config& c, const std::string& path, std::string_view category,
+                          const std::string& type, const std::vector<std::string>& known,
+                          Diagnostics& problems) {
+  problems.error(c.find("type")->value.origin, path,
+                 text("no ", category, " is called '", type, "'.", did_you_mean(type, known),
+                      " Known: ", join(known, ", ")));
+}
+
+ConfigError detail::located(const OptionError& error, const Config& c, const std::string& path) {
+  Diagnostics problems;
+  Problems(c, path, problems).error(error.option(), error.what());
+  return ConfigError(problems);
+}
+
+Config detail::parse_default(const std::string& yaml) { return parse_config(yaml, "<default>"); }
+
+}  // namespace seg

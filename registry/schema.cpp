@@ -1,0 +1,75 @@
+#include "registry/schema.hpp"
+
+#include <algorithm>
+
+namespace seg {
+
+void detail::describe_scalars(TypeDoc& doc, const std::function<void(TypeDoc&)>& add) {
+  if (doc.items.empty()) {
+    if (doc.kind != TypeDoc::Kind::kNull) add(doc);
+  } else {
+    for (TypeDoc& item : doc.items) describe_scalars(item, add);
+  }
+}
+
+void Problems::error(std::string_view option, const std::string& message) {
+  const auto* item = config_.find(option);
+  found_.error(item ? item->value.origin : config_.origin, text(path_, path_.empty() ? "" : ".", option),
+               message);
+}
+
+void Problems::warn(std::string_view option, const std::string& message) {
+  const auto* item = config_.find(option);
+  found_.warn(item ? item->value.origin : config_.origin, text(path_, path_.empty() ? "" : ".", option),
+              message);
+}
+
+std::vector<OptionDoc> SchemaBase::docs() const {
+  std::vector<OptionDoc> out;
+  for (const Field& f : fields_) out.push_back(f.doc);
+  return out;
+}
+
+void SchemaBase::add_field(Field field) {
+  // A derived type may declare an option of its base again, with another meaning or default.
+  auto same = std::find_if(fields_.begin(), fields_.end(),
+                           [&](const Field& f) { return f.doc.name == field.doc.name; });
+  if (same != fields_.end()) {
+    *same = std::move(field);
+  } else {
+    fields_.push_back(std::move(field));
+  }
+}
+
+void SchemaBase::parse_into(void* target, const Config& c, const std::string& path,
+                            std::string_view type, Diagnostics& problems) const {
+  const size_t before = problems.error_count();
+  const std::string prefix = path.empty() ? "" : path + ".";
+  for (const Config::Item& item : c.map) {
+    if (item.key == "_scope_" || (item.key == "type" && !type.empty())) continue;
+    const auto field = std::find_if(fields_.begin(), fields_.end(),
+                                    [&](const Field& f) { return f.doc.name == item.key; });
+    if (field != fields_.end()) {
+      field->read(target, item.value, prefix + item.key, problems);
+      continue;
+    }
+    std::vector<std::string> names;
+    for (const Field& f : fields_) names.push_back(f.doc.name);
+    problems.error(item.key_origin, path,
+                   text(type.empty() ? "there is" : type, type.empty() ? " no option '" : " has no option '",
+                        item.key, "'.", did_you_mean(item.key, names),
+                        names.empty() ? " It has none." : " Known: ", join(names, ", ")));
+  }
+  for (const Field& f : fields_) {
+    if (f.doc.required && !c.find(f.doc.name)) {
+      problems.error(c.origin, path,
+                     text(type.empty() ? "this" : type, " needs '", f.doc.name, "' (",
+                          f.doc.type.name, "): ", f.doc.meaning));
+    }
+  }
+  if (problems.error_count() != before) return;
+  Problems located(c, path, problems);
+  for (const auto& validate : validators_) validate(target, located);
+}
+
+}  // namespace seg

@@ -1,0 +1,30 @@
+/// Reads configurations: YAML files with `_base_` inheritance, substitution and command-line
+/// overrides, as MMEngine's Config has them; and writes them.
+#pragma once
+#include <string>
+#include <vector>
+
+#include "registry/config.hpp"
+
+namespace seg {
+
+/// Resolves a file: bases merged, `{{...}}` substituted, `overrides` ("a.b=1", one each, in order)
+/// applied. Problems that do not stop the reading are added to `problems`.
+/// \throws ConfigError with all errors found in all files.
+Config load_config(const std::string& path, const std::vector<std::string>& overrides,
+                   Diagnostics& problems);
+/// The same; warnings are dropped.
+Config load_config(const std::string& path, const std::vector<std::string>& overrides = {});
+
+/// Reads one YAML text without bases; `name` stands for the file in messages.
+/// \throws ConfigError
+Config parse_config(const std::string& text, const std::string& name = "<text>");
+
+/// Block-style YAML that reads back to the same tree. With `origins`, each scalar is followed by
+/// a comment of where it was written; with `python_tuples`, tuples keep their `!!python/tuple` tag.
+std::string dump_yaml(const Config& config, bool origins = false, bool python_tuples = false);
+
+/// One line of flow-style YAML: {type: BN, requires_grad: true}.
+std::string dump_flow(const Config& config);
+
+}  // namespace seg

@@ -1,0 +1,42 @@
+/// The interface of data sets.
+#pragma once
+#include <array>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "registry/registry.hpp"
+#include "segcore/data/sample.hpp"
+
+namespace seg {
+
+/// Names and colours of the classes, and what labels mean.
+struct DatasetMeta {
+  std::vector<std::string> classes;
+  std::vector<std::array<int, 3>> palette;  ///< RGB; as long as classes, or empty
+  bool reduce_zero_label = false;
+  int64_t ignore_index = 255;
+};
+
+/// Images with labels, by index. Const after construction: workers share it.
+class Dataset {
+ public:
+  virtual ~Dataset() = default;
+  virtual size_t size() const = 0;
+  /// The sample after its pipeline; several (with one meta.index) under test-time augmentation.
+  /// \param seed, epoch  with the index, all that random transforms depend on.
+  /// \throws DataError naming the file that is missing or damaged.
+  virtual std::vector<PackedSample> get(size_t index, uint64_t seed, uint64_t epoch) const = 0;
+  virtual const DatasetMeta& meta() const = 0;
+  /// Image and annotation path of a sample, without reading them; made-up names for samples that
+  /// are drawn in memory, "" for a missing annotation.
+  virtual std::pair<std::string, std::string> paths(size_t index) const = 0;
+};
+
+template <>
+struct Category<Dataset> {
+  static constexpr std::string_view name = "dataset";
+  using Signature = std::unique_ptr<Dataset>();
+};
+
+}  // namespace seg

@@ -1,0 +1,58 @@
+/// What travels through a data pipeline, and what a loader hands to the model.
+#pragma once
+#include <ATen/core/Tensor.h>
+
+#include <array>
+#include <cstdint>
+#include <opencv2/core/mat.hpp>
+#include <string>
+#include <vector>
+
+namespace seg {
+
+/// Where a sample comes from and what was done to it; sizes are height, width.
+struct SampleMeta {
+  int64_t index = 0;  ///< into the data set; augmentations of one image (TTA) share it
+  std::string img_path;
+  std::string seg_map_path;  ///< empty without annotations
+  std::array<int64_t, 2> ori_shape{};   ///< as loaded
+  std::array<int64_t, 2> img_shape{};   ///< after the pipeline, before the preprocessor's padding
+  std::array<int64_t, 2> pad_shape{};   ///< after padding
+  std::array<double, 2> scale_factor{1.0, 1.0};  ///< width, height, as MMCV has it
+  bool flip = false;
+  std::string flip_direction;  ///< "horizontal", "vertical" or "diagonal" where flip
+  bool reduce_zero_label = false;
+};
+
+/// One image with its labels inside a pipeline. Transforms own it and change it in place.
+struct Sample {
+  SampleMeta meta;
+  cv::Mat image;   ///< H x W x bands; uint8, uint16 or float32; three bands are BGR
+  cv::Mat labels;  ///< H x W class ids, uint8 or int32; empty without annotations
+  /// Raw label value -> class, from the data set (`label_map`); empty for none.
+  std::vector<std::pair<int64_t, int64_t>> label_map;
+  bool reduce_zero_label = false;  ///< 0 becomes ignored, all others one less
+  int64_t ignore_index = 255;
+};
+
+/// One sample as a pipeline ends it (PackSegInputs).
+struct PackedSample {
+  SampleMeta meta;
+  at::Tensor image;   ///< [bands, H, W], the image's type, any strides
+  at::Tensor labels;  ///< [H, W] int64 or uint8; undefined without annotations
+};
+
+/// What a loader yields: samples in order; their sizes may differ.
+struct Batch {
+  std::vector<PackedSample> samples;
+  size_t size() const { return samples.size(); }
+};
+
+/// A batch as a model takes it: normalised, padded to one size, on the model's device.
+struct ModelInput {
+  at::Tensor images;  ///< float [N, C, H, W]
+  at::Tensor labels;  ///< int64 [N, H, W]; undefined without annotations
+  std::vector<SampleMeta> metas;
+};
+
+}  // namespace seg

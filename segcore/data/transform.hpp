@@ -1,0 +1,34 @@
+/// The interface of the steps of a data pipeline.
+#pragma once
+#include <memory>
+#include <vector>
+
+#include "registry/registry.hpp"
+#include "segcore/data/rng.hpp"
+#include "segcore/data/sample.hpp"
+
+namespace seg {
+
+/// A step of a pipeline. Const: workers run one object in parallel, and all randomness is `rng`'s.
+class Transform {
+ public:
+  virtual ~Transform() = default;
+  /// \throws DataError with the file's name where a file is at fault.
+  virtual void apply(Sample& sample, Rng& rng) const = 0;
+  /// What follows in a pipeline runs on each of the results. Only test-time augmentation makes
+  /// more than one of a sample.
+  virtual std::vector<Sample> expand(Sample sample, Rng& rng) const {
+    apply(sample, rng);
+    std::vector<Sample> one;
+    one.push_back(std::move(sample));
+    return one;
+  }
+};
+
+template <>
+struct Category<Transform> {
+  static constexpr std::string_view name = "transform";
+  using Signature = std::unique_ptr<Transform>();
+};
+
+}  // namespace seg

@@ -1,0 +1,32 @@
+/// What models, metrics and samplers may know of the other processes of a run.
+#pragma once
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+
+namespace seg {
+
+/// The processes of one run. Calls are collective: every rank makes them, in the same order.
+class Communicator {
+ public:
+  virtual ~Communicator() = default;
+  virtual int rank() const = 0;
+  virtual int size() const = 0;
+  /// Element-wise sum over all ranks, in place.
+  virtual void all_reduce_sum_(at::Tensor& tensor) = 0;
+  /// The root's values in every rank, in place.
+  virtual void broadcast_(at::Tensor& tensor, int root) = 0;
+  virtual void barrier() = 0;
+};
+
+/// One process alone.
+class SingleProcess final : public Communicator {
+ public:
+  int rank() const override { return 0; }
+  int size() const override { return 1; }
+  void all_reduce_sum_(at::Tensor&) override {}
+  void broadcast_(at::Tensor&, int) override {}
+  void barrier() override {}
+};
+
+}  // namespace seg

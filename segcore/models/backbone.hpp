@@ -1,0 +1,32 @@
+/// The interface of feature extractors.
+#pragma once
+#include <torch/nn/module.h>
+
+#include <vector>
+
+#include "registry/registry.hpp"
+
+namespace seg {
+
+/// What a consumer must know of a feature map: its width and its stride to the input image.
+struct FeatureInfo {
+  int64_t channels = 0;
+  int64_t stride = 1;
+};
+
+/// Makes a list of feature maps from a batch of images.
+class Backbone : public torch::nn::Module {
+ public:
+  /// \param images  float [N, bands, H, W], normalised.
+  /// \return maps [N, C_i, ~H/s_i, ~W/s_i], one for each entry of features().
+  virtual std::vector<torch::Tensor> forward(const torch::Tensor& images) = 0;
+  virtual std::vector<FeatureInfo> features() const = 0;
+};
+
+template <>
+struct Category<Backbone> {
+  static constexpr std::string_view name = "backbone";
+  using Signature = std::shared_ptr<Backbone>();
+};
+
+}  // namespace seg

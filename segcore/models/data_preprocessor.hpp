@@ -1,0 +1,25 @@
+/// The interface of what turns a loader's batch into a model's input.
+#pragma once
+#include <memory>
+
+#include "registry/registry.hpp"
+#include "segcore/data/sample.hpp"
+
+namespace seg {
+
+/// Moves a batch to the device, orders its bands, normalises and pads it. Holds no weights.
+class DataPreProcessor {
+ public:
+  virtual ~DataPreProcessor() = default;
+  /// \param training  pads to the size of training, else to that of `test_cfg`.
+  /// \throws DataError where the images do not fit (band count, sizes that differ without padding).
+  virtual ModelInput operator()(const Batch& batch, bool training, c10::Device device) const = 0;
+};
+
+template <>
+struct Category<DataPreProcessor> {
+  static constexpr std::string_view name = "data_preprocessor";
+  using Signature = std::unique_ptr<DataPreProcessor>();
+};
+
+}  // namespace seg

@@ -1,0 +1,20 @@
+/// The interface of what stands between backbone and heads.
+#pragma once
+#include "segcore/models/backbone.hpp"
+
+namespace seg {
+
+/// Turns one list of feature maps into another.
+class Neck : public torch::nn::Module {
+ public:
+  virtual std::vector<torch::Tensor> forward(const std::vector<torch::Tensor>& features) = 0;
+  virtual std::vector<FeatureInfo> features() const = 0;
+};
+
+template <>
+struct Category<Neck> {
+  static constexpr std::string_view name = "neck";
+  using Signature = std::shared_ptr<Neck>(const std::vector<FeatureInfo>& inputs);
+};
+
+}  // namespace seg
