@@ -1,0 +1,25 @@
+/// Reads and writes checkpoints: Python's torch.save files (the zip format and the older one) and
+/// .safetensors. Reading builds data only and executes nothing.
+#pragma once
+#include <string>
+
+#include "segcore/io/value.hpp"
+
+namespace seg {
+
+/// Reads a file of any of the known formats, told apart by its contents. Tensors of zip and
+/// safetensors files are mapped from the file (copy on write), on the CPU.
+/// A .safetensors file gives a dict of name -> tensor.
+/// \throws CheckpointError naming the file, where it is missing, damaged or of an unknown format.
+Value read_checkpoint(const std::string& path);
+
+/// Writes a torch.save zip that `torch.load(weights_only=True)` reads. The file is whole or absent:
+/// it is written beside under a temporary name, synced and renamed.
+/// \throws CheckpointError (a full disk, no permission); std types outside Value cannot occur, but
+///         an OpaqueObject is an error.
+void write_checkpoint(const std::string& path, const Value& contents);
+
+/// Writes a dict of name -> tensor as .safetensors.
+void write_safetensors(const std::string& path, const Value& tensors);
+
+}  // namespace seg
