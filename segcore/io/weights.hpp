@@ -1,0 +1,62 @@
+/// Moves weights between modules and checkpoints: state dicts in Python's order, and loading them by
+/// name with a report of what fitted.
+#pragma once
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "segcore/io/value.hpp"
+
+namespace torch::nn {
+class Module;
+}
+
+namespace seg {
+
+/// The weights of a module as Python's state_dict() has them: name -> tensor, of each module its
+/// parameters, then its buffers, then its children, in order of registration. The tensors are
+/// the module's own (detached), not copies.
+Value state_dict(const torch::nn::Module& module);
+
+/// How names of a checkpoint are turned into names of the model, before they are compared.
+struct LoadOptions {
+  /// Takes only what lies under this prefix, which is removed ("backbone." or "backbone").
+  std::string prefix;
+  /// Regular expressions (ECMAScript) and replacements ("$1"), applied in order to every name.
+  /// "module." is removed in any case where all names have it.
+  std::vector<std::pair<std::string, std::string>> revise_keys;
+  /// Anything missing, unexpected or of another shape is a WeightsMismatch.
+  bool strict = false;
+  /// Names that may be missing or unexpected without a word (regular expressions).
+  std::vector<std::string> ignore;
+};
+
+/// What became of a load.
+struct LoadReport {
+  struct ShapeMismatch {
+    std::string name;
+    std::vector<int64_t> expected, found;  ///< of the model, of the checkpoint
+  };
+  std::vector<std::string> matched, missing, unexpected;
+  std::vector<ShapeMismatch> mismatched;
+
+  bool exact() const { return missing.empty() && unexpected.empty() && mismatched.empty(); }
+  /// What did not fit, as MMEngine words it, one line a kind; "" where all fitted.
+  std::string text() const;
+};
+
+/// The state dict inside a checkpoint: under `state_dict`, `model`, `module` and the like, or the
+/// checkpoint itself where it maps names to tensors.
+/// \param key  take this entry and no other ("ema_state_dict"); "" to search.
+/// \throws CheckpointError where there is none; it says what the checkpoint holds instead.
+Value find_state_dict(const Value& checkpoint, const std::string& key = "");
+
+/// Copies weights by name into a module, converting types and devices. Tensors of another shape
+/// are left alone and reported.
+/// \param state  name -> tensor, or a checkpoint that holds one (find_state_dict is applied).
+/// \param where  the file, for messages.
+/// \throws WeightsMismatch in strict use, with the report; or where no name at all fits.
+LoadReport load_state_dict(torch::nn::Module& module, const Value& state,
+                           const LoadOptions& options = {}, const std::string& where = "");
+
+}  // namespace seg
