@@ -1,0 +1,82 @@
+/// Reads and writes pictures: JPEG, PNG, TIFF (any number of bands, 8 and 16 bits, float) and BMP.
+///
+/// The codecs are used directly and not through OpenCV's imgcodecs, which would bring in a hundred
+/// libraries and expands palettes, so that the indices that Pascal VOC's labels are would be lost.
+#pragma once
+#include <array>
+#include <cstdint>
+#include <opencv2/core/mat.hpp>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace seg {
+
+/// What to make of a picture's bands, as in mmcv.imfrombytes; orientation is what EXIF says.
+enum class ImageFlag {
+  kColor,      ///< 8 bits, BGR, turned upright
+  kGrayscale,  ///< 8 bits, one band, turned upright
+  kUnchanged,  ///< depth and bands as in the file (palettes become colours), not turned
+  kColorIgnoreOrientation,
+  kGrayscaleIgnoreOrientation,
+};
+/// "color", "grayscale", "unchanged", "color_ignore_orientation", ...; nothing for other words.
+std::optional<ImageFlag> image_flag(std::string_view name);
+/// The words that `image_flag` knows.
+std::vector<std::string> image_flag_names();
+
+/// \throws DataError naming the path, where there is no such file or it cannot be read.
+std::vector<uint8_t> read_file_bytes(const std::string& path);
+
+/// Decodes a picture; what it is, its first bytes say.
+/// \param name  stands for the picture in messages: its path.
+/// \return H x W x bands; uint8, uint16 or float32 (wider integers become float32). Three and four
+///         bands are BGR and BGRA.
+/// \throws DataError naming the file and what is wrong with it.
+cv::Mat decode_image(std::span<const uint8_t> bytes, const std::string& name,
+                     ImageFlag flag = ImageFlag::kColor);
+/// The bands in the order of the file (RGB, RGBA, ...), as the tifffile back end gives them.
+cv::Mat decode_image_in_file_order(std::span<const uint8_t> bytes, const std::string& name);
+/// Decodes class ids: palette indices and grey values as they are stored, not scaled.
+/// \return H x W of one band; uint8, or int32 where values need more.
+/// \throws DataError, also for a picture of several bands that is not grey.
+cv::Mat decode_labels(std::span<const uint8_t> bytes, const std::string& name);
+
+/// `read_file_bytes` and `decode_image`.
+cv::Mat read_image(const std::string& path, ImageFlag flag = ImageFlag::kColor);
+/// `read_file_bytes` and `decode_labels`.
+cv::Mat read_labels(const std::string& path);
+
+/// Bands, bits and size without decoding the pixels.
+struct ImageInfo {
+  int64_t height = 0, width = 0;
+  int bands = 0;
+};
+ImageInfo image_info(std::span<const uint8_t> bytes, const std::string& name);
+
+/// Files are written whole: under a temporary name beside, synced, renamed; folders are made.
+/// \throws DataError where that fails.
+void write_file_whole(const std::string& path, std::span<const uint8_t> bytes);
+
+/// \param image  1, 3 (BGR) or 4 (BGRA) bands of uint8 or uint16.
+std::vector<uint8_t> encode_png(const cv::Mat& image);
+/// \param labels   one band of uint8.
+/// \param palette  RGB, up to 256 entries.
+std::vector<uint8_t> encode_palette_png(const cv::Mat& labels,
+                                        const std::vector<std::array<int, 3>>& palette);
+/// \param image  1 or 3 (BGR) bands of uint8.
+std::vector<uint8_t> encode_jpeg(const cv::Mat& image, int quality = 95);
+/// Uncompressed, bands interleaved, order as in `image` for other than 3 and 4 bands, else RGB(A).
+/// \param image  any number of bands of uint8, uint16 or float32.
+std::vector<uint8_t> encode_tiff(const cv::Mat& image);
+
+/// Encodes by the suffix (.png, .jpg, .jpeg, .tif, .tiff) and writes.
+void write_image(const std::string& path, const cv::Mat& image);
+void write_png(const std::string& path, const cv::Mat& image);
+void write_palette_png(const std::string& path, const cv::Mat& labels,
+                       const std::vector<std::array<int, 3>>& palette);
+void write_jpeg(const std::string& path, const cv::Mat& image, int quality = 95);
+
+}  // namespace seg

@@ -1,0 +1,77 @@
+/// Loads batches in threads ahead of their use.
+#pragma once
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "segcore/data/dataset.hpp"
+#include "segcore/data/samplers.hpp"
+
+namespace seg {
+
+/// The options of train_dataloader, val_dataloader and test_dataloader.
+struct DataLoaderParams {
+  int64_t batch_size = 1;
+  int64_t num_workers = 0;
+  Spec<Dataset> dataset;
+  /// Empty: DefaultSampler, which shuffles where the loader is one of training.
+  std::optional<Spec<Sampler>> sampler;
+  bool persistent_workers = false;
+  bool pin_memory = false;
+  bool drop_last = false;
+  std::optional<int64_t> prefetch_factor;
+  std::optional<int64_t> num_batch_per_epoch;
+
+  static Schema<DataLoaderParams> schema();
+};
+
+/// What only the running program knows.
+struct LoaderPlace {
+  uint64_t seed = 0;
+  int rank = 0;
+  int world_size = 1;
+  /// Evaluation drops what a sampler adds to give all ranks equally many samples, so that each
+  /// sample counts once; ranks may then have different numbers of batches.
+  bool training = true;
+};
+
+/// Batches in order, the same for any number of workers and any point of starting.
+///
+/// Use: `loader.start(b)`, then `next()` until it gives nothing. Batches are numbered from the
+/// beginning of the run; an epoch has `batches_per_epoch()` of them. Not for several callers at
+/// once.
+class DataLoader {
+ public:
+  /// \throws DataError where not one batch can be made.
+  DataLoader(const DataLoaderParams& params, std::shared_ptr<const Dataset> dataset,
+             const LoaderPlace& place);
+  /// Builds the data set too.
+  DataLoader(const DataLoaderParams& params, const LoaderPlace& place);
+  ~DataLoader();  ///< stops the workers; waits only for the samples in hand
+  DataLoader(const DataLoader&) = delete;
+  DataLoader& operator=(const DataLoader&) = delete;
+
+  const Dataset& dataset() const;
+  std::shared_ptr<const Dataset> shared_dataset() const;
+  int64_t batch_size() const;
+  /// Batches of this rank in one pass; of an endless sampler, as many as hold the whole data set
+  /// once over all ranks.
+  uint64_t batches_per_epoch() const;
+
+  /// Begins to load at batch `first`, up to but not including `end`; what was loaded before is
+  /// dropped.
+  void start(uint64_t first = 0, uint64_t end = UINT64_MAX);
+  /// The next batch, or nothing at `end`.
+  /// \throws whatever the data set threw, in the place of the batch it happened in; DataError texts
+  ///         name the file. The loader must then be started anew.
+  std::optional<Batch> next();
+  /// Drops what is loaded ahead.
+  void stop();
+
+ private:
+  class Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace seg
