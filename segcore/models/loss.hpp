@@ -20,6 +20,15 @@ class Loss : public torch::nn::Module {
                                 const torch::Tensor& weight, int64_t ignore_index) = 0;
   /// Name in the log ("loss_ce"); losses of one name add up.
   virtual const std::string& loss_name() const = 0;
+
+  /// Whether the loss is a sum over pixels, so that `per_pixel` can be called.
+  virtual bool has_per_pixel() const { return false; }
+  /// The loss of each pixel, float [N, H, W], times the loss's own weight: for samplers that rank
+  /// pixels by loss.
+  virtual torch::Tensor per_pixel(const torch::Tensor& logits, const torch::Tensor& labels,
+                                  int64_t ignore_index);
+  /// \throws OptionError where an option does not fit logits of so many channels.
+  virtual void check_channels(int64_t channels) const { (void)channels; }
 };
 
 template <>
@@ -27,5 +36,9 @@ struct Category<Loss> {
   static constexpr std::string_view name = "loss";
   using Signature = std::shared_ptr<Loss>();
 };
+
+/// Builds a loss for logits of so many channels; heads build theirs so.
+/// \throws ConfigError where its options do not fit that number.
+std::shared_ptr<Loss> build_loss(const Spec<Loss>& spec, int64_t channels);
 
 }  // namespace seg

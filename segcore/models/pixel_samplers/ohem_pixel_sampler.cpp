@@ -1,0 +1,59 @@
+#include <torch/torch.h>
+
+#include "segcore/models/pixel_sampler.hpp"
+
+namespace seg {
+
+struct OHEMPixelSamplerParams {
+  std::optional<double> thresh;
+  int64_t min_kept = 100000;
+};
+
+/// Online hard example mining: keeps the pixels whose true class is improbable, or those of the
+/// largest loss.
+class OHEMPixelSampler final : public PixelSampler {
+ public:
+  using Params = OHEMPixelSamplerParams;
+  static Schema<Params> schema() {
+    return Schema<Params>("Learns only from hard pixels (online hard example mining).")
+        .source("Shrivastava et al. 2016, arXiv:1604.03540")
+        .optional("thresh", &Params::thresh,
+                  "pixels whose true class has a probability below this are kept; null: those of "
+                  "the largest loss")
+        .optional("min_kept", &Params::min_kept, "pixels kept at least, an image", at_least(2));
+  }
+  explicit OHEMPixelSampler(const Params& p) : p_(p) {}
+
+  bool needs_pixel_losses() const override { return !p_.thresh; }
+
+  at::Tensor sample(const at::Tensor& logits, const at::Tensor& labels, int64_t ignore_index,
+                    const std::function<at::Tensor()>& pixel_losses) const override {
+    const torch::NoGradGuard no_grad;
+    const int64_t kept = p_.min_kept * labels.size(0);
+    const auto valid = labels != ignore_index;
+    auto weight = at::zeros(labels.sizes(), logits.options());
+    if (p_.thresh) {
+      const auto safe = labels.masked_fill(~valid, 0);
+      const auto probability = logits.softmax(1).gather(1, safe.unsqueeze(1)).squeeze(1);
+      auto threshold = at::full({}, *p_.thresh, logits.options());
+      const auto sorted = std::get<0>(probability.masked_select(valid).sort());
+      if (sorted.numel() > 0) {
+        threshold = at::maximum(threshold, sorted[std::min(kept, sorted.numel() - 1)]);
+      }
+      return weight.masked_fill_(valid & (probability < threshold), 1.0);
+    }
+    const auto candidates = valid.reshape({-1}).nonzero().squeeze(1);
+    const auto losses = pixel_losses().reshape({-1}).index_select(0, candidates);
+    const auto order = std::get<1>(losses.sort(/*dim=*/0, /*descending=*/true));
+    const auto hardest = candidates.index_select(0, order.slice(0, 0, kept));
+    weight.view(-1).index_fill_(0, hardest, 1.0);
+    return weight;
+  }
+
+ private:
+  Params p_;
+};
+
+SEG_REGISTER(PixelSampler, OHEMPixelSampler);
+
+}  // namespace seg
