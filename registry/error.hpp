@@ -27,6 +27,17 @@ class WeightsMismatch : public CheckpointError {
   using CheckpointError::CheckpointError;
 };
 
+/// A run that ends early for a reason that has an exit code of its own: 20 stopped by a signal with
+/// a checkpoint saved, 21 the loss is not finite, 22 a peer process was lost.
+class RunEnded : public Error {
+ public:
+  RunEnded(int exit_code, const std::string& message) : Error(message), exit_code_(exit_code) {}
+  int exit_code() const { return exit_code_; }
+
+ private:
+  int exit_code_;
+};
+
 /// A command line that cannot be understood (exit 2).
 class UsageError : public Error {
   using Error::Error;
@@ -48,9 +59,9 @@ class OptionError : public Error {
 }  // namespace seg
 
 /// SEG_CHECK(x.dim() == 4, "expected [N, C, H, W], got ", x.sizes()): throws seg::Error.
-#define SEG_CHECK(condition, ...)                                                              \
-  do {                                                                                         \
-    if (!(condition)) {                                                                        \
-      throw ::seg::Error(::seg::text(__VA_ARGS__, " (", __FILE__, ":", __LINE__, ")"));        \
-    }                                                                                          \
+#define SEG_CHECK(condition, ...)                                                       \
+  do {                                                                                  \
+    if (!(condition)) {                                                                 \
+      throw ::seg::Error(::seg::text(__VA_ARGS__, " (", __FILE__, ":", __LINE__, ")")); \
+    }                                                                                   \
   } while (false)
