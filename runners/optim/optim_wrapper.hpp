@@ -1,0 +1,119 @@
+/// What a training loop does with a loss: backward, accumulation, clipping, update; in full or in
+/// mixed precision.
+#pragma once
+#include <ATen/core/Tensor.h>
+#include <torch/nn/module.h>
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "runners/optim/optimizer.hpp"
+#include "runners/optim/param_groups.hpp"
+
+namespace seg {
+
+/// How gradients are bounded before an update.
+struct ClipGrad {
+  std::string type = "norm";
+  std::optional<double> max_norm;
+  double norm_type = 2.0;
+  std::optional<double> clip_value;
+  bool error_if_nonfinite = false;
+  static Schema<ClipGrad> schema();
+};
+
+struct OptimWrapperParams {
+  Spec<Optimizer> optimizer;
+  Spec<ParamGrouping> constructor = default_param_grouping();
+  std::optional<ParamwiseCfg> paramwise_cfg;
+  int64_t accumulative_counts = 1;
+  std::optional<ClipGrad> clip_grad;
+};
+
+/// Autocast for as long as it lives.
+class Autocast {
+ public:
+  /// No type: nothing is changed.
+  Autocast(c10::DeviceType device, std::optional<at::ScalarType> type);
+  ~Autocast();
+  Autocast(const Autocast&) = delete;
+  Autocast& operator=(const Autocast&) = delete;
+
+ private:
+  c10::DeviceType device_;
+  bool active_, was_enabled_ = false;
+  at::ScalarType old_type_ = at::kFloat;
+};
+
+/// A step of training is
+///   {
+///     auto precision = wrapper.precision();
+///     losses = model.loss(...);
+///   }
+///   wrapper.update_params(total_loss(losses));
+class OptimWrapper {
+ public:
+  using Params = OptimWrapperParams;
+  static Schema<Params> schema();
+  /// \param model  on its device already.
+  OptimWrapper(const Params& params, torch::nn::Module& model);
+  virtual ~OptimWrapper() = default;
+
+  /// Autocast for the forward pass.
+  virtual std::unique_ptr<Autocast> precision() const;
+  /// Backward of the loss over the number of accumulated steps; every `accumulative_counts` times,
+  /// and at the very last step, also the update and zeroing of gradients.
+  /// \return whether the parameters were updated.
+  bool update_params(const at::Tensor& loss);
+  /// The norm of all gradients before clipping, a scalar on the model's device, of the last
+  /// `update_params`; undefined where none was computed.
+  const at::Tensor& grad_norm() const { return grad_norm_; }
+  /// Where a run begins and ends, in steps of its loop: the last, incomplete accumulation is
+  /// weighted by its own length. Warns of a beginning in the middle of an accumulation.
+  void set_progress(int64_t done, int64_t total);
+  /// Whether the next `update_params` updates the parameters, so that gradients must be summed over
+  /// the processes.
+  bool will_update() const;
+  /// From now on gradients are zeroed in place, because others hold views of them.
+  void keep_gradients(bool keep) { keep_gradients_ = keep; }
+
+  Optimizer& optimizer() { return *optimizer_; }
+  const Optimizer& optimizer() const { return *optimizer_; }
+  /// All that schedules change: the optimizer's groups and, where there are several, one more with
+  /// the options that no multiplier touched ("base_lr" in the log).
+  std::vector<ParamGroup*> scheduled_groups();
+  /// ("base_lr", ...) where there are several groups, then ("lr", that of the first group).
+  std::vector<std::pair<std::string, double>> learning_rates() const;
+
+  /// As mmengine saves it: the optimizer's, `base_param_settings`, with AMP `loss_scaler`.
+  virtual Value state_dict() const;
+  /// \throws CheckpointError
+  virtual void load_state_dict(const Value& state);
+
+ protected:
+  virtual void backward(const at::Tensor& loss);
+  virtual void step();
+  void clip_gradients();
+  c10::Device device() const { return device_; }
+
+  Params params_;
+
+ private:
+  std::unique_ptr<Optimizer> optimizer_;
+  std::optional<ParamGroup> base_;
+  at::Tensor grad_norm_;
+  c10::Device device_;
+  int64_t done_ = 0, total_ = -1, remainder_ = -1;
+  bool keep_gradients_ = false;
+};
+
+template <>
+struct Category<OptimWrapper> {
+  static constexpr std::string_view name = "optim_wrapper";
+  using Signature = std::unique_ptr<OptimWrapper>(torch::nn::Module& model);
+};
+
+}  // namespace seg

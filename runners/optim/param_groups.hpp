@@ -1,0 +1,61 @@
+/// How a model's parameters are divided into groups with learning rates and decays of their own.
+#pragma once
+#include <torch/nn/module.h>
+
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "runners/optim/optimizer.hpp"
+
+namespace seg {
+
+/// What `custom_keys` says of the parameters whose name contains the key.
+struct CustomKey {
+  std::optional<double> lr_mult, decay_mult, lr, weight_decay, momentum, eps;
+  static Schema<CustomKey> schema();
+};
+
+/// Options of all groupings; which of them one knows, `ParamGrouping::check` says.
+struct ParamwiseCfg {
+  std::map<std::string, CustomKey> custom_keys;
+  std::optional<double> bias_lr_mult, bias_decay_mult, norm_decay_mult, dwconv_decay_mult,
+      flat_decay_mult, dcn_offset_lr_mult;
+  bool bypass_duplicate = false;
+  std::optional<int64_t> num_layers;
+  std::optional<double> layer_decay_rate;
+  std::optional<std::string> decay_type;
+  static Schema<ParamwiseCfg> schema();
+};
+
+/// The `constructor` of an optimizer wrapper: divides the parameters into groups.
+class ParamGrouping {
+ public:
+  virtual ~ParamGrouping() = default;
+  /// Adds all parameters of the model to the optimizer, and tells the log what got which options.
+  /// \throws OptionError of `paramwise_cfg`.
+  virtual void add_groups(Optimizer& optimizer, torch::nn::Module& model,
+                          const ParamwiseCfg& cfg) const = 0;
+};
+
+template <>
+struct Category<ParamGrouping> {
+  static constexpr std::string_view name = "optim_wrapper_constructor";
+  using Signature = std::unique_ptr<ParamGrouping>();
+};
+
+/// `constructor` is written as a bare name.
+template <>
+struct Convert<Spec<ParamGrouping>> {
+  static TypeDoc type();
+  static std::optional<Spec<ParamGrouping>> from(const Config& c, const std::string& path,
+                                                 Diagnostics& problems);
+  static std::string show(const Spec<ParamGrouping>& spec) { return spec.type(); }
+};
+
+/// DefaultOptimWrapperConstructor.
+Spec<ParamGrouping> default_param_grouping();
+
+}  // namespace seg

@@ -1,0 +1,88 @@
+/// The interface of schedules of learning rate and momentum, with the recursive arithmetic of
+/// MMEngine: each changes the value that it finds, so that several act one after the other.
+#pragma once
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "registry/registry.hpp"
+#include "runners/optim/optim_wrapper.hpp"
+
+namespace seg {
+
+/// What a schedule must know of the run.
+struct ScheduleLength {
+  int64_t max_iters = 0;
+  int64_t max_epochs = 0;    ///< 1 in a loop that counts iterations
+  int64_t epoch_length = 0;  ///< iterations
+};
+
+/// Options that all schedules have.
+struct ParamSchedulerParams {
+  int64_t begin = 0;
+  std::optional<int64_t> end;  ///< the end of the run where it is not given
+  int64_t last_step = -1;
+  bool by_epoch = true;
+  bool convert_to_iter_based = false;
+  bool verbose = false;
+  static Schema<ParamSchedulerParams> schema();
+};
+
+/// Sets an option of all groups, once at construction and then at each step.
+class ParamScheduler {
+ public:
+  virtual ~ParamScheduler() = default;
+  ParamScheduler(const ParamScheduler&) = delete;
+  ParamScheduler& operator=(const ParamScheduler&) = delete;
+
+  /// After an iteration, or after an epoch where `by_epoch()`.
+  void step();
+  bool by_epoch() const { return by_epoch_; }
+  /// Whether it listens to validations instead: then `observe` is called after each.
+  virtual bool needs_metrics() const { return false; }
+  virtual void observe(const std::vector<std::pair<std::string, double>>& metrics);
+
+  /// As mmengine saves it; counters and base values are taken back, options are the config's.
+  virtual Value state_dict() const;
+  /// \throws CheckpointError
+  virtual void load_state_dict(const Value& state);
+
+ protected:
+  enum class What { kLr, kMomentum };
+  ParamScheduler(const ParamSchedulerParams& params, What what, OptimWrapper& wrapper,
+                 const ScheduleLength& length);
+  /// Makes the first step; called at the end of a derived constructor.
+  void start();
+  /// The new value of group i, of which the present one is `value`.
+  virtual double next(size_t group, double value) = 0;
+  /// Options in the state, for other readers of it.
+  virtual void describe(Value& state) const = 0;
+
+  double value(size_t group) const;
+  void set_value(size_t group, double value);
+  size_t num_groups() const { return groups_.size(); }
+  ParamGroup& group(size_t i) { return *groups_[i]; }
+  std::string param_name() const { return what_ == What::kLr ? "lr" : "momentum"; }
+  /// Iterations that one unit of the config's steps has: epoch_length when converted, else 1.
+  int64_t unit() const { return unit_; }
+
+  int64_t begin_, end_, last_step_, global_step_ = -1;
+  std::vector<double> base_values_;
+
+ private:
+  What what_;
+  bool by_epoch_, verbose_;
+  int64_t unit_;
+  std::vector<ParamGroup*> groups_;
+  std::vector<double> last_value_;
+};
+
+template <>
+struct Category<ParamScheduler> {
+  static constexpr std::string_view name = "param_scheduler";
+  using Signature = std::unique_ptr<ParamScheduler>(OptimWrapper&, const ScheduleLength&);
+};
+
+}  // namespace seg
