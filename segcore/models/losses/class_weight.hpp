@@ -1,0 +1,32 @@
+/// The option `class_weight` of losses: a list, or a file that holds one.
+#pragma once
+#include <ATen/core/Tensor.h>
+
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "registry/convert.hpp"
+
+namespace seg {
+
+using ClassWeightOption = std::optional<std::variant<std::vector<double>, std::string>>;
+
+/// Weights of classes, read once.
+class ClassWeight {
+ public:
+  /// \throws OptionError ("class_weight") where the file cannot be read.
+  explicit ClassWeight(const ClassWeightOption& option);
+  explicit operator bool() const { return !values_.empty(); }
+  /// Float [C] on the device and of the type of `like`; undefined where none were given.
+  at::Tensor of(const at::Tensor& like) const;
+  /// \throws OptionError unless there are as many weights as channels, or none.
+  void check(int64_t channels) const;
+
+ private:
+  std::vector<double> values_;
+  mutable at::Tensor cached_;
+};
+
+}  // namespace seg

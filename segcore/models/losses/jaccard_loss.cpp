@@ -1,0 +1,128 @@
+#include <torch/torch.h>
+
+#include "segcore/models/loss.hpp"
+#include "segcore/models/losses/class_weight.hpp"
+#include "segcore/models/losses/pixels.hpp"
+
+namespace seg {
+
+struct JaccardLossParams {
+  bool use_sigmoid = false;
+  std::variant<std::vector<int64_t>, std::string> classes = std::string("all");
+  bool per_image = false;
+  double smooth = 1.0;
+  double eps = 1e-7;
+  bool log_loss = false;
+  std::string reduction = "mean";
+  ClassWeightOption class_weight;
+  double loss_weight = 1.0;
+  std::optional<int64_t> ignore_index;
+  std::string loss_name = "loss_jaccard";
+};
+
+/// One minus the soft intersection over union of each class.
+class JaccardLoss final : public Loss {
+ public:
+  using Params = JaccardLossParams;
+  static Schema<Params> schema() {
+    return Schema<Params>("Soft intersection over union of probabilities and labels.")
+        .source("Rahman and Wang 2016, doi:10.1007/978-3-319-50835-1_22")
+        .optional("use_sigmoid", &Params::use_sigmoid,
+                  "sigmoid instead of softmax; a single channel always takes it")
+        .optional("classes", &Params::classes,
+                  "classes whose losses count: all, those present in the labels, or a list")
+        .optional("per_image", &Params::per_image, "one overlap an image instead of one a batch")
+        .optional("smooth", &Params::smooth, "added above and below the quotient", at_least(0))
+        .optional("eps", &Params::eps, "least denominator", at_least(0))
+        .optional("log_loss", &Params::log_loss, "minus logarithm of the overlap instead")
+        .optional("reduction", &Params::reduction, "how classes and images become one number",
+                  known_reduction())
+        .optional("class_weight", &Params::class_weight, "weight of each class")
+        .optional("loss_weight", &Params::loss_weight, "factor of this loss")
+        .optional("ignore_index", &Params::ignore_index, "label without loss; null: the head's")
+        .optional("loss_name", &Params::loss_name, "name in the log; with \"loss\" in it")
+        .validate([](const Params& p, Problems& problems) {
+          if (const auto* word = std::get_if<std::string>(&p.classes)) {
+            if (const auto wrong = Check<std::string>(one_of({"all", "present"})).test(*word);
+                !wrong.empty()) {
+              problems.error("classes", wrong);
+            }
+          }
+        });
+  }
+  explicit JaccardLoss(const Params& p) : p_(p), class_weight_(p.class_weight) {}
+
+  const std::string& loss_name() const override { return p_.loss_name; }
+  void check_channels(int64_t channels) const override {
+    class_weight_.check(channels);
+    if (const auto* list = std::get_if<std::vector<int64_t>>(&p_.classes)) {
+      if (list->empty()) throw OptionError("classes", "must not be empty");
+      for (const int64_t c : *list) {
+        if (c < 0 || c >= channels) {
+          throw OptionError("classes", text("names class ", c, " of ", channels));
+        }
+      }
+    }
+  }
+
+  torch::Tensor forward(const torch::Tensor& logits, const torch::Tensor& labels,
+                        const torch::Tensor&, int64_t head_ignore_index) override {
+    check_shapes(logits, labels);
+    const int64_t ignore_index = p_.ignore_index.value_or(head_ignore_index);
+    const auto x = full_precision(logits);
+    const int64_t images = x.size(0), classes = x.size(1);
+    const bool single = classes == 1;
+    check_labels(labels, single ? 2 : classes, ignore_index);
+    const auto valid = labels != ignore_index;
+    const auto probs = activate(x, p_.use_sigmoid || single);
+
+    const auto predicted =
+        at::bmm(probs.flatten(2), valid.flatten(1).unsqueeze(2).to(probs.scalar_type()))
+            .squeeze(2);  // [N, C]
+    torch::Tensor hit, present;
+    if (single) {
+      const auto truth = (labels == 1) & valid;
+      hit = probs.squeeze(1).masked_fill(~truth, 0).sum({1, 2}).unsqueeze(1);
+      present = truth.sum({1, 2}).unsqueeze(1).to(probs.scalar_type());
+    } else {
+      // Sums of the pixels of each image and class; in double, as they are added one by one.
+      const auto first = at::arange(images, labels.options()).view({-1, 1, 1}) * classes;
+      const auto key = (labels + first).masked_select(valid);
+      const auto chosen = at_labels(probs, labels, valid).masked_select(valid).to(at::kDouble);
+      const auto zero = at::zeros({images * classes}, chosen.options());
+      hit = zero.index_add(0, key, chosen).view({images, classes}).to(probs.scalar_type());
+      present =
+          at::bincount(key, {}, images * classes).view({images, classes}).to(probs.scalar_type());
+    }
+    return combine(hit, predicted, present) * p_.loss_weight;
+  }
+
+ private:
+  /// \param hit, predicted, present  [N, C]: sums of p * y, p, y.
+  torch::Tensor combine(torch::Tensor hit, torch::Tensor predicted, torch::Tensor present) const {
+    if (!p_.per_image) {
+      hit = hit.sum(0, true);  // [1, C]
+      predicted = predicted.sum(0, true);
+      present = present.sum(0, true);
+    }
+    const auto overlap =
+        (hit + p_.smooth) / (predicted + present - hit + p_.smooth).clamp_min(p_.eps);
+    auto loss = p_.log_loss ? -overlap.clamp_min(p_.eps).log() : 1 - overlap;
+    if (class_weight_) loss = loss * class_weight_.of(loss);
+    if (const auto* list = std::get_if<std::vector<int64_t>>(&p_.classes)) {
+      return reduce_loss(loss.index_select(1, at::tensor(*list, at::kLong).to(loss.device())), {},
+                         p_.reduction);
+    }
+    if (std::get<std::string>(p_.classes) == "all") return reduce_loss(loss, {}, p_.reduction);
+    const auto chosen = (present > 0).to(loss.scalar_type());
+    const auto sum = (loss * chosen).sum();
+    return p_.reduction == "sum" ? sum : sum / chosen.sum().clamp_min(1);
+  }
+
+  Params p_;
+  ClassWeight class_weight_;
+};
+
+SEG_REGISTER(Loss, JaccardLoss);
+
+}  // namespace seg

@@ -1,0 +1,66 @@
+#include <torch/torch.h>
+
+#include "segcore/models/loss.hpp"
+#include "segcore/models/losses/class_weight.hpp"
+#include "segcore/models/losses/pixels.hpp"
+
+namespace seg {
+
+struct OhemCrossEntropyParams {
+  int64_t ignore_label = 255;
+  double thres = 0.7;
+  int64_t min_kept = 100000;
+  double loss_weight = 1.0;
+  ClassWeightOption class_weight;
+  std::string loss_name = "loss_ohem";
+};
+
+/// The mean cross entropy of the pixels whose true class is improbable.
+class OhemCrossEntropy final : public Loss {
+ public:
+  using Params = OhemCrossEntropyParams;
+  static Schema<Params> schema() {
+    return Schema<Params>("Cross entropy of hard pixels only (online hard example mining).")
+        .source("PIDNet, Xu et al. 2022, arXiv:2206.02066")
+        .optional("ignore_label", &Params::ignore_label, "label without loss")
+        .optional("thres", &Params::thres, "pixels whose true class has less probability count")
+        .optional("min_kept", &Params::min_kept, "pixels of the batch that count at least")
+        .optional("loss_weight", &Params::loss_weight, "factor of this loss")
+        .optional("class_weight", &Params::class_weight, "weight of each class")
+        .optional("loss_name", &Params::loss_name, "name in the log; with \"loss\" in it");
+  }
+  explicit OhemCrossEntropy(const Params& p) : p_(p), class_weight_(p.class_weight) {}
+
+  const std::string& loss_name() const override { return p_.loss_name; }
+  void check_channels(int64_t channels) const override { class_weight_.check(channels); }
+
+  torch::Tensor forward(const torch::Tensor& logits, const torch::Tensor& labels,
+                        const torch::Tensor&, int64_t) override {
+    check_shapes(logits, labels);
+    const auto x = full_precision(logits);
+    check_labels(labels, x.size(1), p_.ignore_label);
+    const auto valid = labels != p_.ignore_label;
+    const auto losses =
+        at::cross_entropy_loss(x, labels, class_weight_.of(x), at::Reduction::None, p_.ignore_label)
+            .masked_select(valid);
+    if (losses.numel() == 0) return x.sum() * 0;
+    torch::Tensor hard;
+    {
+      const torch::NoGradGuard no_grad;
+      const auto probability = at_labels(x.softmax(1), labels, valid).masked_select(valid);
+      const int64_t rank = std::min(std::max<int64_t>(1, p_.min_kept), losses.numel() - 1);
+      const auto least = std::get<0>(probability.sort())[rank];
+      hard = probability < least.clamp_min(p_.thres);
+    }
+    const auto count = hard.sum();
+    return losses.masked_fill(~hard, 0).sum() / count.clamp_min(1) * p_.loss_weight;
+  }
+
+ private:
+  Params p_;
+  ClassWeight class_weight_;
+};
+
+SEG_REGISTER(Loss, OhemCrossEntropy);
+
+}  // namespace seg

@@ -1,0 +1,36 @@
+/// What losses share: labels that are checked, activations in full precision, reductions.
+#pragma once
+#include <ATen/core/Tensor.h>
+
+#include <string>
+
+#include "registry/schema.hpp"
+
+namespace seg {
+
+/// The choices of every `reduction` option. A loss logs a scalar: with "none" the mean of all
+/// elements, as MMEngine takes it.
+inline auto known_reduction() { return one_of({"none", "mean", "sum"}); }
+
+/// Half precision becomes float; all else stays.
+at::Tensor full_precision(const at::Tensor& logits);
+
+/// Probabilities over dimension 1: sigmoid, or softmax.
+at::Tensor activate(const at::Tensor& logits, bool use_sigmoid);
+
+/// Refuses labels that are neither ignored nor in [0, count); on a GPU this waits for the labels.
+/// \param below_zero_ignored  negative labels count as ignored.
+/// \throws DataError that names the value and the pixel.
+void check_labels(const at::Tensor& labels, int64_t count, int64_t ignore_index,
+                  bool below_zero_ignored = false);
+
+/// \throws Error unless logits are [N, C, H, W] and labels [N, H, W].
+void check_shapes(const at::Tensor& logits, const at::Tensor& labels);
+
+/// The values of dimension 1 at the labels: [N, C, H, W] -> [N, H, W]; anything outside `mask`.
+at::Tensor at_labels(const at::Tensor& values, const at::Tensor& labels, const at::Tensor& mask);
+
+/// Elements times `weight` (may be undefined), summed and divided as `reduction` says.
+at::Tensor reduce_loss(at::Tensor loss, const at::Tensor& weight, const std::string& reduction);
+
+}  // namespace seg
