@@ -32,7 +32,7 @@ std::vector<uint8_t> read_file_bytes(const std::string& path);
 
 /// Decodes a picture; what it is, its first bytes say.
 /// \param name  stands for the picture in messages: its path.
-/// \return H x W x bands; uint8, uint16 or float32 (wider integers become float32). Three and four
+/// \return H x W x bands; uint8, uint16 or float32 (other numbers become float32). Three and four
 ///         bands are BGR and BGRA.
 /// \throws DataError naming the file and what is wrong with it.
 cv::Mat decode_image(std::span<const uint8_t> bytes, const std::string& name,
