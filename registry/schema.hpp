@@ -20,11 +20,18 @@ struct Check {
 };
 
 namespace detail {
-/// Applies a test to a value, to each element of a list, or to the value of an optional.
+template <class T>
+inline constexpr bool is_variant = false;
+template <class... T>
+inline constexpr bool is_variant<std::variant<T...>> = true;
+
+/// Applies a test to a value, to each element of a list, or to the value of an optional or variant.
 template <class T, class F>
 std::string test_each(const T& value, const F& test) {
   if constexpr (requires { value.has_value(); }) {
     return value ? test_each(*value, test) : std::string();
+  } else if constexpr (is_variant<T>) {
+    return std::visit([&test](const auto& held) { return test_each(held, test); }, value);
   } else if constexpr (requires { typename T::value_type; value.begin(); } &&
                        !std::is_same_v<T, std::string>) {
     for (const auto& element : value) {
