@@ -29,6 +29,7 @@ struct Sample {
   SampleMeta meta;
   cv::Mat image;   ///< H x W x bands; uint8, uint16 or float32; three bands are BGR
   cv::Mat labels;  ///< H x W class ids, uint8 or int32; empty without annotations
+  cv::Mat edges;   ///< H x W, 1 where classes meet, uint8; only after GenerateEdge
   /// Raw label value -> class, from the data set (`label_map`); empty for none.
   std::vector<std::pair<int64_t, int64_t>> label_map;
   bool reduce_zero_label = false;  ///< 0 becomes ignored, all others one less
@@ -40,6 +41,7 @@ struct PackedSample {
   SampleMeta meta;
   at::Tensor image;   ///< [bands, H, W], the image's type, any strides
   at::Tensor labels;  ///< [H, W] int64 or uint8; undefined without annotations
+  at::Tensor edges;   ///< [H, W] uint8, 1 where classes meet; only after GenerateEdge
 };
 
 /// What a loader yields: samples in order; their sizes may differ.
@@ -52,6 +54,7 @@ struct Batch {
 struct ModelInput {
   at::Tensor images;  ///< float [N, C, H, W]
   at::Tensor labels;  ///< int64 [N, H, W]; undefined without annotations
+  at::Tensor edges;   ///< int64 [N, H, W], 255 in padding; only after GenerateEdge
   std::vector<SampleMeta> metas;
 };
 
