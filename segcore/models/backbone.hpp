@@ -1,10 +1,8 @@
 /// The interface of feature extractors.
 #pragma once
-#include <torch/nn/module.h>
-
 #include <vector>
 
-#include "registry/registry.hpp"
+#include "segcore/models/layers/base_module.hpp"
 
 namespace seg {
 
@@ -15,8 +13,9 @@ struct FeatureInfo {
 };
 
 /// Makes a list of feature maps from a batch of images.
-class Backbone : public torch::nn::Module {
+class Backbone : public BaseModule {
  public:
+  using BaseModule::BaseModule;
   /// \param images  float [N, bands, H, W], normalised.
   /// \return maps [N, C_i, ~H/s_i, ~W/s_i], one for each entry of features().
   virtual std::vector<torch::Tensor> forward(const torch::Tensor& images) = 0;

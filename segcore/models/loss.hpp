@@ -3,10 +3,16 @@
 #include <torch/nn/module.h>
 
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "registry/registry.hpp"
 
 namespace seg {
+
+/// Named scalars of a training step, in the order they were made ("decode.loss_ce",
+/// "decode.acc_seg"). Those whose name contains "loss" are differentiated; accuracies are detached.
+using LossMap = std::vector<std::pair<std::string, torch::Tensor>>;
 
 /// A training objective of a decode head.
 class Loss : public torch::nn::Module {

@@ -5,8 +5,9 @@
 namespace seg {
 
 /// Turns one list of feature maps into another.
-class Neck : public torch::nn::Module {
+class Neck : public BaseModule {
  public:
+  using BaseModule::BaseModule;
   virtual std::vector<torch::Tensor> forward(const std::vector<torch::Tensor>& features) = 0;
   virtual std::vector<FeatureInfo> features() const = 0;
 };

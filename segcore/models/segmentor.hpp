@@ -1,28 +1,23 @@
 /// The interface of whole models: what loops train and test.
 #pragma once
-#include <torch/nn/module.h>
-
 #include <memory>
 #include <string>
-#include <utility>
 #include <vector>
 
-#include "registry/registry.hpp"
 #include "segcore/data/sample.hpp"
 #include "segcore/models/data_preprocessor.hpp"
+#include "segcore/models/layers/base_module.hpp"
+#include "segcore/models/loss.hpp"
 
 namespace seg {
-
-/// Named scalars of a training step, in the order they were made ("decode.loss_ce",
-/// "decode.acc_seg"). Those whose name contains "loss" are differentiated; accuracies are detached.
-using LossMap = std::vector<std::pair<std::string, torch::Tensor>>;
 
 /// The sum of all entries whose name contains "loss"; what is differentiated.
 torch::Tensor total_loss(const LossMap& losses);
 
 /// A model for semantic segmentation.
-class Segmentor : public torch::nn::Module {
+class Segmentor : public BaseModule {
  public:
+  using BaseModule::BaseModule;
   /// What backbone and neck make of the images: list of [N, C_i, H_i, W_i].
   virtual std::vector<torch::Tensor> extract_feat(const torch::Tensor& images) = 0;
   /// Logits at the size of the images, float [N, out_channels, H, W], before softmax.
@@ -31,8 +26,8 @@ class Segmentor : public torch::nn::Module {
   virtual LossMap loss(const torch::Tensor& images, const torch::Tensor& labels) = 0;
   /// Logits as `test_cfg` asks for them, whole or by sliding window, at the size of the images.
   virtual torch::Tensor inference(const torch::Tensor& images) = 0;
-  /// Class ids, int64 [ori H, ori W], one an image: inference, padding removed, flips undone, resized
-  /// to the original shape, argmax (or threshold for one output channel).
+  /// Class ids, int64 [ori H, ori W], one an image: inference, padding removed, flips undone,
+  /// resized to the original shape, argmax (or threshold for one output channel).
   virtual std::vector<torch::Tensor> predict(const ModelInput& input) = 0;
   /// The same for several augmentations of one image each (test-time augmentation): the
   /// probabilities at the original shape are averaged.
@@ -40,8 +35,6 @@ class Segmentor : public torch::nn::Module {
   virtual std::vector<torch::Tensor> predict_tta(const std::vector<ModelInput>& augmented) = 0;
   virtual const DataPreProcessor& data_preprocessor() const = 0;
   virtual int64_t num_classes() const = 0;
-  /// Fills the weights as the architecture's authors do, or as `init_cfg` says.
-  virtual void init_weights() = 0;
 };
 
 template <>

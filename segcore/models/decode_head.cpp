@@ -1,0 +1,241 @@
+#include "segcore/models/decode_head.hpp"
+
+#include <torch/torch.h>
+
+#include <algorithm>
+
+#include "registry/log.hpp"
+
+namespace seg {
+
+void add_loss(LossMap& losses, const std::string& name, const torch::Tensor& value) {
+  for (auto& [known, sum] : losses) {
+    if (known == name) {
+      sum = sum + value;
+      return;
+    }
+  }
+  losses.emplace_back(name, value);
+}
+
+OneOrMany<Spec<Loss>> DecodeHeadParams::default_loss() {
+  OneOrMany<Spec<Loss>> out;
+  out.values.push_back(
+      Spec<Loss>::of("{type: CrossEntropyLoss, use_sigmoid: false, loss_weight: 1.0}"));
+  return out;
+}
+
+Schema<DecodeHeadParams> DecodeHead::base_schema(bool channels_required) {
+  using P = DecodeHeadParams;
+  Schema<P> schema("");
+  schema.optional("in_channels", &P::in_channels,
+                  "width of the chosen maps; null: what the backbone or neck gives");
+  if (channels_required) {
+    schema.required("channels", &P::channels, "width before the classifier", at_least(1));
+  } else {
+    schema.optional("channels", &P::channels, "width before the classifier", at_least(1));
+  }
+  schema.required("num_classes", &P::num_classes, "classes, without the ignored one", at_least(1))
+      .optional("out_channels", &P::out_channels,
+                "maps of logits: num_classes (null), or 1 for two classes by a threshold",
+                at_least(1))
+      .optional("threshold", &P::threshold,
+                "probability above which a pixel is of the class, for out_channels 1 (null: 0.3)",
+                in_range(0, 1))
+      .optional("dropout_ratio", &P::dropout_ratio,
+                "probability of a map to be zeroed before the classifier", in_range(0, 1))
+      .optional("conv_cfg", &P::conv_cfg, "convolutions; null: Conv2d")
+      .optional("norm_cfg", &P::norm_cfg, "norm after convolutions; null: none")
+      .optional("act_cfg", &P::act_cfg, "activation after convolutions; null: none")
+      .optional("in_index", &P::in_index, "which maps the head takes; -1 is the last")
+      .optional("input_transform", &P::input_transform,
+                "several maps: joined at the size of the first, or as a list; null: one map",
+                one_of({"resize_concat", "multiple_select"}))
+      .optional("loss_decode", &P::loss_decode, "training objective, or a list of them")
+      .optional("ignore_index", &P::ignore_index, "label without loss; null: none")
+      .optional("sampler", &P::sampler, "chooses the pixels to learn from; null: all")
+      .optional("align_corners", &P::align_corners, "how resizing maps corners")
+      .optional("init_cfg", &P::init_cfg, "initialisation");
+  schema.validate([](const P& p, Problems& problems) {
+    if (p.out_channels && *p.out_channels != p.num_classes &&
+        !(*p.out_channels == 1 && p.num_classes == 2)) {
+      problems.error("out_channels", text("must be num_classes (", p.num_classes,
+                                          "), or 1 with num_classes 2; got ", *p.out_channels));
+    }
+    const int64_t out = p.out_channels.value_or(p.num_classes);
+    if (p.threshold && out != 1) {
+      problems.warn("threshold", text("is ignored because there are ", out, " output channels"));
+    }
+    const bool index_list = std::holds_alternative<std::vector<int64_t>>(p.in_index);
+    if (p.input_transform && !index_list) {
+      problems.error("in_index",
+                     text("input_transform '", *p.input_transform, "' needs a list of indices"));
+    }
+    if (!p.input_transform && index_list) {
+      problems.error("in_index", "a list needs input_transform resize_concat or multiple_select");
+    }
+    if (p.in_channels && index_list == std::holds_alternative<int64_t>(*p.in_channels)) {
+      problems.error("in_channels", index_list ? "must be a list, as in_index is"
+                                               : "must be one number, as in_index is");
+    } else if (p.in_channels && index_list &&
+               std::get<1>(*p.in_channels).size() != std::get<1>(p.in_index).size()) {
+      problems.error("in_channels",
+                     text("has ", std::get<1>(*p.in_channels).size(), " numbers for ",
+                          std::get<1>(p.in_index).size(), " indices"));
+    }
+  });
+  return schema;
+}
+
+DecodeHead::DecodeHead(const DecodeHeadParams& p, const std::vector<FeatureInfo>& inputs)
+    : BaseModule(p.init_cfg), params_(p), ignore_index_(p.ignore_index.value_or(-100)) {
+  const auto* list = std::get_if<std::vector<int64_t>>(&p.in_index);
+  indices_ = list ? *list : std::vector<int64_t>{std::get<int64_t>(p.in_index)};
+  const auto count = static_cast<int64_t>(inputs.size());
+  std::vector<int64_t> widths;
+  for (auto& index : indices_) {
+    if (index < -count || index >= count) {
+      throw OptionError("in_index", text("there is no map ", index, ": the head is given ", count,
+                                         count == 1 ? " map" : " maps"));
+    }
+    if (index < 0) index += count;
+    inputs_.push_back(inputs[static_cast<size_t>(index)]);
+    widths.push_back(inputs_.back().channels);
+  }
+  if (p.in_channels) {
+    const auto* given_list = std::get_if<std::vector<int64_t>>(&*p.in_channels);
+    const auto given =
+        given_list ? *given_list : std::vector<int64_t>{std::get<int64_t>(*p.in_channels)};
+    if (given != widths) {
+      const auto show = [](const std::vector<int64_t>& v) {
+        return v.size() == 1 ? text(v[0]) : "[" + join(v, ", ") + "]";
+      };
+      throw OptionError("in_channels", text("is ", show(given), ", but the chosen maps (in_index ",
+                                            show(indices_), ") have ", show(widths),
+                                            " channels. Leave it out to take what they have"));
+    }
+  }
+  if (p.input_transform == "resize_concat") {
+    FeatureInfo joined{.channels = 0, .stride = inputs_[0].stride};
+    for (const auto& input : inputs_) joined.channels += input.channels;
+    inputs_ = {joined};
+  }
+  out_channels_ = p.out_channels.value_or(p.num_classes);
+  threshold_ = p.threshold.value_or(0.3);
+
+  if (p.loss_decode.is_list) {
+    auto all = register_module("loss_decode", std::make_shared<ListOf<Loss>>());
+    for (const auto& spec : p.loss_decode.values) {
+      losses_.push_back(all->push_back(build_loss(spec, out_channels_)));
+    }
+  } else {
+    for (const auto& spec : p.loss_decode.values) {
+      losses_.push_back(register_module("loss_decode", build_loss(spec, out_channels_)));
+    }
+  }
+  if (p.sampler) {
+    sampler_ = p.sampler->build();
+    if (sampler_->needs_pixel_losses()) {
+      for (const auto& loss : losses_) {
+        if (!loss->has_per_pixel()) {
+          throw OptionError("sampler", text("needs losses of single pixels, which ",
+                                            loss->loss_name(), " does not have"));
+        }
+      }
+    }
+  }
+  if (p.channels > 0) {
+    conv_seg_ =
+        register_module("conv_seg", std::make_shared<Conv2d>(ConvOptions{
+                                        .in_channels = p.channels, .out_channels = out_channels_}));
+  }
+  if (p.dropout_ratio > 0) {
+    dropout_ = register_module("dropout", std::make_shared<Dropout2d>(p.dropout_ratio));
+  }
+}
+
+void DecodeHead::remove_conv_seg() {
+  if (conv_seg_) unregister_module("conv_seg");
+  conv_seg_ = nullptr;
+}
+
+int64_t DecodeHead::in_channels() const {
+  SEG_CHECK(inputs_.size() == 1, "the head takes ", inputs_.size(), " maps");
+  return inputs_[0].channels;
+}
+
+std::vector<torch::Tensor> DecodeHead::select(const std::vector<torch::Tensor>& features) const {
+  std::vector<torch::Tensor> chosen;
+  for (const int64_t index : indices_) chosen.push_back(features.at(static_cast<size_t>(index)));
+  if (params_.input_transform != "resize_concat") return chosen;
+  const Size2 size = map_size(chosen[0]);
+  for (auto& map : chosen) map = resize(map, size, params_.align_corners);
+  return {at::cat(chosen, 1)};
+}
+
+torch::Tensor DecodeHead::select_one(const std::vector<torch::Tensor>& features) const {
+  auto chosen = select(features);
+  SEG_CHECK(chosen.size() == 1, "the head takes ", chosen.size(), " maps");
+  return chosen[0];
+}
+
+torch::Tensor DecodeHead::cls_seg(const torch::Tensor& x) {
+  return conv_seg_->forward(dropout_ ? dropout_->forward(x) : x);
+}
+
+LossMap DecodeHead::loss(const std::vector<torch::Tensor>& features, const torch::Tensor& labels) {
+  return loss_by_feat(forward(features), labels);
+}
+
+torch::Tensor DecodeHead::predict(const std::vector<torch::Tensor>& features, Size2 size) {
+  return resize(forward(features), size, params_.align_corners);
+}
+
+LossMap DecodeHead::loss_by_feat(const torch::Tensor& small, const torch::Tensor& labels) {
+  const auto logits = resize(small, map_size(labels), params_.align_corners);
+  torch::Tensor weight;
+  if (sampler_) {
+    torch::NoGradGuard no_grad;
+    weight = sampler_->sample(logits, labels, ignore_index_, [&] {
+      torch::Tensor sum;
+      for (const auto& loss : losses_) {
+        const auto one = loss->per_pixel(logits, labels, ignore_index_);
+        sum = sum.defined() ? sum + one : one;
+      }
+      return sum;
+    });
+  }
+  LossMap out;
+  for (const auto& loss : losses_) {
+    add_loss(out, loss->loss_name(), loss->forward(logits, labels, weight, ignore_index_));
+  }
+  out.emplace_back("acc_seg", pixel_accuracy(logits, labels, ignore_index_));
+  return out;
+}
+
+torch::Tensor CascadeDecodeHead::forward(const std::vector<torch::Tensor>&) {
+  throw Error("a head of a cascade was called without the output of the head before it");
+}
+
+LossMap CascadeDecodeHead::loss(const std::vector<torch::Tensor>& features,
+                                const torch::Tensor& previous, const torch::Tensor& labels) {
+  return loss_by_feat(forward(features, previous), labels);
+}
+
+torch::Tensor CascadeDecodeHead::predict(const std::vector<torch::Tensor>& features,
+                                         const torch::Tensor& previous, Size2 size) {
+  return resize(forward(features, previous), size, align_corners());
+}
+
+torch::Tensor pixel_accuracy(const torch::Tensor& logits, const torch::Tensor& labels,
+                             int64_t ignore_index) {
+  torch::NoGradGuard no_grad;
+  const auto valid = labels != ignore_index;
+  const auto right = ((logits.argmax(1) == labels) & valid).sum();
+  // As mmseg: the smallest float32 step keeps an image without labels from dividing by zero.
+  const double eps = 1.1920928955078125e-07;
+  const auto type = logits.scalar_type() == torch::kFloat64 ? torch::kFloat64 : torch::kFloat32;
+  return (right.to(type) + eps) * 100 / (valid.sum().to(type) + eps);
+}
+
+}  // namespace seg

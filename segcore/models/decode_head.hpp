@@ -1,0 +1,128 @@
+/// The base of all heads: choosing the feature maps, classifying pixels, losses and prediction.
+#pragma once
+#include <string>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "segcore/models/backbone.hpp"
+#include "segcore/models/layers/activation.hpp"
+#include "segcore/models/layers/conv.hpp"
+#include "segcore/models/layers/drop.hpp"
+#include "segcore/models/layers/norm.hpp"
+#include "segcore/models/layers/resize.hpp"
+#include "segcore/models/loss.hpp"
+#include "segcore/models/pixel_sampler.hpp"
+
+namespace seg {
+
+/// Adds a scalar to a map; losses of one name are summed.
+void add_loss(LossMap& losses, const std::string& name, const torch::Tensor& value);
+
+/// The options of every head. A head's own struct derives from it and includes base_schema(); it
+/// changes defaults in its constructor or by initialisers.
+struct DecodeHeadParams {
+  std::optional<std::variant<int64_t, std::vector<int64_t>>> in_channels;
+  int64_t channels = 0;
+  int64_t num_classes = 0;
+  std::optional<int64_t> out_channels;
+  std::optional<double> threshold;
+  double dropout_ratio = 0.1;
+  ConvCfg conv_cfg;
+  NormCfg norm_cfg;
+  ActCfg act_cfg = relu_cfg();
+  std::variant<int64_t, std::vector<int64_t>> in_index = int64_t{-1};
+  std::optional<std::string> input_transform;
+  OneOrMany<Spec<Loss>> loss_decode = default_loss();
+  std::optional<int64_t> ignore_index = 255;
+  std::optional<Spec<PixelSampler>> sampler;
+  bool align_corners = false;
+  InitCfg init_cfg = init_cfg_of("{type: Normal, std: 0.01, override: {name: conv_seg}}");
+
+  static OneOrMany<Spec<Loss>> default_loss();
+};
+
+/// Makes scores per pixel from feature maps.
+class DecodeHead : public BaseModule {
+ public:
+  /// The schema of DecodeHeadParams, for `.include(DecodeHead::base_schema())`.
+  /// `channels_required`: false where the head's struct has a default.
+  static Schema<DecodeHeadParams> base_schema(bool channels_required = true);
+
+  /// \param inputs  all maps that backbone and neck give; `in_index` chooses among them.
+  /// \throws OptionError where `in_channels` is given and is not what they have.
+  DecodeHead(const DecodeHeadParams& p, const std::vector<FeatureInfo>& inputs);
+
+  /// \param features  the maps of `inputs`, [N, C_i, H_i, W_i].
+  /// \return logits [N, out_channels, h, w], not resized.
+  virtual torch::Tensor forward(const std::vector<torch::Tensor>& features) = 0;
+  /// Losses and accuracy of one training step, without prefix. labels int64 [N, H, W].
+  virtual LossMap loss(const std::vector<torch::Tensor>& features, const torch::Tensor& labels);
+  /// Logits at the size of the image.
+  virtual torch::Tensor predict(const std::vector<torch::Tensor>& features, Size2 size);
+
+  int64_t num_classes() const { return params_.num_classes; }
+  int64_t out_channels() const { return out_channels_; }
+  bool align_corners() const { return params_.align_corners; }
+  /// For one output channel: a pixel is of the class where its probability is above it.
+  double threshold() const { return threshold_; }
+
+ protected:
+  /// The maps that `in_index` chooses; one, resized and joined, for "resize_concat".
+  std::vector<torch::Tensor> select(const std::vector<torch::Tensor>& features) const;
+  /// The one map of a head without "multiple_select".
+  torch::Tensor select_one(const std::vector<torch::Tensor>& features) const;
+  /// What select() gives: widths and strides, in its order.
+  const std::vector<FeatureInfo>& inputs() const { return inputs_; }
+  /// Width of the one map that select_one() gives.
+  int64_t in_channels() const;
+  /// Dropout and the last 1x1 convolution.
+  torch::Tensor cls_seg(const torch::Tensor& x);
+  /// Losses of `loss_decode` and the accuracy: resizes the logits to the labels, samples pixels.
+  LossMap loss_by_feat(const torch::Tensor& logits, const torch::Tensor& labels);
+  int64_t ignore_index() const { return ignore_index_; }
+  const DecodeHeadParams& params() const { return params_; }
+  /// For heads whose classifier is another module: `conv_seg` is removed.
+  void remove_conv_seg();
+
+  std::vector<std::shared_ptr<Loss>> losses_;
+  std::shared_ptr<Conv2d> conv_seg_;
+  std::shared_ptr<Dropout2d> dropout_;  ///< may be null
+
+ private:
+  DecodeHeadParams params_;
+  std::vector<int64_t> indices_;
+  std::vector<FeatureInfo> inputs_;
+  int64_t out_channels_ = 0;
+  double threshold_ = 0;
+  int64_t ignore_index_;
+  std::unique_ptr<PixelSampler> sampler_;
+};
+
+template <>
+struct Category<DecodeHead> {
+  static constexpr std::string_view name = "decode_head";
+  using Signature = std::shared_ptr<DecodeHead>(const std::vector<FeatureInfo>& inputs);
+};
+
+/// A head that refines the output of the one before it (OCR, PointRend, K-Net's stages).
+class CascadeDecodeHead : public DecodeHead {
+ public:
+  using DecodeHead::DecodeHead;
+  virtual torch::Tensor forward(const std::vector<torch::Tensor>& features,
+                                const torch::Tensor& previous) = 0;
+  virtual LossMap loss(const std::vector<torch::Tensor>& features, const torch::Tensor& previous,
+                       const torch::Tensor& labels);
+  virtual torch::Tensor predict(const std::vector<torch::Tensor>& features,
+                                const torch::Tensor& previous, Size2 size);
+  /// A cascade head cannot stand alone.
+  torch::Tensor forward(const std::vector<torch::Tensor>& features) final;
+  using DecodeHead::loss;
+  using DecodeHead::predict;
+};
+
+/// Percent of the pixels that are not ignored whose best class is the label's; a scalar.
+torch::Tensor pixel_accuracy(const torch::Tensor& logits, const torch::Tensor& labels,
+                             int64_t ignore_index);
+
+}  // namespace seg
