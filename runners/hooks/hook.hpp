@@ -1,14 +1,18 @@
 /// What happens around the steps of a run: timing, logging, schedules, checkpoints.
 #pragma once
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
+#include <variant>
+#include <vector>
 
 #include "registry/registry.hpp"
 #include "segcore/io/value.hpp"
 
 namespace seg {
 
+struct RunConfig;
 struct RunContext;
 
 /// Smaller comes first; hooks of one priority keep the order of the config.
@@ -22,6 +26,13 @@ enum class Priority {
   kLow = 70,
   kVeryLow = 90,
   kLowest = 100,
+};
+
+/// The options that all hooks have.
+struct HookParams {
+  /// 0 to 100, or a name of `Priority` as "BELOW_NORMAL"; the hook's own where not given.
+  std::optional<std::variant<int64_t, std::string>> priority;
+  static Schema<HookParams> schema();
 };
 
 /// Called by the loop at its stages:
@@ -42,6 +53,7 @@ enum class Priority {
 /// ends with the after_iter whose `RunContext::end_of_epoch` is set.
 class Hook {
  public:
+  Hook(const HookParams& params, Priority usual);
   virtual ~Hook() = default;
   virtual void before_train(RunContext&) {}
   virtual void before_iter(RunContext&) {}
@@ -54,9 +66,10 @@ class Hook {
   /// Takes it back. Called when a run is resumed, before the weights are loaded, and not for
   /// `load_from`.
   virtual void load_state(RunContext&, Value& /*checkpoint*/) {}
-  virtual Priority default_priority() const { return Priority::kNormal; }
-  /// The registered name, for the list at the start of a log and for saved states.
-  virtual std::string_view name() const = 0;
+  int priority() const { return priority_; }
+
+ private:
+  int priority_;
 };
 
 template <>
@@ -65,8 +78,15 @@ struct Category<Hook> {
   using Signature = std::unique_ptr<Hook>();
 };
 
-/// "NORMAL" or a number of 0 to 100, as configs give priorities; negative for neither.
-int parse_priority(std::string_view text);
+/// A hook of a run under its registered name.
+struct HookEntry {
+  std::string type;
+  std::unique_ptr<Hook> hook;
+};
+
+/// Builds the hooks of a run: the roles of `default_hooks` and `custom_hooks`, by priority.
+std::vector<HookEntry> build_hooks(const RunConfig& config);
+
 /// "VERY_HIGH" for 10; the number for others.
 std::string priority_text(int priority);
 

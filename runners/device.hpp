@@ -1,0 +1,31 @@
+/// The device of a run, and what is particular to GPUs. No CUDA symbol is linked: LibTorch's CUDA
+/// part is loaded where a driver is.
+#pragma once
+#include <c10/core/Device.h>
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+namespace seg {
+
+/// Loads LibTorch's CUDA part where a driver with a visible GPU is present; cheap where none is.
+/// Repeated calls give the first one's answer.
+/// \return whether CUDA can be used.
+bool load_cuda();
+/// Why it cannot: "no NVIDIA driver", ...; "" where it can.
+const std::string& cuda_problem();
+
+/// The device of this process for `env_cfg.device`: "auto", "cpu", "cuda" or "cuda:1". "auto" takes
+/// the GPU of `local_rank` where there is one.
+/// \throws UsageError where a GPU is asked for and none can be used.
+c10::Device choose_device(const std::string& wanted, int local_rank);
+
+/// The largest memory in use on the device since the last call, in MB; nothing on a CPU.
+std::optional<int64_t> take_peak_memory_mb(c10::Device device);
+/// Gives unused device memory back to the driver.
+void empty_device_cache(c10::Device device);
+/// Waits until the device has done all work.
+void synchronize_device(c10::Device device);
+
+}  // namespace seg

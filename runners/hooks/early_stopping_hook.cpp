@@ -1,0 +1,128 @@
+#include <cmath>
+#include <limits>
+
+#include "registry/log.hpp"
+#include "runners/hooks/hook.hpp"
+#include "runners/hooks/metric_rule.hpp"
+#include "runners/run_context.hpp"
+
+namespace seg {
+
+struct EarlyStoppingHookParams : HookParams {
+  std::string monitor;
+  std::optional<std::string> rule;
+  double min_delta = 0.1;
+  bool strict = false;
+  bool check_finite = true;
+  int64_t patience = 5;
+  std::optional<double> stopping_threshold;
+};
+
+/// Ends training when a metric no longer gets better.
+class EarlyStoppingHook final : public Hook {
+ public:
+  using Params = EarlyStoppingHookParams;
+  static Schema<Params> schema() {
+    return Schema<Params>("Ends training when a metric no longer gets better.")
+        .source("MMEngine 0.10, EarlyStoppingHook")
+        .include(HookParams::schema())
+        .required("monitor", &Params::monitor, "the metric to watch, as mIoU")
+        .optional("rule", &Params::rule, "which is better; known for the usual metrics",
+                  one_of({"greater", "less"}))
+        .optional("min_delta", &Params::min_delta, "the least change that counts as better",
+                  at_least(0))
+        .optional("strict", &Params::strict, "a metric that is not there is an error")
+        .optional("check_finite", &Params::check_finite, "also ends when it is NaN or infinite")
+        .optional("patience", &Params::patience,
+                  "validations without anything better that are borne", at_least(1))
+        .optional("stopping_threshold", &Params::stopping_threshold, "ends as soon as it is passed")
+        .validate([](const Params& p, Problems& problems) {
+          if (!p.rule &&
+              !infer_metric_rule(p.monitor, default_greater_keys(), default_less_keys())) {
+            problems.error("monitor", text("whether more or less of '", p.monitor,
+                                           "' is better is not known. Give 'rule'"));
+          }
+        });
+  }
+  explicit EarlyStoppingHook(const Params& params)
+      : Hook(params, Priority::kLowest),
+        params_(params),
+        greater_(rule_of(params) == "greater"),
+        best_(greater_ ? -std::numeric_limits<double>::infinity()
+                       : std::numeric_limits<double>::infinity()) {}
+
+  void after_val(RunContext& context) override {
+    if (context.phase != Phase::kVal || context.interrupted) return;
+    const double* found = find_scalar(context.metrics, params_.monitor);
+    if (!found) {
+      std::vector<std::string> names;
+      for (const auto& [name, value] : context.metrics) names.push_back(name);
+      const std::string message =
+          text("EarlyStoppingHook: there is no metric '", params_.monitor, "'.",
+               did_you_mean(params_.monitor, names), " Known: ", join(names, ", "));
+      if (params_.strict) throw DataError(message);
+      log::warn(message);
+      return;
+    }
+    if (const std::string reason = reason_to_stop(*found); !reason.empty()) {
+      log::info("training stops early: ", reason);
+      context.stop_training = true;
+    }
+  }
+
+  void save_state(RunContext&, Value& checkpoint) override {
+    if (const Value* own = checkpoint.find("segcore")) {
+      Value state = Value::dict();
+      state.set("best", best_);
+      state.set("waited", waited_);
+      Value hooks = own->at("hooks");
+      hooks.set("EarlyStoppingHook." + params_.monitor, state);
+    }
+  }
+  void load_state(RunContext&, Value& checkpoint) override {
+    const Value* own = checkpoint.find("segcore");
+    const Value* hooks = own ? own->find("hooks") : nullptr;
+    if (const Value* state =
+            hooks ? hooks->find("EarlyStoppingHook." + params_.monitor) : nullptr) {
+      best_ = state->at("best").as_float();
+      waited_ = state->at("waited").as_int();
+    }
+  }
+
+ private:
+  static std::string rule_of(const Params& params) {
+    if (params.rule) return *params.rule;
+    return infer_metric_rule(params.monitor, default_greater_keys(), default_less_keys())
+        .value_or("greater");
+  }
+  bool better(double a, double b) const { return greater_ ? a > b : a < b; }
+
+  std::string reason_to_stop(double score) {
+    if (params_.check_finite && !std::isfinite(score)) {
+      return text(params_.monitor, " is ", score, " (the best was ", best_, ")");
+    }
+    if (params_.stopping_threshold && better(score, *params_.stopping_threshold)) {
+      best_ = score;
+      return text(params_.monitor, " of ", score, " passes ", *params_.stopping_threshold);
+    }
+    const double delta = greater_ ? params_.min_delta : -params_.min_delta;
+    if (better(best_ + delta, score)) {
+      if (++waited_ >= params_.patience) {
+        return text(params_.monitor, " did not get better in ", waited_,
+                    " validations (the best was ", best_, ")");
+      }
+    } else {
+      best_ = score;
+      waited_ = 0;
+    }
+    return "";
+  }
+
+  Params params_;
+  bool greater_;
+  double best_;
+  int64_t waited_ = 0;
+};
+SEG_REGISTER(Hook, EarlyStoppingHook);
+
+}  // namespace seg

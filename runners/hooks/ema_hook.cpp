@@ -1,0 +1,187 @@
+#include <ATen/ops/tensor.h>
+#include <torch/nn/module.h>
+
+#include <algorithm>
+
+#include "registry/log.hpp"
+#include "runners/hooks/hook.hpp"
+#include "runners/run_context.hpp"
+#include "segcore/io/weights.hpp"
+#include "segcore/models/segmentor.hpp"
+
+namespace seg {
+
+struct EMAHookParams : HookParams {
+  std::string ema_type = "ExponentialMovingAverage";
+  bool strict_load = false;
+  int64_t begin_iter = 0;
+  int64_t begin_epoch = 0;
+  double momentum = 0.0002;
+  int64_t gamma = 100;
+  int64_t interval = 1;
+  bool update_buffers = false;
+};
+
+/// Keeps a running average of the weights, with which validations are made and which checkpoints
+/// hold as `state_dict`; the weights of training are then under `ema_state_dict`.
+class EMAHook final : public Hook {
+ public:
+  using Params = EMAHookParams;
+  static Schema<Params> schema() {
+    return Schema<Params>("Averages the weights over time, for validation and checkpoints.")
+        .source("MMEngine 0.10, EMAHook; averages: Izmailov et al. 2018, arXiv:1803.05407")
+        .include(HookParams::schema())
+        .optional(
+            "ema_type", &Params::ema_type, "how the average is formed",
+            one_of({"ExponentialMovingAverage", "StochasticWeightAverage", "MomentumAnnealingEMA"}))
+        .optional("strict_load", &Params::strict_load,
+                  "an average in a checkpoint must have all weights")
+        .optional("begin_iter", &Params::begin_iter, "averages from this step on", at_least(0))
+        .optional("begin_epoch", &Params::begin_epoch, "averages from this epoch on", at_least(0))
+        .optional("momentum", &Params::momentum, "share of the new weights in each update",
+                  in_range(0, 1))
+        .optional("gamma", &Params::gamma,
+                  "MomentumAnnealingEMA: the share is at least gamma / (gamma + steps)",
+                  at_least(1))
+        .optional("interval", &Params::interval, "steps between updates", at_least(1))
+        .optional("update_buffers", &Params::update_buffers,
+                  "also averages running statistics, which are copied otherwise")
+        .accepted("device", "the average is kept on the device of the model")
+        .validate([](const Params& p, Problems& problems) {
+          if (p.begin_iter != 0 && p.begin_epoch != 0) {
+            problems.error("begin_epoch", "give begin_iter or begin_epoch, not both");
+          }
+          if (p.momentum <= 0 || p.momentum >= 1) {
+            problems.error("momentum", "must be above 0 and below 1");
+          }
+        });
+  }
+  explicit EMAHook(const Params& params) : Hook(params, Priority::kNormal), params_(params) {}
+
+  void before_train(RunContext& context) override {
+    if (averages_.empty()) copy_from(*context.model);
+  }
+
+  void after_iter(RunContext& context) override {
+    if (context.phase != Phase::kTrain) return;
+    const torch::NoGradGuard no_grad;
+    const bool started = params_.begin_epoch > 0 ? epoch_of_step(context) >= params_.begin_epoch
+                                                 : context.iter >= params_.begin_iter;
+    const auto own = named_weights(*context.model);
+    for (size_t i = 0; i < averages_.size(); ++i) {
+      torch::Tensor& average = averages_[i].tensor;
+      const torch::Tensor& source = own[i].tensor;
+      const bool averaged = averages_[i].is_parameter || params_.update_buffers;
+      if (!started || !averaged || steps_ == 0) {
+        // Integer counters under update_buffers stay as the first step found them.
+        average.copy_(source);
+      } else if (steps_ % params_.interval == 0 && average.is_floating_point()) {
+        update(average, source);
+      }
+    }
+    if (started) ++steps_;
+  }
+
+  void before_val(RunContext& context) override { swap(context); }
+  void after_val(RunContext& context) override { swap(context); }
+
+  void save_state(RunContext&, Value& checkpoint) override {
+    if (averages_.empty()) return;
+    Value averaged = Value::dict();
+    averaged.set("steps", at::tensor(steps_, at::kLong));
+    Value weights = checkpoint.at("state_dict");
+    // In a validation the weights of training are here, and the model holds the average.
+    for (const Weight& average : averages_) {
+      const Value trained = weights.at(average.name);
+      if (swapped_) {
+        averaged.set("module." + average.name, average.tensor.detach().cpu());
+      } else {
+        averaged.set("module." + average.name, trained);
+        weights.set(average.name, average.tensor.detach().cpu());
+      }
+    }
+    checkpoint.set("ema_state_dict", averaged);
+  }
+
+  void load_state(RunContext& context, Value& checkpoint) override {
+    copy_from(*context.model);
+    Value weights = checkpoint.at("state_dict");
+    const Value* averaged = checkpoint.find("ema_state_dict");
+    if (!averaged) {
+      log::warn("the checkpoint has no ema_state_dict: the average begins with its weights");
+      for (Weight& average : averages_) take(average, weights.find(average.name));
+      return;
+    }
+    if (const Value* steps = averaged->find("steps")) {
+      steps_ = steps->is_tensor() ? steps->as_tensor().item<int64_t>() : steps->as_int();
+    }
+    for (Weight& average : averages_) {
+      const Value* trained = averaged->find("module." + average.name);
+      take(average, weights.find(average.name));
+      if (trained) {
+        weights.set(average.name, *trained);
+      } else if (params_.strict_load) {
+        throw WeightsMismatch("ema_state_dict has no 'module." + average.name + "'");
+      }
+    }
+  }
+
+ private:
+  struct Weight {
+    std::string name;
+    torch::Tensor tensor;
+    bool is_parameter = false;
+  };
+
+  static int64_t epoch_of_step(const RunContext& context) {
+    return context.epoch_length > 0 ? (context.iter - 1) / context.epoch_length + 1 : 1;
+  }
+  static std::vector<Weight> named_weights(const torch::nn::Module& model) {
+    std::vector<Weight> out;
+    for (const auto& item : model.named_parameters()) {
+      out.push_back({item.key(), item.value(), true});
+    }
+    for (const auto& item : model.named_buffers()) out.push_back({item.key(), item.value(), false});
+    return out;
+  }
+  void copy_from(const torch::nn::Module& model) {
+    averages_ = named_weights(model);
+    for (Weight& average : averages_) average.tensor = average.tensor.detach().clone();
+  }
+  static void take(Weight& average, const Value* found) {
+    if (!found || !found->is_tensor() || found->as_tensor().sizes() != average.tensor.sizes()) {
+      return;  // the load of the weights themselves tells what does not fit
+    }
+    average.tensor.copy_(found->as_tensor());
+  }
+  void update(torch::Tensor& average, const torch::Tensor& source) const {
+    if (params_.ema_type == "StochasticWeightAverage") {
+      average.add_(source - average, 1.0 / static_cast<double>(steps_ / params_.interval + 1));
+    } else if (params_.ema_type == "MomentumAnnealingEMA") {
+      const auto gamma = static_cast<double>(params_.gamma);
+      average.lerp_(source,
+                    std::max(params_.momentum, gamma / (gamma + static_cast<double>(steps_))));
+    } else {
+      average.lerp_(source, params_.momentum);
+    }
+  }
+  void swap(RunContext& context) {
+    if (context.phase != Phase::kVal || averages_.empty()) return;
+    const torch::NoGradGuard no_grad;
+    const auto own = named_weights(*context.model);
+    for (size_t i = 0; i < averages_.size(); ++i) {
+      const torch::Tensor kept = averages_[i].tensor.clone();
+      averages_[i].tensor.copy_(own[i].tensor);
+      const_cast<torch::Tensor&>(own[i].tensor).copy_(kept);
+    }
+    swapped_ = !swapped_;
+  }
+
+  Params params_;
+  std::vector<Weight> averages_;
+  int64_t steps_ = 0;
+  bool swapped_ = false;
+};
+SEG_REGISTER(Hook, EMAHook);
+
+}  // namespace seg

@@ -1,0 +1,285 @@
+#include "runners/run_state.hpp"
+
+#include <ATen/CPUGeneratorImpl.h>
+#include <ATen/Context.h>
+#include <torch/torch.h>
+
+#include <algorithm>
+#include <ctime>
+#include <filesystem>
+#include <fstream>
+
+#include "registry/log.hpp"
+#include "runners/hooks/hook.hpp"
+#include "runners/optim/param_scheduler.hpp"
+#include "runners/run_config.hpp"
+#include "runners/run_context.hpp"
+#include "segcore/data/loader.hpp"
+#include "segcore/dist/communicator.hpp"
+#include "segcore/io/atomic_file.hpp"
+#include "segcore/io/checkpoint.hpp"
+#include "segcore/io/weights.hpp"
+
+namespace fs = std::filesystem;
+
+namespace seg {
+namespace {
+
+constexpr const char* kOwnKey = "segcore";
+
+std::string time_stamp_now() {
+  const std::time_t now = std::time(nullptr);
+  char buffer[32];
+  std::strftime(buffer, sizeof(buffer), "%Y%m%d_%H%M%S", std::localtime(&now));
+  return buffer;
+}
+
+Value dataset_meta_value(const DatasetMeta& meta) {
+  ValueList classes, palette;
+  for (const auto& name : meta.classes) classes.emplace_back(name);
+  for (const auto& colour : meta.palette) {
+    palette.emplace_back(ValueList{colour[0], colour[1], colour[2]});
+  }
+  Value out = Value::dict();
+  out.set("classes", Value::tuple(std::move(classes)));
+  out.set("palette", Value(std::move(palette)));
+  out.set("reduce_zero_label", meta.reduce_zero_label);
+  out.set("ignore_index", meta.ignore_index);
+  return out;
+}
+
+Value meta_value(const RunContext& context) {
+  Value meta = Value::dict();
+  meta.set("epoch", context.epoch);
+  meta.set("iter", context.iter);
+  meta.set("cfg", dump_yaml(context.config->tree));
+  meta.set("seed", static_cast<int64_t>(context.seed));
+  meta.set("experiment_name", context.experiment_name);
+  meta.set("time", time_stamp_now());
+  if (context.train_loader) {
+    meta.set("dataset_meta", dataset_meta_value(context.train_loader->dataset().meta()));
+  }
+  return meta;
+}
+
+Value message_hub_value(const RunContext& context) {
+  Value hub = Value::dict();
+  hub.set("log_scalars", Value::dict());
+  Value info = Value::dict(), resumed = Value::dict();
+  for (const auto& [key, value] : context.runtime_info.as_dict()) {
+    info.set(key, value);
+    resumed.set(key, true);
+  }
+  hub.set("runtime_info", info);
+  hub.set("resumed_keys", resumed);
+  return hub;
+}
+
+/// One row a rank.
+at::Tensor gather_rows(const RunContext& context, const at::Tensor& row) {
+  Communicator& communicator = *context.communicator;
+  if (communicator.size() == 1) return row.unsqueeze(0);
+  at::Tensor rows = at::zeros({communicator.size(), row.numel()}, at::kInt);
+  rows[communicator.rank()].copy_(row);
+  communicator.all_reduce_sum_(rows);
+  return rows.to(at::kByte);
+}
+
+/// State dict on the CPU; the tensors of a CPU model are its own, not copies.
+Value weights_on_cpu(const Segmentor& model) {
+  Value out = Value::dict();
+  for (const auto& [name, tensor] : state_dict(model).as_dict()) {
+    out.set(name, tensor.as_tensor().detach().cpu());
+  }
+  return out;
+}
+
+/// The iterations that a checkpoint's name counts, for those written by a run.
+int64_t steps_of_name(const fs::path& path) {
+  const std::string stem = path.stem().string();
+  const size_t underscore = stem.find('_');
+  const std::string kind = stem.substr(0, underscore);
+  if (path.extension() != ".pth" || (kind != "iter" && kind != "epoch") ||
+      underscore + 1 >= stem.size()) {
+    return -1;
+  }
+  const std::string digits = stem.substr(underscore + 1);
+  if (digits.size() > 18 || digits.find_first_not_of("0123456789") != std::string::npos) return -1;
+  return std::stoll(digits);
+}
+
+std::optional<FoundCheckpoint> try_read(const std::string& path) {
+  try {
+    FoundCheckpoint found{path, read_checkpoint(path)};
+    found.contents.at("meta").at("iter").as_int();
+    found.contents.at("state_dict").as_dict();
+    return found;
+  } catch (const CheckpointError& e) {
+    log::warn("this checkpoint is passed over: ", e.what());
+    return std::nullopt;
+  }
+}
+
+}  // namespace
+
+at::Tensor generator_state(const RunContext& context) {
+  const at::Generator& cpu = at::globalContext().defaultGenerator(c10::kCPU);
+  at::Tensor state = cpu.get_state();
+  if (!context.device.is_cpu()) {
+    const auto& gpu = at::globalContext().defaultGenerator(context.device);
+    state = at::cat({state, gpu.get_state()});
+  }
+  return state;
+}
+
+void set_generator_state(const RunContext& context, const at::Tensor& state) {
+  at::Generator cpu = at::globalContext().defaultGenerator(c10::kCPU);
+  const int64_t cpu_bytes = cpu.get_state().numel();
+  if (state.numel() < cpu_bytes) throw CheckpointError("the state of the generator is too short");
+  cpu.set_state(state.narrow(0, 0, cpu_bytes).clone());
+  if (!context.device.is_cpu() && state.numel() > cpu_bytes) {
+    at::Generator gpu = at::globalContext().defaultGenerator(context.device);
+    gpu.set_state(state.narrow(0, cpu_bytes, state.numel() - cpu_bytes).clone());
+  }
+}
+
+void save_run_state(RunContext& context, const std::string& path, const SaveParts& parts) {
+  Value checkpoint = Value::dict();
+  checkpoint.set("meta", meta_value(context));
+  checkpoint.set("state_dict", weights_on_cpu(*context.model));
+  checkpoint.set("message_hub", message_hub_value(context));
+  if (parts.optimizer) checkpoint.set("optimizer", context.optimizer->state_dict());
+  if (parts.schedulers) {
+    Value schedulers = Value::list();
+    for (const auto& scheduler : *context.schedulers) {
+      schedulers.push_back(scheduler->state_dict());
+    }
+    checkpoint.set("param_schedulers", schedulers);
+  }
+  if (parts.progress) {
+    Value own = Value::dict();
+    own.set("version", 1);
+    const at::Tensor& before_val = context.rng_before_val;
+    own.set("generators",
+            gather_rows(context, before_val.defined() ? before_val : generator_state(context)));
+    own.set("batches_done", context.iter);
+    own.set("batch_size", context.train_loader->batch_size());
+    own.set("world_size", context.communicator->size());
+    own.set("validation_due", context.validation_due);
+    own.set("train_log", context.train_log.state());
+    own.set("hooks", Value::dict());
+    checkpoint.set(kOwnKey, own);
+  }
+  for (HookEntry& entry : *context.hooks) entry.hook->save_state(context, checkpoint);
+  if (context.is_main()) write_checkpoint(path, checkpoint);
+}
+
+void write_last_checkpoint(const RunContext& context, const std::string& path) {
+  if (context.is_main()) write_file_atomically(context.work_dir + "/last_checkpoint", path);
+}
+
+std::optional<FoundCheckpoint> find_run_state(const std::string& work_dir) {
+  std::vector<std::string> candidates;
+  const auto add = [&](const std::string& path) {
+    std::error_code ignored;
+    if (!fs::exists(path, ignored)) return;
+    for (const auto& known : candidates) {
+      if (fs::equivalent(known, path, ignored)) return;
+    }
+    candidates.push_back(path);
+  };
+  std::ifstream pointer(work_dir + "/last_checkpoint");
+  if (std::string named; std::getline(pointer, named) && !named.empty()) {
+    add(named);
+    add(work_dir + "/" + fs::path(named).filename().string());
+    if (candidates.empty()) {
+      log::warn(work_dir, "/last_checkpoint names ", named,
+                ", which does not exist: the newest checkpoint beside it is taken");
+    }
+  }
+  std::vector<std::pair<int64_t, std::string>> others;
+  std::error_code ignored;
+  for (const auto& entry : fs::directory_iterator(work_dir, ignored)) {
+    const int64_t steps = steps_of_name(entry.path());
+    if (steps >= 0) others.emplace_back(-steps, entry.path().string());
+  }
+  std::sort(others.begin(), others.end());
+  for (const auto& [steps, path] : others) add(path);
+  for (const auto& path : candidates) {
+    if (auto found = try_read(path)) return found;
+  }
+  return std::nullopt;
+}
+
+std::optional<uint64_t> seed_of_run_state(const Value& checkpoint) {
+  const Value* meta = checkpoint.find("meta");
+  const Value* seed = meta ? meta->find("seed") : nullptr;
+  if (!seed || !seed->is_int()) return std::nullopt;
+  return static_cast<uint64_t>(seed->as_int());
+}
+
+ResumePoint load_run_state(RunContext& context, Value checkpoint, const std::string& path) {
+  try {
+    ResumePoint point;
+    const Value& meta = checkpoint.at("meta");
+    point.iter = meta.at("iter").as_int();
+    point.epoch = meta.at("epoch").as_int();
+    point.seed = seed_of_run_state(checkpoint);
+    // Hooks may exchange weights, so the state dict must be one that can be changed.
+    checkpoint.set("state_dict", find_state_dict(checkpoint, "state_dict"));
+    for (HookEntry& entry : *context.hooks) entry.hook->load_state(context, checkpoint);
+    load_state_dict(*context.model, checkpoint.at("state_dict"), {.strict = true}, path);
+
+    if (const Value* hub = checkpoint.find("message_hub")) {
+      if (const Value* info = hub->find("runtime_info")) {
+        for (const auto& [key, value] : info->as_dict()) {
+          // Metadata of another program may be objects; only plain values are taken along.
+          if (key.is_string() && (value.is_int() || value.is_float() || value.is_string() ||
+                                  value.is_bool() || value.is_list())) {
+            context.runtime_info.set(key, value);
+          }
+        }
+      }
+    }
+    if (const Value* optimizer = checkpoint.find("optimizer")) {
+      context.optimizer->load_state_dict(*optimizer);
+    } else {
+      log::warn(path, " has no state of the optimizer: it begins anew");
+    }
+    if (const Value* schedulers = checkpoint.find("param_schedulers")) {
+      const ValueList& states = schedulers->as_list();
+      if (states.size() != context.schedulers->size()) {
+        throw CheckpointError(text("it has ", states.size(), " schedules, the configuration ",
+                                   context.schedulers->size()));
+      }
+      for (size_t i = 0; i < states.size(); ++i) {
+        (*context.schedulers)[i]->load_state_dict(states[i]);
+      }
+    }
+    if (const Value* own = checkpoint.find(kOwnKey)) {
+      context.train_log.load_state(own->at("train_log"));
+      point.validation_due = own->at("validation_due").as_bool();
+      const at::Tensor rows = own->at("generators").as_tensor();
+      const int rank = context.communicator->rank();
+      if (rows.size(0) == context.communicator->size()) {
+        set_generator_state(context, rows[rank].contiguous());
+      } else {
+        log::warn(path, " was written by ", rows.size(0), " processes, this run has ",
+                  context.communicator->size(), ": dropout draws other numbers");
+      }
+    } else {
+      log::info(path,
+                " holds no states of generators: dropout draws other numbers than the run "
+                "that was not stopped");
+    }
+    return point;
+  } catch (const WeightsMismatch&) {
+    throw;
+  } catch (const CheckpointError& e) {
+    const std::string what = e.what();
+    if (what.find(path) != std::string::npos) throw;
+    throw CheckpointError(text(path, ": ", what));
+  }
+}
+
+}  // namespace seg
