@@ -19,7 +19,7 @@ using ValueDict = std::vector<std::pair<Value, Value>>;
 
 /// A Python object of a class that is not rebuilt: inert, kept so that a message can name it.
 struct OpaqueObject {
-  std::string type;              ///< "mmengine.logging.history_buffer.HistoryBuffer"
+  std::string type;                      ///< "mmengine.logging.history_buffer.HistoryBuffer"
   std::shared_ptr<ValueList> arguments;  ///< what it would have been made from
   std::shared_ptr<Value> state;          ///< what would have been set on it, or null
 };
@@ -36,15 +36,15 @@ class Value {
   };
 
   Value() : data_(None{}) {}
-  Value(bool v) : data_(v) {}                              // NOLINT: literals become values
-  Value(int v) : data_(static_cast<int64_t>(v)) {}         // NOLINT
-  Value(int64_t v) : data_(v) {}                           // NOLINT
-  Value(double v) : data_(v) {}                            // NOLINT
-  Value(std::string v) : data_(std::move(v)) {}            // NOLINT
-  Value(const char* v) : data_(std::string(v)) {}          // NOLINT
-  Value(at::Tensor v) : data_(std::move(v)) {}             // NOLINT
-  Value(Bytes v) : data_(std::move(v)) {}                  // NOLINT
-  Value(OpaqueObject v) : data_(std::move(v)) {}           // NOLINT
+  Value(bool v) : data_(v) {}                       // NOLINT: literals become values
+  Value(int v) : data_(static_cast<int64_t>(v)) {}  // NOLINT
+  Value(int64_t v) : data_(v) {}                    // NOLINT
+  Value(double v) : data_(v) {}                     // NOLINT
+  Value(std::string v) : data_(std::move(v)) {}     // NOLINT
+  Value(const char* v) : data_(std::string(v)) {}   // NOLINT
+  Value(at::Tensor v) : data_(std::move(v)) {}      // NOLINT
+  Value(Bytes v) : data_(std::move(v)) {}           // NOLINT
+  Value(OpaqueObject v) : data_(std::move(v)) {}    // NOLINT
   Value(ValueList v) : data_(std::make_shared<ValueList>(std::move(v))) {}  // NOLINT
   static Value tuple(ValueList items) {
     Value v;

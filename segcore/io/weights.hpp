@@ -1,5 +1,5 @@
-/// Moves weights between modules and checkpoints: state dicts in Python's order, and loading them by
-/// name with a report of what fitted.
+/// Moves weights between modules and checkpoints: state dicts in Python's order, and loading them
+/// by name with a report of what fitted.
 #pragma once
 #include <string>
 #include <utility>

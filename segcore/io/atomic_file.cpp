@@ -1,0 +1,117 @@
+#include "segcore/io/atomic_file.hpp"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+namespace seg {
+namespace {
+
+/// Opens and locks `path`, which may be the leavings of a killed process. A live writer holds the
+/// lock: then -1 with errno EWOULDBLOCK. A file system without locks is taken as it is.
+int open_locked(const std::string& path) {
+  for (;;) {
+    const int fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0666);
+    if (fd < 0) return -1;
+    if (::flock(fd, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
+      ::close(fd);
+      errno = EWOULDBLOCK;
+      return -1;
+    }
+    // Between open and lock another writer may have renamed the file away.
+    struct stat opened {
+    }, named{};
+    if (::fstat(fd, &opened) == 0 && ::stat(path.c_str(), &named) == 0 &&
+        opened.st_ino == named.st_ino && opened.st_dev == named.st_dev) {
+      if (::ftruncate(fd, 0) == 0) return fd;
+      const int error = errno;
+      ::close(fd);
+      errno = error;
+      return -1;
+    }
+    ::close(fd);
+  }
+}
+
+std::string directory_of(const std::string& path) {
+  const size_t slash = path.find_last_of('/');
+  if (slash == std::string::npos) return ".";
+  return slash == 0 ? "/" : path.substr(0, slash);
+}
+
+}  // namespace
+
+AtomicFile::AtomicFile(std::string path) : path_(std::move(path)) {
+  struct stat existing {};
+  if (::stat(path_.c_str(), &existing) == 0 && S_ISDIR(existing.st_mode)) {
+    throw FileError(text("cannot write ", path_, ": it is a folder"));
+  }
+  temporary_ = path_ + ".tmp";
+  fd_ = open_locked(temporary_);
+  if (fd_ < 0 && errno == EWOULDBLOCK) {
+    static std::atomic<unsigned> counter{0};
+    temporary_ = text(path_, ".", ::getpid(), ".", counter++, ".tmp");
+    fd_ = open_locked(temporary_);
+  }
+  if (fd_ < 0) {
+    const int error = errno;
+    if (error == ENOENT) {
+      throw FileError(text("cannot write ", path_, ": there is no folder ", directory_of(path_)));
+    }
+    fail("cannot write ", error);
+  }
+}
+
+AtomicFile::~AtomicFile() {
+  if (fd_ < 0) return;
+  ::unlink(temporary_.c_str());  // while the lock is held, so that no other writer's goes
+  ::close(fd_);
+}
+
+void AtomicFile::fail(const char* what, int error) const {
+  throw FileError(text(what, path_, ": ", std::strerror(error)));
+}
+
+void AtomicFile::write(const void* data, size_t size) {
+  const char* from = static_cast<const char*>(data);
+  while (size > 0) {
+    // Linux writes at most 2 GiB - 4 KiB in one call.
+    const ssize_t written = ::write(fd_, from, std::min<size_t>(size, 1u << 30));
+    if (written < 0) {
+      if (errno == EINTR) continue;
+      fail("cannot write ", errno);
+    }
+    from += written;
+    size -= static_cast<size_t>(written);
+    position_ += static_cast<uint64_t>(written);
+  }
+}
+
+void AtomicFile::commit() {
+  // EINVAL: a file system that has nothing to sync.
+  if (::fsync(fd_) != 0 && errno != EINVAL) fail("cannot write ", errno);
+  if (::rename(temporary_.c_str(), path_.c_str()) != 0) fail("cannot write ", errno);
+  ::close(fd_);
+  fd_ = -1;
+  // The new name is on the disk only when its directory is.
+  const int directory = ::open(directory_of(path_).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (directory >= 0) {
+    ::fsync(directory);
+    ::close(directory);
+  }
+}
+
+void write_file_atomically(const std::string& path, std::string_view contents) {
+  AtomicFile file(path);
+  file.write(contents);
+  file.commit();
+}
+
+}  // namespace seg

@@ -1,0 +1,21 @@
+/// NumPy's pickled arrays and scalars.
+#pragma once
+#include <optional>
+
+#include "segcore/io/value.hpp"
+
+namespace seg {
+
+/// A tensor of a numeric array; a list of an array of objects or strings; nothing for dtypes that
+/// are kept inert (dates, records).
+/// \param dtype  the inert object of numpy.dtype(...)
+/// \param shape  a tuple of sizes
+/// \param data  bytes (or a string of Python 2), or the list of an array of objects
+/// \throws CheckpointError where data and shape do not fit.
+std::optional<Value> numpy_array(const Value& dtype, const Value& shape, bool fortran_order,
+                                 const Value& data);
+
+/// A bool, int, float or string; nothing for other dtypes.
+std::optional<Value> numpy_scalar(const Value& dtype, const Value& data);
+
+}  // namespace seg

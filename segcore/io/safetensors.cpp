@@ -1,0 +1,175 @@
+#include "segcore/io/safetensors.hpp"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+#include <unordered_set>
+
+#include "registry/error.hpp"
+#include "segcore/io/atomic_file.hpp"
+#include "segcore/io/checkpoint.hpp"
+#include "segcore/io/dtypes.hpp"
+#include "segcore/io/file_storage.hpp"
+
+namespace seg {
+namespace {
+
+constexpr uint64_t kLongestHeader = 100'000'000;  // the format's own limit
+
+uint64_t safetensors_header_size(std::string_view file) {
+  uint64_t size = 0;
+  for (size_t i = 8; i-- > 0;) size = size << 8 | static_cast<uint8_t>(file[i]);
+  return size;
+}
+
+struct SafetensorsEntry {
+  std::string name;
+  at::ScalarType dtype;
+  std::vector<int64_t> shape;
+  uint64_t begin, end;
+};
+
+SafetensorsEntry read_safetensors_entry(const std::string& name, const nlohmann::json& json,
+                                        uint64_t data_size) {
+  auto fail = [&](const auto&... parts) {
+    throw CheckpointError(text("the safetensors header, tensor '", name, "': ", parts...));
+  };
+  auto member = [&](const char* key) -> const nlohmann::json& {
+    if (!json.is_object() || !json.contains(key)) fail("there is no '", key, "'");
+    return json[key];
+  };
+  auto count = [&](const nlohmann::json& v, const char* what) {
+    if (!v.is_number_unsigned()) fail(what, " must be a number from 0 on");
+    return v.get<uint64_t>();
+  };
+  SafetensorsEntry out{name, at::kFloat, {}, 0, 0};
+  const auto& dtype = member("dtype");
+  const auto known = dtype.is_string() ? dtype_of_safetensors(dtype.get_ref<const std::string&>())
+                                       : std::optional<at::ScalarType>();
+  if (!known) fail("unknown type ", dtype.is_string() ? dtype.get<std::string>() : "");
+  out.dtype = *known;
+  const auto& shape = member("shape");
+  const auto& offsets = member("data_offsets");
+  if (!shape.is_array() || shape.size() > 64) fail("a wrong shape");
+  if (!offsets.is_array() || offsets.size() != 2) fail("wrong data_offsets");
+  auto bytes = static_cast<uint64_t>(c10::elementSize(out.dtype));
+  for (const auto& size : shape) {
+    const uint64_t n = count(size, "each size");
+    if (n > INT64_MAX || __builtin_mul_overflow(bytes, n, &bytes) || bytes > INT64_MAX) {
+      fail("its shape is too large");
+    }
+    out.shape.push_back(static_cast<int64_t>(n));
+  }
+  out.begin = count(offsets[0], "each offset");
+  out.end = count(offsets[1], "each offset");
+  if (out.begin > out.end || out.end > data_size) fail("its data lie beyond the end of the file");
+  if (out.end - out.begin != bytes) {
+    fail("its shape [", join(out.shape, ", "), "] needs ", bytes, " bytes, it has ",
+         out.end - out.begin);
+  }
+  return out;
+}
+
+}  // namespace
+
+bool looks_like_safetensors(std::string_view file) {
+  if (file.size() < 9 || file[8] != '{') return false;
+  // A file cut short is one too; its error says so.
+  return safetensors_header_size(file) <= kLongestHeader;
+}
+
+Value read_safetensors(const std::shared_ptr<MappedFile>& file) {
+  const std::string_view view = file->view();
+  const uint64_t header = view.size() < 8 ? 0 : safetensors_header_size(view);
+  if (view.size() < 8 || header > view.size() - 8) {
+    throw CheckpointError("the file was cut short: the safetensors header is longer than it");
+  }
+  nlohmann::json json;
+  try {
+    json = nlohmann::json::parse(view.substr(8, header));
+  } catch (const nlohmann::json::exception&) {
+    throw CheckpointError("the safetensors header is no JSON");
+  }
+  if (!json.is_object()) throw CheckpointError("the safetensors header is no JSON object");
+  const uint64_t data = 8 + header;
+  std::vector<SafetensorsEntry> entries;
+  for (const auto& [name, entry] : json.items()) {
+    if (name == "__metadata__") continue;
+    entries.push_back(read_safetensors_entry(name, entry, view.size() - data));
+  }
+  std::stable_sort(entries.begin(), entries.end(),
+                   [](const auto& a, const auto& b) { return a.begin < b.begin; });
+  FileStorages storages(file);
+  // Names of a JSON object are unique, so no search for earlier ones.
+  ValueDict out;
+  out.reserve(entries.size());
+  for (const SafetensorsEntry& entry : entries) {
+    const at::Tensor flat = storages.view(data + entry.begin, entry.end - entry.begin, entry.dtype);
+    out.emplace_back(entry.name, flat.view(entry.shape));
+  }
+  Value dict = Value::dict();
+  const_cast<ValueDict&>(dict.as_dict()) = std::move(out);
+  return dict;
+}
+
+void write_safetensors(const std::string& path, const Value& tensors) {
+  struct Entry {
+    std::string name;
+    at::Tensor tensor;
+    std::string_view dtype;
+  };
+  std::vector<Entry> entries;
+  for (const auto& [name, value] : tensors.as_dict()) {
+    if (!name.is_string() || !value.is_tensor() || !value.as_tensor().defined()) {
+      throw CheckpointError(text("cannot write ", path, ": '",
+                                 name.is_string() ? name.as_string() : name.kind_text(), "' is ",
+                                 value.kind_text(), "; a .safetensors file holds tensors only"));
+    }
+    const std::string_view dtype = safetensors_dtype(value.as_tensor().scalar_type());
+    if (dtype.empty()) {
+      throw CheckpointError(text("cannot write ", path, ": .safetensors files know no ",
+                                 dtype_name(value.as_tensor().scalar_type()), " (tensor '",
+                                 name.as_string(), "')"));
+    }
+    entries.push_back({name.as_string(), value.as_tensor(), dtype});
+  }
+  uint64_t end = 0;
+  std::string text_header = R"({"__metadata__":{"format":"pt"})";
+  std::unordered_set<std::string> seen;
+  for (const Entry& entry : entries) {
+    if (!seen.insert(entry.name).second || entry.name == "__metadata__") {
+      throw CheckpointError(text("cannot write ", path, ": '", entry.name, "' occurs twice"));
+    }
+    const uint64_t begin = end;
+    end += static_cast<uint64_t>(entry.tensor.numel()) * entry.tensor.element_size();
+    nlohmann::ordered_json one;
+    one["dtype"] = entry.dtype;
+    one["shape"] = std::vector<int64_t>(entry.tensor.sizes().begin(), entry.tensor.sizes().end());
+    one["data_offsets"] = {begin, end};
+    constexpr auto kReplace = nlohmann::json::error_handler_t::replace;
+    text_header += "," + nlohmann::json(entry.name).dump(-1, ' ', false, kReplace) + ":" +
+                   one.dump(-1, ' ', false, kReplace);
+  }
+  text_header += "}";
+  while (text_header.size() % 8 != 0) text_header.push_back(' ');  // so that data are aligned
+  try {
+    AtomicFile file(path);
+    std::string size;
+    for (int i = 0; i < 8; ++i) {
+      size.push_back(static_cast<char>(text_header.size() >> (8 * i) & 0xff));
+    }
+    file.write(size);
+    file.write(text_header);
+    for (const Entry& entry : entries) {
+      const at::Tensor whole =
+          entry.tensor.detach().to(at::kCPU).resolve_conj().resolve_neg().contiguous();
+      if (whole.numel() > 0) file.write(whole.const_data_ptr(), whole.nbytes());
+    }
+    file.commit();
+  } catch (const FileError& error) {
+    throw CheckpointError(error.what());
+  }
+}
+
+}  // namespace seg
