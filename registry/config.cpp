@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cmath>
 #include <utility>
 
 namespace seg {
@@ -69,9 +70,13 @@ Config Config::null() { return {}; }
 Config Config::of(bool value) { return scalar_config(Kind::kBool, value ? "true" : "false"); }
 Config Config::of(int64_t value) { return scalar_config(Kind::kInt, seg::text(value)); }
 Config Config::of(double value) {
+  if (std::isnan(value)) return scalar_config(Kind::kFloat, ".nan");
+  if (std::isinf(value)) return scalar_config(Kind::kFloat, value > 0 ? ".inf" : "-.inf");
   char buffer[40];
   const auto end = std::to_chars(buffer, buffer + sizeof(buffer), value).ptr;
-  return scalar_config(Kind::kFloat, std::string(buffer, end));
+  std::string shown(buffer, end);
+  if (shown.find_first_of(".e") == std::string::npos) shown += ".0";  // stays a float when read
+  return scalar_config(Kind::kFloat, std::move(shown));
 }
 Config Config::of(std::string value) { return scalar_config(Kind::kString, std::move(value)); }
 Config Config::of(const char* value) { return of(std::string(value)); }

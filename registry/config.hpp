@@ -33,15 +33,17 @@ class Config {
   };
 
   Kind kind = Kind::kNull;
-  std::string scalar;          ///< text of a scalar, without quotes
-  std::vector<Config> list;    ///< kList
-  bool is_tuple = false;       ///< a list that was written as !!python/tuple
-  std::vector<Item> map;       ///< kMap, in file order, keys unique
+  std::string scalar;        ///< text of a scalar, without quotes
+  std::vector<Config> list;  ///< kList
+  bool is_tuple = false;     ///< a list that was written as !!python/tuple
+  std::vector<Item> map;     ///< kMap, in file order, keys unique
   Origin origin;
   std::vector<Replaced> history;  ///< earlier values of this key, oldest first
 
   bool is_null() const { return kind == Kind::kNull; }
-  bool is_scalar() const { return kind != Kind::kNull && kind != Kind::kList && kind != Kind::kMap; }
+  bool is_scalar() const {
+    return kind != Kind::kNull && kind != Kind::kList && kind != Kind::kMap;
+  }
   bool is_list() const { return kind == Kind::kList; }
   bool is_map() const { return kind == Kind::kMap; }
 
@@ -65,6 +67,9 @@ struct Config::Item {
   std::string key;
   Origin key_origin;
   Config value;
+  /// Of top-level items: whether something refers to it or it comes from a dumped config, so that
+  /// it may be a variable; and whether a file refers to it as `{{_base_.key}}`.
+  bool used = false, referred = false;
 };
 
 /// One thing wrong with a configuration.

@@ -1,9 +1,9 @@
 #include "registry/convert.hpp"
 
-#include <charconv>
 #include <cmath>
 
 #include "registry/yaml.hpp"
+#include "registry/yaml_reader.hpp"
 
 namespace seg {
 
@@ -19,25 +19,10 @@ TypeDoc scalar_doc(TypeDoc::Kind kind, std::string name) {
   return {.kind = kind, .name = std::move(name), .items = {}};
 }
 
-/// The number that a scalar's text gives, with "_" between digits and a leading "+" allowed.
+/// The number that a scalar which is one stands for; not that of a string which looks like one.
 std::optional<double> number(const Config& c) {
   if (c.kind != Config::Kind::kInt && c.kind != Config::Kind::kFloat) return std::nullopt;
-  std::string digits;
-  for (char ch : c.scalar) {
-    if (ch != '_') digits += ch;
-  }
-  const bool negative = digits.starts_with('-');
-  if (digits.starts_with('+') || negative) digits.erase(0, 1);
-  double value = 0;
-  if (digits == ".inf" || digits == ".Inf" || digits == ".INF" || digits == "inf") {
-    value = INFINITY;
-  } else if (digits == ".nan" || digits == ".NaN" || digits == ".NAN" || digits == "nan") {
-    value = NAN;
-  } else {
-    const auto [end, failure] = std::from_chars(digits.data(), digits.data() + digits.size(), value);
-    if (failure != std::errc{} || end != digits.data() + digits.size()) return std::nullopt;
-  }
-  return negative ? -value : value;
+  return detail::float_value(c.scalar);
 }
 }  // namespace
 
@@ -56,17 +41,11 @@ std::string Convert<bool>::show(const bool& v) { return v ? "true" : "false"; }
 TypeDoc Convert<int64_t>::type() { return scalar_doc(TypeDoc::Kind::kInt, "int"); }
 std::optional<int64_t> Convert<int64_t>::from(const Config& c, const std::string& path,
                                               Diagnostics& problems) {
-  // Through the text first: a double holds only 53 bits of a seed.
   if (c.kind == Config::Kind::kInt) {
-    int64_t value = 0;
-    const char* begin = c.scalar.data() + (c.scalar.starts_with('+') ? 1 : 0);
-    const char* last = c.scalar.data() + c.scalar.size();
-    const auto [end, failure] = std::from_chars(begin, last, value);
-    if (failure == std::errc::result_out_of_range) {
-      problems.error(c.origin, path, text("the number ", c.scalar, " is too large"));
-      return std::nullopt;
-    }
-    if (failure == std::errc{} && end == last) return value;
+    // Not through a double, which holds only 53 bits of a seed.
+    if (const auto value = detail::int_value(c.scalar)) return value;
+    problems.error(c.origin, path, text("the number ", c.scalar, " is too large"));
+    return std::nullopt;
   }
   const auto value = number(c);
   if (value && std::floor(*value) == *value && std::abs(*value) < 9e15) {
@@ -84,10 +63,7 @@ std::optional<double> Convert<double>::from(const Config& c, const std::string& 
   detail::wrong_type(c, path, "float", problems);
   return std::nullopt;
 }
-std::string Convert<double>::show(const double& v) {
-  if (std::isinf(v)) return v > 0 ? ".inf" : "-.inf";
-  return dump_flow(Config::of(v));
-}
+std::string Convert<double>::show(const double& v) { return dump_flow(Config::of(v)); }
 
 TypeDoc Convert<std::string>::type() { return scalar_doc(TypeDoc::Kind::kString, "string"); }
 std::optional<std::string> Convert<std::string>::from(const Config& c, const std::string& path,

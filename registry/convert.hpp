@@ -18,7 +18,12 @@ namespace seg {
 /// What an option accepts; for messages ("expected list of int"), tools/list and tools/schema.
 struct TypeDoc {
   enum class Kind {
-    kAny, kNull, kBool, kInt, kFloat, kString,
+    kAny,
+    kNull,
+    kBool,
+    kInt,
+    kFloat,
+    kString,
     kList,       ///< items[0] is the element
     kTuple,      ///< fixed length: one item an element
     kMap,        ///< free keys; items[0] is the value
@@ -29,8 +34,8 @@ struct TypeDoc {
   Kind kind = Kind::kAny;
   std::string name;  ///< as shown to people: "int", "list of float", "backbone"
   std::vector<TypeDoc> items;
-  std::vector<std::string> choices;            ///< strings allowed, if any
-  std::optional<double> minimum, maximum;      ///< inclusive bounds
+  std::vector<std::string> choices;        ///< strings allowed, if any
+  std::optional<double> minimum, maximum;  ///< inclusive bounds
   bool exclusive_minimum = false;
   std::shared_ptr<const std::vector<struct OptionDoc>> group;
 };
@@ -65,12 +70,12 @@ void wrong_type(const Config& got, const std::string& path, const std::string& w
                 Diagnostics& problems);
 }  // namespace detail
 
-#define SEG_DECLARE_CONVERT(T)                                                             \
-  template <>                                                                              \
-  struct Convert<T> {                                                                      \
-    static TypeDoc type();                                                                 \
-    static std::optional<T> from(const Config&, const std::string& path, Diagnostics&);    \
-    static std::string show(const T& value);                                               \
+#define SEG_DECLARE_CONVERT(T)                                                          \
+  template <>                                                                           \
+  struct Convert<T> {                                                                   \
+    static TypeDoc type();                                                              \
+    static std::optional<T> from(const Config&, const std::string& path, Diagnostics&); \
+    static std::string show(const T& value);                                            \
   }
 SEG_DECLARE_CONVERT(bool);
 SEG_DECLARE_CONVERT(int64_t);      ///< 2 and 2.0; not 2.5
@@ -250,8 +255,8 @@ struct Convert<OneOrMany<T>> {
   static TypeDoc type() {
     TypeDoc one = Convert<T>::type();
     TypeDoc many = Convert<std::vector<T>>::type();
-    return {.kind = TypeDoc::Kind::kOneOf, .name = one.name + " or " + many.name,
-            .items = {one, many}};
+    return {
+        .kind = TypeDoc::Kind::kOneOf, .name = one.name + " or " + many.name, .items = {one, many}};
   }
   static std::optional<OneOrMany<T>> from(const Config& c, const std::string& path,
                                           Diagnostics& problems) {

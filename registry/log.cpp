@@ -5,6 +5,7 @@
 #include <spdlog/sinks/stdout_color_sinks.h>
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
 #include <memory>
 #include <mutex>
 #include <vector>
@@ -72,8 +73,8 @@ class LogSinks {
     const std::scoped_lock lock(mutex_);
     const auto wanted = to_spdlog(level);
     if (wanted < threshold()) return;
-    const spdlog::details::log_msg record(
-        "segcore", wanted, spdlog::string_view_t(message.data(), message.size()));
+    const spdlog::details::log_msg record("segcore", wanted,
+                                          spdlog::string_view_t(message.data(), message.size()));
     // Flushed at once: what a killed run wrote last says why it was killed.
     console_->log(record);
     console_->flush();

@@ -38,7 +38,8 @@ std::optional<std::string> detail::type_of(const Config& c, const std::string& p
   }
   const Config::Item* type = c.find("type");
   if (!type) {
-    problems.error(c.origin, path, text("a ", category, " needs 'type'. Known: ", join(known, ", ")));
+    problems.error(c.origin, path,
+                   text("a ", category, " needs 'type'. Known: ", join(known, ", ")));
     return std::nullopt;
   }
   if (!type->value.is_scalar()) {

@@ -41,8 +41,8 @@ namespace detail {
 /// The `type` of a component without its scope ("mmseg.FCNHead" -> "FCNHead"), or nothing where
 /// `c` is no map with a `type`, which is reported.
 std::optional<std::string> type_of(const Config& c, const std::string& path,
-                                   std::string_view category,
-                                   const std::vector<std::string>& known, Diagnostics& problems);
+                                   std::string_view category, const std::vector<std::string>& known,
+                                   Diagnostics& problems);
 void unknown_type(const Config& c, const std::string& path, std::string_view category,
                   const std::string& type, const std::vector<std::string>& known,
                   Diagnostics& problems);
@@ -119,7 +119,8 @@ class Spec {
   }
   static std::optional<Spec> parse(const Config& c, const std::string& path,
                                    Diagnostics& problems) {
-    const auto type = detail::type_of(c, path, Category<Base>::name, R::instance().names(), problems);
+    const auto type =
+        detail::type_of(c, path, Category<Base>::name, R::instance().names(), problems);
     if (!type) return std::nullopt;
     const auto* entry = R::instance().find(*type);
     if (!entry) {
@@ -164,8 +165,8 @@ std::string dump_flow(const Config& config);
 template <class Base>
 struct Convert<Spec<Base>> {
   static TypeDoc type() {
-    return {.kind = TypeDoc::Kind::kComponent, .name = std::string(Category<Base>::name),
-            .items = {}};
+    return {
+        .kind = TypeDoc::Kind::kComponent, .name = std::string(Category<Base>::name), .items = {}};
   }
   static std::optional<Spec<Base>> from(const Config& c, const std::string& path,
                                         Diagnostics& problems) {
@@ -188,20 +189,20 @@ struct Registrar<Base, T, Result(Args...)> {
                 "Category<Base>::Signature)");
   Registrar(const char* name, const char* file) {
     Registry<Base>::instance().add(
-        name, {file,
-               [] {
-                 const auto schema = T::schema();
-                 return AnyRegistry::TypeInfo{{}, schema.summary(), schema.source_text(), {},
-                                              schema.docs()};
-               },
-               [](const Config& c, const std::string& path, const std::string& type,
-                  Diagnostics& problems) -> std::shared_ptr<const void> {
-                 return std::make_shared<const Params>(T::schema().parse(c, path, type, problems));
-               },
-               [](const void* params, Args... args) -> Result {
-                 return Result(
-                     new T(*static_cast<const Params*>(params), std::forward<Args>(args)...));
-               }});
+        name,
+        {file,
+         [] {
+           const auto schema = T::schema();
+           return AnyRegistry::TypeInfo{
+               {}, schema.summary(), schema.source_text(), {}, schema.docs()};
+         },
+         [](const Config& c, const std::string& path, const std::string& type,
+            Diagnostics& problems) -> std::shared_ptr<const void> {
+           return std::make_shared<const Params>(T::schema().parse(c, path, type, problems));
+         },
+         [](const void* params, Args... args) -> Result {
+           return Result(new T(*static_cast<const Params*>(params), std::forward<Args>(args)...));
+         }});
   }
 };
 
@@ -212,5 +213,7 @@ struct Registrar<Base, T, Result(Args...)> {
 /// Makes `Type` buildable from a config under its own name. In the .cpp only.
 #define SEG_REGISTER(Base, Type) SEG_REGISTER_AS(Base, Type, #Type)
 /// The same under another name: one class for several registered variants.
-#define SEG_REGISTER_AS(Base, Type, name) \
-  static const ::seg::Registrar<Base, Type> SEG_CONCAT(seg_registrar_, __COUNTER__){name, __FILE__}
+#define SEG_REGISTER_AS(Base, Type, name)                                             \
+  static const ::seg::Registrar<Base, Type> SEG_CONCAT(seg_registrar_, __COUNTER__) { \
+    name, __FILE__                                                                    \
+  }

@@ -14,14 +14,14 @@ void detail::describe_scalars(TypeDoc& doc, const std::function<void(TypeDoc&)>&
 
 void Problems::error(std::string_view option, const std::string& message) {
   const auto* item = config_.find(option);
-  found_.error(item ? item->value.origin : config_.origin, text(path_, path_.empty() ? "" : ".", option),
-               message);
+  found_.error(item ? item->value.origin : config_.origin,
+               text(path_, path_.empty() ? "" : ".", option), message);
 }
 
 void Problems::warn(std::string_view option, const std::string& message) {
   const auto* item = config_.find(option);
-  found_.warn(item ? item->value.origin : config_.origin, text(path_, path_.empty() ? "" : ".", option),
-              message);
+  found_.warn(item ? item->value.origin : config_.origin,
+              text(path_, path_.empty() ? "" : ".", option), message);
 }
 
 std::vector<OptionDoc> SchemaBase::docs() const {
@@ -55,10 +55,11 @@ void SchemaBase::parse_into(void* target, const Config& c, const std::string& pa
     }
     std::vector<std::string> names;
     for (const Field& f : fields_) names.push_back(f.doc.name);
-    problems.error(item.key_origin, path,
-                   text(type.empty() ? "there is" : type, type.empty() ? " no option '" : " has no option '",
-                        item.key, "'.", did_you_mean(item.key, names),
-                        names.empty() ? " It has none." : " Known: ", join(names, ", ")));
+    problems.error(
+        item.key_origin, path,
+        text(type.empty() ? "there is" : type, type.empty() ? " no option '" : " has no option '",
+             item.key, "'.", did_you_mean(item.key, names),
+             names.empty() ? " It has none." : " Known: ", join(names, ", ")));
   }
   for (const Field& f : fields_) {
     if (f.doc.required && !c.find(f.doc.name)) {

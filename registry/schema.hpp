@@ -32,7 +32,10 @@ std::string test_each(const T& value, const F& test) {
     return value ? test_each(*value, test) : std::string();
   } else if constexpr (is_variant<T>) {
     return std::visit([&test](const auto& held) { return test_each(held, test); }, value);
-  } else if constexpr (requires { typename T::value_type; value.begin(); } &&
+  } else if constexpr (requires {
+                         typename T::value_type;
+                         value.begin();
+                       } &&
                        !std::is_same_v<T, std::string>) {
     for (const auto& element : value) {
       if (std::string wrong = test_each(element, test); !wrong.empty()) return wrong;
@@ -60,36 +63,35 @@ AnyCheck(Test, std::function<void(TypeDoc&)>) -> AnyCheck<Test>;
 
 /// Bounds hold for each element of a list.
 inline auto at_least(double low) {
-  return detail::AnyCheck{
-      [low](const auto& v) {
-        return static_cast<double>(v) >= low ? std::string()
-                                             : text("must be at least ", low, ", got ", v);
-      },
-      std::function<void(TypeDoc&)>([low](TypeDoc& d) { d.minimum = low; })};
+  return detail::AnyCheck{[low](const auto& v) {
+                            return static_cast<double>(v) >= low
+                                       ? std::string()
+                                       : text("must be at least ", low, ", got ", v);
+                          },
+                          std::function<void(TypeDoc&)>([low](TypeDoc& d) { d.minimum = low; })};
 }
 inline auto above(double low) {
-  return detail::AnyCheck{
-      [low](const auto& v) {
-        return static_cast<double>(v) > low ? std::string()
-                                            : text("must be above ", low, ", got ", v);
-      },
-      std::function<void(TypeDoc&)>([low](TypeDoc& d) {
-        d.minimum = low;
-        d.exclusive_minimum = true;
-      })};
+  return detail::AnyCheck{[low](const auto& v) {
+                            return static_cast<double>(v) > low
+                                       ? std::string()
+                                       : text("must be above ", low, ", got ", v);
+                          },
+                          std::function<void(TypeDoc&)>([low](TypeDoc& d) {
+                            d.minimum = low;
+                            d.exclusive_minimum = true;
+                          })};
 }
 inline auto in_range(double low, double high) {
-  return detail::AnyCheck{
-      [low, high](const auto& v) {
-        const auto x = static_cast<double>(v);
-        return x >= low && x <= high
-                   ? std::string()
-                   : text("must be between ", low, " and ", high, ", got ", v);
-      },
-      std::function<void(TypeDoc&)>([low, high](TypeDoc& d) {
-        d.minimum = low;
-        d.maximum = high;
-      })};
+  return detail::AnyCheck{[low, high](const auto& v) {
+                            const auto x = static_cast<double>(v);
+                            return x >= low && x <= high
+                                       ? std::string()
+                                       : text("must be between ", low, " and ", high, ", got ", v);
+                          },
+                          std::function<void(TypeDoc&)>([low, high](TypeDoc& d) {
+                            d.minimum = low;
+                            d.maximum = high;
+                          })};
 }
 inline auto one_of(std::vector<std::string> allowed) {
   return detail::AnyCheck{
@@ -159,21 +161,20 @@ class Schema : public SchemaBase {
     return *this;
   }
   template <Configurable T, class B>
-    requires std::is_base_of_v<B, P>
-  Schema& required(std::string name, T B::*member, std::string meaning,
-                   std::type_identity_t<Check<T>> check = {}) {
+  requires std::is_base_of_v<B, P> Schema& required(std::string name, T B::*member,
+                                                    std::string meaning,
+                                                    std::type_identity_t<Check<T>> check = {}) {
     return add<T>(std::move(name), member, std::move(meaning), true, std::move(check));
   }
   template <Configurable T, class B>
-    requires std::is_base_of_v<B, P>
-  Schema& optional(std::string name, T B::*member, std::string meaning,
-                   std::type_identity_t<Check<T>> check = {}) {
+  requires std::is_base_of_v<B, P> Schema& optional(std::string name, T B::*member,
+                                                    std::string meaning,
+                                                    std::type_identity_t<Check<T>> check = {}) {
     return add<T>(std::move(name), member, std::move(meaning), false, std::move(check));
   }
   /// All options of a base struct.
   template <class B>
-    requires std::is_base_of_v<B, P>
-  Schema& include(const Schema<B>& base) {
+  requires std::is_base_of_v<B, P> Schema& include(const Schema<B>& base) {
     base.copy_into(*this);
     return *this;
   }
@@ -182,8 +183,11 @@ class Schema : public SchemaBase {
   /// An option that is accepted and has no effect here, with the reason as its meaning.
   Schema& accepted(std::string name, std::string meaning) {
     Field field;
-    field.doc = {std::move(name), {.kind = TypeDoc::Kind::kAny, .name = "any", .items = {}}, "null",
-                 std::move(meaning), false};
+    field.doc = {std::move(name),
+                 {.kind = TypeDoc::Kind::kAny, .name = "any", .items = {}},
+                 "null",
+                 std::move(meaning),
+                 false};
     field.read = [](void*, const Config&, const std::string&, Diagnostics&) {};
     add_field(std::move(field));
     return *this;
@@ -209,9 +213,8 @@ class Schema : public SchemaBase {
       derived.add_adapted(f, [](void* d) -> void* { return static_cast<P*>(static_cast<D*>(d)); });
     }
     for (const auto& v : validators_) {
-      derived.validate([v](const D& d, Problems& problems) {
-        v(static_cast<const P*>(&d), problems);
-      });
+      derived.validate(
+          [v](const D& d, Problems& problems) { v(static_cast<const P*>(&d), problems); });
     }
   }
   void add_adapted(const Field& f, void* (*upcast)(void*)) {
@@ -256,8 +259,13 @@ concept OptionGroup = requires {
 template <OptionGroup T>
 struct Convert<T> {
   static TypeDoc type() {
-    return {.kind = TypeDoc::Kind::kGroup, .name = "mapping", .items = {},
-            .choices = {}, .minimum = {}, .maximum = {}, .exclusive_minimum = false,
+    return {.kind = TypeDoc::Kind::kGroup,
+            .name = "mapping",
+            .items = {},
+            .choices = {},
+            .minimum = {},
+            .maximum = {},
+            .exclusive_minimum = false,
             .group = std::make_shared<const std::vector<OptionDoc>>(T::schema().docs())};
   }
   static std::optional<T> from(const Config& c, const std::string& path, Diagnostics& problems) {

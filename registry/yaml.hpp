@@ -16,6 +16,12 @@ Config load_config(const std::string& path, const std::vector<std::string>& over
 /// The same; warnings are dropped.
 Config load_config(const std::string& path, const std::vector<std::string>& overrides = {});
 
+/// Warns of each top-level key that is not among `known_keys` and that nothing refers to, by
+/// `{{_base_.key}}` or an alias. All keys of a dumped config (no `_base_`, with `default_scope` and
+/// `model`) pass: MMEngine keeps the variables of the original in it.
+void warn_unused_variables(const Config& config, const std::vector<std::string>& known_keys,
+                           Diagnostics& problems);
+
 /// Reads one YAML text without bases; `name` stands for the file in messages.
 /// \throws ConfigError
 Config parse_config(const std::string& text, const std::string& name = "<text>");

@@ -1,0 +1,120 @@
+#include "registry/merge.hpp"
+
+#include <algorithm>
+#include <charconv>
+#include <optional>
+#include <utility>
+
+#include "registry/convert.hpp"
+#include "registry/yaml.hpp"
+
+namespace seg {
+namespace {
+
+/// Takes `_delete_` out of a mapping and says whether it was true.
+bool take_delete(Config& map, const std::string& path, Diagnostics& problems) {
+  const auto item = std::find_if(map.map.begin(), map.map.end(),
+                                 [](const Config::Item& i) { return i.key == detail::kDeleteKey; });
+  if (item == map.map.end()) return false;
+  const Config value = std::move(item->value);
+  map.map.erase(item);
+  if (value.kind == Config::Kind::kBool) return value.scalar[0] == 't' || value.scalar[0] == 'T';
+  detail::wrong_type(value, path + "." + detail::kDeleteKey, "true or false", problems);
+  return false;
+}
+
+void remember_replaced(const Config& old, Config& fresh) {
+  std::vector<Config::Replaced> history = old.history;
+  history.push_back({old.origin, dump_flow(old)});
+  history.insert(history.end(), fresh.history.begin(), fresh.history.end());
+  fresh.history = std::move(history);
+}
+
+std::string joined_path(const std::string& path, const std::string& key) {
+  return path.empty() ? key : path + "." + key;
+}
+
+std::string kind_in_words(const Config& c) {
+  if (c.is_list()) return "a list";
+  if (c.is_null()) return "null";
+  return seg::text("the value ", dump_flow(c));
+}
+
+void merge_value(Config& old, Config fresh, const std::string& path, bool index_lists,
+                 Diagnostics& problems);
+
+void merge_into_list(Config& old, Config fresh, const std::string& path, Diagnostics& problems) {
+  for (Config::Item& item : fresh.map) {
+    size_t index = 0;
+    const char* end = item.key.data() + item.key.size();
+    const auto [last, failure] = std::from_chars(item.key.data(), end, index);
+    const bool digits =
+        !item.key.empty() && item.key.find_first_not_of("0123456789") == std::string::npos;
+    if (!digits) {
+      problems.error(item.key_origin, joined_path(path, item.key),
+                     seg::text(path, " is a list; write the number of an element, from 0",
+                               old.list.empty() ? "" : seg::text(" to ", old.list.size() - 1),
+                               ", in place of '", item.key, "'"));
+    } else if (failure != std::errc{} || last != end || index >= old.list.size()) {
+      problems.error(
+          item.key_origin, joined_path(path, item.key),
+          seg::text("index ", item.key, " is beyond the end of the list ", path, ", which has ",
+                    old.list.size(), old.list.size() == 1 ? " element" : " elements"));
+    } else {
+      merge_value(old.list[index], std::move(item.value), joined_path(path, item.key), true,
+                  problems);
+    }
+  }
+}
+
+void merge_maps(Config& base, Config child, const std::string& path, bool index_lists,
+                Diagnostics& problems) {
+  for (Config::Item& item : child.map) {
+    Config::Item* old = base.find(item.key);
+    if (!old) {
+      base.map.push_back(std::move(item));
+      continue;
+    }
+    if (!(item.value.is_map() && old->value.is_map())) old->key_origin = item.key_origin;
+    old->used = old->used || item.used;
+    old->referred = old->referred || item.referred;
+    merge_value(old->value, std::move(item.value), joined_path(path, item.key), index_lists,
+                problems);
+  }
+}
+
+void merge_value(Config& old, Config fresh, const std::string& path, bool index_lists,
+                 Diagnostics& problems) {
+  if (fresh.is_map() && !take_delete(fresh, path, problems)) {
+    if (index_lists && old.is_list()) {
+      merge_into_list(old, std::move(fresh), path, problems);
+      return;
+    }
+    if (!old.is_map()) {
+      problems.error(fresh.origin, path,
+                     seg::text("a mapping cannot be laid over ", kind_in_words(old), " (",
+                               old.origin.text(), "). Add '_delete_: true' to it to replace that"));
+      return;
+    }
+    // Where a component is complained about as a whole, its type is what people look for.
+    if (fresh.find("type")) old.origin = fresh.origin;
+    merge_maps(old, std::move(fresh), path, index_lists, problems);
+    return;
+  }
+  remember_replaced(old, fresh);
+  old = std::move(fresh);
+}
+
+}  // namespace
+
+void detail::merge_into(Config& base, Config child, bool index_lists, Diagnostics& problems) {
+  merge_maps(base, std::move(child), "", index_lists, problems);
+}
+
+void detail::strip_delete(Config& tree) {
+  std::erase_if(tree.map, [](const Config::Item& item) { return item.key == kDeleteKey; });
+  for (Config::Item& item : tree.map) strip_delete(item.value);
+  for (Config& element : tree.list) strip_delete(element);
+}
+
+}  // namespace seg

@@ -1,0 +1,21 @@
+/// Lays one tree over another, as `_base_` and `--cfg-options` do.
+#pragma once
+#include <string>
+
+#include "registry/config.hpp"
+
+namespace seg::detail {
+
+inline constexpr const char* kBaseKey = "_base_";
+inline constexpr const char* kDeleteKey = "_delete_";
+
+/// Lays `child` over `base`: mappings merge key by key, all else replaces; a mapping with
+/// `_delete_: true` replaces too. What was replaced is kept in the history of what replaces it.
+/// \param base, child  mappings.
+/// \param index_lists  whether the key "2" of a mapping means the third element of a list.
+void merge_into(Config& base, Config child, bool index_lists, Diagnostics& problems);
+
+/// Removes the `_delete_` keys that had nothing to delete.
+void strip_delete(Config& tree);
+
+}  // namespace seg::detail
