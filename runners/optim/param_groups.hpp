@@ -18,16 +18,19 @@ struct CustomKey {
   static Schema<CustomKey> schema();
 };
 
-/// Options of all groupings; which of them one knows, `ParamGrouping::check` says.
+/// Options of all groupings together.
 struct ParamwiseCfg {
   std::map<std::string, CustomKey> custom_keys;
   std::optional<double> bias_lr_mult, bias_decay_mult, norm_decay_mult, dwconv_decay_mult,
       flat_decay_mult, dcn_offset_lr_mult;
   bool bypass_duplicate = false;
+  std::optional<bool> force_default_settings;
   std::optional<int64_t> num_layers;
-  std::optional<double> layer_decay_rate;
+  std::optional<double> decay_rate, layer_decay_rate;
   std::optional<std::string> decay_type;
   static Schema<ParamwiseCfg> schema();
+  /// No option is set: all parameters form one group.
+  bool empty() const;
 };
 
 /// The `constructor` of an optimizer wrapper: divides the parameters into groups.
@@ -35,6 +38,7 @@ class ParamGrouping {
  public:
   virtual ~ParamGrouping() = default;
   /// Adds all parameters of the model to the optimizer, and tells the log what got which options.
+  /// \param cfg  not empty.
   /// \throws OptionError of `paramwise_cfg`.
   virtual void add_groups(Optimizer& optimizer, torch::nn::Module& model,
                           const ParamwiseCfg& cfg) const = 0;

@@ -1,0 +1,139 @@
+// Adam and AdamW, by the fused kernels of LibTorch, which take hundreds of tensors at once.
+#include <ATen/Functions.h>
+
+#include "runners/optim/optimizer.hpp"
+
+namespace seg {
+
+struct AdamParams {
+  double lr = 1e-3;
+  std::array<double, 2> betas{0.9, 0.999};
+  double eps = 1e-8;
+  double weight_decay = 0;
+  bool amsgrad = false;
+  bool maximize = false;
+  bool decoupled_weight_decay = false;
+  static Schema<AdamParams> schema() {
+    return Schema<AdamParams>("Steps scaled by running means of gradients and of their squares.")
+        .source("Adam, Kingma and Ba 2015, arXiv:1412.6980")
+        .optional("lr", &AdamParams::lr, "learning rate", at_least(0))
+        .optional("betas", &AdamParams::betas, "decay of the two running means", in_range(0, 1))
+        .optional("eps", &AdamParams::eps, "added to the root of the mean square", at_least(0))
+        .optional("weight_decay", &AdamParams::weight_decay, "strength of the L2 penalty",
+                  at_least(0))
+        .optional("amsgrad", &AdamParams::amsgrad, "uses the largest mean square so far")
+        .optional("maximize", &AdamParams::maximize, "goes up the gradient")
+        .optional("decoupled_weight_decay", &AdamParams::decoupled_weight_decay,
+                  "shrinks the weights themselves, as AdamW does")
+        .accepted("foreach", "parameters are always updated together")
+        .accepted("fused", "the fused kernels are always used")
+        .accepted("capturable", "of CUDA graphs in Python")
+        .accepted("differentiable", "updates are never differentiated");
+  }
+};
+
+struct AdamWParams : AdamParams {
+  AdamWParams() {
+    weight_decay = 1e-2;
+    decoupled_weight_decay = true;
+  }
+  static Schema<AdamWParams> schema() {
+    return Schema<AdamWParams>("Adam with decay of the weights apart from the gradient.")
+        .source(
+            "Decoupled weight decay regularization, Loshchilov and Hutter 2019, "
+            "arXiv:1711.05101")
+        .optional("lr", &AdamWParams::lr, "learning rate", at_least(0))
+        .optional("betas", &AdamWParams::betas, "decay of the two running means", in_range(0, 1))
+        .optional("eps", &AdamWParams::eps, "added to the root of the mean square", at_least(0))
+        .optional("weight_decay", &AdamWParams::weight_decay,
+                  "share of the weights taken off each step, times lr", at_least(0))
+        .optional("amsgrad", &AdamWParams::amsgrad, "uses the largest mean square so far")
+        .optional("maximize", &AdamWParams::maximize, "goes up the gradient")
+        .accepted("foreach", "parameters are always updated together")
+        .accepted("fused", "the fused kernels are always used")
+        .accepted("capturable", "of CUDA graphs in Python")
+        .accepted("differentiable", "updates are never differentiated");
+  }
+};
+
+class Adam : public Optimizer {
+ public:
+  using Params = AdamParams;
+  static Schema<Params> schema() { return Params::schema(); }
+  explicit Adam(const AdamParams& p) : Optimizer(options_of(p)) {}
+
+ protected:
+  enum { kLr, kBeta1, kBeta2, kEps, kDecay, kAmsgrad, kMaximize, kDecoupled };
+
+  std::vector<double> numbers(const ParamGroup& group) const override {
+    const ValueList& betas = group.options.at("betas").as_list();
+    return {group.number("lr"),           betas.at(0).as_float(),
+            betas.at(1).as_float(),       group.number("eps"),
+            group.number("weight_decay"), group.number("amsgrad"),
+            group.number("maximize"),     group.number("decoupled_weight_decay")};
+  }
+
+  void update(Bunch& b) override {
+    const std::vector<double>& n = b.numbers;
+    const bool amsgrad = n[kAmsgrad] != 0;
+    std::vector<at::Tensor> means, squares, largest, steps;
+    for (size_t i = 0; i < b.params.size(); ++i) {
+      State& state = *b.states[i];
+      if (state.empty()) {
+        state["step"] = at::zeros({}, b.params[i].options().dtype(at::kFloat));
+        state["exp_avg"] = at::zeros_like(b.params[i]);
+        state["exp_avg_sq"] = at::zeros_like(b.params[i]);
+      }
+      steps.push_back(state.at("step"));
+      means.push_back(state.at("exp_avg"));
+      squares.push_back(state.at("exp_avg_sq"));
+      if (amsgrad) {
+        at::Tensor& most = state["max_exp_avg_sq"];
+        if (!most.defined()) most = at::zeros_like(b.params[i]);
+        largest.push_back(most);
+      }
+    }
+    at::_foreach_add_(steps, 1);
+    const std::optional<at::Tensor> found_inf =
+        b.found_inf.defined() ? std::optional(b.found_inf.to(b.params[0].device())) : std::nullopt;
+    if (n[kDecoupled] != 0) {
+      at::_fused_adamw_(b.params, b.grads, means, squares, largest, steps, n[kLr], n[kBeta1],
+                        n[kBeta2], n[kDecay], n[kEps], amsgrad, n[kMaximize] != 0, {}, found_inf);
+    } else {
+      at::_fused_adam_(b.params, b.grads, means, squares, largest, steps, n[kLr], n[kBeta1],
+                       n[kBeta2], n[kDecay], n[kEps], amsgrad, n[kMaximize] != 0, {}, found_inf);
+    }
+    // A step that the kernel left out does not count.
+    if (found_inf) {
+      at::_foreach_sub_(steps, std::vector<at::Tensor>(steps.size(), found_inf->reshape({})));
+    }
+  }
+
+ private:
+  static Value options_of(const AdamParams& p) {
+    Value v = Value::dict();
+    v.set("lr", p.lr);
+    v.set("betas", Value::tuple({p.betas[0], p.betas[1]}));
+    v.set("eps", p.eps);
+    v.set("weight_decay", p.weight_decay);
+    v.set("amsgrad", p.amsgrad);
+    v.set("maximize", p.maximize);
+    v.set("foreach", Value());
+    v.set("capturable", false);
+    v.set("differentiable", false);
+    v.set("fused", Value());
+    v.set("decoupled_weight_decay", p.decoupled_weight_decay);
+    return v;
+  }
+};
+SEG_REGISTER(Optimizer, Adam);
+
+class AdamW final : public Adam {
+ public:
+  using Params = AdamWParams;
+  static Schema<Params> schema() { return Params::schema(); }
+  explicit AdamW(const AdamWParams& p) : Adam(p) {}
+};
+SEG_REGISTER(Optimizer, AdamW);
+
+}  // namespace seg

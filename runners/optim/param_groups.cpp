@@ -1,0 +1,321 @@
+#include "runners/optim/param_groups.hpp"
+
+#include <torch/nn/modules/conv.h>
+
+#include <set>
+#include <unordered_set>
+
+#include "registry/log.hpp"
+#include "segcore/models/layers/conv.hpp"
+#include "segcore/models/layers/norm.hpp"
+
+namespace seg {
+
+Schema<CustomKey> CustomKey::schema() {
+  return Schema<CustomKey>("Options of the parameters whose name contains the key.")
+      .optional("lr_mult", &CustomKey::lr_mult, "factor of the learning rate")
+      .optional("decay_mult", &CustomKey::decay_mult, "factor of the weight decay")
+      .optional("lr", &CustomKey::lr, "learning rate itself")
+      .optional("weight_decay", &CustomKey::weight_decay, "weight decay itself")
+      .optional("momentum", &CustomKey::momentum, "momentum itself")
+      .optional("eps", &CustomKey::eps, "eps itself");
+}
+
+Schema<ParamwiseCfg> ParamwiseCfg::schema() {
+  using P = ParamwiseCfg;
+  return Schema<P>("Options by parameter.")
+      .optional("custom_keys", &P::custom_keys,
+                "part of a parameter's name -> its options; the longest key that fits counts, and "
+                "the other options below do not apply then")
+      .optional("bias_lr_mult", &P::bias_lr_mult, "factor of the learning rate of biases")
+      .optional("bias_decay_mult", &P::bias_decay_mult, "factor of the weight decay of biases")
+      .optional("norm_decay_mult", &P::norm_decay_mult,
+                "factor of the weight decay of normalisation layers")
+      .optional("dwconv_decay_mult", &P::dwconv_decay_mult,
+                "factor of the weight decay of depthwise convolutions")
+      .optional("flat_decay_mult", &P::flat_decay_mult,
+                "factor of the weight decay of parameters of one dimension")
+      .optional("dcn_offset_lr_mult", &P::dcn_offset_lr_mult,
+                "factor of the learning rate of offsets of deformable convolutions")
+      .optional("bypass_duplicate", &P::bypass_duplicate, "passes over parameters met again")
+      .optional("force_default_settings", &P::force_default_settings,
+                "of ForceDefaultOptimWrapperConstructor: the other options also apply where a "
+                "custom key fits")
+      .optional("num_layers", &P::num_layers,
+                "of LearningRateDecayOptimizerConstructor: layers of the backbone", at_least(1))
+      .optional("decay_rate", &P::decay_rate,
+                "of LearningRateDecayOptimizerConstructor: factor of the learning rate from a "
+                "layer to the one below",
+                above(0))
+      .optional("layer_decay_rate", &P::layer_decay_rate,
+                "of LayerDecayOptimizerConstructor: its decay_rate", above(0))
+      .optional("decay_type", &P::decay_type,
+                "of LearningRateDecayOptimizerConstructor: what counts as a layer",
+                one_of({"layer_wise", "stage_wise", "layer_wise_vit"}));
+}
+
+bool ParamwiseCfg::empty() const {
+  return custom_keys.empty() && !bias_lr_mult && !bias_decay_mult && !norm_decay_mult &&
+         !dwconv_decay_mult && !flat_decay_mult && !dcn_offset_lr_mult && !bypass_duplicate &&
+         !force_default_settings && !num_layers && !decay_rate && !layer_decay_rate && !decay_type;
+}
+
+TypeDoc Convert<Spec<ParamGrouping>>::type() {
+  return {.kind = TypeDoc::Kind::kString,
+          .name = std::string(Category<ParamGrouping>::name),
+          .items = {},
+          .choices = Registry<ParamGrouping>::instance().names()};
+}
+
+std::optional<Spec<ParamGrouping>> Convert<Spec<ParamGrouping>>::from(const Config& c,
+                                                                      const std::string& path,
+                                                                      Diagnostics& problems) {
+  if (!c.is_scalar()) {
+    detail::wrong_type(c, path, "string", problems);
+    return std::nullopt;
+  }
+  Config component;
+  component.origin = c.origin;
+  Config type = Config::of(c.scalar);
+  type.origin = c.origin;
+  component.set("type", std::move(type));
+  return Spec<ParamGrouping>::parse(component, path, problems);
+}
+
+Spec<ParamGrouping> default_param_grouping() {
+  return Spec<ParamGrouping>::of("{type: DefaultOptimWrapperConstructor}");
+}
+
+namespace {
+
+/// The longest key that `name` contains; of equally long ones the first in the alphabet.
+const std::pair<const std::string, CustomKey>* grouping_key(
+    const std::map<std::string, CustomKey>& keys, const std::string& name) {
+  const std::pair<const std::string, CustomKey>* best = nullptr;
+  for (const auto& entry : keys) {  // in the order of the alphabet
+    if (name.find(entry.first) == std::string::npos) continue;
+    if (!best || entry.first.size() > best->first.size()) best = &entry;
+  }
+  return best;
+}
+
+void grouping_apply_key(const CustomKey& key, double base_lr, double base_decay,
+                        ParamGroup& group) {
+  group.set("lr", base_lr * key.lr_mult.value_or(1.0));
+  group.set("weight_decay", base_decay * key.decay_mult.value_or(1.0));
+  if (key.lr_mult) group.set("lr_mult", *key.lr_mult);
+  if (key.decay_mult) group.set("decay_mult", *key.decay_mult);
+  if (key.lr) group.set("lr", *key.lr);
+  if (key.weight_decay) group.set("weight_decay", *key.weight_decay);
+  if (key.momentum) group.set("momentum", *key.momentum);
+  if (key.eps) group.set("eps", *key.eps);
+}
+
+bool grouping_is_depthwise(const torch::nn::Module& module) {
+  if (const auto* conv = dynamic_cast<const Conv2d*>(&module)) {
+    return conv->options.in_channels == conv->options.groups;
+  }
+  if (const auto* conv = dynamic_cast<const torch::nn::Conv2dImpl*>(&module)) {
+    return conv->options.in_channels() == conv->options.groups();
+  }
+  return false;
+}
+
+bool grouping_is_deformable(const torch::nn::Module& module) {
+  const std::string name = module.name();
+  return name.find("DeformConv2d") != std::string::npos;
+}
+
+std::string grouping_number(double v) {
+  return v == static_cast<double>(static_cast<int64_t>(v)) ? text(static_cast<int64_t>(v))
+                                                           : text(v);
+}
+
+/// One line for each combination of learning rate and decay.
+void grouping_log_totals(const Optimizer& optimizer) {
+  std::map<std::pair<double, double>, std::pair<int64_t, int64_t>> totals;
+  for (const ParamGroup& group : optimizer.groups()) {
+    auto& [tensors, elements] = totals[{-group.number("lr"), -group.number("weight_decay")}];
+    for (const auto& p : group.params) {
+      ++tensors;
+      elements += p.numel();
+    }
+  }
+  for (const auto& [key, counts] : totals) {
+    log::info("optimizer: lr ", grouping_number(-key.first), ", weight_decay ",
+              grouping_number(-key.second), ": ", counts.first, " tensors, ", counts.second,
+              " parameters");
+  }
+}
+
+/// What each custom key selected; a key that selects nothing gets a warning with the name of a
+/// module that it may have meant. No error: configs in use list keys for several models at once.
+void grouping_log_keys(const std::map<std::string, CustomKey>& keys,
+                       const std::map<std::string, std::vector<std::string>>& matched,
+                       const torch::nn::Module& model) {
+  std::set<std::string> known;
+  for (const auto& item : model.named_modules("", /*include_self=*/false)) {
+    known.insert(item.key());
+    const size_t dot = item.key().rfind('.');
+    known.insert(dot == std::string::npos ? item.key() : item.key().substr(dot + 1));
+  }
+  for (const auto& [key, options] : keys) {
+    const auto found = matched.find(key);
+    if (found == matched.end()) {
+      log::warn("paramwise_cfg.custom_keys: '", key,
+                "' is part of no parameter's name, or of names that longer keys take.",
+                did_you_mean(key, {known.begin(), known.end()}));
+      continue;
+    }
+    std::vector<std::string> said;
+    if (options.lr_mult) said.push_back("lr_mult " + grouping_number(*options.lr_mult));
+    if (options.decay_mult) said.push_back("decay_mult " + grouping_number(*options.decay_mult));
+    if (options.lr) said.push_back("lr " + grouping_number(*options.lr));
+    if (options.weight_decay) {
+      said.push_back("weight_decay " + grouping_number(*options.weight_decay));
+    }
+    if (options.momentum) said.push_back("momentum " + grouping_number(*options.momentum));
+    if (options.eps) said.push_back("eps " + grouping_number(*options.eps));
+    const auto& names = found->second;
+    log::info("paramwise_cfg.custom_keys: '", key, "' (", join(said, ", "), "): ", names.size(),
+              " tensors, ", names.front(), names.size() > 1 ? " ... " + names.back() : "");
+  }
+}
+
+}  // namespace
+
+struct NoGroupingParams {};
+
+/// mmengine's: a group for each parameter.
+class DefaultOptimWrapperConstructor : public ParamGrouping {
+ public:
+  using Params = NoGroupingParams;
+  static Schema<Params> schema() {
+    return Schema<Params>("A group for each parameter, with options by name and kind of layer.");
+  }
+  explicit DefaultOptimWrapperConstructor(const Params&) {}
+
+  void add_groups(Optimizer& optimizer, torch::nn::Module& model,
+                  const ParamwiseCfg& cfg) const override {
+    if (cfg.num_layers || cfg.decay_rate || cfg.layer_decay_rate || cfg.decay_type) {
+      throw OptionError("paramwise_cfg",
+                        "num_layers, decay_rate, layer_decay_rate and decay_type need "
+                        "constructor: LearningRateDecayOptimizerConstructor");
+    }
+    if (cfg.force_default_settings && !knows_force()) {
+      throw OptionError("paramwise_cfg",
+                        "force_default_settings needs constructor: "
+                        "ForceDefaultOptimWrapperConstructor");
+    }
+    Walk walk{optimizer,
+              cfg,
+              optimizer.defaults().at("lr").as_float(),
+              optimizer.defaults().at("weight_decay").as_float(),
+              {},
+              {}};
+    add_module(walk, model, "", false);
+    grouping_log_keys(cfg.custom_keys, walk.matched, model);
+    grouping_log_totals(optimizer);
+  }
+
+ protected:
+  virtual bool knows_force() const { return false; }
+
+ private:
+  struct Walk {
+    Optimizer& optimizer;
+    const ParamwiseCfg& cfg;
+    double lr, decay;
+    std::unordered_set<const void*> seen;
+    std::map<std::string, std::vector<std::string>> matched;
+  };
+
+  void add_module(Walk& walk, torch::nn::Module& module, const std::string& prefix,
+                  bool in_deformable) const {
+    std::unordered_set<const void*> mine;
+    for (const auto& item : module.named_parameters(/*recurse=*/false)) {
+      const at::Tensor& param = item.value();
+      if (!param.defined() || !mine.insert(param.unsafeGetTensorImpl()).second) continue;
+      const std::string name = prefix.empty() ? item.key() : prefix + "." + item.key();
+      const bool again = !walk.seen.insert(param.unsafeGetTensorImpl()).second;
+      if (again && walk.cfg.bypass_duplicate) {
+        log::warn(name, " was met before and is passed over (bypass_duplicate)");
+        continue;
+      }
+      if (again) {
+        throw OptionError("paramwise_cfg", text(name,
+                                                " is the same tensor as a parameter of "
+                                                "another name: set bypass_duplicate"));
+      }
+      if (!param.requires_grad() && !knows_force()) {
+        log::debug(name, " is frozen and not given to the optimizer");
+        continue;
+      }
+      ParamGroup group;
+      group.params = {param};
+      group.names = {name};
+      if (param.requires_grad()) {
+        set_options(walk, module, prefix, item.key(), name, param, in_deformable, group);
+      }
+      for (const auto& [key, value] : group.options.as_dict()) {
+        log::debug("paramwise_options -- ", name, ":", key.as_string(), "=",
+                   grouping_number(value.as_float()));
+      }
+      walk.optimizer.add_group(std::move(group));
+    }
+    const bool deformable = grouping_is_deformable(module);
+    std::unordered_set<const void*> children;
+    for (const auto& item : module.named_children()) {
+      if (!item.value() || !children.insert(item.value().get()).second) continue;
+      add_module(walk, *item.value(), prefix.empty() ? item.key() : prefix + "." + item.key(),
+                 deformable);
+    }
+  }
+
+  void set_options(Walk& walk, const torch::nn::Module& module, const std::string& prefix,
+                   const std::string& key, const std::string& name, const at::Tensor& param,
+                   bool in_deformable, ParamGroup& group) const {
+    const ParamwiseCfg& cfg = walk.cfg;
+    // A parameter of the model itself is ".name" to the keys.
+    if (const auto* custom = grouping_key(cfg.custom_keys, prefix + "." + key)) {
+      grouping_apply_key(custom->second, walk.lr, walk.decay, group);
+      walk.matched[custom->first].push_back(name);
+      if (!cfg.force_default_settings.value_or(false)) return;
+    }
+    const bool norm = is_norm(module);
+    if (key == "bias" && !norm && !in_deformable && cfg.bias_lr_mult) {
+      group.set("lr", walk.lr * *cfg.bias_lr_mult);
+    }
+    if (in_deformable && cfg.dcn_offset_lr_mult &&
+        prefix.find("conv_offset") != std::string::npos) {
+      group.set("lr", walk.lr * *cfg.dcn_offset_lr_mult);
+    }
+    if (norm && cfg.norm_decay_mult) {
+      group.set("weight_decay", walk.decay * *cfg.norm_decay_mult);
+    } else if (key == "bias" && !in_deformable && cfg.bias_decay_mult) {
+      group.set("weight_decay", walk.decay * *cfg.bias_decay_mult);
+    } else if (cfg.dwconv_decay_mult && grouping_is_depthwise(module)) {
+      group.set("weight_decay", walk.decay * *cfg.dwconv_decay_mult);
+    } else if (param.dim() == 1 && !in_deformable && cfg.flat_decay_mult) {
+      group.set("weight_decay", walk.decay * *cfg.flat_decay_mult);
+    }
+  }
+};
+SEG_REGISTER(ParamGrouping, DefaultOptimWrapperConstructor);
+
+class ForceDefaultOptimWrapperConstructor final : public DefaultOptimWrapperConstructor {
+ public:
+  using Params = NoGroupingParams;
+  static Schema<Params> schema() {
+    return Schema<Params>(
+        "The default one, in which options by kind of layer may also apply where a custom key "
+        "fits, and frozen parameters are kept.");
+  }
+  using DefaultOptimWrapperConstructor::DefaultOptimWrapperConstructor;
+
+ protected:
+  bool knows_force() const override { return true; }
+};
+SEG_REGISTER(ParamGrouping, ForceDefaultOptimWrapperConstructor);
+
+}  // namespace seg
