@@ -1,0 +1,27 @@
+/// What a configuration is complained about, as text, to be compared word for word.
+#pragma once
+#include <string>
+
+#include "registry/config.hpp"
+#include "registry/registry.hpp"
+
+namespace seg::testing {
+
+/// The text of the ConfigError that `f` throws; "no error" where it throws none.
+template <class F>
+std::string config_error(F&& f) {
+  try {
+    f();
+  } catch (const ConfigError& e) {
+    return e.what();
+  }
+  return "no error";
+}
+
+/// The same for one component: spec_error<Loss>("{type: DiceLos}").
+template <class Base>
+std::string spec_error(const std::string& yaml) {
+  return config_error([&] { Spec<Base>::of(yaml); });
+}
+
+}  // namespace seg::testing
