@@ -1,0 +1,134 @@
+/// Residual networks, and what ResNeXt and ResNeSt share with them.
+#pragma once
+#include <array>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "segcore/models/backbone.hpp"
+#include "segcore/models/layers/conv.hpp"
+#include "segcore/models/layers/norm.hpp"
+#include "segcore/models/layers/plugin.hpp"
+
+namespace seg {
+
+struct ResNetParams {
+  int64_t depth = 50;
+  int64_t in_channels = 3;
+  int64_t stem_channels = 64;
+  int64_t base_channels = 64;
+  int64_t num_stages = 4;
+  std::vector<int64_t> strides{1, 2, 2, 2};
+  std::vector<int64_t> dilations{1, 1, 1, 1};
+  std::vector<int64_t> out_indices{0, 1, 2, 3};
+  std::string style = "pytorch";
+  bool deep_stem = false;
+  bool avg_down = false;
+  int64_t frozen_stages = -1;
+  ConvCfg conv_cfg;
+  Spec<Norm> norm_cfg = Spec<Norm>::of("{type: BN, requires_grad: true}");
+  bool norm_eval = false;
+  std::optional<Config> dcn;
+  std::vector<bool> stage_with_dcn{false, false, false, false};
+  std::optional<std::vector<PluginEntry>> plugins;
+  std::optional<std::vector<int64_t>> multi_grid;
+  bool contract_dilation = false;
+  bool with_cp = false;
+  bool zero_init_residual = true;
+  std::optional<std::string> pretrained;
+  InitCfg init_cfg;
+
+  /// All options but deep_stem and avg_down, which some variants fix.
+  static Schema<ResNetParams> schema(std::vector<int64_t> depths = {18, 34, 50, 101, 152});
+};
+
+/// What a block of a stage is made from.
+struct ResBlockOptions {
+  int64_t in_channels = 0;
+  int64_t planes = 0;  ///< the block gives planes * expansion maps
+  int64_t stride = 1;
+  int64_t dilation = 1;
+  bool downsample = false;  ///< the shortcut changes the shape
+  bool avg_down = false;
+  std::string style = "pytorch";
+  bool with_cp = false;
+  ConvCfg conv_cfg;
+  Spec<Norm> norm_cfg;
+  std::vector<PluginEntry> plugins;
+  bool zero_init = false;  ///< the last norm begins at zero
+};
+
+/// The shortcut of a block that changes the shape: [average pooling,] 1x1 convolution, norm.
+std::shared_ptr<Sequential> make_res_downsample(const ResBlockOptions& o, int64_t out_channels);
+
+/// Two 3x3 convolutions.
+class ResBasicBlock final : public Layer {
+ public:
+  static constexpr int64_t kExpansion = 1;
+  explicit ResBasicBlock(const ResBlockOptions& o);
+  torch::Tensor forward(const torch::Tensor& x) override;
+  void init_weights() override;
+
+ private:
+  bool with_cp_, zero_init_;
+  std::shared_ptr<Conv2d> conv1_, conv2_;
+  std::shared_ptr<Norm> norm1_, norm2_;
+  std::shared_ptr<Sequential> downsample_;  ///< may be null
+};
+
+/// Convolutions of 1x1, 3x3 and 1x1; the 3x3 one may be replaced by a variant's own.
+class ResBottleneck : public Layer {
+ public:
+  static constexpr int64_t kExpansion = 4;
+  /// Widths and groups of the middle convolution, for ResNeXt.
+  struct Middle {
+    int64_t width = 0;  ///< 0: planes
+    int64_t groups = 1;
+  };
+  explicit ResBottleneck(const ResBlockOptions& o) : ResBottleneck(o, Middle{}) {}
+  ResBottleneck(const ResBlockOptions& o, const Middle& middle);
+  torch::Tensor forward(const torch::Tensor& x) override;
+  void init_weights() override;
+
+ private:
+  using Plugins = std::vector<std::shared_ptr<PluginLayer>>;
+  static torch::Tensor run(const Plugins& plugins, const torch::Tensor& x);
+
+  bool with_cp_, zero_init_;
+  std::shared_ptr<Conv2d> conv1_, conv2_, conv3_;
+  std::shared_ptr<Norm> norm1_, norm2_, norm3_;
+  std::array<Plugins, 3> plugins_;          ///< after each convolution
+  std::shared_ptr<Sequential> downsample_;  ///< may be null
+};
+
+/// ResNet, He et al. 2015, arXiv:1512.03385, with the changes that segmentation made to it:
+/// dilated stages, a stem of three convolutions (V1c), pooled shortcuts (V1d).
+class ResNet : public Backbone {
+ public:
+  using Params = ResNetParams;
+  static Schema<Params> schema();
+  using BlockFactory = std::function<std::shared_ptr<Layer>(const ResBlockOptions&)>;
+
+  explicit ResNet(const Params& p);
+  std::vector<torch::Tensor> forward(const torch::Tensor& images) override;
+  std::vector<FeatureInfo> features() const override { return features_; }
+  void train(bool on = true) override;
+
+ protected:
+  /// \param blocks  blocks of each stage.
+  ResNet(const Params& p, const std::vector<int64_t>& blocks, int64_t expansion,
+         const BlockFactory& make_block);
+
+ private:
+  void make_stem();
+  void freeze_stages();
+
+  Params p_;
+  std::shared_ptr<Sequential> stem_;  ///< with deep_stem; else the next two
+  std::shared_ptr<Conv2d> conv1_;
+  std::shared_ptr<Norm> norm1_;
+  std::vector<std::shared_ptr<Sequential>> layers_;
+  std::vector<FeatureInfo> features_;
+};
+
+}  // namespace seg

@@ -1,0 +1,15 @@
+/// Trades time for memory: the `with_cp` option of backbones.
+#pragma once
+#include <ATen/core/Tensor.h>
+
+#include <functional>
+
+namespace seg {
+
+/// f(x), keeping only x for the backward pass, which computes f once more. Draws the same random
+/// numbers and uses the same precision both times. Where x needs no gradient it is plain f(x).
+///
+/// As with PyTorch's, running statistics of norms inside f move twice.
+at::Tensor recompute(const std::function<at::Tensor(const at::Tensor&)>& f, const at::Tensor& x);
+
+}  // namespace seg
