@@ -1,5 +1,6 @@
 /// A whole configuration as C++ types: what the top-level keys of a file mean.
 #pragma once
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -120,7 +121,9 @@ struct RunConfig {
 /// Resolves a file with its bases and overrides ("a.b=1"), reads and checks all of it; no tensor is
 /// made and no data read. Warnings are logged.
 /// \throws ConfigError with every error found.
-RunConfig load_run_config(const std::string& path, const std::vector<std::string>& overrides = {});
+/// \param edit  changes the resolved tree before it is read, for options of the command line.
+RunConfig load_run_config(const std::string& path, const std::vector<std::string>& overrides = {},
+                          const std::function<void(Config&)>& edit = {});
 
 /// The same for a tree that is resolved already. `path` names the run.
 /// \throws ConfigError with every error found.

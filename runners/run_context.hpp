@@ -90,6 +90,7 @@ struct RunContext {
     return phase == Phase::kTrain ? train_log : phase == Phase::kVal ? val_log : test_log;
   }
   bool is_main() const;
+  int64_t last_saved_iter = -1;             ///< of the newest checkpoint that a run can go on from
   std::vector<HookEntry>* hooks = nullptr;  ///< for whoever writes a checkpoint
 };
 

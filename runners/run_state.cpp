@@ -172,6 +172,9 @@ void save_run_state(RunContext& context, const std::string& path, const SavePart
   }
   for (HookEntry& entry : *context.hooks) entry.hook->save_state(context, checkpoint);
   if (context.is_main()) write_checkpoint(path, checkpoint);
+  if (parts.progress && parts.optimizer && parts.schedulers) {
+    context.last_saved_iter = context.iter;
+  }
 }
 
 void write_last_checkpoint(const RunContext& context, const std::string& path) {
@@ -204,6 +207,7 @@ std::optional<FoundCheckpoint> find_run_state(const std::string& work_dir) {
     if (steps >= 0) others.emplace_back(-steps, entry.path().string());
   }
   std::sort(others.begin(), others.end());
+  // The names of checkpoints by epochs and by iterations do not compare; each group is in order.
   for (const auto& [steps, path] : others) add(path);
   for (const auto& path : candidates) {
     if (auto found = try_read(path)) return found;

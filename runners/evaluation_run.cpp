@@ -1,0 +1,141 @@
+#include "runners/evaluation_run.hpp"
+
+#include "runners/stop_signal.hpp"
+#include "segcore/dist/communicator.hpp"
+
+namespace seg {
+namespace {
+
+/// The samples of a batch image by image: one each, or its augmentations.
+std::vector<std::vector<const PackedSample*>> by_image(const Batch& batch) {
+  std::vector<std::vector<const PackedSample*>> out;
+  for (const PackedSample& sample : batch.samples) {
+    const bool same = !out.empty() && out.back().front()->meta.index == sample.meta.index;
+    if (!same) out.emplace_back();
+    out.back().push_back(&sample);
+  }
+  return out;
+}
+
+LoaderPlace evaluation_place(const RunContext& context) {
+  return {.seed = context.seed,
+          .rank = context.communicator->rank(),
+          .world_size = context.communicator->size(),
+          .training = false};
+}
+
+}  // namespace
+
+void call_hooks(RunContext& context, void (Hook::*stage)(RunContext&)) {
+  for (HookEntry& entry : *context.hooks) ((*entry.hook).*stage)(context);
+}
+
+EvaluationRun::EvaluationRun(const DataLoaderParams& loader,
+                             const OneOrMany<Spec<Metric>>& evaluator, bool fp16, bool tta,
+                             const RunContext& context)
+    : loader_(loader, evaluation_place(context)), fp16_(fp16), tta_(tta) {
+  for (const auto& spec : evaluator.values)
+    metrics_.push_back(spec.build(loader_.dataset().meta()));
+}
+
+std::vector<std::string> EvaluationRun::metric_names(Communicator& communicator) {
+  std::vector<std::string> names, classes;
+  for (auto& metric : metrics_) {
+    const MetricResult empty = metric->compute(communicator);
+    for (const auto& [name, value] : empty.scalars) names.push_back(name);
+    for (const auto& [name, value] : empty.per_class) classes.push_back(name);
+  }
+  names.insert(names.end(), classes.begin(), classes.end());
+  return names;
+}
+
+void EvaluationRun::write_predictions(const std::string& folder) {
+  for (auto& metric : metrics_) metric->write_predictions(folder);
+}
+
+std::vector<at::Tensor> EvaluationRun::predict(const Batch& batch, RunContext& context) const {
+  Segmentor& model = *context.model;
+  const DataPreProcessor& preprocess = model.data_preprocessor();
+  std::optional<at::ScalarType> half;
+  if (fp16_) half = context.device.is_cpu() ? at::kBFloat16 : at::kHalf;
+  const Autocast precision(context.device.type(), half);
+  if (!tta_) return model.predict(preprocess(batch, /*training=*/false, context.device));
+
+  const auto images = by_image(batch);
+  std::vector<ModelInput> augmented;
+  for (size_t i = 0; i < images.front().size(); ++i) {
+    Batch one;
+    for (const auto& augmentations : images) {
+      SEG_CHECK(augmentations.size() == images.front().size(),
+                "images of one batch have different numbers of augmentations");
+      one.samples.push_back(*augmentations[i]);
+    }
+    augmented.push_back(preprocess(one, /*training=*/false, context.device));
+  }
+  return model.predict_tta(augmented);
+}
+
+bool EvaluationRun::run(RunContext& context, Phase phase) {
+  const Phase outer = context.phase;
+  const int64_t outer_index = context.batch_index, outer_count = context.batch_count;
+  context.phase = phase;
+  context.eval_dataset = &loader_.dataset();
+  context.batch_count = static_cast<int64_t>(loader_.batches_per_epoch());
+  context.metrics.clear();
+  context.metric_table.clear();
+  context.log() = ScalarHistory(/*length=*/0);
+  const torch::NoGradGuard no_grad;
+  call_hooks(context, &Hook::before_val);
+  context.model->eval();
+
+  loader_.start(0, static_cast<uint64_t>(context.batch_count));
+  for (context.batch_index = 0;; ++context.batch_index) {
+    const auto batch = loader_.next();
+    if (!batch) break;
+    context.batch = &*batch;
+    call_hooks(context, &Hook::before_iter);
+    const std::vector<at::Tensor> predictions = predict(*batch, context);
+    const auto images = by_image(*batch);
+    SEG_CHECK(predictions.size() == images.size(), "expected a prediction for each image");
+    for (size_t i = 0; i < images.size(); ++i) {
+      for (auto& metric : metrics_) metric->process(predictions[i], *images[i].front());
+    }
+    context.predictions = &predictions;
+    call_hooks(context, &Hook::after_iter);
+    context.predictions = nullptr;
+    context.batch = nullptr;
+    // Ranks may have different numbers of batches, so all must finish to agree; one alone may stop.
+    if (stop_signal() != 0 && context.communicator->size() == 1) {
+      context.interrupted = true;
+      break;
+    }
+  }
+  loader_.stop();
+  if (context.interrupted) {
+    for (auto& metric : metrics_) metric->compute(*context.communicator);
+  } else {
+    collect(context);
+  }
+  call_hooks(context, &Hook::after_val);
+  context.model->train(outer == Phase::kTrain);
+  context.phase = outer;
+  context.batch_index = outer_index;
+  context.batch_count = outer_count;
+  context.eval_dataset = nullptr;
+  return !context.interrupted;
+}
+
+void EvaluationRun::collect(RunContext& context) {
+  Scalars classes;
+  for (auto& metric : metrics_) {
+    const MetricResult result = metric->compute(*context.communicator);
+    context.metrics.insert(context.metrics.end(), result.scalars.begin(), result.scalars.end());
+    classes.insert(classes.end(), result.per_class.begin(), result.per_class.end());
+    if (!result.table.empty()) {
+      context.metric_table += (context.metric_table.empty() ? "" : "\n") + result.table;
+    }
+  }
+  context.metrics.insert(context.metrics.end(), classes.begin(), classes.end());
+}
+
+}  // namespace seg

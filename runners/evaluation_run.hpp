@@ -1,0 +1,40 @@
+/// Predicts a data set and measures it: the validations and tests of a run.
+#pragma once
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "runners/run_config.hpp"
+#include "runners/run_context.hpp"
+
+namespace seg {
+
+/// A data set with its metrics, ready to be evaluated several times.
+class EvaluationRun {
+ public:
+  /// \param tta  the pipeline of the data set makes several augmentations of each image.
+  EvaluationRun(const DataLoaderParams& loader, const OneOrMany<Spec<Metric>>& evaluator, bool fp16,
+                bool tta, const RunContext& context);
+
+  /// Runs all batches; the metrics are then in the context. Hooks see it as `phase`.
+  /// \return false where a signal ended it before its time.
+  bool run(RunContext& context, Phase phase);
+  /// What the metrics will be called.
+  std::vector<std::string> metric_names(Communicator& communicator);
+  /// Writes the class ids of each image into the folder.
+  void write_predictions(const std::string& folder);
+  const Dataset& dataset() const { return loader_.dataset(); }
+
+ private:
+  std::vector<at::Tensor> predict(const Batch& batch, RunContext& context) const;
+  void collect(RunContext& context);
+
+  DataLoader loader_;
+  std::vector<std::unique_ptr<Metric>> metrics_;
+  bool fp16_, tta_;
+};
+
+/// Calls one stage of all hooks.
+void call_hooks(RunContext& context, void (Hook::*stage)(RunContext&));
+
+}  // namespace seg

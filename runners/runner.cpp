@@ -1,0 +1,511 @@
+#include "runners/runner.hpp"
+
+#include <ATen/Context.h>
+#include <ATen/Parallel.h>
+#include <torch/torch.h>
+
+#include <chrono>
+#include <ctime>
+#include <filesystem>
+#include <random>
+#include <thread>
+
+#include "registry/log.hpp"
+#include "runners/device.hpp"
+#include "runners/dist/launch.hpp"
+#include "runners/environment.hpp"
+#include "runners/evaluation_run.hpp"
+#include "runners/log_processor.hpp"
+#include "runners/run_context.hpp"
+#include "runners/run_state.hpp"
+#include "runners/stop_signal.hpp"
+#include "segcore/io/atomic_file.hpp"
+#include "segcore/io/checkpoint.hpp"
+#include "segcore/io/weights.hpp"
+
+namespace fs = std::filesystem;
+
+namespace seg {
+namespace {
+
+Config option_value(const Config& value, const char* option) {
+  Config out = value;
+  out.origin.file = std::make_shared<const std::string>(option);
+  return out;
+}
+
+/// The first rank's number in all of them.
+int64_t agree(Communicator& communicator, int64_t value) {
+  at::Tensor shared = at::tensor({value}, at::kLong);
+  communicator.broadcast_(shared, 0);
+  return shared.item<int64_t>();
+}
+
+std::string stamp_of(int64_t seconds) {
+  const auto time = static_cast<std::time_t>(seconds);
+  char buffer[32];
+  std::strftime(buffer, sizeof(buffer), "%Y%m%d_%H%M%S", std::localtime(&time));
+  return buffer;
+}
+
+/// Makes <work_dir>/<time> for this launch. Two launches within one second get different ones.
+std::string make_log_folder(const std::string& work_dir, Communicator& communicator) {
+  int64_t seconds = 0;
+  if (communicator.rank() == 0) {
+    fs::create_directories(work_dir);
+    do {
+      if (seconds != 0) std::this_thread::sleep_for(std::chrono::milliseconds(100));
+      seconds = static_cast<int64_t>(std::time(nullptr));
+    } while (!fs::create_directory(work_dir + "/" + stamp_of(seconds)));
+    fs::create_directory(work_dir + "/" + stamp_of(seconds) + "/vis_data");
+  }
+  return stamp_of(agree(communicator, seconds));
+}
+
+/// What training and testing have in common: the process, its folders, its log.
+class RunSession {
+ public:
+  RunSession(const RunConfig& config, std::optional<uint64_t> seed) {
+    communicator_ = join_processes(config.launcher, config.env_cfg);
+    context.config = &config;
+    context.communicator = communicator_.get();
+    context.device = choose_device(config.env_cfg.device, local_rank(config.launcher));
+    log::set_rank(communicator_->rank());
+    log::set_level(config.log_level);
+    context.work_dir = config.work_dir.value_or("./work_dirs/" + config.stem());
+    context.timestamp = make_log_folder(context.work_dir, *communicator_);
+    context.log_dir = context.work_dir + "/" + context.timestamp;
+    context.experiment_name =
+        config.experiment_name.value_or(config.stem()) + "_" + context.timestamp;
+    if (context.is_main()) log::open_file(context.log_dir + "/" + context.timestamp + ".log");
+    set_seed(seed);
+    set_environment();
+    log::info(environment_text(context));
+    log::info("Config:\n", dump_yaml(config.tree));
+    visualizer_ =
+        config.visualizer ? config.visualizer->build(place()) : default_visualizer().build(place());
+    context.visualizer = visualizer_.get();
+    context.hooks = &hooks_;
+  }
+
+  /// Hooks are built last: they may look at everything else.
+  void build_run_hooks() {
+    hooks_ = build_hooks(*context.config);
+    std::string lines;
+    for (const HookEntry& entry : hooks_) {
+      std::string name = priority_text(entry.hook->priority());
+      name.resize(std::max<size_t>(name.size(), 12), ' ');
+      lines += text("\n(", name, ") ", entry.type);
+    }
+    log::info("Hooks will be executed in the following order:", lines);
+  }
+
+  void build_model() {
+    model_ = context.config->model.build();
+    model_->init_weights();
+    model_->to(context.device);
+    context.model = model_.get();
+  }
+
+  RunContext context;
+
+ private:
+  static Spec<Visualizer> default_visualizer() {
+    return Spec<Visualizer>::of(
+        "{type: SegLocalVisualizer, name: visualizer, vis_backends: [{type: LocalVisBackend}]}");
+  }
+  VisPlace place() const {
+    return {.folder = context.log_dir + "/vis_data", .timestamp = context.timestamp};
+  }
+  void set_seed(std::optional<uint64_t> seed) {
+    const RandomnessParams& randomness = context.config->randomness;
+    int64_t chosen = 0;
+    if (seed) {
+      chosen = static_cast<int64_t>(*seed);
+    } else if (randomness.seed) {
+      chosen = *randomness.seed;
+    } else {
+      // As MMEngine draws it: below 2^31, so that it can be written into a config.
+      chosen = static_cast<int64_t>(std::random_device{}() >> 1);
+    }
+    context.seed = static_cast<uint64_t>(agree(*communicator_, chosen));
+    const uint64_t rank =
+        randomness.diff_rank_seed ? static_cast<uint64_t>(communicator_->rank()) : 0;
+    torch::manual_seed(context.seed + rank);
+  }
+  void set_environment() const {
+    const EnvParams& env = context.config->env_cfg;
+    const bool deterministic = context.config->randomness.deterministic;
+    at::Context& torch_context = at::globalContext();
+    if (env.num_threads) at::set_num_threads(static_cast<int>(*env.num_threads));
+    torch_context.setBenchmarkCuDNN(env.cudnn_benchmark && !deterministic);
+    torch_context.setDeterministicCuDNN(deterministic);
+    // Where a GPU has no such algorithm for an operator, LibTorch warns of it.
+    torch_context.setDeterministicAlgorithms(deterministic, /*warn_only=*/true);
+    torch_context.setDeterministicFillUninitializedMemory(false);
+    torch_context.setAllowTF32CuBLAS(env.allow_tf32);
+  }
+
+  std::unique_ptr<Communicator> communicator_;
+  std::unique_ptr<Visualizer> visualizer_;
+  std::vector<HookEntry> hooks_;
+  std::shared_ptr<Segmentor> model_;
+};
+
+/// Labels above the last output of the model would stop training in the middle.
+void check_class_count(const Segmentor& model, const Dataset& dataset, const char* which) {
+  const auto classes = static_cast<int64_t>(dataset.meta().classes.size());
+  if (classes > model.num_classes()) {
+    throw DataError(text("the model has num_classes: ", model.num_classes(), ", ", which, " has ",
+                         classes, " classes (", join(dataset.meta().classes, ", "), ")"));
+  }
+  if (classes > 0 && classes < model.num_classes()) {
+    log::warn("the model has num_classes: ", model.num_classes(), ", ", which, " only ", classes,
+              " classes");
+  }
+}
+
+class TrainingRun {
+ public:
+  TrainingRun(const RunConfig& config, std::optional<FoundCheckpoint> resumed)
+      : config_(config),
+        session_(config, resumed ? seed_of_run_state(resumed->contents) : std::nullopt),
+        context_(session_.context),
+        loop_(config.train_cfg->build()),
+        loader_(*config.train_dataloader, {.seed = context_.seed,
+                                           .rank = context_.communicator->rank(),
+                                           .world_size = context_.communicator->size(),
+                                           .training = true}) {
+    if (resumed && config.randomness.seed &&
+        static_cast<uint64_t>(*config.randomness.seed) != context_.seed) {
+      log::warn("randomness.seed is ", *config.randomness.seed, ", the checkpoint goes on with ",
+                context_.seed);
+    }
+    context_.train_loader = &loader_;
+    context_.epoch_length = static_cast<int64_t>(loader_.batches_per_epoch());
+    context_.by_epoch = loop_->by_epoch();
+    context_.max_iters = loop_->max_iters(context_.epoch_length);
+    context_.max_epochs = loop_->max_epochs();
+    context_.train_log = ScalarHistory(history_length(context_));
+    build_validation();
+    session_.build_model();
+    check_class_count(*context_.model, loader_.dataset(), "the data set of training");
+    build_optimizer();
+    session_.build_run_hooks();
+    begin_from(std::move(resumed));
+    write_config();
+  }
+
+  void run() {
+    watch_stop_signals();
+    optimizer_->set_progress(context_.iter, context_.max_iters);
+    context_.model->train();
+    call_hooks(context_, &Hook::before_train);
+    loader_.start(static_cast<uint64_t>(context_.iter), static_cast<uint64_t>(context_.max_iters));
+    if (context_.validation_due) validate();
+    while (context_.iter < context_.max_iters && !context_.stop_training) {
+      step();
+      stop_if_asked();
+      if (context_.validation_due) validate();
+      stop_if_asked();
+    }
+    loader_.stop();
+    call_hooks(context_, &Hook::after_train);
+    context_.visualizer->flush();
+  }
+
+ private:
+  void build_validation() {
+    if (!config_.val_dataloader) return;
+    const bool fp16 = config_.val_cfg && config_.val_cfg->build()->fp16();
+    validation_ = std::make_unique<EvaluationRun>(*config_.val_dataloader, *config_.val_evaluator,
+                                                  fp16, /*tta=*/false, context_);
+    context_.metric_names = validation_->metric_names(*context_.communicator);
+  }
+
+  void build_optimizer() {
+    optimizer_ = config_.optim_wrapper->build(*context_.model);
+    context_.optimizer = optimizer_.get();
+    scale_learning_rate();
+    if (config_.param_scheduler) {
+      for (const auto& spec : config_.param_scheduler->values) {
+        schedulers_.push_back(spec.build(*optimizer_, {.max_iters = context_.max_iters,
+                                                       .max_epochs = context_.max_epochs,
+                                                       .epoch_length = context_.epoch_length}));
+      }
+    }
+    context_.schedulers = &schedulers_;
+  }
+
+  void scale_learning_rate() {
+    if (!config_.auto_scale_lr || !config_.auto_scale_lr->enable) return;
+    const auto base = config_.auto_scale_lr->base_batch_size;
+    const int64_t real = loader_.batch_size() * context_.communicator->size();
+    const double ratio = static_cast<double>(real) / static_cast<double>(base);
+    log::info("The learning rate is given for batches of ", base, ", this run has ", real,
+              ": it is multiplied by ", ratio);
+    for (ParamGroup* group : optimizer_->scheduled_groups()) {
+      group->set("lr", group->number("lr") * ratio);
+    }
+  }
+
+  void begin_from(std::optional<FoundCheckpoint> resumed) {
+    if (resumed) {
+      const ResumePoint point =
+          load_run_state(context_, std::move(resumed->contents), resumed->path);
+      context_.iter = point.iter;
+      context_.epoch = context_.by_epoch ? point.iter / context_.epoch_length : 0;
+      context_.validation_due = point.validation_due && validation_ != nullptr;
+      context_.last_saved_iter = point.iter;
+      log::info("resumed from ", resumed->path, ", epoch: ", context_.epoch,
+                ", iter: ", context_.iter);
+      if (context_.iter >= context_.max_iters) {
+        log::warn("the checkpoint has done all ", context_.max_iters, " iterations already");
+      }
+      return;
+    }
+    if (!config_.load_from) return;
+    const Value checkpoint = read_checkpoint(*config_.load_from);
+    const LoadReport report = load_state_dict(*context_.model, checkpoint, {}, *config_.load_from);
+    log::info("Weights of ", *config_.load_from, " are loaded: ", report.matched.size(),
+              " tensors fit");
+    if (const std::string rest = report.text(); !rest.empty()) log::warn(rest);
+  }
+
+  void write_config() const {
+    if (!context_.is_main()) return;
+    const std::string yaml = dump_yaml(config_.tree, /*origins=*/true);
+    write_file_atomically(context_.work_dir + "/" + config_.stem() + ".yaml", yaml);
+    context_.visualizer->add_config(dump_yaml(config_.tree));
+  }
+
+  void step() {
+    context_.phase = Phase::kTrain;
+    context_.batch_index = context_.iter % context_.epoch_length;
+    context_.batch_count = context_.epoch_length;
+    context_.end_of_epoch = false;
+    const auto batch = loader_.next();
+    SEG_CHECK(batch.has_value(), "the loader of training ended at iteration ", context_.iter);
+    context_.batch = &*batch;
+    call_hooks(context_, &Hook::before_iter);
+
+    Segmentor& model = *context_.model;
+    const ModelInput input = model.data_preprocessor()(*batch, /*training=*/true, context_.device);
+    LossMap losses;
+    {
+      const auto precision = optimizer_->precision();
+      losses = model.loss(input.images, input.labels);
+    }
+    const at::Tensor total = total_loss(losses);
+    optimizer_->update_params(total);
+    context_.grad_norm = optimizer_->grad_norm();
+    context_.losses.clear();
+    context_.losses.emplace_back("loss", total.detach());
+    for (const auto& [name, value] : losses) context_.losses.emplace_back(name, value.detach());
+
+    ++context_.iter;
+    if (context_.by_epoch && context_.iter % context_.epoch_length == 0) {
+      ++context_.epoch;
+      context_.end_of_epoch = true;
+    }
+    context_.validation_due =
+        validation_ && loop_->validates_after(context_.iter, context_.epoch_length);
+    call_hooks(context_, &Hook::after_iter);
+    context_.batch = nullptr;
+  }
+
+  void validate() {
+    context_.rng_before_val = generator_state(context_);
+    const bool finished = validation_->run(context_, Phase::kVal);
+    if (!finished) return;
+    context_.validation_due = false;
+    context_.rng_before_val.reset();
+  }
+
+  /// Writes a checkpoint and ends the run, where a signal asked for it. All ranks decide alike.
+  void stop_if_asked() {
+    int signal = stop_signal();
+    if (context_.communicator->size() > 1) {
+      at::Tensor asked = at::tensor({signal}, at::kLong);
+      context_.communicator->all_reduce_sum_(asked);
+      if (signal == 0) signal = static_cast<int>(asked.item<int64_t>());
+    }
+    if (signal == 0) return;
+    loader_.stop();
+    const bool saved = context_.last_saved_iter == context_.iter;
+    const std::string path = saved && context_.runtime_info.find("last_ckpt")
+                                 ? context_.runtime_info.at("last_ckpt").as_string()
+                                 : text(context_.work_dir, "/iter_", context_.iter, ".pth");
+    if (!saved) {
+      context_.runtime_info.set("last_ckpt", path);
+      save_run_state(context_, path);
+      write_last_checkpoint(context_, path);
+    }
+    context_.visualizer->flush();
+    throw RunEnded(20,
+                   text("stopped by ", stop_signal_name(signal), " after iteration ", context_.iter,
+                        "; the checkpoint is ", path, "; --resume goes on from there"));
+  }
+
+  const RunConfig& config_;
+  RunSession session_;
+  RunContext& context_;
+  std::unique_ptr<TrainLoop> loop_;
+  DataLoader loader_;
+  std::unique_ptr<EvaluationRun> validation_;
+  std::unique_ptr<OptimWrapper> optimizer_;
+  std::vector<std::unique_ptr<ParamScheduler>> schedulers_;
+};
+
+/// What a run that is to be resumed goes on from.
+std::optional<FoundCheckpoint> resume_source(const RunConfig& config) {
+  if (!config.resume) return std::nullopt;
+  if (config.load_from)
+    return FoundCheckpoint{*config.load_from, read_checkpoint(*config.load_from)};
+  const std::string work_dir = config.work_dir.value_or("./work_dirs/" + config.stem());
+  auto found = find_run_state(work_dir);
+  if (!found) log::warn(work_dir, " holds no checkpoint to go on from: the run begins anew");
+  return found;
+}
+
+void set_pipeline(Config& dataset, const Config& pipeline) {
+  if (auto* inner = dataset.find("dataset"); inner && inner->value.is_map()) {
+    set_pipeline(inner->value, pipeline);
+  } else if (auto* list = dataset.find("datasets"); list && list->value.is_list()) {
+    for (Config& one : list->value.list) set_pipeline(one, pipeline);
+  } else {
+    dataset.set("pipeline", pipeline);
+  }
+}
+
+}  // namespace
+
+void apply_options(Config& tree, const TrainOptions& options) {
+  if (options.work_dir) {
+    tree.set("work_dir", option_value(Config::of(*options.work_dir), "--work-dir"));
+  }
+  if (options.launcher) {
+    tree.set("launcher", option_value(Config::of(*options.launcher), "--launcher"));
+  }
+  if (options.resume) {
+    tree.set("resume", option_value(Config::of(true), "--resume"));
+    // As in MMEngine, `--resume` alone takes the newest checkpoint, whatever load_from says.
+    tree.set("load_from",
+             option_value(options.resume_from ? Config::of(*options.resume_from) : Config::null(),
+                          "--resume"));
+  }
+  if (options.amp) {
+    auto* wrapper = tree.find("optim_wrapper");
+    if (wrapper && wrapper->value.is_map()) {
+      wrapper->value.set("type", option_value(Config::of("AmpOptimWrapper"), "--amp"));
+      if (!wrapper->value.find("loss_scale")) {
+        wrapper->value.set("loss_scale", option_value(Config::of("dynamic"), "--amp"));
+      }
+    }
+  }
+}
+
+void apply_options(Config& tree, const TestOptions& options) {
+  if (options.work_dir) {
+    tree.set("work_dir", option_value(Config::of(*options.work_dir), "--work-dir"));
+  }
+  if (options.launcher) {
+    tree.set("launcher", option_value(Config::of(*options.launcher), "--launcher"));
+  }
+  if (options.show_dir) {
+    auto* hooks = tree.find("default_hooks");
+    if (!hooks || !hooks->value.is_map()) {
+      tree.set("default_hooks", parse_config("{}", "--show-dir"));
+      hooks = tree.find("default_hooks");
+    }
+    if (!hooks->value.find("visualization")) {
+      hooks->value.set("visualization",
+                       parse_config("{type: SegVisualizationHook, interval: 1}", "--show-dir"));
+    }
+    Config& hook = hooks->value.find("visualization")->value;
+    hook.set("draw", option_value(Config::of(true), "--show-dir"));
+    hook.set("interval", option_value(Config::of(int64_t{1}), "--show-dir"));
+    hook.set("out_dir", option_value(Config::of(*options.show_dir), "--show-dir"));
+  }
+  if (options.tta) {
+    const auto* pipeline = tree.find("tta_pipeline");
+    Config* dataset = nullptr;
+    if (auto* loader = tree.find("test_dataloader"); loader && loader->value.is_map()) {
+      auto* item = loader->value.find("dataset");
+      if (item && item->value.is_map()) dataset = &item->value;
+    }
+    if (!pipeline || pipeline->value.is_null() || !dataset) {
+      Diagnostics problems;
+      problems.error(tree.origin, "",
+                     text("--tta needs '", dataset ? "tta_pipeline" : "test_dataloader.dataset",
+                          "' in the configuration"));
+      throw ConfigError(problems);
+    }
+    set_pipeline(*dataset, pipeline->value);
+  }
+}
+
+void run_training(const RunConfig& config) {
+  if (!config.train_cfg) {
+    Diagnostics problems;
+    problems.error(config.tree.origin, "", "training needs 'train_cfg' in the configuration");
+    throw ConfigError(problems);
+  }
+  TrainingRun(config, resume_source(config)).run();
+}
+
+Scalars run_test(const RunConfig& config, const std::string& checkpoint,
+                 const TestOptions& options) {
+  if (!config.test_dataloader) {
+    Diagnostics problems;
+    problems.error(config.tree.origin, "", "testing needs 'test_dataloader' in the configuration");
+    throw ConfigError(problems);
+  }
+  // Before anything is written: a wrong name is the most common mistake.
+  const Value contents = read_checkpoint(checkpoint);
+  RunSession session(config, std::nullopt);
+  RunContext& context = session.context;
+  context.phase = Phase::kTest;
+  const bool fp16 = config.test_cfg && config.test_cfg->build()->fp16();
+  EvaluationRun test(*config.test_dataloader, *config.test_evaluator, fp16, options.tta, context);
+  if (options.out) test.write_predictions(*options.out);
+  session.build_model();
+  check_class_count(*context.model, test.dataset(), "the data set of the test");
+  session.build_run_hooks();
+  const LoadReport report = load_state_dict(*context.model, contents, {}, checkpoint);
+  if (!report.missing.empty() || !report.mismatched.empty()) {
+    throw WeightsMismatch(text(checkpoint, ": the weights do not fit the model\n", report.text()));
+  }
+  if (!report.unexpected.empty()) log::warn(checkpoint, ": ", report.text());
+  if (const Value* meta = contents.find("meta")) {
+    if (const Value* iter = meta->find("iter"); iter && iter->is_int())
+      context.iter = iter->as_int();
+    if (const Value* epoch = meta->find("epoch"); epoch && epoch->is_int()) {
+      context.epoch = epoch->as_int();
+    }
+  }
+  log::info("Load checkpoint from ", checkpoint);
+  watch_stop_signals();
+  if (!test.run(context, Phase::kTest)) {
+    throw RunEnded(20, text("stopped by ", stop_signal_name(stop_signal()), " in the test"));
+  }
+  context.visualizer->flush();
+  return context.metrics;
+}
+
+void build_all(const RunConfig& config) {
+  const auto model = config.model.build();
+  model->init_weights();
+  if (config.optim_wrapper) {
+    const auto optimizer = config.optim_wrapper->build(*model);
+    const int64_t iters = config.train_cfg ? config.train_cfg->build()->max_iters(1000) : 1000;
+    if (config.param_scheduler) {
+      for (const auto& spec : config.param_scheduler->values) {
+        spec.build(*optimizer, {.max_iters = iters, .max_epochs = 1, .epoch_length = iters});
+      }
+    }
+  }
+  build_hooks(config);
+}
+
+}  // namespace seg

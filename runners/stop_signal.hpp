@@ -1,0 +1,13 @@
+/// Remembers that the system asked the program to end, so that a run can finish its step first.
+#pragma once
+
+namespace seg {
+
+/// From now on SIGTERM and SIGINT are remembered. A second SIGINT ends the program at once.
+void watch_stop_signals();
+/// The signal that came, or 0.
+int stop_signal();
+/// "SIGTERM".
+const char* stop_signal_name(int signal);
+
+}  // namespace seg

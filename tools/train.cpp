@@ -1,0 +1,58 @@
+/// Trains the model of a configuration.
+#include "runners/runner.hpp"
+#include "tools/main.hpp"
+
+namespace {
+
+struct TrainArguments {
+  std::string config;
+  seg::TrainOptions options;
+  std::vector<std::string> resume, overrides;
+  std::string work_dir, launcher;
+};
+
+int train(TrainArguments& arguments, const CLI::App& app) {
+  seg::TrainOptions& options = arguments.options;
+  if (app.count("--work-dir")) options.work_dir = arguments.work_dir;
+  if (app.count("--launcher")) options.launcher = arguments.launcher;
+  options.resume = app.count("--resume") > 0;
+  // "auto" is the word of MMSegmentation's own command line for no value.
+  if (!arguments.resume.empty() && arguments.resume[0] != "auto") {
+    options.resume_from = arguments.resume[0];
+  }
+  const seg::RunConfig config =
+      seg::load_run_config(arguments.config, arguments.overrides,
+                           [&](seg::Config& tree) { seg::apply_options(tree, options); });
+  seg::run_training(config);
+  return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  return seg::run_main(
+      argc, argv,
+      "Trains the model of a configuration. The outputs are in the work dir: the log, checkpoints, "
+      "the values of losses and metrics.",
+      [](CLI::App& app) {
+        auto arguments = std::make_shared<TrainArguments>();
+        app.add_option("config", arguments->config, "configuration file")->required();
+        app.add_option("--work-dir", arguments->work_dir,
+                       "folder of the outputs (default: work_dir of the configuration, else "
+                       "./work_dirs/<its name>)")
+            ->type_name("DIR");
+        app.add_option("--resume", arguments->resume,
+                       "go on from this checkpoint, or without one from the newest of the work dir")
+            ->type_name("[CHECKPOINT]")
+            ->expected(0, 1);
+        app.add_flag("--amp", arguments->options.amp, "train in mixed precision");
+        app.add_option("--launcher", arguments->launcher,
+                       "who started the processes: none, pytorch, slurm or mpi")
+            ->type_name("NAME")
+            ->check(CLI::IsMember({"none", "pytorch", "slurm", "mpi"}));
+        app.add_option("--local_rank,--local-rank", "set by older launchers; not used")
+            ->type_name("N");
+        seg::add_cfg_options(app, arguments->overrides);
+        return [arguments, &app] { return train(*arguments, app); };
+      });
+}
