@@ -3,6 +3,7 @@
 #include <array>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "registry/registry.hpp"
@@ -31,6 +32,11 @@ class Dataset {
   /// Image and annotation path of a sample, without reading them; made-up names for samples that
   /// are drawn in memory, "" for a missing annotation.
   virtual std::pair<std::string, std::string> paths(size_t index) const = 0;
+  /// What a sample is before its pipeline: its files, and how raw labels become classes. Samples
+  /// that are drawn in memory have their image and labels too.
+  virtual Sample describe(size_t index) const;
+  /// Samples that were found unusable so far and replaced by others (`skip_corrupt: true`).
+  virtual size_t corrupt_samples() const { return 0; }
 };
 
 template <>

@@ -1,0 +1,146 @@
+/// Images and annotations in folders or lists of files: the base of all data sets of files.
+#pragma once
+#include <atomic>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <set>
+#include <string>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "segcore/data/dataset.hpp"
+#include "segcore/data/pipeline.hpp"
+
+namespace seg {
+
+/// `metainfo`: names and colours that replace those that a data set comes with.
+struct MetaInfo {
+  /// A list, or a file with one name a line.
+  std::optional<std::variant<std::vector<std::string>, std::string>> classes;
+  std::vector<std::array<int64_t, 3>> palette;
+};
+
+/// Other keys than `classes` and `palette` are allowed, as MMEngine allows them, and told of.
+template <>
+struct Convert<MetaInfo> {
+  static TypeDoc type();
+  static std::optional<MetaInfo> from(const Config& c, const std::string& path,
+                                      Diagnostics& problems);
+  static std::string show(const MetaInfo& value);
+};
+
+/// `data_prefix`; a key that is left out in a given mapping means that there are no such files.
+struct DataPrefix {
+  std::optional<std::string> img_path;
+  std::optional<std::string> seg_map_path;
+  static Schema<DataPrefix> schema();
+};
+
+struct BaseSegDatasetParams {
+  std::string ann_file;
+  std::string img_suffix = ".jpg";
+  std::string seg_map_suffix = ".png";
+  std::optional<MetaInfo> metainfo;
+  std::optional<std::string> data_root;
+  DataPrefix data_prefix{"", ""};
+  std::optional<std::variant<int64_t, std::vector<int64_t>>> indices;
+  bool serialize_data = true;
+  std::vector<Spec<Transform>> pipeline;
+  bool test_mode = false;
+  bool lazy_init = false;
+  int64_t max_refetch = 1000;
+  int64_t ignore_index = 255;
+  bool reduce_zero_label = false;
+  std::optional<std::map<std::string, Config>> backend_args;
+  bool skip_corrupt = false;
+};
+
+namespace detail {
+void check_seg_dataset(const BaseSegDatasetParams& params, Problems& problems);
+}  // namespace detail
+
+/// The options of BaseSegDataset, with the defaults of P.
+template <class P>
+Schema<P> seg_dataset_schema(const std::string& summary) {
+  return Schema<P>(summary)
+      .optional("ann_file", &P::ann_file,
+                "file with one sample a line: a name without suffix, or the paths of image and "
+                "annotation relative to data_root; empty: all files of the folder")
+      .optional("img_suffix", &P::img_suffix, "how the names of images end")
+      .optional("seg_map_suffix", &P::seg_map_suffix, "how the names of annotations end")
+      .optional("metainfo", &P::metainfo, "classes and palette in place of the data set's own")
+      .optional("data_root", &P::data_root, "folder that ann_file and data_prefix are relative to")
+      .optional("data_prefix", &P::data_prefix, "folders of the images and of the annotations")
+      .accepted("filter_cfg", "MMSegmentation's data sets of this kind filter nothing either")
+      .optional("indices", &P::indices,
+                "only the first n samples (the last n where negative), or those listed")
+      .optional("serialize_data", &P::serialize_data,
+                "accepted: workers are threads and share the list of files as it is")
+      .optional("pipeline", &P::pipeline, "steps from the files to tensors")
+      .optional("test_mode", &P::test_mode, "no sample is replaced by another; needs classes")
+      .optional("lazy_init", &P::lazy_init, "looks for the files at first use only")
+      .optional("max_refetch", &P::max_refetch,
+                "how many other samples are tried in place of an unusable one", at_least(0))
+      .optional("ignore_index", &P::ignore_index, "label that neither trains nor counts")
+      .optional("reduce_zero_label", &P::reduce_zero_label,
+                "label 0 is ignored and all others are one less")
+      .optional("backend_args", &P::backend_args, "where files are: only local ones are supported")
+      .optional("skip_corrupt", &P::skip_corrupt,
+                "replaces an unusable sample by the next good one, counts and logs it")
+      .validate([](const P& p, Problems& problems) { detail::check_seg_dataset(p, problems); });
+}
+
+/// The classes that a data set comes with.
+struct KnownClasses {
+  std::vector<std::string> names;
+  std::vector<std::array<int, 3>> palette;  ///< RGB
+};
+
+class BaseSegDataset : public Dataset {
+ public:
+  using Params = BaseSegDatasetParams;
+  static Schema<Params> schema();
+  explicit BaseSegDataset(const Params& params) : BaseSegDataset(params, KnownClasses{}) {}
+
+  size_t size() const override;
+  std::vector<PackedSample> get(size_t index, uint64_t seed, uint64_t epoch) const override;
+  const DatasetMeta& meta() const override { return meta_; }
+  std::pair<std::string, std::string> paths(size_t index) const override;
+  Sample describe(size_t index) const override;
+  size_t corrupt_samples() const override;
+
+ protected:
+  /// \param unlabelled  a raw label besides the classes that means "ignored".
+  BaseSegDataset(const Params& params, const KnownClasses& known,
+                 std::optional<int64_t> unlabelled = std::nullopt);
+
+ private:
+  struct Files {
+    std::string image, annotation;  ///< annotation: empty for none
+  };
+  void resolve_classes(const KnownClasses& known, std::optional<int64_t> unlabelled);
+  const std::vector<Files>& files() const;
+  std::vector<Files> find_files() const;
+  std::vector<Files> read_list(const std::string& path) const;
+  std::vector<Files> list_folder() const;
+  std::vector<Files> select(std::vector<Files> all) const;
+  /// data_root and `relative` joined, as Python joins paths.
+  std::string from_root(const std::string& relative) const;
+  void check_folders() const;
+  void note_corrupt(size_t index, const std::string& why) const;
+
+  Params params_;
+  DatasetMeta meta_;
+  std::vector<std::pair<int64_t, int64_t>> label_map_;
+  Pipeline pipeline_;
+  bool loads_annotations_ = false;
+
+  mutable std::once_flag listed_;
+  mutable std::vector<Files> files_;
+  mutable std::mutex corrupt_mutex_;
+  mutable std::set<size_t> corrupt_;
+};
+
+}  // namespace seg

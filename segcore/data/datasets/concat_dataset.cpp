@@ -1,0 +1,104 @@
+/// Several data sets of the same classes, one after the other.
+#include <algorithm>
+
+#include "registry/error.hpp"
+#include "segcore/data/dataset.hpp"
+
+namespace seg {
+
+struct ConcatDatasetParams {
+  std::vector<Spec<Dataset>> datasets;
+  bool lazy_init = false;
+  std::optional<std::variant<std::vector<std::string>, std::string>> ignore_keys;
+};
+
+class ConcatDataset final : public Dataset {
+ public:
+  using Params = ConcatDatasetParams;
+  static Schema<Params> schema() {
+    return Schema<Params>("Several data sets of the same classes, one after the other.")
+        .required("datasets", &Params::datasets, "the data sets, in order")
+        .optional("lazy_init", &Params::lazy_init,
+                  "accepted: each data set has its own lazy_init, which counts")
+        .optional("ignore_keys", &Params::ignore_keys,
+                  "meta information that may differ: classes, palette, reduce_zero_label, "
+                  "ignore_index")
+        .validate([](const Params& p, Problems& problems) {
+          if (p.datasets.empty()) problems.error("datasets", "needs at least one data set");
+        });
+  }
+
+  explicit ConcatDataset(const Params& params) {
+    for (const auto& spec : params.datasets) parts_.push_back(spec.build());
+    std::vector<std::string> ignored;
+    if (params.ignore_keys) {
+      if (const auto* one = std::get_if<std::string>(&*params.ignore_keys)) {
+        ignored = {*one};
+      } else {
+        ignored = std::get<std::vector<std::string>>(*params.ignore_keys);
+      }
+    }
+    const auto compare = [&](size_t i, const std::string& key, bool equal) {
+      if (equal || std::find(ignored.begin(), ignored.end(), key) != ignored.end()) return;
+      throw OptionError("datasets",
+                        text("data set ", i, " (", params.datasets[i].type(), ") and data set 0 (",
+                             params.datasets[0].type(), ") differ in ", key,
+                             "; they must agree, or ignore_keys must name it"));
+    };
+    for (size_t i = 1; i < parts_.size(); ++i) {
+      const DatasetMeta &a = parts_[0]->meta(), &b = parts_[i]->meta();
+      compare(i, "classes", a.classes == b.classes);
+      compare(i, "palette", a.palette == b.palette);
+      compare(i, "reduce_zero_label", a.reduce_zero_label == b.reduce_zero_label);
+      compare(i, "ignore_index", a.ignore_index == b.ignore_index);
+    }
+  }
+
+  size_t size() const override {
+    size_t sum = 0;
+    for (const auto& part : parts_) sum += part->size();
+    return sum;
+  }
+
+  std::vector<PackedSample> get(size_t index, uint64_t seed, uint64_t epoch) const override {
+    const auto [part, inner] = locate(index);
+    // Equal indices of different parts must not draw equal numbers; the first part draws as alone.
+    auto samples = parts_[part]->get(inner, seed + part * 0x9E3779B97F4A7C15u, epoch);
+    for (auto& sample : samples) sample.meta.index = static_cast<int64_t>(index);
+    return samples;
+  }
+
+  const DatasetMeta& meta() const override { return parts_[0]->meta(); }
+  std::pair<std::string, std::string> paths(size_t index) const override {
+    const auto [part, inner] = locate(index);
+    return parts_[part]->paths(inner);
+  }
+  Sample describe(size_t index) const override {
+    const auto [part, inner] = locate(index);
+    Sample sample = parts_[part]->describe(inner);
+    sample.meta.index = static_cast<int64_t>(index);
+    return sample;
+  }
+  size_t corrupt_samples() const override {
+    size_t sum = 0;
+    for (const auto& part : parts_) sum += part->corrupt_samples();
+    return sum;
+  }
+
+ private:
+  std::pair<size_t, size_t> locate(size_t index) const {
+    const size_t wanted = index;
+    for (size_t part = 0; part < parts_.size(); ++part) {
+      const size_t size = parts_[part]->size();
+      if (index < size) return {part, index};
+      index -= size;
+    }
+    throw Error(text("sample ", wanted, " is beyond the end of the data set"));
+  }
+
+  std::vector<std::unique_ptr<Dataset>> parts_;
+};
+
+SEG_REGISTER(Dataset, ConcatDataset);
+
+}  // namespace seg

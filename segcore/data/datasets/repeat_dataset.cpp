@@ -1,0 +1,51 @@
+/// A data set several times over, so that an epoch is longer.
+#include "segcore/data/dataset.hpp"
+
+namespace seg {
+
+struct RepeatDatasetParams {
+  Spec<Dataset> dataset;
+  int64_t times = 1;
+  bool lazy_init = false;
+};
+
+class RepeatDataset final : public Dataset {
+ public:
+  using Params = RepeatDatasetParams;
+  static Schema<Params> schema() {
+    return Schema<Params>("A data set several times over, so that an epoch is longer.")
+        .required("dataset", &Params::dataset, "what is repeated")
+        .required("times", &Params::times, "how often", at_least(1))
+        .optional("lazy_init", &Params::lazy_init,
+                  "accepted: the data set has its own lazy_init, which counts");
+  }
+  explicit RepeatDataset(const Params& params)
+      : inner_(params.dataset.build()), times_(static_cast<size_t>(params.times)) {}
+
+  size_t size() const override { return times_ * inner_->size(); }
+  std::vector<PackedSample> get(size_t index, uint64_t seed, uint64_t epoch) const override {
+    // Each repetition is an epoch of the data set, so that its augmentations differ.
+    auto samples =
+        inner_->get(index % inner_->size(), seed, epoch * times_ + index / inner_->size());
+    for (auto& sample : samples) sample.meta.index = static_cast<int64_t>(index);
+    return samples;
+  }
+  const DatasetMeta& meta() const override { return inner_->meta(); }
+  std::pair<std::string, std::string> paths(size_t index) const override {
+    return inner_->paths(index % inner_->size());
+  }
+  Sample describe(size_t index) const override {
+    Sample sample = inner_->describe(index % inner_->size());
+    sample.meta.index = static_cast<int64_t>(index);
+    return sample;
+  }
+  size_t corrupt_samples() const override { return inner_->corrupt_samples(); }
+
+ private:
+  std::unique_ptr<Dataset> inner_;
+  size_t times_;
+};
+
+SEG_REGISTER(Dataset, RepeatDataset);
+
+}  // namespace seg
