@@ -27,6 +27,8 @@ Config::Item* Config::find(std::string_view key) {
 const Config* Config::at_path(std::string_view dotted) const {
   const Config* node = this;
   while (!dotted.empty()) {
+    // A key may have dots in it ("backbone.block1" of custom_keys).
+    if (const Item* whole = node->find(dotted)) return &whole->value;
     const size_t dot = dotted.find('.');
     const std::string_view part = dotted.substr(0, dot);
     dotted = dot == std::string_view::npos ? std::string_view() : dotted.substr(dot + 1);

@@ -9,9 +9,23 @@ namespace seg {
 
 void detail::wrong_type(const Config& got, const std::string& path, const std::string& wanted,
                         Diagnostics& problems) {
+  constexpr size_t kLongestShown = 60;
   std::string shown = dump_flow(got);
-  if (shown.size() > 60) shown = shown.substr(0, 57) + "...";
-  problems.error(got.origin, path, text("expected ", wanted, ", got ", shown));
+  if (got.kind == Config::Kind::kString && !shown.starts_with('\'') && !shown.starts_with('"')) {
+    shown = "'" + shown + "'";
+  }
+  if (shown.size() > kLongestShown) {
+    size_t end = kLongestShown - 3;
+    while (end > 0 && (static_cast<unsigned char>(shown[end]) & 0xC0) == 0x80) --end;  // in UTF-8
+    shown = shown.substr(0, end) + "...";
+  }
+  const Config::Kind without_quotes = plain_kind(got.scalar);
+  const bool number_in_quotes =
+      got.kind == Config::Kind::kString &&
+      (without_quotes == Config::Kind::kInt || without_quotes == Config::Kind::kFloat);
+  problems.error(got.origin, path,
+                 text("expected ", wanted, ", got ", shown,
+                      number_in_quotes ? ", which is a text because of its quotes" : ""));
 }
 
 namespace {

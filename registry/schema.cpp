@@ -12,16 +12,23 @@ void detail::describe_scalars(TypeDoc& doc, const std::function<void(TypeDoc&)>&
   }
 }
 
+namespace {
+const Origin& option_origin(const Config& component, std::string_view option) {
+  const Config* value = option.empty() ? nullptr : component.at_path(option);
+  return value ? value->origin : component.origin;
+}
+
+std::string option_path(const std::string& component, std::string_view option) {
+  return text(component, component.empty() || option.empty() ? "" : ".", option);
+}
+}  // namespace
+
 void Problems::error(std::string_view option, const std::string& message) {
-  const auto* item = config_.find(option);
-  found_.error(item ? item->value.origin : config_.origin,
-               text(path_, path_.empty() ? "" : ".", option), message);
+  found_.error(option_origin(config_, option), option_path(path_, option), message);
 }
 
 void Problems::warn(std::string_view option, const std::string& message) {
-  const auto* item = config_.find(option);
-  found_.warn(item ? item->value.origin : config_.origin,
-              text(path_, path_.empty() ? "" : ".", option), message);
+  found_.warn(option_origin(config_, option), option_path(path_, option), message);
 }
 
 std::vector<OptionDoc> SchemaBase::docs() const {

@@ -128,7 +128,6 @@ class SchemaBase {
     OptionDoc doc;
     /// Reads the value into the struct at `target`.
     std::function<void(void* target, const Config&, const std::string& path, Diagnostics&)> read;
-    bool deprecated = false;
   };
   const std::string& summary() const { return summary_; }
   const std::string& source_text() const { return source_; }
@@ -178,8 +177,6 @@ class Schema : public SchemaBase {
     base.copy_into(*this);
     return *this;
   }
-  /// Replaces the default that a base struct gave to an option, in the documentation; P's
-  /// constructor or initialisers must have set the same value.
   /// An option that is accepted and has no effect here, with the reason as its meaning.
   Schema& accepted(std::string name, std::string meaning) {
     Field field;

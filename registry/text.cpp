@@ -31,12 +31,27 @@ size_t edit_distance(std::string_view a, std::string_view b) {
 }  // namespace
 
 std::string did_you_mean(std::string_view wrong, const std::vector<std::string>& known) {
+  // Nobody mistypes one of a hundred letters; the table of distances would only be large.
+  constexpr size_t kLongestName = 100;
+  if (wrong.empty() || wrong.size() > kLongestName) return {};
+  const size_t allowed = wrong.size() <= 2 ? 1 : std::max<size_t>(2, wrong.size() / 3);
   const std::string* best = nullptr;
-  size_t best_distance = std::max<size_t>(2, wrong.size() / 3) + 1;
+  size_t best_distance = allowed + 1;
   for (const std::string& name : known) {
-    if (const size_t d = edit_distance(wrong, name); d < best_distance) {
+    if (name.size() > kLongestName || name == wrong) continue;
+    const size_t d = edit_distance(wrong, name);
+    // As far as from an empty word: the two have nothing in common.
+    if (d < best_distance && d < std::max(wrong.size(), name.size())) {
       best = &name;
       best_distance = d;
+    }
+  }
+  if (!best && wrong.size() >= 3) {  // 'Segformer' for 'SegformerHead'
+    for (const std::string& name : known) {
+      if (name.size() > wrong.size() && edit_distance(wrong, name.substr(0, wrong.size())) == 0) {
+        best = &name;
+        break;
+      }
     }
   }
   return best ? text(" Did you mean '", *best, "'?") : "";
