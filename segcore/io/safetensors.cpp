@@ -108,9 +108,7 @@ Value read_safetensors(const std::shared_ptr<MappedFile>& file) {
     const at::Tensor flat = storages.view(data + entry.begin, entry.end - entry.begin, entry.dtype);
     out.emplace_back(entry.name, flat.view(entry.shape));
   }
-  Value dict = Value::dict();
-  const_cast<ValueDict&>(dict.as_dict()) = std::move(out);
-  return dict;
+  return Value::dict(std::move(out));
 }
 
 void write_safetensors(const std::string& path, const Value& tensors) {

@@ -57,6 +57,12 @@ class Value {
     v.data_ = std::make_shared<ValueDict>();
     return v;
   }
+  /// A dict of items whose keys differ, for large ones: set() searches all earlier keys.
+  static Value dict(ValueDict items) {
+    Value v;
+    v.data_ = std::make_shared<ValueDict>(std::move(items));
+    return v;
+  }
   static Value list() { return Value(ValueList{}); }
 
   bool is_none() const { return std::holds_alternative<None>(data_); }
