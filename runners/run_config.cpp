@@ -292,6 +292,8 @@ Schema<RunConfig> RunConfig::schema() {
                 one_of({"none", "pytorch", "slurm", "mpi"}))
       .optional("auto_scale_lr", &P::auto_scale_lr, "scaling of the learning rate")
       .optional("experiment_name", &P::experiment_name, "name of the run in its records")
+      .optional("find_unused_parameters", &P::find_unused_parameters,
+                "with several processes: some parameters get no gradient in some steps")
       .accepted("default_scope", "all types are in one scope")
       .accepted("model_wrapper_cfg", "processes always train like one")
       .accepted("runner_type", "there is one runner")

@@ -107,6 +107,7 @@ struct RunConfig {
   std::string launcher = "none";
   std::optional<AutoScaleLrParams> auto_scale_lr;
   std::optional<std::string> experiment_name;
+  bool find_unused_parameters = false;
 
   /// The file it came from, and the resolved tree with MMEngine's implied types filled in: what a
   /// run writes into its work dir.

@@ -19,6 +19,7 @@
 #include "runners/run_context.hpp"
 #include "runners/run_state.hpp"
 #include "runners/stop_signal.hpp"
+#include "segcore/data/dataset_check.hpp"
 #include "segcore/io/atomic_file.hpp"
 #include "segcore/io/checkpoint.hpp"
 #include "segcore/io/weights.hpp"
@@ -66,10 +67,10 @@ std::string make_log_folder(const std::string& work_dir, Communicator& communica
 class RunSession {
  public:
   RunSession(const RunConfig& config, std::optional<uint64_t> seed) {
-    communicator_ = join_processes(config.launcher, config.env_cfg);
     context.config = &config;
-    context.communicator = communicator_.get();
     context.device = choose_device(config.env_cfg.device, local_rank(config.launcher));
+    communicator_ = join_processes(config.launcher, config.env_cfg, context.device);
+    context.communicator = communicator_.get();
     log::set_rank(communicator_->rank());
     log::set_level(config.log_level);
     context.work_dir = config.work_dir.value_or("./work_dirs/" + config.stem());
@@ -187,9 +188,11 @@ class TrainingRun {
     context_.max_iters = loop_->max_iters(context_.epoch_length);
     context_.max_epochs = loop_->max_epochs();
     context_.train_log = ScalarHistory(history_length(context_));
+    check_data(loader_.dataset(), "train");
     build_validation();
     session_.build_model();
     check_class_count(*context_.model, loader_.dataset(), "the data set of training");
+    reducer_ = make_reducer(*context_.communicator, *context_.model, config.find_unused_parameters);
     build_optimizer();
     session_.build_run_hooks();
     begin_from(std::move(resumed));
@@ -221,17 +224,36 @@ class TrainingRun {
     validation_ = std::make_unique<EvaluationRun>(*config_.val_dataloader, *config_.val_evaluator,
                                                   fp16, /*tta=*/false, context_);
     context_.metric_names = validation_->metric_names(*context_.communicator);
+    check_data(validation_->dataset(), "val");
+  }
+
+  /// Missing files and wrong labels are told now, and not after hours.
+  void check_data(const Dataset& dataset, const char* name) const {
+    if (!context_.is_main()) return;
+    DatasetCheckParams params;
+    params.also_ignored.push_back(255);
+    const Config* ignored = config_.tree.at_path("model.decode_head.ignore_index");
+    Diagnostics unused;
+    if (ignored) {
+      if (const auto label = Convert<int64_t>::from(*ignored, "", unused)) {
+        params.also_ignored.push_back(*label);
+      }
+    }
+    log::info(check_dataset(dataset, name, params));
   }
 
   void build_optimizer() {
     optimizer_ = config_.optim_wrapper->build(*context_.model);
     context_.optimizer = optimizer_.get();
+    // The reducer's buckets are the gradients.
+    optimizer_->keep_gradients(reducer_ != nullptr);
     scale_learning_rate();
+    const ScheduleLength length{.max_iters = context_.max_iters,
+                                .max_epochs = context_.max_epochs,
+                                .epoch_length = context_.epoch_length};
     if (config_.param_scheduler) {
       for (const auto& spec : config_.param_scheduler->values) {
-        schedulers_.push_back(spec.build(*optimizer_, {.max_iters = context_.max_iters,
-                                                       .max_epochs = context_.max_epochs,
-                                                       .epoch_length = context_.epoch_length}));
+        schedulers_.push_back(spec.build(*optimizer_, length));
       }
     }
     context_.schedulers = &schedulers_;
@@ -292,11 +314,13 @@ class TrainingRun {
     Segmentor& model = *context_.model;
     const ModelInput input = model.data_preprocessor()(*batch, /*training=*/true, context_.device);
     LossMap losses;
+    if (reducer_) reducer_->before_forward();
     {
       const auto precision = optimizer_->precision();
       losses = model.loss(input.images, input.labels);
     }
     const at::Tensor total = total_loss(losses);
+    if (reducer_ && optimizer_->will_update()) reducer_->before_backward(total);
     optimizer_->update_params(total);
     context_.grad_norm = optimizer_->grad_norm();
     context_.losses.clear();
@@ -353,6 +377,7 @@ class TrainingRun {
   std::unique_ptr<TrainLoop> loop_;
   DataLoader loader_;
   std::unique_ptr<EvaluationRun> validation_;
+  std::unique_ptr<GradientReducer> reducer_;
   std::unique_ptr<OptimWrapper> optimizer_;
   std::vector<std::unique_ptr<ParamScheduler>> schedulers_;
 };
@@ -501,7 +526,7 @@ void build_all(const RunConfig& config) {
     const int64_t iters = config.train_cfg ? config.train_cfg->build()->max_iters(1000) : 1000;
     if (config.param_scheduler) {
       for (const auto& spec : config.param_scheduler->values) {
-        spec.build(*optimizer, {.max_iters = iters, .max_epochs = 1, .epoch_length = iters});
+        spec.build(*optimizer, ScheduleLength{iters, 1, iters});
       }
     }
   }

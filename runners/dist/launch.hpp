@@ -1,19 +1,44 @@
-/// Joins the processes that a launcher started.
+/// Joins the processes that a launcher started, and lets them train like one.
 #pragma once
+#include <c10/core/Device.h>
+
 #include <memory>
 #include <string>
 
 #include "segcore/dist/communicator.hpp"
 
+namespace torch::nn {
+class Module;
+}
+namespace at {
+class Tensor;
+}
+
 namespace seg {
 
 struct EnvParams;
 
+/// The place of this process among those of its machine.
+/// \throws UsageError where the launcher's environment is missing.
+int local_rank(const std::string& launcher);
+
 /// The processes of this run for `launcher`: "none", "pytorch", "slurm" or "mpi".
 /// \throws UsageError where the launcher's environment is missing or cannot be served.
-std::unique_ptr<Communicator> join_processes(const std::string& launcher, const EnvParams& env);
+std::unique_ptr<Communicator> join_processes(const std::string& launcher, const EnvParams& env,
+                                             c10::Device device);
 
-/// The place of this process among those of its machine.
-int local_rank(const std::string& launcher);
+/// Averages gradients over the processes while the backward pass still goes on (c10d's Reducer).
+class GradientReducer {
+ public:
+  virtual ~GradientReducer() = default;
+  virtual void before_forward() = 0;
+  /// Before a backward pass whose gradients are to be averaged.
+  virtual void before_backward(const at::Tensor& loss) = 0;
+};
+
+/// For several processes; nothing for one. The weights of all become those of the first.
+/// \param find_unused  some parameters get no gradient in some steps.
+std::unique_ptr<GradientReducer> make_reducer(Communicator& communicator, torch::nn::Module& model,
+                                              bool find_unused);
 
 }  // namespace seg

@@ -1,0 +1,169 @@
+#include "runners/dist/process_group.hpp"
+
+#include <torch/nn/module.h>
+#include <torch/csrc/distributed/c10d/PrefixStore.hpp>
+#include <torch/csrc/distributed/c10d/ProcessGroup.hpp>
+#include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
+#include <torch/csrc/distributed/c10d/TCPStore.hpp>
+#include <torch/csrc/distributed/c10d/reducer.hpp>
+
+#include <algorithm>
+#include <chrono>
+
+#include "registry/error.hpp"
+#include "runners/dist/launch.hpp"
+
+namespace seg {
+namespace {
+
+constexpr int kPeerLost = 22;
+
+/// Runs a collective call; whatever goes wrong in it, a peer is gone or silent.
+template <class Call>
+void collectively(const char* what, const Call& call) {
+  try {
+    call();
+  } catch (const c10::Error& e) {
+    throw RunEnded(kPeerLost, text("a process of the run was lost (", what,
+                                   "): ", e.what_without_backtrace()));
+  } catch (const std::exception& e) {
+    throw RunEnded(kPeerLost, text("a process of the run was lost (", what, "): ", e.what()));
+  }
+}
+
+class ProcessGroupCommunicator final : public Communicator {
+ public:
+  ProcessGroupCommunicator(c10::intrusive_ptr<c10d::Store> store,
+                           c10::intrusive_ptr<c10d::ProcessGroup> group)
+      : store_(std::move(store)), group_(std::move(group)) {}
+
+  int rank() const override { return group_->getRank(); }
+  int size() const override { return group_->getSize(); }
+  void all_reduce_sum_(at::Tensor& tensor) override {
+    collectively("all-reduce", [&] {
+      std::vector<at::Tensor> list{tensor.contiguous()};
+      group_->allreduce(list, {})->wait();
+      if (!list[0].is_same(tensor)) tensor.copy_(list[0]);
+    });
+  }
+  void broadcast_(at::Tensor& tensor, int root) override {
+    collectively("broadcast", [&] {
+      c10d::BroadcastOptions options;
+      options.rootRank = root;
+      std::vector<at::Tensor> list{tensor.contiguous()};
+      group_->broadcast(list, options)->wait();
+      if (!list[0].is_same(tensor)) tensor.copy_(list[0]);
+    });
+  }
+  void barrier() override {
+    collectively("barrier", [&] { group_->barrier({})->wait(); });
+  }
+  const c10::intrusive_ptr<c10d::ProcessGroup>& group() const { return group_; }
+
+ private:
+  c10::intrusive_ptr<c10d::Store> store_;
+  c10::intrusive_ptr<c10d::ProcessGroup> group_;
+};
+
+class C10dGradientReducer final : public GradientReducer {
+ public:
+  C10dGradientReducer(ProcessGroupCommunicator& communicator, torch::nn::Module& model,
+                      bool find_unused)
+      : find_unused_(find_unused) {
+    const torch::NoGradGuard no_grad;
+    for (at::Tensor& weights : model.parameters()) {
+      at::Tensor data = weights.detach();
+      communicator.broadcast_(data, 0);
+    }
+    for (at::Tensor& buffer : model.buffers()) communicator.broadcast_(buffer, 0);
+
+    std::vector<at::Tensor> parameters;
+    std::unordered_map<size_t, std::string> names;
+    for (const auto& item : model.named_parameters()) {
+      if (!item.value().requires_grad()) continue;
+      names[parameters.size()] = item.key();
+      parameters.push_back(item.value());
+    }
+    // As DistributedDataParallel: a small first bucket starts the exchange early, and buckets are
+    // filled from the last layer on, which is the first to have gradients.
+    constexpr int64_t kFirstBucket = 1 << 20, kBucket = 25 << 20;
+    const std::vector<bool> sparse(parameters.size(), false);
+    auto [buckets, limits] = c10d::compute_bucket_assignment_by_size(
+        parameters, {static_cast<size_t>(kFirstBucket), static_cast<size_t>(kBucket)}, sparse);
+    std::reverse(buckets.begin(), buckets.end());
+    std::reverse(limits.begin(), limits.end());
+    reducer_ = std::make_shared<c10d::Reducer>(
+        parameters, buckets, communicator.group(), sparse, kBucket, find_unused,
+        /*gradient_as_bucket_view=*/true, names, kFirstBucket,
+        /*skip_all_reduce_unused_params=*/false, /*use_python_reducer=*/false,
+        std::vector<int64_t>{});
+  }
+
+  void before_forward() override {
+    collectively("gradients", [&] {
+      if (reducer_->should_rebuild_buckets()) reducer_->rebuild_buckets();
+      reducer_->prepare_for_forward();
+    });
+  }
+  void before_backward(const at::Tensor& loss) override {
+    collectively("gradients", [&] {
+      reducer_->prepare_for_backward(find_unused_ ? std::vector<at::Tensor>{loss}
+                                                  : std::vector<at::Tensor>{});
+    });
+  }
+
+ private:
+  std::shared_ptr<c10d::Reducer> reducer_;
+  bool find_unused_;
+};
+
+}  // namespace
+
+std::unique_ptr<Communicator> join_process_group(const Rendezvous& place) {
+  if (place.backend == "nccl") {
+    throw UsageError(
+        "several processes on GPUs need NCCL, which this build has not. Write env_cfg.dist_cfg."
+        "backend: gloo, which is slower, or train with one process");
+  }
+  std::unique_ptr<Communicator> out;
+  collectively("meeting", [&] {
+    c10d::TCPStoreOptions options;
+    options.port = static_cast<uint16_t>(place.port);
+    options.isServer = place.serves;
+    options.numWorkers = static_cast<size_t>(place.size);
+    options.waitWorkers = false;
+    options.timeout = std::chrono::seconds(place.timeout_s);
+    const auto tcp = c10::make_intrusive<c10d::TCPStore>(place.host, options);
+    // Each launch of an elastic agent has the same store; its keys must not meet those of others.
+    const char* attempt = std::getenv("TORCHELASTIC_RESTART_COUNT");
+    const auto store = c10::make_intrusive<c10d::PrefixStore>(
+        text("segcore/", attempt ? attempt : "0"), c10::intrusive_ptr<c10d::Store>(tcp));
+    auto gloo_options = c10d::ProcessGroupGloo::Options::create();
+    gloo_options->timeout = std::chrono::seconds(place.timeout_s);
+    gloo_options->devices.push_back(
+        place.host == "127.0.0.1" || place.host == "localhost"
+            ? c10d::ProcessGroupGloo::createDeviceForHostname("127.0.0.1")
+            : c10d::ProcessGroupGloo::createDefaultDevice());
+    const auto gloo = c10::make_intrusive<c10d::ProcessGroupGloo>(
+        c10::intrusive_ptr<c10d::Store>(store), place.rank, place.size, gloo_options);
+    const auto group = c10::make_intrusive<c10d::ProcessGroup>(
+        c10::intrusive_ptr<c10d::Store>(store), place.rank, place.size);
+    group->setBackend(c10::kCPU, c10d::ProcessGroup::BackendType::GLOO, gloo);
+    if (!place.device.is_cpu()) {
+      group->setBackend(place.device.type(), c10d::ProcessGroup::BackendType::GLOO, gloo);
+    }
+    group->setDefaultBackend(c10d::ProcessGroup::BackendType::GLOO);
+    out = std::make_unique<ProcessGroupCommunicator>(store, group);
+    out->barrier();
+  });
+  return out;
+}
+
+std::unique_ptr<GradientReducer> make_reducer(Communicator& communicator, torch::nn::Module& model,
+                                              bool find_unused) {
+  auto* group = dynamic_cast<ProcessGroupCommunicator*>(&communicator);
+  if (!group) return nullptr;
+  return std::make_unique<C10dGradientReducer>(*group, model, find_unused);
+}
+
+}  // namespace seg

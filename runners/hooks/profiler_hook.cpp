@@ -1,0 +1,101 @@
+#include <torch/csrc/autograd/profiler_kineto.h>
+
+#include <filesystem>
+#include <set>
+
+#include "registry/log.hpp"
+#include "runners/device.hpp"
+#include "runners/hooks/hook.hpp"
+#include "runners/run_context.hpp"
+
+namespace fs = std::filesystem;
+
+namespace seg {
+
+struct ProfilerHookParams : HookParams {
+  bool by_epoch = true;
+  int64_t profile_times = 1;
+  bool activity_with_cpu = true;
+  bool activity_with_cuda = false;
+  std::optional<Config> on_trace_ready;
+  bool record_shapes = false;
+  bool profile_memory = false;
+  bool with_stack = false;
+  bool with_flops = false;
+  std::optional<std::string> json_trace_path;
+};
+
+/// Records what the first steps spend their time on, as a trace for chrome://tracing or Perfetto.
+class ProfilerHook final : public Hook {
+ public:
+  using Params = ProfilerHookParams;
+  static Schema<Params> schema() {
+    return Schema<Params>("Records a trace of the first steps or epochs.")
+        .source("MMEngine 0.10, ProfilerHook")
+        .include(HookParams::schema())
+        .optional("by_epoch", &Params::by_epoch, "profile_times counts epochs instead of steps")
+        .optional("profile_times", &Params::profile_times, "steps or epochs that are recorded",
+                  at_least(1))
+        .optional("activity_with_cpu", &Params::activity_with_cpu, "record the CPU")
+        .optional("activity_with_cuda", &Params::activity_with_cuda, "record the GPU")
+        .accepted("schedule", "recording begins with the first step")
+        .optional("on_trace_ready", &Params::on_trace_ready,
+                  "{type: tb_trace, dir_name: DIR}: folder of the trace")
+        .optional("record_shapes", &Params::record_shapes, "with the shapes of inputs")
+        .optional("profile_memory", &Params::profile_memory, "with allocations")
+        .optional("with_stack", &Params::with_stack, "with the places in the source")
+        .optional("with_flops", &Params::with_flops, "with estimates of operations")
+        .optional("json_trace_path", &Params::json_trace_path,
+                  "file of the trace; trace.json beside the log where not given");
+  }
+  explicit ProfilerHook(const Params& params) : Hook(params, Priority::kVeryLow), params_(params) {}
+
+  void before_train(RunContext& context) override {
+    using torch::profiler::impl::ActivityType;
+    std::set<ActivityType> activities;
+    if (params_.activity_with_cpu) activities.insert(ActivityType::CPU);
+    if (params_.activity_with_cuda && !context.device.is_cpu())
+      activities.insert(ActivityType::CUDA);
+    const torch::profiler::impl::ProfilerConfig config(
+        torch::profiler::impl::ProfilerState::KINETO, params_.record_shapes, params_.profile_memory,
+        params_.with_stack, params_.with_flops);
+    torch::autograd::profiler::prepareProfiler(config, activities);
+    torch::autograd::profiler::enableProfiler(config, activities);
+    running_ = true;
+    log::info("The profiler records the first ", params_.profile_times,
+              params_.by_epoch ? " epochs" : " steps");
+  }
+  void after_iter(RunContext& context) override {
+    if (!running_ || context.phase != Phase::kTrain) return;
+    if (params_.by_epoch && context.by_epoch && !context.end_of_epoch) return;
+    if (++done_ >= params_.profile_times && (!params_.by_epoch || context.by_epoch))
+      finish(context);
+  }
+  void after_train(RunContext& context) override {
+    if (running_) finish(context);
+  }
+
+ private:
+  void finish(const RunContext& context) {
+    running_ = false;
+    synchronize_device(context.device);
+    const auto result = torch::autograd::profiler::disableProfiler();
+    if (!context.is_main()) return;
+    std::string path = context.log_dir + "/trace.json";
+    if (const Config* folder =
+            params_.on_trace_ready ? params_.on_trace_ready->at_path("dir_name") : nullptr) {
+      path = (fs::path(context.log_dir) / folder->scalar / "trace.pt.trace.json").string();
+    }
+    if (params_.json_trace_path) path = *params_.json_trace_path;
+    fs::create_directories(fs::absolute(path).parent_path());
+    result->save(path);
+    log::info("The trace is ", path, "; chrome://tracing shows it");
+  }
+
+  Params params_;
+  int64_t done_ = 0;
+  bool running_ = false;
+};
+SEG_REGISTER(Hook, ProfilerHook);
+
+}  // namespace seg
