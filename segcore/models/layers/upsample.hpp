@@ -1,0 +1,37 @@
+/// Layers that enlarge feature maps, built from an `upsample_cfg`.
+#pragma once
+#include "segcore/models/layers/activation.hpp"
+#include "segcore/models/layers/conv.hpp"
+#include "segcore/models/layers/norm.hpp"
+
+namespace seg {
+
+/// What a decoder asks of its upsampling layers.
+struct UpsampleOptions {
+  int64_t in_channels = 0, out_channels = 0;
+  bool with_cp = false;
+  NormCfg norm_cfg;
+  ActCfg act_cfg = relu_cfg();
+};
+
+class UpsampleLayer : public Layer {};
+
+template <>
+struct Category<UpsampleLayer> {
+  static constexpr std::string_view name = "upsampling layer";
+  using Signature = std::shared_ptr<UpsampleLayer>(const UpsampleOptions&);
+};
+
+/// Arguments of mmseg's Upsample: a size, or a factor.
+struct InterpolateParams {
+  std::optional<Size2> size;
+  std::optional<double> scale_factor;
+  std::string mode = "nearest";
+  std::optional<bool> align_corners;
+  static Schema<InterpolateParams> schema();
+};
+
+/// Resizes a map; to floor(side * scale_factor) where no size is given.
+std::shared_ptr<Layer> make_interpolation(const InterpolateParams& p);
+
+}  // namespace seg
