@@ -183,12 +183,12 @@ torch::Tensor DecodeHead::cls_seg(const torch::Tensor& x) {
   return conv_seg_->forward(dropout_ ? dropout_->forward(x) : x);
 }
 
-LossMap DecodeHead::loss(const std::vector<torch::Tensor>& features, const torch::Tensor& labels) {
-  return loss_by_feat(forward(features), labels);
+LossMap DecodeHead::loss(const std::vector<torch::Tensor>& features, const Targets& targets) {
+  return loss_by_feat(forward(features), targets.labels);
 }
 
-torch::Tensor DecodeHead::predict(const std::vector<torch::Tensor>& features, Size2 size) {
-  return resize(forward(features), size, params_.align_corners);
+torch::Tensor DecodeHead::predict(const std::vector<torch::Tensor>& features, Size2) {
+  return forward(features);
 }
 
 LossMap DecodeHead::loss_by_feat(const torch::Tensor& small, const torch::Tensor& labels) {
@@ -218,13 +218,62 @@ torch::Tensor CascadeDecodeHead::forward(const std::vector<torch::Tensor>&) {
 }
 
 LossMap CascadeDecodeHead::loss(const std::vector<torch::Tensor>& features,
-                                const torch::Tensor& previous, const torch::Tensor& labels) {
-  return loss_by_feat(forward(features, previous), labels);
+                                const torch::Tensor& previous, const Targets& targets) {
+  return loss_by_feat(forward(features, previous), targets.labels);
 }
 
 torch::Tensor CascadeDecodeHead::predict(const std::vector<torch::Tensor>& features,
-                                         const torch::Tensor& previous, Size2 size) {
-  return resize(forward(features, previous), size, align_corners());
+                                         const torch::Tensor& previous, Size2) {
+  return forward(features, previous);
+}
+
+Schema<TrainCfg> TrainCfg::schema() {
+  return Schema<TrainCfg>("What training asks of heads that sample points.")
+      .optional("num_points", &TrainCfg::num_points, "points that the head learns from an image",
+                at_least(1))
+      .optional("oversample_ratio", &TrainCfg::oversample_ratio,
+                "candidates for each point that is chosen by its uncertainty", at_least(1))
+      .optional("importance_sample_ratio", &TrainCfg::importance_sample_ratio,
+                "share of the points that are chosen by their uncertainty", in_range(0, 1))
+      .accepted("sampler", "has no effect: samplers are options of heads");
+}
+
+Schema<TestCfg> TestCfg::schema() {
+  return Schema<TestCfg>("How images are predicted.")
+      .optional("mode", &TestCfg::mode, "the whole image at once, or by a sliding window",
+                one_of({"whole", "slide"}))
+      .optional("crop_size", &TestCfg::crop_size, "height and width of the window",
+                Check<std::optional<Size2>>{[](const std::optional<Size2>& v) {
+                                              return !v || (v->h > 0 && v->w > 0)
+                                                         ? std::string()
+                                                         : "must be above 0";
+                                            },
+                                            {}})
+      .optional("stride", &TestCfg::stride, "steps of the window, down and right",
+                Check<std::optional<Size2>>{[](const std::optional<Size2>& v) {
+                                              return !v || (v->h > 0 && v->w > 0)
+                                                         ? std::string()
+                                                         : "must be above 0";
+                                            },
+                                            {}})
+      .optional("subdivision_steps", &TestCfg::subdivision_steps,
+                "refinements of a head that samples points", at_least(0))
+      .optional("subdivision_num_points", &TestCfg::subdivision_num_points,
+                "points that each refinement visits", at_least(1))
+      .optional("scale_factor", &TestCfg::scale_factor, "enlargement by each refinement", above(0))
+      .accepted("rescale", "has no effect: predictions always have the original shape")
+      .accepted("size_divisor", "has no effect here: it belongs to the preprocessor's test_cfg")
+      .validate([](const TestCfg& cfg, Problems& problems) {
+        if (cfg.mode == "slide") {
+          if (!cfg.crop_size) problems.error("crop_size", "is needed by mode 'slide'");
+          if (!cfg.stride) problems.error("stride", "is needed by mode 'slide'");
+        }
+        if (cfg.crop_size && cfg.stride &&
+            (cfg.stride->h > cfg.crop_size->h || cfg.stride->w > cfg.crop_size->w)) {
+          problems.error("stride",
+                         "is larger than crop_size: pixels between windows have no scores");
+        }
+      });
 }
 
 torch::Tensor pixel_accuracy(const torch::Tensor& logits, const torch::Tensor& labels,

@@ -42,6 +42,24 @@ struct DecodeHeadParams {
   static OneOrMany<Spec<Loss>> default_loss();
 };
 
+/// The model's `train_cfg`. Its options are for heads that sample points.
+struct TrainCfg {
+  int64_t num_points = 2048;
+  int64_t oversample_ratio = 3;
+  double importance_sample_ratio = 0.75;
+  static Schema<TrainCfg> schema();
+};
+
+/// The model's `test_cfg`.
+struct TestCfg {
+  std::string mode = "whole";
+  std::optional<Size2> crop_size, stride;
+  int64_t subdivision_steps = 2;
+  int64_t subdivision_num_points = 8196;
+  double scale_factor = 2;
+  static Schema<TestCfg> schema();
+};
+
 /// Makes scores per pixel from feature maps.
 class DecodeHead : public BaseModule {
  public:
@@ -56,10 +74,13 @@ class DecodeHead : public BaseModule {
   /// \param features  the maps of `inputs`, [N, C_i, H_i, W_i].
   /// \return logits [N, out_channels, h, w], not resized.
   virtual torch::Tensor forward(const std::vector<torch::Tensor>& features) = 0;
-  /// Losses and accuracy of one training step, without prefix. labels int64 [N, H, W].
-  virtual LossMap loss(const std::vector<torch::Tensor>& features, const torch::Tensor& labels);
-  /// Logits at the size of the image.
-  virtual torch::Tensor predict(const std::vector<torch::Tensor>& features, Size2 size);
+  /// Losses and accuracy of one training step, without prefix.
+  virtual LossMap loss(const std::vector<torch::Tensor>& features, const Targets& targets);
+  /// Logits for prediction, of any size: the caller resizes them to the image.
+  /// \param image  height and width of the image, for heads that need it.
+  virtual torch::Tensor predict(const std::vector<torch::Tensor>& features, Size2 image);
+  /// What the model's train_cfg and test_cfg say; called once, after construction.
+  virtual void configure(const TrainCfg&, const TestCfg&) {}
 
   int64_t num_classes() const { return params_.num_classes; }
   int64_t out_channels() const { return out_channels_; }
@@ -112,9 +133,9 @@ class CascadeDecodeHead : public DecodeHead {
   virtual torch::Tensor forward(const std::vector<torch::Tensor>& features,
                                 const torch::Tensor& previous) = 0;
   virtual LossMap loss(const std::vector<torch::Tensor>& features, const torch::Tensor& previous,
-                       const torch::Tensor& labels);
+                       const Targets& targets);
   virtual torch::Tensor predict(const std::vector<torch::Tensor>& features,
-                                const torch::Tensor& previous, Size2 size);
+                                const torch::Tensor& previous, Size2 image);
   /// A cascade head cannot stand alone.
   torch::Tensor forward(const std::vector<torch::Tensor>& features) final;
   using DecodeHead::loss;

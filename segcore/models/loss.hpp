@@ -14,6 +14,14 @@ namespace seg {
 /// "decode.acc_seg"). Those whose name contains "loss" are differentiated; accuracies are detached.
 using LossMap = std::vector<std::pair<std::string, torch::Tensor>>;
 
+/// What a training step compares the logits with.
+struct Targets {
+  torch::Tensor labels;  ///< int64 [N, H, W]
+  torch::Tensor edges;   ///< int64 [N, H, W], 1 where classes meet; only for heads that learn them
+  Targets(torch::Tensor l, torch::Tensor e = {})  // NOLINT: most have labels alone
+      : labels(std::move(l)), edges(std::move(e)) {}
+};
+
 /// A training objective of a decode head.
 class Loss : public torch::nn::Module {
  public:

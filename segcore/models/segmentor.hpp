@@ -22,8 +22,8 @@ class Segmentor : public BaseModule {
   virtual std::vector<torch::Tensor> extract_feat(const torch::Tensor& images) = 0;
   /// Logits at the size of the images, float [N, out_channels, H, W], before softmax.
   virtual torch::Tensor encode_decode(const torch::Tensor& images) = 0;
-  /// Losses of one training step. images float [N, C, H, W], labels int64 [N, H, W].
-  virtual LossMap loss(const torch::Tensor& images, const torch::Tensor& labels) = 0;
+  /// Losses of one training step. images float [N, C, H, W].
+  virtual LossMap loss(const torch::Tensor& images, const Targets& targets) = 0;
   /// Logits as `test_cfg` asks for them, whole or by sliding window, at the size of the images.
   virtual torch::Tensor inference(const torch::Tensor& images) = 0;
   /// Class ids, int64 [ori H, ori W], one an image: inference, padding removed, flips undone,

@@ -34,6 +34,28 @@ InitCfg init_cfg_of(const std::string& yaml) {
   return cfg;
 }
 
+Spec<Initializer> pretrained_from(const std::string& checkpoint) {
+  Config c;
+  c.set("type", Config::of("Pretrained"));
+  c.set("checkpoint", Config::of(checkpoint));
+  Diagnostics problems;
+  auto rule = Spec<Initializer>::parse(c, "pretrained", problems);
+  if (problems.has_errors()) throw ConfigError(problems);
+  return *rule;
+}
+
+InitCfg with_pretrained(const InitCfg& init_cfg, const std::optional<std::string>& pretrained) {
+  if (!pretrained) return init_cfg;
+  if (init_cfg) {
+    throw OptionError("pretrained",
+                      "cannot be given together with init_cfg, which can load "
+                      "weights too: {type: Pretrained, checkpoint: ...}");
+  }
+  OneOrMany<Spec<Initializer>> rules;
+  rules.values.push_back(pretrained_from(*pretrained));
+  return rules;
+}
+
 void for_each_module(torch::nn::Module& root,
                      const std::function<void(torch::nn::Module&)>& visit) {
   visit(root);

@@ -35,6 +35,12 @@ using InitCfg = std::optional<OneOrMany<Spec<Initializer>>>;
 /// An `init_cfg` from text, for defaults: init_cfg_of("{type: Normal, std: 0.01}").
 InitCfg init_cfg_of(const std::string& yaml);
 
+/// A rule that loads a checkpoint.
+Spec<Initializer> pretrained_from(const std::string& checkpoint);
+/// What the older option `pretrained` and `init_cfg` ask for together.
+/// \throws OptionError where both are given.
+InitCfg with_pretrained(const InitCfg& init_cfg, const std::optional<std::string>& pretrained);
+
 /// The names that `layer` may call a module by: its Python class and that class's bases
 /// ("BatchNorm2d", "_BatchNorm").
 std::vector<std::string> layer_names(const torch::nn::Module& module);

@@ -27,12 +27,10 @@ torch::Tensor AdaptivePadding::operator()(const torch::Tensor& x) const {
   return pad2d(x, pad.w / 2, pad.w - pad.w / 2, pad.h / 2, pad.h - pad.h / 2);
 }
 
-torch::Tensor nchw_to_nlc(const torch::Tensor& x) {
-  return x.flatten(2).transpose(1, 2).contiguous();
-}
+torch::Tensor nchw_to_nlc(const torch::Tensor& x) { return x.flatten(2).transpose(1, 2); }
 
 torch::Tensor nlc_to_nchw(const torch::Tensor& x, Size2 size) {
-  return x.transpose(1, 2).reshape({x.size(0), x.size(2), size.h, size.w}).contiguous();
+  return x.transpose(1, 2).reshape({x.size(0), x.size(2), size.h, size.w});
 }
 
 PatchEmbed::PatchEmbed(const PatchEmbedOptions& o) {

@@ -17,7 +17,7 @@ struct AdaptivePadding {
 
 /// [N, C, H, W] -> [N, H * W, C]
 torch::Tensor nchw_to_nlc(const torch::Tensor& x);
-/// [N, H * W, C] -> [N, C, H, W]
+/// [N, H * W, C] -> [N, C, H, W], a view in channels-last order where the tokens are contiguous.
 torch::Tensor nlc_to_nchw(const torch::Tensor& x, Size2 size);
 
 struct PatchEmbedOptions {

@@ -1,0 +1,210 @@
+#include <torch/torch.h>
+
+#include <algorithm>
+
+#include "segcore/models/data_preprocessor.hpp"
+#include "segcore/models/layers/base_module.hpp"
+
+namespace seg {
+
+/// To which size images are padded in testing.
+struct PadCfg {
+  std::optional<Size2> size;
+  std::optional<int64_t> size_divisor;
+  static Schema<PadCfg> schema() {
+    return Schema<PadCfg>("Padding in testing.")
+        .optional("size", &PadCfg::size, "height and width")
+        .optional("size_divisor", &PadCfg::size_divisor, "number that both sides are multiples of",
+                  at_least(1));
+  }
+};
+
+struct SegDataPreProcessorParams {
+  std::optional<std::vector<double>> mean;
+  std::optional<std::vector<double>> std;
+  std::optional<Size2> size;
+  std::optional<int64_t> size_divisor;
+  double pad_val = 0;
+  int64_t seg_pad_val = 255;
+  std::string padding_mode = "constant";
+  bool bgr_to_rgb = false;
+  bool rgb_to_bgr = false;
+  std::optional<PadCfg> test_cfg;
+};
+
+/// Turns BGR to RGB, normalises, pads at the right and below, stacks.
+class SegDataPreProcessor final : public DataPreProcessor {
+ public:
+  using Params = SegDataPreProcessorParams;
+  static Schema<Params> schema() {
+    using P = Params;
+    return Schema<P>("Orders the bands, normalises, pads at the right and below.")
+        .optional("mean", &P::mean, "of each band, subtracted; null: no normalisation")
+        .optional("std", &P::std, "of each band, divides")
+        .optional("size", &P::size, "height and width that training images are padded to")
+        .optional("size_divisor", &P::size_divisor,
+                  "number that both sides of training images become multiples of", at_least(1))
+        .optional("pad_val", &P::pad_val, "value of padding, after normalisation")
+        .optional("seg_pad_val", &P::seg_pad_val, "label of padding")
+        .optional("padding_mode", &P::padding_mode, "how padding is filled", one_of({"constant"}))
+        .optional("bgr_to_rgb", &P::bgr_to_rgb, "turn images of three bands from BGR to RGB")
+        .optional("rgb_to_bgr", &P::rgb_to_bgr, "turn images of three bands from RGB to BGR")
+        .accepted("batch_augments", "has no effect, as in MMSegmentation")
+        .accepted("non_blocking", "has no effect: copies to a GPU are always asynchronous")
+        .optional("test_cfg", &P::test_cfg, "padding in testing; null: none")
+        .validate([](const P& p, Problems& problems) {
+          if (p.mean.has_value() != p.std.has_value()) {
+            problems.error(p.mean ? "mean" : "std", "mean and std must be given together");
+          } else if (p.mean && p.mean->size() != p.std->size()) {
+            problems.error("std",
+                           text("has ", p.std->size(), " values, mean has ", p.mean->size()));
+          }
+          if (p.std && std::ranges::any_of(*p.std, [](double v) { return v == 0; })) {
+            problems.error("std", "must not contain 0");
+          }
+          if (p.bgr_to_rgb && p.rgb_to_bgr) {
+            problems.error("rgb_to_bgr", "cannot be set together with bgr_to_rgb");
+          }
+          if (p.size && p.size_divisor) {
+            problems.error("size_divisor", "cannot be set together with size");
+          }
+          if (p.test_cfg && p.test_cfg->size && p.test_cfg->size_divisor) {
+            problems.error("test_cfg", "takes size or size_divisor, not both");
+          }
+        });
+  }
+
+  explicit SegDataPreProcessor(const Params& p) : params_(p) {}
+
+  ModelInput operator()(const Batch& batch, bool training, c10::Device device) const override {
+    if (batch.samples.empty()) throw DataError("a batch without images");
+    ModelInput out;
+    const Size2 size = padded_size(batch, training);
+    std::vector<torch::Tensor> images, labels, edges;
+    for (const auto& sample : batch.samples) {
+      check(sample, batch.samples.front(), training);
+      const Size2 own{sample.image.size(1), sample.image.size(2)};
+      const Size2 target{std::max(size.h, own.h), std::max(size.w, own.w)};
+      images.push_back(pad(normalised(sample.image, device), target, params_.pad_val));
+      const bool resize_labels = training;
+      if (sample.labels.defined()) {
+        auto label = sample.labels.to(device, torch::kLong, /*non_blocking=*/true);
+        labels.push_back(
+            resize_labels ? pad(label, target, static_cast<double>(params_.seg_pad_val)) : label);
+      }
+      if (sample.edges.defined()) {
+        auto edge = sample.edges.to(device, torch::kLong, /*non_blocking=*/true);
+        edges.push_back(resize_labels ? pad(edge, target, static_cast<double>(params_.seg_pad_val))
+                                      : edge);
+      }
+      out.metas.push_back(sample.meta);
+      out.metas.back().img_shape = {own.h, own.w};
+      out.metas.back().pad_shape = {target.h, target.w};
+    }
+    for (size_t i = 0; i < images.size(); ++i) {
+      if (images[i].sizes() != images[0].sizes()) {
+        throw DataError(text("images of one batch differ in size: ", name(batch.samples[0]), " is ",
+                             shape(images[0]), ", ", name(batch.samples[i]), " is ",
+                             shape(images[i]),
+                             training ? ". Set data_preprocessor.size, or crop to one size"
+                                      : ". Test with batch_size 1, or resize to one size"));
+      }
+    }
+    out.images = torch::stack(images);
+    out.labels = stacked(labels, batch);
+    out.edges = stacked(edges, batch);
+    return out;
+  }
+
+ private:
+  static std::string name(const PackedSample& sample) {
+    return sample.meta.img_path.empty() ? text("sample ", sample.meta.index) : sample.meta.img_path;
+  }
+  static std::string shape(const torch::Tensor& image) {
+    return text(image.size(-2), "x", image.size(-1));
+  }
+
+  void check(const PackedSample& sample, const PackedSample& first, bool training) const {
+    const auto& image = sample.image;
+    if (!image.defined() || image.dim() != 3) {
+      throw DataError(text(name(sample), ": expected an image [bands, height, width]"));
+    }
+    const int64_t bands = image.size(0);
+    if (params_.mean && static_cast<int64_t>(params_.mean->size()) != bands &&
+        params_.mean->size() != 1) {
+      throw DataError(text(name(sample), ": has ", bands, bands == 1 ? " band" : " bands",
+                           ", but data_preprocessor.mean and std have ", params_.mean->size(),
+                           " values"));
+    }
+    if (bands != first.image.size(0)) {
+      throw DataError(text(name(sample), ": has ", bands, " bands, ", name(first), " has ",
+                           first.image.size(0)));
+    }
+    if (training && !sample.labels.defined()) {
+      throw DataError(text(name(sample), ": has no labels to train on"));
+    }
+    if (sample.labels.defined() && training &&
+        (sample.labels.size(-1) != image.size(2) || sample.labels.size(-2) != image.size(1))) {
+      throw DataError(text(name(sample), ": the image is ", shape(image), ", its labels are ",
+                           shape(sample.labels)));
+    }
+  }
+
+  /// The size that all images are padded to; 0 for as they are.
+  Size2 padded_size(const Batch& batch, bool training) const {
+    std::optional<Size2> size = training ? params_.size : std::nullopt;
+    std::optional<int64_t> divisor = training ? params_.size_divisor : std::nullopt;
+    if (!training && params_.test_cfg) {
+      size = params_.test_cfg->size;
+      divisor = params_.test_cfg->size_divisor;
+    }
+    if (size) return *size;
+    if (!divisor) return 0;
+    Size2 largest = 0;
+    for (const auto& sample : batch.samples) {
+      if (!sample.image.defined() || sample.image.dim() != 3) continue;
+      largest.h = std::max(largest.h, sample.image.size(1));
+      largest.w = std::max(largest.w, sample.image.size(2));
+    }
+    const auto up = [&](int64_t n) { return (n + *divisor - 1) / *divisor * *divisor; };
+    return {up(largest.h), up(largest.w)};
+  }
+
+  /// float32 [bands, H, W] on the device. Small integers travel as they are and widen there.
+  torch::Tensor normalised(const torch::Tensor& image, c10::Device device) const {
+    auto x = image.to(device, /*non_blocking=*/true).to(torch::kFloat32);
+    if ((params_.bgr_to_rgb || params_.rgb_to_bgr) && x.size(0) == 3) x = x.flip({0});
+    if (params_.mean) {
+      const auto options = torch::TensorOptions().dtype(torch::kFloat32);
+      const auto column = [&](const std::vector<double>& v) {
+        return torch::tensor(v, options).to(device).view({-1, 1, 1});
+      };
+      x = (x - column(*params_.mean)) / column(*params_.std);
+    }
+    return x;
+  }
+
+  static torch::Tensor pad(const torch::Tensor& x, Size2 size, double value) {
+    const int64_t bottom = std::max<int64_t>(size.h - x.size(-2), 0);
+    const int64_t right = std::max<int64_t>(size.w - x.size(-1), 0);
+    if (bottom == 0 && right == 0) return x.contiguous();
+    return at::constant_pad_nd(x, {0, right, 0, bottom}, value);
+  }
+
+  /// Nothing where not all samples have labels, or where their sizes differ (testing compares each
+  /// with its own).
+  static torch::Tensor stacked(const std::vector<torch::Tensor>& maps, const Batch& batch) {
+    if (maps.size() != batch.size()) return {};
+    for (const auto& map : maps) {
+      if (map.sizes() != maps[0].sizes()) return {};
+    }
+    return torch::stack(maps);
+  }
+
+  Params params_;
+};
+
+SEG_REGISTER(DataPreProcessor, SegDataPreProcessor);
+SEG_REGISTER_AS(DataPreProcessor, SegDataPreProcessor, "BaseDataPreprocessor");
+
+}  // namespace seg

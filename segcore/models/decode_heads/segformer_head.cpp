@@ -1,0 +1,64 @@
+#include <torch/torch.h>
+
+#include "segcore/models/decode_head.hpp"
+#include "segcore/models/layers/conv_module.hpp"
+
+namespace seg {
+
+struct SegformerHeadParams : DecodeHeadParams {
+  std::string interpolate_mode = "bilinear";
+  SegformerHeadParams() {
+    input_transform = "multiple_select";
+    in_index = std::vector<int64_t>{0, 1, 2, 3};
+  }
+};
+
+/// Brings all maps to one width and size and fuses them by a 1x1 convolution.
+///
+/// SegFormer, Xie et al. 2021, arXiv:2105.15203, section 3.2.
+class SegformerHead final : public DecodeHead {
+ public:
+  using Params = SegformerHeadParams;
+  static Schema<Params> schema() {
+    return Schema<Params>("Brings all maps to one width and size and fuses them.")
+        .source("SegFormer, Xie et al. 2021, arXiv:2105.15203")
+        .include(DecodeHead::base_schema())
+        .optional("interpolate_mode", &Params::interpolate_mode, "how maps are enlarged",
+                  one_of({"bilinear", "nearest", "bicubic", "area"}));
+  }
+
+  SegformerHead(const Params& p, const std::vector<FeatureInfo>& all)
+      : DecodeHead(p, all), mode_(p.interpolate_mode) {
+    convs_ = register_module("convs", std::make_shared<ListOf<ConvModule>>());
+    for (const auto& input : inputs()) {
+      convs_->push_back(
+          std::make_shared<ConvModule>(ConvModuleOptions{.in_channels = input.channels,
+                                                         .out_channels = p.channels,
+                                                         .norm_cfg = p.norm_cfg,
+                                                         .act_cfg = p.act_cfg}));
+    }
+    const auto count = static_cast<int64_t>(inputs().size());
+    fusion_conv_ = register_module("fusion_conv", std::make_shared<ConvModule>(ConvModuleOptions{
+                                                      .in_channels = p.channels * count,
+                                                      .out_channels = p.channels,
+                                                      .norm_cfg = p.norm_cfg}));
+  }
+
+  torch::Tensor forward(const std::vector<torch::Tensor>& features) override {
+    auto maps = select(features);
+    const Size2 size = map_size(maps[0]);
+    for (size_t i = 0; i < maps.size(); ++i) {
+      maps[i] = resize((*convs_)[i].forward(maps[i]), size, align_corners(), mode_);
+    }
+    return cls_seg(fusion_conv_->forward(at::cat(maps, 1)));
+  }
+
+ private:
+  std::string mode_;
+  std::shared_ptr<ListOf<ConvModule>> convs_;
+  std::shared_ptr<ConvModule> fusion_conv_;
+};
+
+SEG_REGISTER(DecodeHead, SegformerHead);
+
+}  // namespace seg

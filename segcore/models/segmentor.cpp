@@ -1,0 +1,17 @@
+#include "segcore/models/segmentor.hpp"
+
+#include <torch/torch.h>
+
+namespace seg {
+
+torch::Tensor total_loss(const LossMap& losses) {
+  torch::Tensor sum;
+  for (const auto& [name, value] : losses) {
+    if (name.find("loss") == std::string::npos) continue;
+    sum = sum.defined() ? sum + value : value;
+  }
+  SEG_CHECK(sum.defined(), "the model gave no loss");
+  return sum;
+}
+
+}  // namespace seg

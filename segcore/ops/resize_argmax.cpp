@@ -1,0 +1,156 @@
+#include "segcore/ops/resize_argmax.hpp"
+
+#include <torch/torch.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "registry/error.hpp"
+
+namespace seg {
+namespace {
+
+/// Elements of one strip of logits: 8 million floats are 32 MB, and few strips an image keep the
+/// overhead small.
+constexpr int64_t kStripElements = 8 * 1024 * 1024;
+
+/// For each output position the two input positions that it lies between, and the share of the
+/// second. In the precision of the logits, as LibTorch's resizing computes them.
+template <class Real>
+void fill_taps(int64_t in, int64_t out, int64_t begin, int64_t end, bool align_corners,
+               int64_t* first, int64_t* second, Real* share) {
+  Real scale;
+  if (align_corners) {
+    scale = out > 1 ? static_cast<Real>(in - 1) / static_cast<Real>(out - 1) : Real(0);
+  } else {
+    scale = static_cast<Real>(in) / static_cast<Real>(out);
+  }
+  for (int64_t i = begin; i < end; ++i) {
+    Real position = align_corners
+                        ? scale * static_cast<Real>(i)
+                        : std::max(scale * (static_cast<Real>(i) + Real(0.5)) - Real(0.5), Real(0));
+    const int64_t low = std::min(static_cast<int64_t>(position), in - 1);
+    first[i - begin] = low;
+    second[i - begin] = std::min(low + 1, in - 1);
+    share[i - begin] = std::clamp(position - static_cast<Real>(low), Real(0), Real(1));
+  }
+}
+
+struct RowTaps {
+  at::Tensor first, second;  ///< int64 [n], on the CPU
+  at::Tensor share;          ///< [n, 1]
+};
+
+RowTaps row_taps(int64_t in, int64_t out, int64_t begin, int64_t end, bool align_corners,
+                 const at::Tensor& like) {
+  const int64_t n = end - begin;
+  const bool wide = like.scalar_type() == at::kDouble;
+  RowTaps taps{at::empty({n}, at::kLong), at::empty({n}, at::kLong),
+               at::empty({n}, wide ? at::kDouble : at::kFloat)};
+  auto* first = taps.first.data_ptr<int64_t>();
+  auto* second = taps.second.data_ptr<int64_t>();
+  if (wide) {
+    fill_taps(in, out, begin, end, align_corners, first, second, taps.share.data_ptr<double>());
+  } else {
+    fill_taps(in, out, begin, end, align_corners, first, second, taps.share.data_ptr<float>());
+  }
+  taps.share = taps.share.to(like.device(), like.scalar_type()).unsqueeze(1);
+  return taps;
+}
+
+/// Mixes two sets of rows [C, n, W].
+at::Tensor mix(const at::Tensor& a, const at::Tensor& b, const at::Tensor& share) {
+  return at::lerp(a, b, share);
+}
+
+at::Tensor take_rows(const at::Tensor& x, const at::Tensor& index) {
+  return x.index_select(1, index.to(x.device()));
+}
+
+/// Resizes the columns of [C, h, w] alone.
+at::Tensor resize_columns(const at::Tensor& x, int64_t width, bool align_corners) {
+  if (x.size(2) == width) return x;
+  return at::upsample_bilinear2d(x.unsqueeze(0), {x.size(1), width}, align_corners).squeeze(0);
+}
+
+}  // namespace
+
+LogitRows::LogitRows(const at::Tensor& logits, const LogitsGeometry& geometry)
+    : geometry_(geometry) {
+  SEG_CHECK(logits.dim() == 3, "expected [C, h, w], got ", logits.sizes());
+  const auto& g = geometry;
+  // Rows and columns are resized independently, so all that concerns columns is done at the small
+  // height.
+  auto x = resize_columns(logits, g.input[1], g.align_corners);
+  x = x.narrow(2, 0, g.unpadded[1]);
+  if (g.flip_horizontal) x = x.flip({2});
+  columns_ = resize_columns(x, g.original[1], g.align_corners);
+}
+
+at::Tensor LogitRows::rows(int64_t begin, int64_t end) const {
+  const auto& g = geometry_;
+  const int64_t small = columns_.size(1);
+  if (begin == 0 && end == height() && small == g.input[0] && g.unpadded == g.original &&
+      g.unpadded[0] == small && !g.flip_vertical) {
+    return columns_;
+  }
+  // From rows of the result to rows of the input, undoing flip and padding, to rows of the logits.
+  const auto input_rows = [&](at::Tensor index) {
+    if (g.flip_vertical) index = g.unpadded[0] - 1 - index;
+    if (small == g.input[0]) return take_rows(columns_, index);
+    const auto taps = row_taps(small, g.input[0], 0, g.input[0], g.align_corners, columns_);
+    const auto share = taps.share.index_select(0, index.to(columns_.device()));
+    return mix(take_rows(columns_, taps.first.index_select(0, index)),
+               take_rows(columns_, taps.second.index_select(0, index)), share);
+  };
+  if (g.unpadded[0] == g.original[0]) return input_rows(at::arange(begin, end, at::kLong));
+  const auto taps = row_taps(g.unpadded[0], g.original[0], begin, end, g.align_corners, columns_);
+  return mix(input_rows(taps.first), input_rows(taps.second), taps.share);
+}
+
+at::Tensor classes_of(const at::Tensor& logits, double threshold) {
+  if (logits.size(0) == 1) return (logits[0].sigmoid() > threshold).to(at::kLong);
+  return logits.argmax(0);
+}
+
+at::Tensor resize_argmax(const LogitRows& source, double threshold) {
+  const int64_t step = std::max<int64_t>(
+      1, kStripElements / std::max<int64_t>(1, source.channels() * source.width()));
+  if (step >= source.height()) return classes_of(source.rows(0, source.height()), threshold);
+  at::Tensor out;
+  for (int64_t y = 0; y < source.height(); y += step) {
+    const int64_t end = std::min(y + step, source.height());
+    const auto ids = classes_of(source.rows(y, end), threshold);
+    if (!out.defined()) out = at::empty({source.height(), source.width()}, ids.options());
+    out.narrow(0, y, end - y).copy_(ids);
+  }
+  return out;
+}
+
+at::Tensor resize_argmax_mean(const std::vector<LogitRows>& sources, double threshold) {
+  SEG_CHECK(!sources.empty(), "no logits to average");
+  const auto& shape = sources.front();
+  at::Tensor out;
+  const int64_t step =
+      std::max<int64_t>(1, kStripElements / std::max<int64_t>(1, shape.channels() * shape.width()));
+  for (int64_t y = 0; y < shape.height(); y += step) {
+    const int64_t end = std::min(y + step, shape.height());
+    at::Tensor sum;
+    for (const auto& source : sources) {
+      SEG_CHECK(source.height() == shape.height() && source.width() == shape.width(),
+                "augmentations of one image have different original shapes");
+      const auto strip = source.rows(y, end);
+      const auto share = strip.size(0) == 1 ? strip.sigmoid() : strip.softmax(0);
+      sum = sum.defined() ? sum.add_(share) : share;
+    }
+    sum.div_(static_cast<double>(sources.size()));
+    const auto ids = sum.size(0) == 1 ? (sum[0] > threshold).to(at::kLong) : sum.argmax(0);
+    if (!out.defined()) {
+      out = at::empty({shape.height(), shape.width()}, ids.options());
+    }
+    out.narrow(0, y, end - y).copy_(ids);
+  }
+  return out;
+}
+
+}  // namespace seg

@@ -1,0 +1,51 @@
+/// Class ids at full size from small logits, without ever holding the full-size logits of all
+/// classes at once.
+#pragma once
+#include <ATen/core/Tensor.h>
+
+#include <array>
+#include <string>
+#include <vector>
+
+namespace seg {
+
+/// How the logits of one image become logits at its original shape: enlarged to the padded input,
+/// padding cut off at the right and below, flip undone, resized. All resizing is bilinear.
+struct LogitsGeometry {
+  std::array<int64_t, 2> input{};     ///< height and width that the model saw, padding included
+  std::array<int64_t, 2> unpadded{};  ///< of these, without padding
+  std::array<int64_t, 2> original{};  ///< of the result
+  bool flip_horizontal = false, flip_vertical = false;
+  bool align_corners = false;
+};
+
+/// Logits of one image that give their full-size rows piece by piece.
+class LogitRows {
+ public:
+  /// \param logits  float [C, h, w], of any size.
+  LogitRows(const at::Tensor& logits, const LogitsGeometry& geometry);
+  /// Rows begin <= y < end of the logits at the original shape, float [C, end - begin, W].
+  at::Tensor rows(int64_t begin, int64_t end) const;
+  int64_t height() const { return geometry_.original[0]; }
+  int64_t width() const { return geometry_.original[1]; }
+  int64_t channels() const { return columns_.size(0); }
+
+ private:
+  LogitsGeometry geometry_;
+  at::Tensor columns_;  ///< [C, h, W]: already as wide as the result
+};
+
+/// What a pixel's class is: the best channel, or for one channel whether its sigmoid is above a
+/// threshold.
+/// \param logits  float [C, h, w]
+/// \return int64 [h, w]
+at::Tensor classes_of(const at::Tensor& logits, double threshold);
+
+/// Classes of an image, int64 [H, W], computed strip by strip.
+at::Tensor resize_argmax(const LogitRows& source, double threshold);
+
+/// The same from several sets of logits of one image, whose probabilities (softmax, or sigmoid of
+/// one channel) are averaged first.
+at::Tensor resize_argmax_mean(const std::vector<LogitRows>& sources, double threshold);
+
+}  // namespace seg
