@@ -35,8 +35,14 @@ class Dataset {
   /// What a sample is before its pipeline: its files, and how raw labels become classes. Samples
   /// that are drawn in memory have their image and labels too.
   virtual Sample describe(size_t index) const;
+  /// Drawn in memory: `paths` names no files.
+  virtual bool in_memory(size_t) const { return false; }
   /// Samples that were found unusable so far and replaced by others (`skip_corrupt: true`).
   virtual size_t corrupt_samples() const { return 0; }
+  /// Unusable samples are replaced and not an error.
+  virtual bool skips_corrupt() const { return false; }
+  /// Annotations that belong to no image, where that can be said without reading them.
+  virtual std::vector<std::string> annotations_without_image() const { return {}; }
 };
 
 template <>

@@ -72,6 +72,24 @@ std::vector<std::array<int, 3>> drawn_palette(size_t classes) {
   return out;
 }
 
+/// The files below a folder but hidden ones, relative to it and sorted.
+std::vector<std::string> walk_folder(const std::string& folder) {
+  std::vector<std::string> names;
+  std::error_code trouble;
+  auto it = fs::recursive_directory_iterator(
+      folder, fs::directory_options::follow_directory_symlink, trouble);
+  for (; !trouble && it != fs::recursive_directory_iterator(); it.increment(trouble)) {
+    std::error_code none;
+    if (it->path().filename().string().starts_with('.') || !it->is_regular_file(none)) continue;
+    names.push_back(it->path().lexically_relative(folder).string());
+  }
+  if (trouble) {
+    throw DataError(text("the folder '", folder, "' cannot be listed: ", trouble.message()));
+  }
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
 /// The suffix that most files of a folder have, for messages.
 std::string usual_suffix(const std::map<std::string, size_t>& suffixes) {
   const auto most =
@@ -170,9 +188,10 @@ Schema<BaseSegDatasetParams> BaseSegDataset::schema() {
 BaseSegDataset::BaseSegDataset(const Params& params, const KnownClasses& known,
                                std::optional<int64_t> unlabelled)
     : params_(params), pipeline_(params.pipeline) {
+  loads_annotations_ = params_.pipeline.empty();
   for (const auto& step : params_.pipeline) {
     // Also inside of other steps, as test-time augmentation has them.
-    loads_annotations_ |= dump_flow(step.config()).find("LoadAnnotations") != std::string::npos;
+    loads_annotations_ |= dump_flow(step.config()).find("Annotation") != std::string::npos;
   }
   resolve_classes(known, unlabelled);
   if (params_.test_mode && meta_.classes.empty()) {
@@ -332,22 +351,12 @@ std::vector<BaseSegDataset::Files> BaseSegDataset::list_folder() const {
   const std::string start = folder.empty() ? "." : folder;
   std::vector<std::string> names;
   std::map<std::string, size_t> suffixes;
-  std::error_code trouble;
-  auto it = fs::recursive_directory_iterator(start, fs::directory_options::follow_directory_symlink,
-                                             trouble);
-  for (; !trouble && it != fs::recursive_directory_iterator(); it.increment(trouble)) {
-    std::error_code none;
-    const std::string name = it->path().filename().string();
-    if (name.starts_with('.') || !it->is_regular_file(none)) continue;
+  for (auto& name : walk_folder(start)) {
     if (name.ends_with(params_.img_suffix)) {
-      names.push_back(it->path().lexically_relative(start).string());
+      names.push_back(std::move(name));
     } else {
-      ++suffixes[it->path().extension().string()];
+      ++suffixes[fs::path(name).extension().string()];
     }
-  }
-  if (trouble) {
-    throw OptionError("data_prefix",
-                      text("the folder '", start, "' cannot be listed: ", trouble.message()));
   }
   if (names.empty()) {
     const std::string other = usual_suffix(suffixes);
@@ -357,7 +366,6 @@ std::vector<BaseSegDataset::Files> BaseSegDataset::list_folder() const {
              ": none of its files ends in '", params_.img_suffix, "' (img_suffix)",
              other.empty() ? "" : text("; ", suffixes.at(other), " end in '", other, "'")));
   }
-  std::sort(names.begin(), names.end());
   std::vector<Files> out;
   out.reserve(names.size());
   for (const auto& name : names) {
@@ -418,7 +426,27 @@ size_t BaseSegDataset::size() const { return files().size(); }
 
 std::pair<std::string, std::string> BaseSegDataset::paths(size_t index) const {
   const Files& found = files().at(index);
-  return {found.image, found.annotation};
+  return {found.image, loads_annotations_ ? found.annotation : std::string()};
+}
+
+std::vector<std::string> BaseSegDataset::annotations_without_image() const {
+  std::vector<std::string> out;
+  // Lists and selections leave out files on purpose, and so do pipelines without annotations.
+  if (!params_.ann_file.empty() || params_.indices || !params_.data_prefix.seg_map_path ||
+      !loads_annotations_) {
+    return out;
+  }
+  std::set<std::string> known;
+  for (const Files& found : files()) known.insert(found.annotation);
+  const std::string folder = from_root(*params_.data_prefix.seg_map_path);
+  for (const auto& name : walk_folder(folder.empty() ? "." : folder)) {
+    if (!name.ends_with(params_.seg_map_suffix)) continue;
+    std::string path = join_dataset_path(folder, name);
+    // Where both lie in one folder, images may end as annotations do.
+    if (known.contains(path) || name.ends_with(params_.img_suffix)) continue;
+    out.push_back(std::move(path));
+  }
+  return out;
 }
 
 Sample BaseSegDataset::describe(size_t index) const {

@@ -110,6 +110,8 @@ class BaseSegDataset : public Dataset {
   std::pair<std::string, std::string> paths(size_t index) const override;
   Sample describe(size_t index) const override;
   size_t corrupt_samples() const override;
+  bool skips_corrupt() const override { return params_.skip_corrupt; }
+  std::vector<std::string> annotations_without_image() const override;
 
  protected:
   /// \param unlabelled  a raw label besides the classes that means "ignored".

@@ -79,10 +79,26 @@ class ConcatDataset final : public Dataset {
     sample.meta.index = static_cast<int64_t>(index);
     return sample;
   }
+  bool in_memory(size_t index) const override {
+    const auto [part, inner] = locate(index);
+    return parts_[part]->in_memory(inner);
+  }
   size_t corrupt_samples() const override {
     size_t sum = 0;
     for (const auto& part : parts_) sum += part->corrupt_samples();
     return sum;
+  }
+
+  bool skips_corrupt() const override {
+    return std::all_of(parts_.begin(), parts_.end(),
+                       [](const auto& part) { return part->skips_corrupt(); });
+  }
+  std::vector<std::string> annotations_without_image() const override {
+    std::vector<std::string> out;
+    for (const auto& part : parts_) {
+      for (auto& path : part->annotations_without_image()) out.push_back(std::move(path));
+    }
+    return out;
   }
 
  private:

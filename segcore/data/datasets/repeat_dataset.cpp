@@ -39,7 +39,13 @@ class RepeatDataset final : public Dataset {
     sample.meta.index = static_cast<int64_t>(index);
     return sample;
   }
+  bool in_memory(size_t index) const override { return inner_->in_memory(index % inner_->size()); }
   size_t corrupt_samples() const override { return inner_->corrupt_samples(); }
+
+  bool skips_corrupt() const override { return inner_->skips_corrupt(); }
+  std::vector<std::string> annotations_without_image() const override {
+    return inner_->annotations_without_image();
+  }
 
  private:
   std::unique_ptr<Dataset> inner_;

@@ -111,6 +111,7 @@ class SyntheticShapesDataset final : public Dataset {
     const std::string name = text("shapes_", params_.seed, "_", index);
     return {name, name + "_labels"};
   }
+  bool in_memory(size_t) const override { return true; }
   std::vector<PackedSample> get(size_t index, uint64_t seed, uint64_t epoch) const override {
     return pipeline_(describe(index), seed, epoch);
   }

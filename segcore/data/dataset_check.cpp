@@ -1,0 +1,277 @@
+#include "segcore/data/dataset_check.hpp"
+
+#include <algorithm>
+#include <cstdio>
+#include <filesystem>
+#include <map>
+#include <unordered_set>
+
+#include "registry/error.hpp"
+#include "segcore/data/image_io.hpp"
+#include "segcore/data/transform.hpp"
+
+namespace seg {
+namespace {
+
+constexpr size_t kNamedFiles = 3;
+
+/// Indices of `wanted` samples spread evenly over `size`.
+std::vector<size_t> spread_indices(size_t size, size_t wanted) {
+  const size_t count = std::min(size, wanted);
+  std::vector<size_t> out(count);
+  for (size_t i = 0; i < count; ++i) out[i] = i * size / count;
+  return out;
+}
+
+/// "3 images are missing: a, b, c" and how many more.
+std::string named_files(const std::vector<std::string>& files) {
+  std::string out;
+  for (size_t i = 0; i < std::min(files.size(), kNamedFiles); ++i) {
+    out += (i ? ", " : "") + files[i];
+  }
+  if (files.size() > kNamedFiles) out += text(" and ", files.size() - kNamedFiles, " more");
+  return out;
+}
+
+/// Tells which files exist by listing their folders once: on network disks much faster than asking
+/// for each file.
+class FolderLists {
+ public:
+  bool has(const std::string& path) {
+    const std::filesystem::path full(path);
+    const std::string folder = full.has_parent_path() ? full.parent_path().string() : ".";
+    auto [it, fresh] = names_.try_emplace(folder);
+    if (fresh) {
+      std::error_code trouble;
+      for (std::filesystem::directory_iterator at(folder, trouble), end; !trouble && at != end;
+           at.increment(trouble)) {
+        it->second.insert(at->path().filename().string());
+      }
+    }
+    return it->second.contains(full.filename().string());
+  }
+
+ private:
+  std::map<std::string, std::unordered_set<std::string>> names_;
+};
+
+struct PairsFound {
+  size_t files = 0, annotated = 0, in_memory = 0;
+  std::vector<std::string> missing_images, missing_annotations;
+};
+
+PairsFound find_pairs(const Dataset& dataset, size_t limit) {
+  PairsFound found;
+  FolderLists folders;
+  for (const size_t index : spread_indices(dataset.size(), limit)) {
+    if (dataset.in_memory(index)) {
+      ++found.in_memory;
+      continue;
+    }
+    const auto [image, annotation] = dataset.paths(index);
+    ++found.files;
+    if (!folders.has(image)) found.missing_images.push_back(image);
+    if (annotation.empty()) continue;
+    ++found.annotated;
+    if (!folders.has(annotation)) found.missing_annotations.push_back(annotation);
+  }
+  return found;
+}
+
+/// "3 of 367 images are missing: a, b, c."
+std::string missing_text(const std::vector<std::string>& missing, size_t of, const char* what) {
+  return text(missing.size(), " of ", of, " ", what, missing.size() == 1 ? " is" : " are",
+              " missing: ", named_files(missing));
+}
+
+struct RawLabel {
+  int64_t label = 0;  ///< what it becomes
+  uint64_t pixels = 0;
+};
+using RawLabels = std::map<int64_t, RawLabel>;
+
+int64_t label_at(const cv::Mat& labels, int y, int x) {
+  return labels.depth() == CV_8U ? labels.at<uint8_t>(y, x) : labels.at<int32_t>(y, x);
+}
+
+/// Adds the pixels of one annotation. Neighbours are mostly equal, so runs are counted.
+void count_labels(const cv::Mat& raw, const cv::Mat& mapped, RawLabels& counts) {
+  for (int y = 0; y < raw.rows; ++y) {
+    for (int x = 0; x < raw.cols;) {
+      const int64_t value = label_at(raw, y, x);
+      const int begin = x;
+      while (x < raw.cols && label_at(raw, y, x) == value) ++x;
+      RawLabel& entry = counts[value];
+      entry.label = label_at(mapped, y, begin);
+      entry.pixels += static_cast<uint64_t>(x - begin);
+    }
+  }
+}
+
+std::pair<int, int> place_of(const cv::Mat& raw, int64_t value) {
+  for (int y = 0; y < raw.rows; ++y) {
+    for (int x = 0; x < raw.cols; ++x) {
+      if (label_at(raw, y, x) == value) return {y, x};
+    }
+  }
+  return {0, 0};
+}
+
+/// The size of the picture as its header has it, turned or not, must be that of the annotation.
+void check_annotation_size(const Sample& sample, const cv::Mat& raw) {
+  const ImageInfo info = image_info(read_file_bytes(sample.meta.img_path), sample.meta.img_path);
+  const bool same = info.height == raw.rows && info.width == raw.cols;
+  const bool turned = info.height == raw.cols && info.width == raw.rows;  // by EXIF
+  if (same || turned) return;
+  throw DataError(text(sample.meta.seg_map_path, ": the annotation has ", raw.cols, "x", raw.rows,
+                       " pixels, its image ", sample.meta.img_path, " has ", info.width, "x",
+                       info.height));
+}
+
+/// A label that no class has: no reason to skip the sample, all of the data set is at fault.
+class UnknownLabel : public DataError {
+  using DataError::DataError;
+};
+
+class LabelCheck {
+ public:
+  LabelCheck(const Dataset& dataset, const DatasetCheckParams& params)
+      : dataset_(dataset), meta_(dataset.meta()), ignored_(params.also_ignored) {
+    ignored_.push_back(meta_.ignore_index);
+    load_ = Spec<Transform>::of("{type: LoadAnnotations}").build();
+  }
+
+  /// Counts one sample; the labels that no class has are an error.
+  void add(size_t index) {
+    Sample sample = dataset_.describe(index);
+    if (sample.labels.empty() && sample.meta.seg_map_path.empty()) return;
+    RawLabels mine;
+    cv::Mat raw = sample.labels;
+    if (!dataset_.in_memory(index)) {
+      raw = read_labels(sample.meta.seg_map_path);
+      check_annotation_size(sample, raw);
+      Rng unused(0, RngPurpose::kCheck, 0, index);
+      load_->apply(sample, unused);
+    }
+    count_labels(raw, sample.labels, mine);
+    for (const auto& [value, found] : mine) {
+      if (!meta_.classes.empty()) check(sample, raw, value, found.label);
+      RawLabel& sum = counts_[value];
+      sum.label = found.label;
+      sum.pixels += found.pixels;
+    }
+    ++annotations_;
+  }
+
+  size_t annotations() const { return annotations_; }
+
+  /// The table, and the classes that were not seen.
+  std::string table() const {
+    uint64_t all = 0;
+    for (const auto& [value, found] : counts_) all += found.pixels;
+    std::string out = "     raw  class                      share of pixels";
+    std::vector<bool> seen(meta_.classes.size());
+    for (const auto& [value, found] : counts_) {
+      std::string name = text(found.label);
+      if (is_ignored(found.label)) {
+        name = "ignored";
+      } else if (found.label >= 0 && static_cast<size_t>(found.label) < meta_.classes.size()) {
+        name += " " + meta_.classes[static_cast<size_t>(found.label)];
+        seen[static_cast<size_t>(found.label)] = true;
+      }
+      char line[160];
+      std::snprintf(line, sizeof line, "\n%8lld  %-30.60s %8.3f %%", static_cast<long long>(value),
+                    name.c_str(),
+                    100.0 * static_cast<double>(found.pixels) / static_cast<double>(all));
+      out += line;
+    }
+    std::vector<std::string> unseen;
+    for (size_t i = 0; i < seen.size(); ++i) {
+      if (!seen[i]) unseen.push_back(meta_.classes[i]);
+    }
+    constexpr size_t kNamedClasses = 10;
+    if (!unseen.empty()) {
+      const size_t count = unseen.size();
+      unseen.resize(std::min(count, kNamedClasses));
+      out += text("\n", count, count == 1 ? " class is" : " classes are",
+                  " in none of these annotations: ", join(unseen, ", "),
+                  count > kNamedClasses ? ", ..." : "");
+    }
+    return out;
+  }
+
+ private:
+  bool is_ignored(int64_t label) const {
+    return std::find(ignored_.begin(), ignored_.end(), label) != ignored_.end();
+  }
+
+  void check(const Sample& sample, const cv::Mat& raw, int64_t value, int64_t label) const {
+    const auto classes = static_cast<int64_t>(meta_.classes.size());
+    if ((label >= 0 && label < classes) || is_ignored(label)) return;
+    const auto [y, x] = place_of(raw, value);
+    std::string became = label == value ? "" : text(", which becomes ", label, ",");
+    std::string hint;
+    if (value == classes && !meta_.reduce_zero_label) {
+      hint = ". If labels begin at 1, set reduce_zero_label: true";
+    }
+    throw UnknownLabel(text(sample.meta.seg_map_path, ": the label ", value, became, " at row ", y,
+                            ", column ", x, " is none of the ", classes, " classes (0 to ",
+                            classes - 1, ") and not ignored (ignore_index: ", meta_.ignore_index,
+                            ")", hint));
+  }
+
+  const Dataset& dataset_;
+  const DatasetMeta& meta_;
+  std::vector<int64_t> ignored_;
+  std::unique_ptr<Transform> load_;
+  RawLabels counts_;
+  size_t annotations_ = 0;
+};
+
+}  // namespace
+
+std::string check_dataset(const Dataset& dataset, const std::string& name,
+                          const DatasetCheckParams& params) {
+  const PairsFound pairs = find_pairs(dataset, params.pairs);
+  std::vector<std::string> missing;
+  if (!pairs.missing_images.empty()) {
+    missing.push_back(missing_text(pairs.missing_images, pairs.files, "images"));
+  }
+  if (!pairs.missing_annotations.empty()) {
+    missing.push_back(missing_text(pairs.missing_annotations, pairs.annotated, "annotations"));
+  }
+  const auto lonely = dataset.annotations_without_image();
+  const std::string without =
+      lonely.empty()
+          ? ""
+          : text(lonely.size(), lonely.size() == 1 ? " annotation has" : " annotations have",
+                 " no image: ", named_files(lonely));
+  if (!missing.empty() && !dataset.skips_corrupt()) {
+    if (!without.empty()) missing.push_back(without);
+    throw DataError(text(name, ": ", join(missing, "; ")));
+  }
+  std::string out = text(name, ": ", dataset.size(), dataset.size() == 1 ? " sample" : " samples");
+  if (pairs.in_memory == 0) {
+    out += missing.empty() ? text(", files of ", pairs.files, " looked for and found")
+                           : "; skipped: " + join(missing, "; ");
+  }
+  if (!without.empty()) out += "; " + without;
+
+  LabelCheck labels(dataset, params);
+  for (const size_t index : spread_indices(dataset.size(), params.annotations)) {
+    try {
+      labels.add(index);
+    } catch (const UnknownLabel&) {
+      throw;
+    } catch (const DataError& e) {
+      if (!dataset.skips_corrupt()) throw;
+      out += text("\nskipped: ", e.what());
+    }
+  }
+  if (labels.annotations() == 0) return out + "\nno annotations";
+  return out + text("\nlabels of ", labels.annotations(),
+                    labels.annotations() == 1 ? " annotation" : " annotations", ":\n",
+                    labels.table());
+}
+
+}  // namespace seg
