@@ -1,0 +1,39 @@
+#include "segcore/data/pipeline.hpp"
+
+namespace seg {
+
+Pipeline::Pipeline(const std::vector<Spec<Transform>>& steps) {
+  for (size_t i = 0; i < steps.size(); ++i) {
+    if (i > 0 && steps[i - 1].type() == "PackSegInputs") {
+      Diagnostics problems;
+      problems.error(steps[i].config().origin, steps[i].path(),
+                     text(steps[i].type(),
+                          " cannot follow PackSegInputs, which ends a pipeline. "
+                          "Put it before"));
+      throw ConfigError(problems);
+    }
+    steps_.push_back(steps[i].build());
+  }
+}
+
+std::vector<Sample> Pipeline::run(Sample sample, Rng& rng) const {
+  std::vector<Sample> samples;
+  samples.push_back(std::move(sample));
+  for (const auto& step : steps_) {
+    std::vector<Sample> next;
+    for (Sample& one : samples) {
+      for (Sample& result : step->expand(std::move(one), rng)) next.push_back(std::move(result));
+    }
+    samples = std::move(next);
+  }
+  return samples;
+}
+
+std::vector<PackedSample> Pipeline::operator()(Sample sample, uint64_t seed, uint64_t epoch) const {
+  Rng rng(seed, RngPurpose::kAugmentation, epoch, static_cast<uint64_t>(sample.meta.index));
+  std::vector<PackedSample> out;
+  for (Sample& result : run(std::move(sample), rng)) out.push_back(pack(std::move(result)));
+  return out;
+}
+
+}  // namespace seg

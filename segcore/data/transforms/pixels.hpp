@@ -1,0 +1,37 @@
+/// What several transforms need to know of an image.
+#pragma once
+#include <array>
+#include <opencv2/core/mat.hpp>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "segcore/data/sample.hpp"
+
+namespace seg {
+
+/// Makes `mat` the only owner of its pixels, so that they can be changed in place: copies of a
+/// sample (test-time augmentation) and images that a data set keeps share theirs.
+void make_unique(cv::Mat& mat);
+
+/// "3 bands of uint8"
+std::string pixel_text(const cv::Mat& image);
+
+/// The file of the sample, for messages.
+const std::string& sample_name(const Sample& sample);
+
+/// \throws DataError where there is no image: the pipeline lacks a step that loads it.
+void require_image(const Sample& sample, std::string_view transform);
+
+/// \throws DataError where the image is not of uint8.
+void require_bytes(const Sample& sample, std::string_view transform);
+
+/// Replaces each byte v by table[v].
+void apply_table(cv::Mat& bytes, const std::array<uint8_t, 256>& table);
+
+/// All pixels of a rectangle become `values`: one for all bands, or one for each.
+/// \throws DataError where their number is another.
+void fill_rect(cv::Mat& image, const cv::Rect& rect, const std::vector<double>& values,
+               std::string_view transform);
+
+}  // namespace seg

@@ -1,0 +1,126 @@
+#include "segcore/data/transforms/random_crop.hpp"
+
+#include <algorithm>
+#include <array>
+#include <unordered_map>
+
+#include "segcore/data/transform.hpp"
+#include "segcore/data/transforms/pixels.hpp"
+
+namespace seg {
+
+struct RandomCropParams {
+  std::variant<int64_t, std::array<int64_t, 2>> crop_size = int64_t{0};
+  double cat_max_ratio = 1.0;
+  int64_t ignore_index = 255;
+};
+
+namespace {
+
+/// Draws until the classes of the crop are mixed, at most so often after the first.
+constexpr int kCropRedraws = 10;
+
+class RandomCrop final : public Transform {
+ public:
+  using Params = RandomCropParams;
+  static Schema<Params> schema() {
+    return Schema<Params>("Cuts a random rectangle out of image and labels; what is smaller stays.")
+        .source("MMSegmentation 1.2")
+        .required("crop_size", &Params::crop_size, "height and width, or one number for both",
+                  at_least(1))
+        .optional("cat_max_ratio", &Params::cat_max_ratio,
+                  "drawn anew, up to ten times, while one class has this share of the pixels or "
+                  "more",
+                  above(0))
+        .optional("ignore_index", &Params::ignore_index, "label that cat_max_ratio leaves out");
+  }
+  explicit RandomCrop(const Params& p)
+      : cat_max_ratio_(p.cat_max_ratio), ignore_index_(p.ignore_index) {
+    if (const auto* side = std::get_if<int64_t>(&p.crop_size)) {
+      height_ = width_ = static_cast<int>(*side);
+    } else {
+      const auto& sides = std::get<std::array<int64_t, 2>>(p.crop_size);
+      height_ = static_cast<int>(sides[0]);
+      width_ = static_cast<int>(sides[1]);
+    }
+  }
+
+  void apply(Sample& sample, Rng& rng) const override {
+    require_image(sample, "RandomCrop");
+    cv::Rect rect = draw(sample.image, rng);
+    if (cat_max_ratio_ < 1.0 && !sample.labels.empty()) {
+      const cv::Rect all(0, 0, sample.labels.cols, sample.labels.rows);
+      for (int i = 0; i < kCropRedraws; ++i) {
+        if (classes_are_mixed(sample.labels(rect & all), cat_max_ratio_, ignore_index_)) break;
+        rect = draw(sample.image, rng);
+      }
+    }
+    crop_sample(sample, rect);
+  }
+
+ private:
+  cv::Rect draw(const cv::Mat& image, Rng& rng) const {
+    const auto offset = [&](int length, int wanted) {
+      return static_cast<int>(rng.below(std::max(length - wanted, 0) + 1));
+    };
+    const int y = offset(image.rows, height_);
+    return {offset(image.cols, width_), y, width_, height_};
+  }
+
+  int height_ = 0, width_ = 0;
+  double cat_max_ratio_;
+  int64_t ignore_index_;
+};
+SEG_REGISTER(Transform, RandomCrop);
+
+}  // namespace
+
+void crop_sample(Sample& sample, const cv::Rect& rect) {
+  for (cv::Mat* mat : {&sample.image, &sample.labels, &sample.edges}) {
+    if (!mat->empty()) *mat = (*mat)(rect & cv::Rect(0, 0, mat->cols, mat->rows));
+  }
+}
+
+bool classes_are_mixed(const cv::Mat& labels, double max_ratio, int64_t ignore_index) {
+  int64_t classes = 0, most = 0, total = 0;
+  const auto add = [&](int64_t label, int64_t count) {
+    if (label == ignore_index || count == 0) return;
+    ++classes;
+    most = std::max(most, count);
+    total += count;
+  };
+  if (labels.depth() == CV_8U) {
+    // Four tables: neighbours are mostly equal, and counting into one place waits for itself.
+    std::array<std::array<uint32_t, 256>, 4> counts{};
+    for (int y = 0; y < labels.rows; ++y) {
+      const uint8_t* row = labels.ptr<uint8_t>(y);
+      int x = 0;
+      for (; x + 4 <= labels.cols; x += 4) {
+        ++counts[0][row[x]];
+        ++counts[1][row[x + 1]];
+        ++counts[2][row[x + 2]];
+        ++counts[3][row[x + 3]];
+      }
+      for (; x < labels.cols; ++x) ++counts[0][row[x]];
+    }
+    for (size_t label = 0; label < 256; ++label) {
+      add(static_cast<int64_t>(label),
+          int64_t{counts[0][label]} + counts[1][label] + counts[2][label] + counts[3][label]);
+    }
+  } else {
+    std::unordered_map<int32_t, int64_t> counts;
+    for (int y = 0; y < labels.rows; ++y) {
+      const int32_t* row = labels.ptr<int32_t>(y);
+      for (int x = 0; x < labels.cols;) {
+        int end = x + 1;
+        while (end < labels.cols && row[end] == row[x]) ++end;
+        counts[row[x]] += end - x;
+        x = end;
+      }
+    }
+    for (const auto& [label, count] : counts) add(label, count);
+  }
+  return classes > 1 && static_cast<double>(most) / static_cast<double>(total) < max_ratio;
+}
+
+}  // namespace seg
