@@ -60,8 +60,12 @@ cv::Mat displayable(const cv::Mat& image) {
   if (bands.depth() == CV_8U) return bands.clone();
   double low = 0, high = 0;
   cv::minMaxLoc(bands.reshape(1), &low, &high);
-  const double scale = high > low ? 255.0 / (high - low) : 0.0;
   cv::Mat out;
+  if (bands.depth() == CV_32F && low >= 0 && high > 1 && high <= 255) {
+    bands.convertTo(out, CV_8U);  // bytes that a pipeline made floats
+    return out;
+  }
+  const double scale = high > low ? 255.0 / (high - low) : 0.0;
   bands.convertTo(out, CV_8U, scale, -low * scale);
   return out;
 }

@@ -1,0 +1,248 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <torch/torch.h>
+
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "runners/optim/optim_wrapper.hpp"
+#include "segcore/models/layers/conv.hpp"
+#include "segcore/models/layers/norm.hpp"
+#include "tests/support/config_errors.hpp"
+#include "tests/support/uniform.hpp"
+
+namespace seg {
+namespace {
+
+using Json = nlohmann::json;
+
+Json wrapper_reference(const std::string& name) {
+  return Json::parse(std::ifstream(std::string(SEG_SOURCE_DIR) + "/tests/data/optim/" + name));
+}
+
+at::Tensor toy_tensor(const std::string& name, at::IntArrayRef shape) {
+  return (test::uniform(name, c10::multiply_integers(shape)) * 2 - 1).reshape(shape);
+}
+
+/// One linear map and the mean square of what it gives.
+struct LineToy : torch::nn::Module {
+  explicit LineToy(at::ScalarType type = at::kDouble) {
+    p = register_parameter("p", toy_tensor("a.weight", {3, 4}).to(type));
+    q = register_parameter("q", toy_tensor("a.bias", {3}).to(type));
+  }
+  at::Tensor loss(int k) {
+    const at::Tensor x = toy_tensor(text("x", k), {5, 4}).to(p.scalar_type());
+    return (x.matmul(p.t()) + q).pow(2).mean();
+  }
+  at::Tensor p, q;
+};
+
+/// The layers that the references of parameter groups were made with.
+struct BlockToy : torch::nn::Module {
+  BlockToy() {
+    register_parameter("pos_embed", torch::zeros({1, 2, 4}));
+    register_module("conv", std::make_shared<Conv2d>(ConvOptions{4, 4, 3}));
+    register_norm(*this, Spec<Norm>::of("{type: BN}"), 4, "1");
+    ConvOptions depthwise{4, 4, 3};
+    depthwise.groups = 4;
+    register_module("dw", std::make_shared<Conv2d>(depthwise));
+    auto frozen = register_module("frozen", std::make_shared<Linear>(4, 4));
+    for (auto& p : frozen->parameters()) p.set_requires_grad(false);
+  }
+};
+struct HeadToy : torch::nn::Module {
+  HeadToy() {
+    register_module("norm", Spec<Norm>::of("{type: LN}").build(4));
+    register_module("fc", std::make_shared<Linear>(4, 2));
+  }
+};
+struct ModelToy : torch::nn::Module {
+  ModelToy() {
+    register_parameter("scale", torch::zeros({4}));
+    register_module("backbone", std::make_shared<BlockToy>());
+    register_module("decode_head", std::make_shared<HeadToy>());
+  }
+};
+
+TEST(OptimWrapper, ClipsAndAccumulatesLikeMmengine) {
+  for (const auto& [name, rows] : wrapper_reference("wrappers.json").items()) {
+    SCOPED_TRACE(name);
+    const size_t slash = name.rfind('/');
+    LineToy model;
+    auto wrapper =
+        Spec<OptimWrapper>::of(
+            "{type: OptimWrapper, optimizer: {type: SGD, lr: 0.1, momentum: 0.9}, "
+            "clip_grad: " +
+            name.substr(0, slash) + ", accumulative_counts: " + name.substr(slash + 1) + "}")
+            .build(model);
+    wrapper->set_progress(0, 7);
+    for (int k = 0; k < 7; ++k) {
+      const bool due = wrapper->will_update();
+      EXPECT_EQ(wrapper->update_params(model.loss(k)), due);
+      const auto want = rows[k]["params"].get<std::vector<double>>();
+      const at::Tensor found = torch::cat({model.p.flatten(), model.q}).detach();
+      const double error = (found - torch::tensor(want, at::kDouble)).abs().max().item<double>();
+      EXPECT_LE(error, 1e-12) << "step " << k;
+      ASSERT_EQ(wrapper->grad_norm().defined(), !rows[k]["grad_norm"].is_null());
+      if (wrapper->grad_norm().defined()) {
+        EXPECT_NEAR(wrapper->grad_norm().item<double>(), rows[k]["grad_norm"].get<double>(), 1e-12);
+      }
+    }
+  }
+}
+
+TEST(ParamGroups, AreThoseOfMmengine) {
+  for (const Json& c : wrapper_reference("groups.json")) {
+    const std::string cfg = c["cfg"];
+    SCOPED_TRACE(cfg);
+    ModelToy model;
+    auto wrapper = Spec<OptimWrapper>::of(
+                       "{type: OptimWrapper, optimizer: {type: AdamW, lr: 0.01, weight_decay: "
+                       "0.1}, paramwise_cfg: " +
+                       cfg + "}")
+                       .build(model);
+    const auto& groups = wrapper->optimizer().groups();
+    ASSERT_EQ(groups.size(), c["groups"].size());
+    for (size_t g = 0; g < groups.size(); ++g) {
+      const Json& want = c["groups"][g];
+      EXPECT_EQ(groups[g].names, want[0].get<std::vector<std::string>>());
+      EXPECT_DOUBLE_EQ(groups[g].number("lr"), want[1].get<double>()) << groups[g].names[0];
+      EXPECT_DOUBLE_EQ(groups[g].number("weight_decay"), want[2].get<double>())
+          << groups[g].names[0];
+      std::vector<std::string> keys;
+      for (const auto& [key, value] : groups[g].options.as_dict()) keys.push_back(key.as_string());
+      std::sort(keys.begin(), keys.end());
+      EXPECT_EQ(keys, want[3].get<std::vector<std::string>>());
+    }
+    EXPECT_EQ(wrapper->state_dict().find("base_param_settings") != nullptr, groups.size() > 1);
+    EXPECT_EQ(wrapper->learning_rates().size(), groups.size() > 1 ? 2u : 1u);
+  }
+}
+
+TEST(ParamGroups, AKeyThatFitsNothingIsAWarningWithTheNearestName) {
+  ModelToy model;
+  const auto spec = Spec<OptimWrapper>::of(
+      "{type: OptimWrapper, optimizer: {type: AdamW}, "
+      "paramwise_cfg: {custom_keys: {decode_haed: {lr_mult: 10}}}}");
+  ::testing::internal::CaptureStdout();
+  ::testing::internal::CaptureStderr();
+  spec.build(model);
+  const std::string said =
+      ::testing::internal::GetCapturedStdout() + ::testing::internal::GetCapturedStderr();
+  EXPECT_THAT(said, ::testing::HasSubstr(
+                        "paramwise_cfg.custom_keys: 'decode_haed' is part of no parameter's name, "
+                        "or of names that longer keys take. Did you mean 'decode_head'?"));
+}
+
+TEST(ParamGroups, OptionsOfAnotherConstructorAreAnError) {
+  ModelToy model;
+  const auto spec = Spec<OptimWrapper>::of(
+      "{type: OptimWrapper, optimizer: {type: AdamW}, paramwise_cfg: {num_layers: 12}}");
+  EXPECT_THAT(testing::config_error([&] { spec.build(model); }),
+              ::testing::HasSubstr("paramwise_cfg: num_layers, decay_rate, layer_decay_rate and "
+                                   "decay_type need constructor: "
+                                   "LearningRateDecayOptimizerConstructor"));
+  EXPECT_THAT(testing::spec_error<OptimWrapper>(
+                  "{type: OptimWrapper, optimizer: {type: AdamW}, constructor: DefaultOptim}"),
+              ::testing::HasSubstr("DefaultOptim"));
+}
+
+struct ViTBackboneToy : BaseModule {
+  ViTBackboneToy() {
+    register_parameter("cls_token", torch::zeros({1, 1, 4}));
+    register_module("patch_embed", std::make_shared<Linear>(4, 4));
+    auto layers = std::make_shared<ListOf<Linear>>();
+    layers->push_back(std::make_shared<Linear>(4, 4));
+    layers->push_back(std::make_shared<Linear>(4, 4));
+    register_module("layers", layers);
+  }
+  std::vector<std::string> python_names() const override { return {"BEiT"}; }
+};
+struct ViTToy : torch::nn::Module {
+  ViTToy() {
+    register_module("backbone", std::make_shared<ViTBackboneToy>());
+    register_module("decode_head", std::make_shared<Linear>(4, 2));
+  }
+};
+
+TEST(ParamGroups, RatesShrinkTowardsTheInput) {
+  ViTToy model;
+  auto wrapper = Spec<OptimWrapper>::of(
+                     "{type: OptimWrapper, optimizer: {type: AdamW, lr: 1.0, weight_decay: 0.1}, "
+                     "constructor: LearningRateDecayOptimizerConstructor, paramwise_cfg: "
+                     "{num_layers: 2, decay_rate: 0.5, decay_type: layer_wise}}")
+                     .build(model);
+  std::map<std::string, std::pair<double, double>> found;
+  for (const auto& group : wrapper->optimizer().groups()) {
+    for (const auto& name : group.names) {
+      found[name] = {group.number("lr"), group.number("weight_decay")};
+    }
+  }
+  // Four steps of layers: tokens and patches 0, layers 1 and 2, all else 3.
+  const std::map<std::string, std::pair<double, double>> want{
+      {"backbone.cls_token", {0.125, 0.1}},
+      {"backbone.patch_embed.weight", {0.125, 0.1}},
+      {"backbone.patch_embed.bias", {0.125, 0.0}},
+      {"backbone.layers.0.weight", {0.25, 0.1}},
+      {"backbone.layers.0.bias", {0.25, 0.0}},
+      {"backbone.layers.1.weight", {0.5, 0.1}},
+      {"backbone.layers.1.bias", {0.5, 0.0}},
+      {"decode_head.weight", {1.0, 0.1}},
+      {"decode_head.bias", {1.0, 0.0}}};
+  EXPECT_EQ(found, want);
+}
+
+TEST(AmpOptimWrapper, RunsTheForwardPassInBfloat16OnTheCpu) {
+  LineToy model(at::kFloat);
+  auto wrapper = Spec<OptimWrapper>::of("{type: AmpOptimWrapper, optimizer: {type: SGD, lr: 0.1}}")
+                     .build(model);
+  const at::Tensor x = torch::ones({5, 4});
+  {
+    const auto precision = wrapper->precision();
+    ASSERT_TRUE(precision);
+    EXPECT_EQ(torch::linear(x, model.p, model.q).scalar_type(), at::kBFloat16);
+  }
+  EXPECT_EQ(torch::linear(x, model.p, model.q).scalar_type(), at::kFloat);
+  const at::Tensor before = model.p.detach().clone();
+  {
+    const auto precision = wrapper->precision();
+    wrapper->update_params(torch::linear(x, model.p, model.q).to(at::kFloat).pow(2).mean());
+  }
+  EXPECT_FALSE(torch::equal(before, model.p));
+  EXPECT_EQ(model.p.scalar_type(), at::kFloat);
+  const Value state = wrapper->state_dict();
+  EXPECT_EQ(state.at("loss_scaler").at("scale").as_float(), 65536);
+  EXPECT_EQ(state.at("loss_scaler").at("growth_interval").as_int(), 2000);
+  wrapper->load_state_dict(state);
+}
+
+TEST(AmpOptimWrapper, Float32IsNoMixedPrecision) {
+  LineToy model(at::kFloat);
+  auto wrapper =
+      Spec<OptimWrapper>::of("{type: AmpOptimWrapper, optimizer: {type: SGD}, dtype: float32}")
+          .build(model);
+  const auto precision = wrapper->precision();
+  EXPECT_EQ(torch::linear(torch::ones({5, 4}), model.p).scalar_type(), at::kFloat);
+}
+
+TEST(OptimWrapper, TellsWhatIsWrongInAConfig) {
+  const auto error = [](const std::string& rest) {
+    return testing::spec_error<OptimWrapper>("{type: AmpOptimWrapper, optimizer: {type: SGD}, " +
+                                             rest + "}");
+  };
+  EXPECT_EQ(error("loss_scale: static"),
+            "<default>:1:59: error: loss_scale: expected 'dynamic', a number or a mapping, got "
+            "'static'\n1 error in the configuration");
+  EXPECT_EQ(error("clip_grad: {max_norm: 1, clip_value: 1}"),
+            "<default>:1:84: error: clip_grad.clip_value: either max_norm or clip_value, not both\n"
+            "1 error in the configuration");
+  EXPECT_EQ(error("clip_grad: {norm_type: 2}"),
+            "<default>:1:58: error: clip_grad.max_norm: needs max_norm or clip_value\n"
+            "1 error in the configuration");
+  EXPECT_EQ(error("accumulative_counts: 0"),
+            "<default>:1:68: error: accumulative_counts: must be at least 1, got 0\n"
+            "1 error in the configuration");
+}
+
+}  // namespace
+}  // namespace seg
