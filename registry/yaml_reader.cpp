@@ -169,6 +169,9 @@ class TreeBuilder final : public YAML::EventHandler {
 
   Config take() { return std::move(root_); }
 
+  /// Where the last scalar began that was not plain.
+  const YAML::Mark& last_quoted() const { return last_quoted_; }
+
   Origin origin(const YAML::Mark& mark) const {
     if (mark.is_null()) return {file_, 0, 0};
     return {file_, mark.line + 1, mark.column + 1};
@@ -207,6 +210,7 @@ class TreeBuilder final : public YAML::EventHandler {
     value.origin = origin(mark);
     value.kind = kind_of(tag, value.scalar, mark);
     if (value.is_null()) value.scalar.clear();
+    if (tag != "?") last_quoted_ = mark;
     add(std::move(value), mark, anchor, /*plain=*/tag == "?");
   }
 
@@ -436,8 +440,48 @@ class TreeBuilder final : public YAML::EventHandler {
   std::unordered_map<YAML::anchor_t, Anchored> anchors_;
   std::unordered_set<std::string> used_;  ///< top-level keys whose values aliases repeat elsewhere
   size_t values_ = 0;
+  YAML::Mark last_quoted_ = YAML::Mark::null_mark();
   Config root_;
 };
+
+/// The text from a line (counted from 0) on.
+std::string_view from_line(std::string_view text, int line) {
+  for (; line > 0; --line) {
+    const size_t end = text.find('\n');
+    if (end == std::string_view::npos) return {};
+    text.remove_prefix(end + 1);
+  }
+  return text;
+}
+
+/// Whether the quotes that open at or after the mark (a tag may come first) are never closed, which
+/// yaml-cpp overlooks where the text ends in a line break.
+bool quotes_stay_open(std::string_view text, const YAML::Mark& mark) {
+  if (mark.is_null()) return false;
+  text = from_line(text, mark.line);
+  if (static_cast<size_t>(mark.column) >= text.size()) return false;
+  text.remove_prefix(static_cast<size_t>(mark.column));
+  while (!text.empty() && (text[0] == '!' || text[0] == '&')) {  // tags and anchors
+    text.remove_prefix(std::min(text.find_first_of(" \n"), text.size()));
+    text.remove_prefix(std::min(text.find_first_not_of(" \n"), text.size()));
+  }
+  if (text.empty() || (text[0] != '\'' && text[0] != '"')) return false;
+  for (size_t i = 1; i < text.size(); ++i) {
+    if (text[0] == '"' && text[i] == '\\') {
+      ++i;
+    } else if (text[i] == text[0]) {
+      if (text[0] == '"' || i + 1 >= text.size() || text[i + 1] != '\'') return false;
+      ++i;  // '' inside single quotes
+    }
+  }
+  return true;
+}
+
+bool tab_indents(std::string_view text, int line) {
+  text = from_line(text, line);
+  return text.substr(0, std::min(text.find_first_not_of(" \t"), text.size())).find('\t') !=
+         std::string_view::npos;
+}
 
 /// The first thing that no configuration text can hold, as a message; its place in `at`.
 std::string wrong_character(const std::string& text, size_t& at) {
@@ -551,17 +595,30 @@ Config detail::read_yaml(const std::string& text, const std::string& name, bool 
   try {
     YAML::Parser parser(stream);
     if (!parser.HandleNextDocument(builder)) return {};
+    if (quotes_stay_open(text, builder.last_quoted())) {
+      problems.error(builder.origin(builder.last_quoted()), "",
+                     "not valid YAML: these quotes are not closed");
+      return {};
+    }
     Config root = builder.take();
     Diagnostics ignored;
     TreeBuilder second(name, ignored);
     if (parser.HandleNextDocument(second)) {
-      problems.error(second.take().origin, "", "a second document ('---'); one file holds one");
+      const bool marked =
+          text.find("\n---") != std::string::npos || text.find("\n...") != std::string::npos;
+      problems.error(second.take().origin, "",
+                     marked ? "a second document ('---'); one file holds one"
+                            : "not valid YAML: this does not continue what stands above it; check "
+                              "the indentation");
     }
     return root;
   } catch (const YamlStop& e) {
     problems.error(builder.origin(e.mark), e.path, e.message);
   } catch (const YAML::Exception& e) {
-    problems.error(builder.origin(e.mark), "", seg::text("not valid YAML: ", yaml_advice(e.msg)));
+    const bool tab = !e.mark.is_null() && tab_indents(text, e.mark.line);
+    problems.error(builder.origin(e.mark), "",
+                   seg::text("not valid YAML: ",
+                             tab ? "a tab in the indentation; use spaces" : yaml_advice(e.msg)));
   } catch (const std::exception& e) {
     problems.error(builder.origin(YAML::Mark::null_mark()), "",
                    seg::text("cannot be read as YAML: ", e.what()));

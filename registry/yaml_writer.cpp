@@ -21,18 +21,18 @@ bool writer_digits_only(std::string_view s, std::string_view also) {
   return true;
 }
 
-/// Whether YAML 1.1, which PyYAML reads, takes the text for something else than a string where the
+/// Whether PyYAML, which reads YAML 1.1, takes the text for something else than a string where the
 /// core schema does not: yes, 1:30, 2026-01-31, =.
 bool is_special_in_yaml_1_1(std::string_view s) {
-  static constexpr std::array<std::string_view, 20> kWords{
-      "y",  "Y",  "n",  "N",   "yes", "Yes", "YES", "no", "No", "NO",
-      "on", "On", "ON", "off", "Off", "OFF", "=",   "<<", "0b", "..."};
+  static constexpr std::array<std::string_view, 15> kWords{"yes", "Yes", "YES", "no", "No",
+                                                           "NO",  "on",  "On",  "ON", "off",
+                                                           "Off", "OFF", "=",   "<<", "..."};
   for (std::string_view word : kWords) {
     if (s == word) return true;
   }
-  const bool number_like =
-      !s.empty() && (s[0] == '-' || s[0] == '+' || s[0] == '.' || (s[0] >= '0' && s[0] <= '9'));
-  return number_like && (writer_digits_only(s, "+-.:_TtZz eE") || s.starts_with("0b"));
+  if (s.find_first_of("0123456789") == std::string_view::npos) return false;
+  const bool begins_like_a_number = s[0] == '-' || s[0] == '+' || s[0] == '.' || s[0] <= '9';
+  return begins_like_a_number && (writer_digits_only(s, "+-.:_TtZz eE") || s.starts_with("0b"));
 }
 
 bool needs_escapes(std::string_view s) {
@@ -92,13 +92,13 @@ std::string double_quoted(std::string_view s) {
   return out + '"';
 }
 
-bool can_be_plain(std::string_view s) {
+bool can_be_plain(std::string_view s, bool flow) {
   if (s.empty() || s.front() == ' ' || s.back() == ' ' || s.back() == ':') return false;
   constexpr std::string_view kIndicators = "-?:,[]{}#&*!|>'\"%@`";
-  const bool may_begin_plain = s.size() > 1 && s[0] == '-' && s[1] != ' ' && s[1] != '-';
+  const bool may_begin_plain = s.size() > 1 && (s[0] == '-' || (s[0] == '?' && !flow)) &&
+                               s[1] != ' ' && !s.starts_with("---");
   if (kIndicators.find(s.front()) != std::string_view::npos && !may_begin_plain) return false;
-  // The brackets and commas of the flow style are quoted in block style too: one form for both.
-  if (s.find_first_of(",[]{}") != std::string_view::npos) return false;
+  if (flow && s.find_first_of(",[]{}") != std::string_view::npos) return false;
   return s.find(": ") == std::string_view::npos && s.find(" #") == std::string_view::npos;
 }
 
@@ -111,18 +111,18 @@ std::string single_quoted(std::string_view s) {
   return out + "'";
 }
 
-std::string string_text(std::string_view s) {
+std::string string_text(std::string_view s, bool flow) {
   if (needs_escapes(s)) return double_quoted(s);
-  const bool plain = can_be_plain(s) && detail::plain_kind(s) == Config::Kind::kString &&
+  const bool plain = can_be_plain(s, flow) && detail::plain_kind(s) == Config::Kind::kString &&
                      !is_special_in_yaml_1_1(s);
   return plain ? std::string(s) : single_quoted(s);
 }
 
 /// Keys are texts, but PyYAML writes those that are numbers without quotes and reads them as
 /// numbers, which they stay when written without quotes again.
-std::string key_text(std::string_view key) {
+std::string key_text(std::string_view key, bool flow) {
   if (detail::plain_kind(key) == Config::Kind::kInt) return std::string(key);
-  return string_text(key);
+  return string_text(key, flow);
 }
 
 /// `1e-3` as `1.0e-3`, `1E5` as `1.0E+5`: YAML 1.1 takes them for strings otherwise.
@@ -136,18 +136,19 @@ std::string float_text(const std::string& written) {
   return mantissa + written[e] + (has_sign ? "" : "+") + written.substr(e + 1);
 }
 
-/// `0o17` and `010` mean something else in YAML 1.1, or nothing.
+/// YAML 1.1 does not know `0o17`. All else stays as written: an option that is a text may want it.
 std::string int_text(const std::string& written) {
+  if (!written.starts_with("0o")) return written;
   const auto value = detail::int_value(written);
   return value ? seg::text(*value) : written;
 }
 
-std::string scalar_text(const Config& c) {
+std::string scalar_text(const Config& c, bool flow) {
   switch (c.kind) {
     case Config::Kind::kNull:
       return "null";
     case Config::Kind::kString:
-      return string_text(c.scalar);
+      return string_text(c.scalar, flow);
     case Config::Kind::kInt:
       return int_text(c.scalar);
     case Config::Kind::kFloat:
@@ -169,12 +170,12 @@ void write_flow(const Config& c, std::string& out) {
     out += '{';
     for (size_t i = 0; i < c.map.size(); ++i) {
       if (i > 0) out += ", ";
-      out += key_text(c.map[i].key) + ": ";
+      out += key_text(c.map[i].key, true) + ": ";
       write_flow(c.map[i].value, out);
     }
     out += '}';
   } else {
-    out += scalar_text(c);
+    out += scalar_text(c, true);
   }
 }
 
@@ -190,7 +191,7 @@ class BlockWriter {
     if (tagged) out_ += " !!python/tuple";
     if (!(c.is_list() || c.is_map()) || empty) {
       out_ += ' ';
-      out_ += empty ? (c.is_list() ? "[]" : "{}") : scalar_text(c);
+      out_ += empty ? (c.is_list() ? "[]" : "{}") : scalar_text(c, false);
       end_line(c);
       return;
     }
@@ -211,7 +212,7 @@ class BlockWriter {
     }
     for (const Config::Item& item : c.map) {
       begin_entry(indent, first_in_line);
-      out_ += key_text(item.key) + ":";
+      out_ += key_text(item.key, false) + ":";
       value(item.value, indent, false);
     }
   }
