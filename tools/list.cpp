@@ -1,0 +1,55 @@
+/// Prints the registered types with their options.
+#include <iostream>
+
+#include "registry/listing.hpp"
+#include "tools/main.hpp"
+
+namespace {
+
+struct ListArguments {
+  std::string name, type;
+  bool markdown = false;
+};
+
+std::string listed(const ListArguments& arguments) {
+  if (arguments.name.empty()) {
+    return arguments.markdown ? seg::markdown_of_all() : seg::list_categories();
+  }
+  std::vector<seg::Listed> found;
+  if (arguments.type.empty()) {
+    found = seg::find_listed(arguments.name);
+  } else {
+    const seg::AnyRegistry& registry = seg::find_category(arguments.name);
+    found.push_back({&registry, seg::find_type(registry, arguments.type)});
+  }
+  std::vector<std::string> parts;
+  for (const seg::Listed& one : found) {
+    if (!one.type) {
+      parts.push_back(arguments.markdown ? seg::markdown_of(*one.registry)
+                                         : seg::list_types(*one.registry));
+    } else {
+      parts.push_back(arguments.markdown ? seg::markdown_of(*one.registry, *one.type)
+                                         : seg::list_options(*one.registry, *one.type));
+    }
+  }
+  return seg::join(parts, "\n");
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  return seg::run_main(
+      argc, argv,
+      "Prints what configurations can name: the categories; the types of a category; a type with "
+      "its options, their types, defaults and meanings, and the paper it follows.",
+      [](CLI::App& app) {
+        auto arguments = std::make_shared<ListArguments>();
+        app.add_option("name", arguments->name, "a category (backbone) or a type (FCNHead)");
+        app.add_option("type", arguments->type, "a type of that category");
+        app.add_flag("--markdown", arguments->markdown, "as Markdown, with all options");
+        return [arguments] {
+          std::cout << listed(*arguments) << std::flush;
+          return 0;
+        };
+      });
+}

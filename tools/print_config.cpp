@@ -1,0 +1,101 @@
+/// Prints a configuration as it is after bases, substitution and overrides.
+#include <iostream>
+
+#include "registry/yaml.hpp"
+#include "runners/run_config.hpp"
+#include "runners/runner.hpp"
+#include "tools/main.hpp"
+
+namespace {
+
+struct PrintConfigArguments {
+  std::string config, explain;
+  std::vector<std::string> overrides;
+  bool check = false, origins = false, python_tuples = false;
+};
+
+/// Paths of all values below `config`, for the nearest name.
+void collect_paths(const seg::Config& config, const std::string& path,
+                   std::vector<std::string>& paths) {
+  if (!path.empty()) paths.push_back(path);
+  const std::string prefix = path.empty() ? "" : path + ".";
+  for (const auto& item : config.map) collect_paths(item.value, prefix + item.key, paths);
+  for (size_t i = 0; i < config.list.size(); ++i) {
+    collect_paths(config.list[i], seg::text(prefix, i), paths);
+  }
+}
+
+/// The values that a key had, from the first to the last, and where each was written.
+std::string explained(const seg::Config& tree, const std::string& key) {
+  const seg::Config* value = tree.at_path(key);
+  if (!value) {
+    std::vector<std::string> paths;
+    collect_paths(tree, "", paths);
+    throw seg::UsageError(
+        seg::text("the configuration has no '", key, "'.", seg::did_you_mean(key, paths)));
+  }
+  std::string out = key + "\n";
+  for (const auto& old : value->history) {
+    out += seg::text("  ", old.origin.text(), ": ", old.shown, "\n");
+  }
+  out += seg::text("  ", value->origin.text(), ": ", seg::dump_flow(*value), "\n");
+  // A mapping is put together key by key, so where its parts come from is told too.
+  if (value->is_map() || value->is_list()) {
+    std::vector<std::string> paths;
+    collect_paths(*value, key, paths);
+    for (const std::string& path : paths) {
+      const seg::Config* part = tree.at_path(path);
+      if (!part || path == key || !(part->is_scalar() || part->is_null())) continue;
+      std::vector<std::string> chain;
+      for (const auto& old : part->history) {
+        chain.push_back(seg::text(old.shown, " (", old.origin.text(), ")"));
+      }
+      chain.push_back(seg::text(seg::dump_flow(*part), " (", part->origin.text(), ")"));
+      out += seg::text("  ", path, ": ", seg::join(chain, " -> "), "\n");
+    }
+  }
+  return out;
+}
+
+int print_config(const PrintConfigArguments& arguments) {
+  if (arguments.check) {
+    const seg::RunConfig config = seg::load_run_config(arguments.config, arguments.overrides);
+    seg::build_all(config);
+    std::cout << arguments.config << ": all parts can be built" << std::endl;
+    return 0;
+  }
+  seg::Diagnostics problems;
+  const seg::Config tree = seg::load_config(arguments.config, arguments.overrides, problems);
+  seg::warn_unused_variables(tree, seg::run_config_keys(), problems);
+  if (const std::string warnings = problems.warnings_text(); !warnings.empty()) {
+    std::cerr << warnings << std::endl;
+  }
+  std::cout << (arguments.explain.empty()
+                    ? seg::dump_yaml(tree, arguments.origins, arguments.python_tuples)
+                    : explained(tree, arguments.explain))
+            << std::flush;
+  return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  return seg::run_main(
+      argc, argv,
+      "Prints a configuration as it is after bases, substitution and overrides. All of it is "
+      "checked only with --check.",
+      [](CLI::App& app) {
+        auto arguments = std::make_shared<PrintConfigArguments>();
+        app.add_option("config", arguments->config, "configuration file")->required();
+        app.add_option("--explain", arguments->explain,
+                       "print the files and lines that set this value, oldest first")
+            ->type_name("KEY");
+        app.add_flag("--check", arguments->check,
+                     "check all of it and build every part; no data are read");
+        app.add_flag("--origins", arguments->origins, "print where each value was written");
+        app.add_flag("--python-tuples", arguments->python_tuples,
+                     "keep !!python/tuple tags, which MMEngine needs");
+        seg::add_cfg_options(app, arguments->overrides);
+        return [arguments] { return print_config(*arguments); };
+      });
+}

@@ -1,0 +1,29 @@
+/// Writes the JSON Schema of configurations, with which editors complete and check them.
+#include <iostream>
+
+#include "registry/json_schema.hpp"
+#include "runners/run_config.hpp"
+#include "segcore/io/atomic_file.hpp"
+#include "tools/main.hpp"
+
+int main(int argc, char** argv) {
+  return seg::run_main(
+      argc, argv,
+      "Writes the JSON Schema (draft 07) of configurations. Editors that know YAML complete and "
+      "check configs with it: begin a file with '# yaml-language-server: $schema=PATH'. Options "
+      "that must be given are not required by it, because a base may give them.",
+      [](CLI::App& app) {
+        auto out = std::make_shared<std::string>();
+        app.add_option("--out", *out, "the file to write (default: standard output)")
+            ->type_name("FILE");
+        return [out] {
+          const std::string schema = seg::json_schema(seg::run_config_docs());
+          if (out->empty()) {
+            std::cout << schema << std::flush;
+          } else {
+            seg::write_file_atomically(*out, schema);
+          }
+          return 0;
+        };
+      });
+}
