@@ -336,6 +336,7 @@ RunConfig load_run_config(const std::string& path, const std::vector<std::string
                           const std::function<void(Config&)>& edit) {
   Diagnostics problems;
   Config tree = load_config(path, overrides, problems);
+  warn_unused_variables(tree, run_config_keys(), problems);
   if (edit) edit(tree);
   RunConfig config = read_run_config(std::move(tree), path, problems);
   if (const std::string warnings = problems.warnings_text(); !warnings.empty()) {
