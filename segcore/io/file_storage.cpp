@@ -10,11 +10,11 @@
 
 namespace seg {
 
-at::Tensor FileStorages::view(uint64_t offset, uint64_t size, at::ScalarType dtype) {
-  constexpr uint64_t kAlignment = 8;
+at::Tensor FileStorages::view(uint64_t offset, uint64_t size, at::ScalarType dtype,
+                              uint64_t alignment) {
   uint8_t* data = file_->data() + offset;
   c10::Storage storage;
-  if (reinterpret_cast<uintptr_t>(data) % kAlignment == 0) {
+  if (reinterpret_cast<uintptr_t>(data) % alignment == 0) {
     auto* owner = new std::shared_ptr<MappedFile>(file_);
     storage = c10::Storage(
         c10::Storage::use_byte_size_t(), size,

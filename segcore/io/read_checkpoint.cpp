@@ -1,5 +1,6 @@
 #include <ATen/ATen.h>
 
+#include <algorithm>
 #include <bit>
 #include <unordered_map>
 
@@ -35,7 +36,8 @@ class CheckpointStorages {
     }
     auto [place, fresh] = made_.try_emplace(reference.key);
     if (fresh) {
-      place->second = views_.view(offset, size, at::kByte);
+      // Complex numbers of 16 bytes are read with instructions that insist on their alignment.
+      place->second = views_.view(offset, size, at::kByte, std::max<uint64_t>(8, element));
       // Files name the order of their bytes; untyped storages are never turned.
       if (swapped_ && element > 1) {
         const uint64_t part = at::isComplexType(reference.dtype) ? element / 2 : element;
@@ -44,6 +46,9 @@ class CheckpointStorages {
     }
     at::Tensor bytes = place->second.narrow(0, 0, static_cast<int64_t>(wanted));
     if (reference.dtype == at::kByte) return bytes;
+    if (reinterpret_cast<uintptr_t>(bytes.const_data_ptr()) % element != 0) {
+      throw CheckpointError(text("storage '", reference.key, "' is used with several types"));
+    }
     if (reference.dtype == at::kBool) {
       normalize_bools(static_cast<char*>(bytes.mutable_data_ptr()), wanted);
     }

@@ -411,7 +411,9 @@ Value Unpickler::rebuild_tensor(const ValueList& arguments, bool third_version) 
   // The last element must lie inside the storage, and a view with stride 0 must not pretend to be
   // much larger than the file.
   int64_t last = offset, numel = 1;
-  bool wrong = offset < 0 || begin % element != 0;
+  const auto address = reinterpret_cast<uintptr_t>(storage.const_data_ptr());
+  bool wrong = offset < 0 || begin % element != 0 ||
+               (third_version && address % static_cast<uintptr_t>(element) != 0);
   for (size_t i = 0; i < sizes.size() && !wrong; ++i) {
     int64_t reach = 0;
     wrong = sizes[i] < 0 || strides[i] < 0 || __builtin_mul_overflow(numel, sizes[i], &numel) ||
@@ -559,6 +561,9 @@ std::optional<Value> Unpickler::call_known(const std::string& name, const ValueL
   if (name == "numpy.core.multiarray.scalar" && a.size() >= 2) {
     return numpy_scalar(a[0], a[1]);
   }
+  if (name == "copyreg._reconstructor" && !a.empty() && !global_name(a[0]).empty()) {
+    return new_object(global_name(a[0]), {a.begin() + 1, a.end()});  // object.__new__
+  }
   if (name == "numpy.core.multiarray._reconstruct") return new_object("numpy.ndarray", {});
   if (name == "numpy.core.numeric._frombuffer" && a.size() >= 4 && a[3].is_string()) {
     return numpy_array(a[1], a[2], a[3].as_string() == "F", a[0]);
@@ -655,6 +660,16 @@ void Unpickler::step(uint8_t opcode) {
     case 'L': {
       auto digits = line();
       if (!digits.empty() && digits.back() == 'L') digits.remove_suffix(1);
+      constexpr size_t kSurelyFits = 18;
+      if (digits.size() > kSurelyFits + 1) {
+        int64_t v = 0;
+        const char* end = digits.data() + digits.size();
+        const auto [stop, error] = std::from_chars(digits.data(), end, v);
+        if (error == std::errc::result_out_of_range && stop == end) {
+          push(new_object(std::string(kLargeInteger), {Value(std::string(digits))}));
+          break;
+        }
+      }
       push(decimal(digits));
       break;
     }

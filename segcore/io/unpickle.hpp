@@ -32,7 +32,8 @@ struct Unpickled {
 Unpickled unpickle(std::string_view text, const StorageSource& storages);
 
 /// The type of large integers, which do not fit a Value: an OpaqueObject whose only argument is the
-/// number in hexadecimal, two's complement, most significant byte first.
+/// number in hexadecimal, two's complement, most significant byte first (in decimal where the
+/// pickle has it so, in protocol 0).
 inline constexpr std::string_view kLargeInteger = "int";
 
 }  // namespace seg
