@@ -20,6 +20,10 @@ class Segmentor : public BaseModule {
   using BaseModule::BaseModule;
   /// What backbone and neck make of the images: list of [N, C_i, H_i, W_i].
   virtual std::vector<torch::Tensor> extract_feat(const torch::Tensor& images) = 0;
+  /// What the backbone alone makes of them.
+  virtual std::vector<torch::Tensor> backbone_features(const torch::Tensor& images) {
+    return extract_feat(images);
+  }
   /// Logits at the size of the images, float [N, out_channels, H, W], before softmax.
   virtual torch::Tensor encode_decode(const torch::Tensor& images) = 0;
   /// Losses of one training step. images float [N, C, H, W].

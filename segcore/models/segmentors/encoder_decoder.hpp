@@ -31,6 +31,9 @@ class EncoderDecoder : public Segmentor {
   explicit EncoderDecoder(const Params& p);
 
   std::vector<torch::Tensor> extract_feat(const torch::Tensor& images) override;
+  std::vector<torch::Tensor> backbone_features(const torch::Tensor& images) override {
+    return backbone_->forward(images);
+  }
   torch::Tensor encode_decode(const torch::Tensor& images) override;
   LossMap loss(const torch::Tensor& images, const Targets& targets) override;
   torch::Tensor inference(const torch::Tensor& images) override;

@@ -1,0 +1,71 @@
+/// Reference numbers of Python implementations: the formulas that give weights, images and labels,
+/// and the comparison of a model with a fixture that Python made from the same.
+#pragma once
+#include <torch/nn/module.h>
+
+#include <memory>
+#include <nlohmann/json_fwd.hpp>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "registry/config.hpp"
+
+namespace seg::reference {
+
+/// The hash that a name's numbers begin with.
+uint64_t fnv1a(std::string_view name);
+/// `count` numbers in [0, 1) that belong to a name; float64, exact in float32.
+torch::Tensor uniform(std::string_view name, int64_t count);
+/// Values of the tensor `name` of a state dict, float64 of float32 values; nothing where it keeps
+/// what it has (integers).
+torch::Tensor weight_values(std::string_view name, const torch::Tensor& like, double gain);
+/// Fills all floating point tensors of a model.
+void fill(torch::nn::Module& model, double gain);
+/// Images [N, C, H, W], float64.
+torch::Tensor image(const std::vector<int64_t>& shape);
+/// Labels [N, H, W], int64: blocks of 8x8 pixels; with `ignored` one in 16 is 255.
+torch::Tensor labels(const std::vector<int64_t>& shape, int64_t classes, bool ignored = true);
+/// Boundary maps [N, H, W], int64: blocks of 4x4 pixels.
+torch::Tensor edges(const std::vector<int64_t>& shape);
+
+/// One comparison: a tensor's worst place, a scalar, a count.
+struct Quantity {
+  std::string name;
+  std::string expected, found;  ///< as shown to people
+  double error = 0, allowed = 0;
+  bool holds = false;
+};
+
+struct Comparison {
+  std::vector<Quantity> quantities;
+  bool same_order = true;  ///< the state dict's rows come in Python's order
+  bool holds() const;
+  /// "name  expected  found  error  allowed", one line a quantity; those that do not hold are
+  /// marked, and only they are there with `failures_only`.
+  std::string text(bool failures_only = false) const;
+};
+
+/// A fixture file.
+class Fixture {
+ public:
+  /// \throws DataError where the file is missing or is no fixture.
+  explicit Fixture(const std::string& path);
+  /// Why it cannot be run yet: a kind of model or a type that is not registered; "" where it can.
+  /// Other mistakes of its configuration are left to compare().
+  std::string not_there_yet() const;
+  /// Builds the model of the fixture, or of `model`, and compares all that the fixture says.
+  /// \param single  computes in float32 instead of float64, with wider tolerances.
+  /// \throws ConfigError where the model cannot be built.
+  Comparison compare(bool single = false, const std::optional<Config>& model = {}) const;
+  const std::string& path() const { return path_; }
+  /// The model's configuration.
+  Config model() const;
+
+ private:
+  std::string path_;
+  std::shared_ptr<const nlohmann::json> json_;
+};
+
+}  // namespace seg::reference

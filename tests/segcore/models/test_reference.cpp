@@ -1,0 +1,143 @@
+#include "segcore/testing/reference.hpp"
+
+#include <gtest/gtest.h>
+#include <torch/torch.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <iostream>
+
+#include "registry/error.hpp"
+
+namespace seg::reference {
+namespace {
+
+std::vector<std::string> fixtures_below(const std::filesystem::path& folder) {
+  std::vector<std::string> files;
+  if (!std::filesystem::is_directory(folder)) return files;
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(folder)) {
+    if (entry.path().extension() == ".json") files.push_back(entry.path().string());
+  }
+  std::sort(files.begin(), files.end());
+  return files;
+}
+
+// --- The formulas: the golden values of the description of the fixtures
+// ---------------------------
+
+TEST(ReferenceFormulas, HashOfNames) {
+  EXPECT_EQ(fnv1a("image"), 0x2ab612888528489au);
+  EXPECT_EQ(fnv1a("conv1.weight"), 0x69a29a2cee47d254u);
+}
+
+TEST(ReferenceFormulas, UniformNumbers) {
+  const auto of = [](const char* name) { return (uniform(name, 4) * 16777216.0).to(torch::kLong); };
+  EXPECT_TRUE(torch::equal(of("image"),
+                           torch::tensor({11605903, 15911145, 10591206, 835604}, torch::kLong)));
+  EXPECT_TRUE(torch::equal(of("conv1.weight"),
+                           torch::tensor({9144840, 12501739, 384562, 12351349}, torch::kLong)));
+}
+
+void expect_first(const torch::Tensor& tensor, const std::vector<double>& expected) {
+  const auto flat = tensor.flatten();
+  for (size_t i = 0; i < expected.size(); ++i) {
+    EXPECT_NEAR(flat[static_cast<int64_t>(i)].item<double>(), expected[i],
+                1e-8 * std::abs(expected[i]) + 1e-9);
+  }
+}
+
+TEST(ReferenceFormulas, Weights) {
+  const auto like = torch::empty({4, 3, 2, 2});
+  expect_first(image({1, 3, 4, 4}), {0.767062902, 1.79351258, 0.525140285, -1.80077648});
+  expect_first(weight_values("conv1.weight", like, 1), {0.0450749397, 0.245161712, -0.477078319});
+  expect_first(weight_values("conv1.weight", like, 2), {0.0637455881, 0.34671101, -0.674690604});
+  EXPECT_NEAR(weight_values("conv1.weight", like, 1).abs().sum().item<double>(), 10.958748161792755,
+              1e-12);
+  const auto four = torch::empty({4});
+  expect_first(weight_values("bn1.weight", four, 1), {0.972040772, 1.06488180, 1.01383758});
+  expect_first(weight_values("bn1.bias", four, 1), {-0.0655607581, -0.0919690877, 0.0743994266});
+  expect_first(weight_values("bn1.running_var", four, 1), {1.07115376, 1.14337671, 1.23538947});
+  expect_first(weight_values("pos_embed", torch::empty({1, 2, 4}), 1),
+               {-0.271931410, 0.00756025314, 0.499107063});
+  EXPECT_FALSE(
+      weight_values("bn1.num_batches_tracked", torch::tensor(0, torch::kLong), 1).defined());
+}
+
+TEST(ReferenceFormulas, Labels) {
+  const auto blocks =
+      labels({1, 16, 32}, 19)
+          .index({0, torch::indexing::Slice(0, 16, 8), torch::indexing::Slice(0, 32, 8)});
+  EXPECT_TRUE(
+      torch::equal(blocks, torch::tensor({{255, 7, 4, 15}, {13, 12, 14, 2}}, torch::kLong)));
+  EXPECT_EQ(labels({2, 9, 17}, 5).sizes(), (std::vector<int64_t>{2, 9, 17}));
+}
+
+// --- Our copies of the fixtures
+// -------------------------------------------------------------------
+
+class Reference : public ::testing::TestWithParam<std::string> {};
+
+TEST_P(Reference, GivesTheNumbersOfPython) {
+  const Fixture fixture(GetParam());
+  const auto comparison = fixture.compare();
+  EXPECT_TRUE(comparison.holds()) << comparison.text(/*failures_only=*/true);
+  EXPECT_TRUE(comparison.same_order) << "the tensors of the state dict are not in Python's order";
+}
+
+std::string test_name(const ::testing::TestParamInfo<std::string>& info) {
+  const std::filesystem::path path(info.param);
+  std::string name = path.parent_path().filename().string() + "_" + path.stem().string();
+  std::replace_if(
+      name.begin(), name.end(), [](unsigned char c) { return !std::isalnum(c); }, '_');
+  return name;
+}
+
+INSTANTIATE_TEST_SUITE_P(Fixtures, Reference,
+                         ::testing::ValuesIn(fixtures_below(SEG_SOURCE_DIR
+                                                            "/tests/data/reference")),
+                         test_name);
+
+TEST(ReferenceFiles, AreThere) {
+  EXPECT_GE(fixtures_below(SEG_SOURCE_DIR "/tests/data/reference").size(), 2u);
+}
+
+// --- All fixtures of the collection beside the checkout
+// -------------------------------------------
+
+TEST(ReferenceCollection, CountsWhatPasses) {
+  // Minutes: on demand only. SEGCORE_ALL_FIXTURES names a part of their paths, or is "all".
+  const char* wanted = std::getenv("SEGCORE_ALL_FIXTURES");
+  if (!wanted) GTEST_SKIP() << "SEGCORE_ALL_FIXTURES is not set";
+  const auto files = fixtures_below(SEG_SOURCE_DIR "/../shared/reference/fixtures");
+  if (files.empty()) GTEST_SKIP() << "there is no ../shared/reference/fixtures";
+  size_t passed = 0, failed = 0, absent = 0;
+  for (const auto& file : files) {
+    if (std::string(wanted) != "all" && file.find(wanted) == std::string::npos) continue;
+    const std::string name =
+        std::filesystem::relative(file, SEG_SOURCE_DIR "/../shared/reference/fixtures").string();
+    try {
+      const Fixture fixture(file);
+      if (const std::string why = fixture.not_there_yet(); !why.empty()) {
+        ++absent;
+        std::cout << "not there yet  " << name << "  " << why << std::endl;
+        continue;
+      }
+      const auto comparison = fixture.compare();
+      const bool good = comparison.holds();
+      good ? ++passed : ++failed;
+      std::cout << (good ? "pass           " : "FAIL           ") << name << std::endl;
+      if (!good) ADD_FAILURE() << name << "\n" << comparison.text(true);
+      if (good && !comparison.same_order) std::cout << "  (another order of tensors)" << std::endl;
+    } catch (const std::exception& e) {
+      ++failed;
+      ADD_FAILURE() << name << ": " << e.what();
+    }
+  }
+  std::cout << passed << " pass, " << failed << " fail, " << absent << " not there yet"
+            << std::endl;
+}
+
+}  // namespace
+}  // namespace seg::reference
