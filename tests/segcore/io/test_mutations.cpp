@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 #include <torch/torch.h>
 
+#include <filesystem>
 #include <fstream>
 #include <random>
 
@@ -86,6 +87,7 @@ Outcome mutate_and_read(const std::string& original, int times, const Read& read
 TEST(MutatedFiles, AreReadOrRefused) {
   const testing::TempDir dir;
   const auto from_file = [&](const std::string& bytes) {
+    std::filesystem::remove(dir / "a.pth");  // overwriting would wait for the disk
     return read_checkpoint(dir.write("a.pth", bytes));
   };
   for (const char* name : {"zip.pt", "legacy.pt", "safe.bin", "big_endian.pt", "plain4.bin"}) {
