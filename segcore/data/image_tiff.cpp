@@ -402,7 +402,7 @@ Decoded decode_tiff(const EncodedImage& image, PixelForm form, bool file_order) 
         "holds other numbers than uint8 and uint16, which color_type 'color' (8 bits) "
         "cannot keep: load it with color_type: unchanged");
   }
-  // As OpenCV: the upper 8 bits.
+  // As OpenCV, that is as libtiff: the upper 8 bits of grey values, colours rounded.
   if (out.pixels.depth() == CV_16U) {
     cv::Mat narrow(out.pixels.rows, out.pixels.cols, CV_8UC(out.pixels.channels()));
     const size_t samples =
@@ -410,7 +410,9 @@ Decoded decode_tiff(const EncodedImage& image, PixelForm form, bool file_order) 
     for (int y = 0; y < narrow.rows; ++y) {
       const auto* in = out.pixels.ptr<uint16_t>(y);
       auto* to = narrow.ptr<uint8_t>(y);
-      for (size_t i = 0; i < samples; ++i) to[i] = static_cast<uint8_t>(in[i] >> 8);
+      for (size_t i = 0; i < samples; ++i) {
+        to[i] = static_cast<uint8_t>(colours ? (in[i] + 128) / 257 : in[i] >> 8);
+      }
     }
     out.pixels = narrow;
   }

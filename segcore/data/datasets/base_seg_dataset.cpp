@@ -439,11 +439,12 @@ std::vector<std::string> BaseSegDataset::annotations_without_image() const {
   std::set<std::string> known;
   for (const Files& found : files()) known.insert(found.annotation);
   const std::string folder = from_root(*params_.data_prefix.seg_map_path);
+  const bool one_folder = folder == from_root(*params_.data_prefix.img_path);
   for (const auto& name : walk_folder(folder.empty() ? "." : folder)) {
     if (!name.ends_with(params_.seg_map_suffix)) continue;
     std::string path = join_dataset_path(folder, name);
     // Where both lie in one folder, images may end as annotations do.
-    if (known.contains(path) || name.ends_with(params_.img_suffix)) continue;
+    if (known.contains(path) || (one_folder && name.ends_with(params_.img_suffix))) continue;
     out.push_back(std::move(path));
   }
   return out;
