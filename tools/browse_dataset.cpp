@@ -1,0 +1,100 @@
+/// Pictures of augmented samples beside their labels, as the model gets them.
+#include <filesystem>
+
+#include "runners/run_config.hpp"
+#include "segcore/data/dataset_check.hpp"
+#include "segcore/data/image_io.hpp"
+#include "segcore/evaluation/pictures.hpp"
+#include "tools/main.hpp"
+
+namespace {
+
+struct BrowseArguments {
+  std::string config, split = "train", out;
+  int64_t num = 16;
+  int64_t epoch = 0;
+  bool check = false;
+  std::vector<std::string> overrides;
+};
+
+/// "0003_aachen_000000.png"; augmentations of one image have a number more.
+std::string browse_name(const seg::PackedSample& sample, size_t variant, size_t variants) {
+  std::string number = std::to_string(sample.meta.index);
+  if (number.size() < 4) number.insert(0, 4 - number.size(), '0');
+  const std::string stem = std::filesystem::path(sample.meta.img_path).stem().string();
+  return number + "_" + stem + (variants > 1 ? "_" + std::to_string(variant) : "") + ".png";
+}
+
+int browse(const BrowseArguments& arguments) {
+  const seg::RunConfig config = seg::load_run_config(arguments.config, arguments.overrides);
+  const auto& loader = arguments.split == "train" ? config.train_dataloader
+                       : arguments.split == "val" ? config.val_dataloader
+                                                  : config.test_dataloader;
+  if (!loader) {
+    throw seg::DataError(seg::text(arguments.config, ": there is no ", arguments.split,
+                                   "_dataloader, of which --split ", arguments.split,
+                                   " shows samples"));
+  }
+  const auto dataset = loader->dataset.build();
+  if (arguments.check) {
+    std::cout << seg::check_dataset(*dataset, arguments.split) << std::endl;
+  }
+  const std::string out = arguments.out.empty()
+                              ? "work_dirs/" + config.stem() + "/browse_" + arguments.split
+                              : arguments.out;
+  const auto seed = static_cast<uint64_t>(config.randomness.seed.value_or(0));
+  const seg::DatasetMeta& meta = dataset->meta();
+  const auto palette =
+      seg::palette_or_default(meta.palette, static_cast<int64_t>(meta.classes.size()));
+  const size_t count = std::min(dataset->size(), static_cast<size_t>(arguments.num));
+  size_t written = 0;
+  for (size_t i = 0; i < count; ++i) {
+    const size_t index = i * dataset->size() / count;  // spread over the data set
+    const auto samples = dataset->get(index, seed, static_cast<uint64_t>(arguments.epoch));
+    for (size_t variant = 0; variant < samples.size(); ++variant) {
+      const seg::PackedSample& sample = samples[variant];
+      std::vector<cv::Mat> pictures{seg::displayable(sample.image)};
+      if (sample.labels.defined()) {
+        pictures.push_back(seg::overlay(pictures[0], sample.labels, palette, 0.5));
+        pictures.push_back(seg::colour_map(sample.labels, palette));
+      }
+      seg::write_png(
+          (std::filesystem::path(out) / browse_name(sample, variant, samples.size())).string(),
+          seg::side_by_side(pictures));
+      ++written;
+    }
+  }
+  std::cout << written << " pictures of " << count << " of " << dataset->size()
+            << " samples are in " << out << std::endl;
+  return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  return seg::run_main(
+      argc, argv,
+      "Writes pictures of augmented samples: the image, its labels over it, its labels alone.",
+      [](CLI::App& app) {
+        auto arguments = std::make_shared<BrowseArguments>();
+        app.add_option("config", arguments->config, "configuration file")->required();
+        app.add_option("--split", arguments->split, "train, val or test (default: train)")
+            ->type_name("NAME")
+            ->check(CLI::IsMember({"train", "val", "test"}));
+        app.add_option("--num", arguments->num,
+                       "samples, spread evenly over the data set (default: 16)")
+            ->type_name("N")
+            ->check(CLI::PositiveNumber);
+        app.add_option("--epoch", arguments->epoch,
+                       "augment as in this pass over the data set (default: 0)")
+            ->type_name("N")
+            ->check(CLI::NonNegativeNumber);
+        app.add_option("--out", arguments->out,
+                       "folder of the pictures (default: work_dirs/<config>/browse_<split>)")
+            ->type_name("DIR");
+        app.add_flag("--check", arguments->check,
+                     "also looks for missing files and counts the labels of some annotations");
+        seg::add_cfg_options(app, arguments->overrides);
+        return [arguments] { return browse(*arguments); };
+      });
+}
