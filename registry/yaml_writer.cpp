@@ -98,7 +98,7 @@ bool can_be_plain(std::string_view s, bool flow) {
   const bool may_begin_plain = s.size() > 1 && (s[0] == '-' || (s[0] == '?' && !flow)) &&
                                s[1] != ' ' && !s.starts_with("---");
   if (kIndicators.find(s.front()) != std::string_view::npos && !may_begin_plain) return false;
-  if (flow && s.find_first_of(",[]{}") != std::string_view::npos) return false;
+  if (flow && s.find_first_of(",[]{}?") != std::string_view::npos) return false;
   return s.find(": ") == std::string_view::npos && s.find(" #") == std::string_view::npos;
 }
 

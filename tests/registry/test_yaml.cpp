@@ -1,0 +1,342 @@
+// load_config: bases, substitution, origins, unused variables.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "registry/yaml.hpp"
+#include "tests/support/config_errors.hpp"
+#include "tests/support/temp_dir.hpp"
+
+namespace seg {
+namespace {
+
+using testing::config_error;
+using testing::TempDir;
+
+/// Messages name files by the paths they were given; the tests' own folder is cut off.
+class LoadConfig : public ::testing::Test {
+ protected:
+  std::string without_dir(std::string s) const {
+    const std::string prefix = dir_.path().string() + "/";
+    for (size_t at = s.find(prefix); at != std::string::npos; at = s.find(prefix)) {
+      s.erase(at, prefix.size());
+    }
+    return s;
+  }
+  Config load(const std::string& name, const std::vector<std::string>& overrides = {}) {
+    return load_config(dir_ / name, overrides);
+  }
+  std::string flow(const std::string& name) { return dump_flow(load(name)); }
+  std::string error(const std::string& name, const std::vector<std::string>& overrides = {}) {
+    std::string found = without_dir(config_error([&] { load(name, overrides); }));
+    const std::string one = "\n1 error in the configuration";
+    return found.ends_with(one) ? found.substr(0, found.size() - one.size()) : found;
+  }
+  std::string warnings(const std::string& name, const std::vector<std::string>& known,
+                       const std::vector<std::string>& overrides = {}) {
+    Diagnostics problems;
+    const Config tree = load_config(dir_ / name, overrides, problems);
+    warn_unused_variables(tree, known, problems);
+    return without_dir(problems.warnings_text());
+  }
+  std::string origin(const Config& tree, const std::string& path) const {
+    return without_dir(tree.at_path(path)->origin.text());
+  }
+  TempDir dir_;
+};
+
+TEST_F(LoadConfig, MergesMappingsDeeplyAndReplacesLists) {
+  dir_.write("base.yaml", "a: {x: 1, y: {z: 2, w: 3}}\nl: [1, 2]\nk: 5\n");
+  dir_.write("child.yaml", "_base_: base.yaml\na: {y: {z: 20}, n: 4}\nl: [9]\nm: 1\n");
+  EXPECT_EQ(flow("child.yaml"), "{a: {x: 1, y: {z: 20, w: 3}, n: 4}, l: [9], k: 5, m: 1}");
+}
+
+TEST_F(LoadConfig, KeepsTheOriginOfEveryValue) {
+  dir_.write("base.yaml", "a:\n  x: 1\n  y: 2\nl: [1, 2]\n");
+  dir_.write("sub/child.yaml", "_base_: ../base.yaml\na:\n  y: 3\n");
+  const Config tree = load("sub/child.yaml", {"a.z=4"});
+  EXPECT_EQ(origin(tree, "a.x"), "base.yaml:2:6");
+  EXPECT_EQ(origin(tree, "a.y"), "sub/child.yaml:3:6");
+  EXPECT_EQ(origin(tree, "a.z"), "--cfg-options #1");
+  EXPECT_EQ(origin(tree, "l.1"), "base.yaml:4:8");
+}
+
+TEST_F(LoadConfig, RemembersWhatWasReplaced) {
+  dir_.write("a.yaml", "n: {v: 1}\nm: {x: 1}\n");
+  dir_.write("b.yaml", "_base_: a.yaml\nn: {v: 2}\n");
+  dir_.write("c.yaml", "_base_: [b.yaml]\nn: {v: 3}\nm: {_delete_: true, y: 2}\n");
+  const Config tree = load("c.yaml", {"n.v=4"});
+  std::string chain;
+  for (const auto& old : tree.at_path("n.v")->history) {
+    chain += without_dir(old.origin.text()) + "=" + old.shown + " ";
+  }
+  EXPECT_EQ(chain, "a.yaml:1:8=1 b.yaml:2:8=2 c.yaml:2:8=3 ");
+  ASSERT_EQ(tree.at_path("m")->history.size(), 1u);
+  EXPECT_EQ(tree.at_path("m")->history[0].shown, "{x: 1}");
+}
+
+TEST_F(LoadConfig, DeletesWhereAsked) {
+  dir_.write("base.yaml", "a: {type: SGD, lr: 0.1, m: {x: 1}}\n");
+  dir_.write("child.yaml", "_base_: base.yaml\na: {_delete_: true, type: Adam, m: {y: 2}}\n");
+  EXPECT_EQ(flow("child.yaml"), "{a: {type: Adam, m: {y: 2}}}");
+  dir_.write("child2.yaml",
+             "_base_: base.yaml\na: {_delete_: false, lr: 1, m: {_delete_: true}}\n");
+  EXPECT_EQ(flow("child2.yaml"), "{a: {type: SGD, lr: 1, m: {}}}");
+  // With nothing to delete it leaves no trace.
+  dir_.write("child3.yaml",
+             "_base_: base.yaml\nb: {_delete_: true, c: [{_delete_: true, d: 1}]}\n");
+  EXPECT_EQ(flow("child3.yaml"), "{a: {type: SGD, lr: 0.1, m: {x: 1}}, b: {c: [{d: 1}]}}");
+  dir_.write("scalar.yaml", "a: 1\n");
+  dir_.write("child4.yaml", "_base_: scalar.yaml\na: {_delete_: true, b: 2}\n");
+  EXPECT_EQ(flow("child4.yaml"), "{a: {b: 2}}");
+}
+
+TEST_F(LoadConfig, RefusesAMappingOverSomethingElse) {
+  dir_.write("base.yaml", "a: 1\nb: [1]\nc: null\n");
+  dir_.write("child.yaml", "_base_: base.yaml\na: {x: 1}\nb: {x: 1}\nc: {x: 1}\n");
+  EXPECT_EQ(error("child.yaml"),
+            "child.yaml:2:4: error: a: a mapping cannot be laid over the value 1 (base.yaml:1:4). "
+            "Add '_delete_: true' to it to replace that\n"
+            "child.yaml:3:4: error: b: a mapping cannot be laid over a list (base.yaml:2:4). Add "
+            "'_delete_: true' to it to replace that\n"
+            "child.yaml:4:4: error: c: a mapping cannot be laid over null (base.yaml:3:4). Add "
+            "'_delete_: true' to it to replace that\n"
+            "3 errors in the configuration");
+  dir_.write("wrong.yaml", "_base_: base.yaml\nd: {_delete_: maybe}\n");
+  EXPECT_EQ(flow("wrong.yaml"), "{a: 1, b: [1], c: null, d: {}}");
+  dir_.write("top.yaml", "_base_: base.yaml\n_delete_: true\n");
+  EXPECT_EQ(error("top.yaml"),
+            "top.yaml:2:1: error: _delete_: there is nothing to delete at the top level; leave out "
+            "'_base_'");
+}
+
+TEST_F(LoadConfig, TellsOfKeysThatTwoBasesDefine) {
+  dir_.write("a.yaml", "x: 1\nshared: 1\n");
+  dir_.write("b.yaml", "y: 1\nshared: 2\n");
+  dir_.write("child.yaml", "_base_:\n- a.yaml\n- b.yaml\nshared: 3\n");
+  EXPECT_EQ(error("child.yaml"),
+            "child.yaml:3:3: error: shared: two of the bases define this key: a.yaml:2:1 and "
+            "b.yaml:2:1");
+  dir_.write("twice.yaml", "_base_: [a.yaml, ./a.yaml]\n");
+  EXPECT_EQ(error("twice.yaml"), "twice.yaml:1:18: error: _base_: a.yaml is listed twice");
+}
+
+TEST_F(LoadConfig, TellsOfCyclesAndMissingFiles) {
+  dir_.write("a.yaml", "_base_: b.yaml\n");
+  dir_.write("b.yaml", "_base_: sub/../c.yaml\n");
+  dir_.write("c.yaml", "x: 1\n_base_: a.yaml\n");
+  std::filesystem::create_directory(dir_.path() / "sub");
+  EXPECT_EQ(error("a.yaml"),
+            "c.yaml:2:9: error: _base_: the files are bases of each other: a.yaml -> b.yaml -> "
+            "c.yaml -> a.yaml");
+  dir_.write("self.yaml", "_base_: ./self.yaml\n");
+  EXPECT_EQ(error("self.yaml"),
+            "self.yaml:1:9: error: _base_: the files are bases of each other: self.yaml -> "
+            "self.yaml");
+  dir_.write("models/segformer.yaml", "m: 1\n");
+  dir_.write("near.yaml", "_base_: models/segforner.yaml\n");
+  EXPECT_EQ(error("near.yaml"),
+            "near.yaml:1:9: error: _base_: models/segforner.yaml: there is no such file. Did you "
+            "mean 'segformer.yaml'?");
+  dir_.write("far.yaml", "_base_: [models/segformer.yaml, modls/x.yaml]\n");
+  EXPECT_EQ(error("far.yaml"),
+            "far.yaml:1:33: error: _base_: modls/x.yaml: there is no such file. The folder modls "
+            "does not exist.");
+  EXPECT_EQ(error("nera.yaml"),
+            "nera.yaml: error: there is no such file. Did you mean 'near.yaml'?");
+  EXPECT_EQ(error("models"), "models: error: this is a folder, not a configuration file");
+}
+
+TEST_F(LoadConfig, TellsOfBasesThatAreNoPaths) {
+  dir_.write("a.yaml", "_base_: [3, {x: 1}, 'mmseg::x.py', y.py]\n");
+  EXPECT_EQ(
+      error("a.yaml"),
+      "a.yaml:1:10: error: _base_: expected the path of a file, or a list of paths, got 3\n"
+      "a.yaml:1:13: error: _base_: expected the path of a file, or a list of paths, got {x: 1}\n"
+      "a.yaml:1:21: error: _base_: configs of installed packages ('mmseg::x.py') are not looked "
+      "up; "
+      "give the path of a file\n"
+      "a.yaml:1:36: error: _base_: y.py: Python configurations are not read; write it as YAML with "
+      "mmengine: Config.fromfile('x.py').dump('x.yaml')\n"
+      "4 errors in the configuration");
+}
+
+TEST_F(LoadConfig, TellsAllErrorsOfAllFilesAtOnce) {
+  dir_.write("a.yaml", "x: [1\n");
+  dir_.write("b.yaml", "y: 1\ny: 2\n");
+  dir_.write("child.yaml", "_base_: [a.yaml, b.yaml]\nz: '{{_base_.x}}'\nw: {{nothing}}\n");
+  EXPECT_EQ(error("child.yaml", {"a[0=1"}),
+            "child.yaml:3:4: error: w: nothing is known of {{nothing}}. Known: _base_.KEY, "
+            "fileDirname, fileBasename, fileBasenameNoExtension, fileExtname, $NAME:default\n"
+            "a.yaml:2:1: error: not valid YAML: a ']' or a ',' is missing\n"
+            "b.yaml:2:1: error: y: this key is there twice; it was first given in line 1\n"
+            "3 errors in the configuration");
+}
+
+TEST_F(LoadConfig, RefusesFilesThatAreNoMappings) {
+  dir_.write("list.yaml", "- a\n- b\n");
+  EXPECT_EQ(error("list.yaml"), "list.yaml:1:1: error: the file must hold a mapping (key: value)");
+  dir_.write("empty.yaml", "# nothing\n");
+  EXPECT_EQ(flow("empty.yaml"), "{}");
+}
+
+TEST_F(LoadConfig, FillsInValuesOfBases) {
+  dir_.write("base.yaml", "size: [512, 256]\nn: 19\nm: {a: {b: x, t: true}}\nname: ade\n");
+  dir_.write("child.yaml",
+             "_base_: base.yaml\n"
+             "quoted: '{{_base_.size}}'\n"
+             "plain: {{ _base_.n }}\n"
+             "deep: {x: {{_base_.m.a}}, y: [ {{_base_.m.a.b}} ], z: {{_base_.size.1}}}\n"
+             "text: work/{{_base_.name}}_{{_base_.n}}.x\n"
+             "n: 150\n");
+  const Config tree = load("child.yaml");
+  EXPECT_EQ(dump_flow(*tree.at_path("quoted")), "[512, 256]");
+  EXPECT_EQ(tree.find("plain")->value.kind, Config::Kind::kInt);
+  EXPECT_EQ(dump_flow(*tree.at_path("deep")), "{x: {b: x, t: true}, y: [x], z: 256}");
+  EXPECT_EQ(tree.find("text")->value.scalar, "work/ade_19.x");
+  // It is the base's value, and what refers to it is in its history.
+  EXPECT_EQ(origin(tree, "plain"), "base.yaml:2:4");
+  ASSERT_EQ(tree.at_path("plain")->history.size(), 1u);
+  EXPECT_EQ(without_dir(tree.at_path("plain")->history[0].origin.text()), "child.yaml:3:8");
+}
+
+TEST_F(LoadConfig, TellsWhatCannotBeFilledIn) {
+  dir_.write("base.yaml", "crop_size: [1]\nm: {width: 3}\n");
+  dir_.write("child.yaml",
+             "_base_: base.yaml\n"
+             "a: {{_base_.crop_sise}}\n"
+             "b: [{{_base_.m.widht}}]\n"
+             "c: x{{_base_.m}}\n");
+  EXPECT_EQ(error("child.yaml"),
+            "child.yaml:2:4: error: a: the bases have no 'crop_sise'. Did you mean 'crop_size'?\n"
+            "child.yaml:3:5: error: b.0: the bases have no 'm.widht'. Did you mean 'width'?\n"
+            "child.yaml:4:4: error: c: {{_base_.m}} is a mapping and cannot stand inside a longer "
+            "text\n"
+            "3 errors in the configuration");
+  dir_.write("alone.yaml", "a: {{_base_.x}}\n");
+  EXPECT_EQ(error("alone.yaml"),
+            "alone.yaml:1:4: error: a: {{_base_.x}} in a file without '_base_'");
+}
+
+TEST_F(LoadConfig, FillsInTheNamesOfTheFile) {
+  dir_.write("sub/x.v1.yaml",
+             "a: '{{fileDirname}}'\n"
+             "b: {{ fileBasename }}\n"
+             "c: work/{{fileBasenameNoExtension}}/y\n"
+             "d: {{fileExtname}}\n");
+  EXPECT_EQ(flow("sub/x.v1.yaml"),
+            "{a: " + (dir_ / "sub") + ", b: x.v1.yaml, c: work/x.v1/y, d: .yaml}");
+  // The names are those of the file in which they stand.
+  dir_.write("child.yaml", "_base_: sub/x.v1.yaml\ne: {{fileBasename}}\n");
+  EXPECT_EQ(load("child.yaml").find("b")->value.scalar, "x.v1.yaml");
+  EXPECT_EQ(load("child.yaml").find("e")->value.scalar, "child.yaml");
+}
+
+TEST_F(LoadConfig, FillsInTheEnvironment) {
+  ASSERT_EQ(setenv("SEG_TEST_SET", "7", 1), 0);
+  ASSERT_EQ(unsetenv("SEG_TEST_UNSET"), 0);
+  dir_.write("a.yaml",
+             "set: {{$SEG_TEST_SET:1}}\n"
+             "unset: {{$SEG_TEST_UNSET:150}}\n"
+             "quoted: '{{$SEG_TEST_UNSET:1e-3}}'\n"
+             "path: {{$SEG_TEST_UNSET:/data/a b}}/images\n"
+             "inner: {{'$SEG_TEST_UNSET:null'}}\n"
+             "flow: [{{$SEG_TEST_UNSET:a,b}}, \"{{$SEG_TEST_SET}}\"]\n");
+  const Config tree = load("a.yaml");
+  EXPECT_EQ(dump_flow(tree),
+            "{set: 7, unset: 150, quoted: 1.0e-3, path: /data/a b/images, inner: null, flow: "
+            "['a,b', 7]}");
+  EXPECT_EQ(tree.find("set")->value.kind, Config::Kind::kInt);
+  dir_.write("b.yaml", "a: x{{$SEG_TEST_UNSET}}\nb: {{$SEG_TEST_UNSET: }}\n");
+  EXPECT_EQ(error("b.yaml"),
+            "b.yaml:1:4: error: a: the environment variable SEG_TEST_UNSET is not set, and "
+            "{{$SEG_TEST_UNSET:default}} gives no default\n"
+            "b.yaml:2:4: error: b: the environment variable SEG_TEST_UNSET is not set, and "
+            "{{$SEG_TEST_UNSET:default}} gives no default\n"
+            "2 errors in the configuration");
+  dir_.write("c.yaml", "_base_: '{{$SEG_TEST_UNSET:./a}}.yaml'\n");
+  EXPECT_EQ(load("c.yaml").at_path("set")->scalar, "7");
+}
+
+TEST_F(LoadConfig, KeepsAliasesAcrossValues) {
+  dir_.write("a.yaml", "end: &iters 400\ncfg: {max_iters: *iters, <<: {b: 1}}\n");
+  EXPECT_EQ(flow("a.yaml"), "{end: 400, cfg: {max_iters: 400, b: 1}}");
+}
+
+TEST_F(LoadConfig, WarnsOfVariablesThatNothingUses) {
+  const std::vector<std::string> known{"model", "train_dataloader", "optim_wrapper",
+                                       "default_scope"};
+  dir_.write("base.yaml", "crop_size: 1\nnorm_cfg: 2\nshared: &s {a: 1}\nmodel: {b: *s}\n");
+  dir_.write("child.yaml",
+             "_base_: base.yaml\nmodel: {x: '{{_base_.crop_size}}'}\ntrain_dataloder: 1\n");
+  EXPECT_EQ(warnings("child.yaml", known),
+            "base.yaml:2:1: warning: norm_cfg: nothing uses this key.\n"
+            "child.yaml:3:1: warning: train_dataloder: nothing uses this key. Did you mean "
+            "'train_dataloader'?");
+  EXPECT_EQ(warnings("child.yaml", known, {"crop_size=3", "optim_wraper.lr=1"}),
+            "--cfg-options #1: warning: crop_size: this changes nothing where files refer to "
+            "{{_base_.crop_size}}, which was filled in before\n"
+            "base.yaml:2:1: warning: norm_cfg: nothing uses this key.\n"
+            "child.yaml:3:1: warning: train_dataloder: nothing uses this key. Did you mean "
+            "'train_dataloader'?\n"
+            "--cfg-options #2: warning: optim_wraper: nothing uses this key. Did you mean "
+            "'optim_wrapper'?");
+  // A dump keeps the variables of the original; a base that only names its scope is none.
+  dir_.write("dump.yaml", "default_scope: mmseg\nmodel: {}\nnorm_cfg: 1\n");
+  EXPECT_EQ(warnings("dump.yaml", known), "");
+  dir_.write("runtime.yaml", "default_scope: mmseg\nnorm_cfg: 1\n");
+  EXPECT_EQ(warnings("runtime.yaml", known),
+            "runtime.yaml:2:1: warning: norm_cfg: nothing uses this key.");
+}
+
+TEST_F(LoadConfig, IsNotMultipliedByReferences) {
+  std::string list = "x";
+  for (int i = 0; i < 30; ++i) {
+    list = text("[", "{{_base_.v}}", ", {{_base_.v}}, {{_base_.v}}, {{_base_.v}}]");
+    dir_.write(text("f", i, ".yaml"), i == 0 ? std::string("v: [1, 2, 3, 4]\n")
+                                             : text("_base_: f", i - 1, ".yaml\nv: ", list, "\n"));
+  }
+  EXPECT_NE(
+      error("f29.yaml").find("more than 500000 values; references within references multiply"),
+      std::string::npos);
+  for (int i = 0; i < 60; ++i) {
+    dir_.write(text("d", i, ".yaml"),
+               i == 0 ? std::string("x: 1\n") : text("_base_: d", i - 1, ".yaml\n"));
+  }
+  EXPECT_EQ(error("d59.yaml"),
+            "d10.yaml:1:9: error: _base_: more than 50 files that are bases of each other");
+}
+
+TEST_F(LoadConfig, ReadsARunOfMmengineBackTheSame) {
+  const std::string path = SEG_SOURCE_DIR "/../shared/reference/mmengine_run/config.yaml";
+  if (!std::filesystem::exists(path)) GTEST_SKIP() << "no " << path;
+  const Config tree = load_config(path);
+  EXPECT_EQ(dump_yaml(parse_config(dump_yaml(tree, false, true)), false, true),
+            dump_yaml(tree, false, true));
+  EXPECT_EQ(tree.at_path("train_cfg.max_iters")->scalar, "4");
+  EXPECT_TRUE(tree.at_path("crop_size")->is_tuple);
+}
+
+TEST_F(LoadConfig, ReadsJson) {
+  dir_.write("a.json", "{\"a\": {\"b\": [1, 2.5, true, null, \"x\"]}}\n");
+  EXPECT_EQ(flow("a.json"), "{a: {b: [1, 2.5, true, null, x]}}");
+}
+
+TEST(AllConfigs, Resolve) {
+  size_t count = 0;
+  for (const auto& entry :
+       std::filesystem::recursive_directory_iterator(SEG_SOURCE_DIR "/configs")) {
+    if (entry.path().extension() != ".yaml") continue;
+    if (entry.path().string().find("/_base_/") != std::string::npos) continue;
+    ++count;
+    EXPECT_EQ(config_error([&] { load_config(entry.path().string()); }), "no error");
+  }
+  EXPECT_GT(count, 0u);
+}
+
+}  // namespace
+}  // namespace seg
