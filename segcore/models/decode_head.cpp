@@ -43,7 +43,8 @@ Schema<DecodeHeadParams> DecodeHead::base_schema(bool channels_required) {
                 "probability above which a pixel is of the class, for out_channels 1 (null: 0.3)",
                 in_range(0, 1))
       .optional("dropout_ratio", &P::dropout_ratio,
-                "probability of a map to be zeroed before the classifier", in_range(0, 1))
+                "probability of a map to be zeroed before the classifier; below 0: none",
+                in_range(-1, 1))
       .optional("conv_cfg", &P::conv_cfg, "convolutions; null: Conv2d")
       .optional("norm_cfg", &P::norm_cfg, "norm after convolutions; null: none")
       .optional("act_cfg", &P::act_cfg, "activation after convolutions; null: none")
@@ -181,6 +182,10 @@ torch::Tensor DecodeHead::select_one(const std::vector<torch::Tensor>& features)
 
 torch::Tensor DecodeHead::cls_seg(const torch::Tensor& x) {
   return conv_seg_->forward(dropout_ ? dropout_->forward(x) : x);
+}
+
+torch::Tensor DecodeHead::forward_feature(const std::vector<torch::Tensor>&) {
+  throw Error(text(name(), " has no map before its classifier"));
 }
 
 LossMap DecodeHead::loss(const std::vector<torch::Tensor>& features, const Targets& targets) {

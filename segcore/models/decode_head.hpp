@@ -79,6 +79,14 @@ class DecodeHead : public BaseModule {
   /// Logits for prediction, of any size: the caller resizes them to the image.
   /// \param image  height and width of the image, for heads that need it.
   virtual torch::Tensor predict(const std::vector<torch::Tensor>& features, Size2 image);
+  /// The map before the classifier, [N, channels, h, w], for heads that build on another one.
+  /// \throws Error for heads that have none.
+  virtual torch::Tensor forward_feature(const std::vector<torch::Tensor>& features);
+  /// Dropout and the last 1x1 convolution.
+  torch::Tensor cls_seg(const torch::Tensor& x);
+  /// Losses of `loss_decode` and the accuracy: resizes the logits to the labels, samples pixels.
+  LossMap loss_by_feat(const torch::Tensor& logits, const torch::Tensor& labels);
+  const std::shared_ptr<Conv2d>& conv_seg() const { return conv_seg_; }  ///< may be null
   /// What the model's train_cfg and test_cfg say; called once, after construction.
   virtual void configure(const TrainCfg&, const TestCfg&) {}
 
@@ -97,10 +105,6 @@ class DecodeHead : public BaseModule {
   const std::vector<FeatureInfo>& inputs() const { return inputs_; }
   /// Width of the one map that select_one() gives.
   int64_t in_channels() const;
-  /// Dropout and the last 1x1 convolution.
-  torch::Tensor cls_seg(const torch::Tensor& x);
-  /// Losses of `loss_decode` and the accuracy: resizes the logits to the labels, samples pixels.
-  LossMap loss_by_feat(const torch::Tensor& logits, const torch::Tensor& labels);
   int64_t ignore_index() const { return ignore_index_; }
   const DecodeHeadParams& params() const { return params_; }
   /// For heads whose classifier is another module: `conv_seg` is removed.

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "segcore/models/backbones/conv_backbone.hpp"
 #include "segcore/models/layers/recompute.hpp"
 
 namespace seg {
@@ -222,15 +223,8 @@ ResNet::ResNet(const Params& p)
 
 ResNet::ResNet(const Params& p, const std::vector<int64_t>& blocks, int64_t expansion,
                const BlockFactory& make_block)
-    : Backbone(p.init_cfg), p_(p) {
+    : Backbone(conv_backbone_init(p.init_cfg, p.pretrained)), p_(p) {
   const bool own_recipe = !p.init_cfg && !p.pretrained;
-  if (p.pretrained) {
-    init_cfg_ = init_cfg_of("{type: Pretrained, checkpoint: '" + *p.pretrained + "'}");
-  } else if (!p.init_cfg) {
-    init_cfg_ = init_cfg_of(
-        "[{type: Kaiming, layer: Conv2d}, "
-        "{type: Constant, val: 1, layer: [_BatchNorm, GroupNorm]}]");
-  }
   make_stem();
   int64_t width = p.stem_channels, stride = 4;
   for (int64_t i = 0; i < p.num_stages; ++i) {
@@ -312,10 +306,7 @@ void ResNet::freeze_stages() {
     frozen = {conv1_.get(), norm1_.get()};
   }
   for (int64_t i = 0; i < p_.frozen_stages; ++i) frozen.push_back(layers_[i].get());
-  for (auto* module : frozen) {
-    module->eval();
-    for (auto& parameter : module->parameters()) parameter.set_requires_grad(false);
-  }
+  for (auto* module : frozen) freeze_module(*module);
 }
 
 void ResNet::train(bool on) {

@@ -1,6 +1,7 @@
 #include <torch/torch.h>
 
 #include "segcore/models/backbone.hpp"
+#include "segcore/models/backbones/conv_backbone.hpp"
 #include "segcore/models/layers/conv_module.hpp"
 #include "segcore/models/layers/recompute.hpp"
 #include "segcore/models/layers/upsample.hpp"
@@ -155,14 +156,8 @@ class UNet final : public Backbone {
         });
   }
 
-  explicit UNet(const Params& p) : Backbone(p.init_cfg), norm_eval_(p.norm_eval) {
-    if (p.pretrained) {
-      init_cfg_ = init_cfg_of("{type: Pretrained, checkpoint: '" + *p.pretrained + "'}");
-    } else if (!p.init_cfg) {
-      init_cfg_ = init_cfg_of(
-          "[{type: Kaiming, layer: Conv2d}, "
-          "{type: Constant, val: 1, layer: [_BatchNorm, GroupNorm]}]");
-    }
+  explicit UNet(const Params& p)
+      : Backbone(conv_backbone_init(p.init_cfg, p.pretrained)), norm_eval_(p.norm_eval) {
     encoder_ = register_module("encoder", std::make_shared<ListOf<Sequential>>());
     decoder_ = register_module("decoder", std::make_shared<ListOf<UNetUpBlock>>());
     int64_t in = p.in_channels;

@@ -23,18 +23,6 @@ Schema<FCNHeadParams> FCNHead::schema() {
       .include(options());
 }
 
-std::shared_ptr<ConvModule> FCNHead::conv(int64_t in, int64_t out, int64_t kernel_size,
-                                          int64_t dilation) const {
-  return std::make_shared<ConvModule>(ConvModuleOptions{.in_channels = in,
-                                                        .out_channels = out,
-                                                        .kernel_size = kernel_size,
-                                                        .padding = kernel_size / 2 * dilation,
-                                                        .dilation = dilation,
-                                                        .conv_cfg = params().conv_cfg,
-                                                        .norm_cfg = params().norm_cfg,
-                                                        .act_cfg = params().act_cfg});
-}
-
 FCNHead::FCNHead(const Params& p, const std::vector<FeatureInfo>& inputs) : DecodeHead(p, inputs) {
   const int64_t in = in_channels();
   if (p.num_convs == 0) {
@@ -46,13 +34,15 @@ FCNHead::FCNHead(const Params& p, const std::vector<FeatureInfo>& inputs) : Deco
   } else {
     auto convs = std::make_shared<Sequential>();
     for (int64_t i = 0; i < p.num_convs; ++i) {
-      convs->push_back(conv(i == 0 ? in : p.channels, p.channels, p.kernel_size, p.dilation));
+      convs->push_back(
+          head_conv(p, i == 0 ? in : p.channels, p.channels, p.kernel_size, p.dilation));
     }
     convs_ = convs;
   }
   register_module("convs", convs_);
   if (p.concat_input) {
-    conv_cat_ = register_module("conv_cat", conv(in + p.channels, p.channels, p.kernel_size));
+    conv_cat_ = register_module<Layer>("conv_cat",
+                                       head_conv(p, in + p.channels, p.channels, p.kernel_size));
   }
 }
 
@@ -67,5 +57,55 @@ torch::Tensor FCNHead::forward(const std::vector<torch::Tensor>& features) {
 }
 
 SEG_REGISTER(DecodeHead, FCNHead);
+
+torch::Tensor MiddleModuleHead::forward(const std::vector<torch::Tensor>& features) {
+  const auto x = select_one(features);
+  const auto& convs = dynamic_cast<Sequential&>(*convs_);
+  const auto out = convs[1]->forward(middle(convs[0]->forward(x)));
+  return cls_seg(conv_cat_ ? conv_cat_->forward(at::cat({x, out}, 1)) : out);
+}
+
+// --- Depthwise separable ------------------------------------------------------------------------
+
+struct DepthwiseSeparableFCNHeadParams : FCNHeadParams {
+  ActCfg dw_act_cfg;
+};
+
+/// An FCNHead of depthwise separable convolutions.
+class DepthwiseSeparableFCNHead final : public FCNHead {
+ public:
+  using Params = DepthwiseSeparableFCNHeadParams;
+  static Schema<Params> schema() {
+    return Schema<Params>("Fully convolutional network of depthwise separable convolutions.")
+        .source("Fast-SCNN, Poudel et al. 2019, arXiv:1902.04502")
+        .include(FCNHead::options())
+        .optional("dw_act_cfg", &Params::dw_act_cfg,
+                  "activation after depthwise convolutions; null: none");
+  }
+  DepthwiseSeparableFCNHead(const Params& p, const std::vector<FeatureInfo>& inputs)
+      : FCNHead(p, inputs, OwnConvs{}) {
+    if (p.num_convs < 1) throw OptionError("num_convs", "must be at least 1");
+    // As in MMSegmentation, neither `dilation` nor `act_cfg` reaches these convolutions.
+    const auto conv = [&](int64_t in) {
+      DepthwiseSeparableOptions o;
+      o.in_channels = in;
+      o.out_channels = p.channels;
+      o.kernel_size = p.kernel_size;
+      o.padding = p.kernel_size / 2;
+      o.norm_cfg = p.norm_cfg;
+      o.dw_act_cfg = p.dw_act_cfg;
+      return std::make_shared<DepthwiseSeparableConvModule>(o);
+    };
+    auto convs = std::make_shared<Sequential>();
+    for (int64_t i = 0; i < p.num_convs; ++i)
+      convs->push_back(conv(i ? p.channels : in_channels()));
+    convs_ = register_module("convs", convs);
+    if (p.concat_input) {
+      conv_cat_ = register_module<Layer>("conv_cat", conv(in_channels() + p.channels));
+    }
+  }
+};
+
+SEG_REGISTER(DecodeHead, DepthwiseSeparableFCNHead);
 
 }  // namespace seg

@@ -1,7 +1,6 @@
 /// Plain convolutions, and the base of heads that put one module between them.
 #pragma once
-#include "segcore/models/decode_head.hpp"
-#include "segcore/models/layers/conv_module.hpp"
+#include "segcore/models/decode_heads/head_conv.hpp"
 
 namespace seg {
 
@@ -16,22 +15,34 @@ struct FCNHeadParams : DecodeHeadParams {
 class FCNHead : public DecodeHead {
  public:
   using Params = FCNHeadParams;
-  /// All options, for heads that derive from this one; num_convs and dilation on request.
+  /// All options, for heads that derive from this one.
+  /// \param with_num_convs  false where the head fixes it.
   static Schema<Params> options(bool with_num_convs = true);
   static Schema<Params> schema();
   FCNHead(const Params& p, const std::vector<FeatureInfo>& inputs);
   using DecodeHead::forward;
   torch::Tensor forward(const std::vector<torch::Tensor>& features) override;
+  torch::Tensor forward_feature(const std::vector<torch::Tensor>& features) override;
 
  protected:
-  /// A ConvModule with the head's types, padded to keep the size.
-  std::shared_ptr<ConvModule> conv(int64_t in, int64_t out, int64_t kernel_size,
-                                   int64_t dilation = 1) const;
-  /// The map before the classifier.
-  torch::Tensor forward_feature(const std::vector<torch::Tensor>& features);
+  /// For heads that fill convs_ and conv_cat_ themselves.
+  struct OwnConvs {};
+  FCNHead(const Params& p, const std::vector<FeatureInfo>& inputs, OwnConvs)
+      : DecodeHead(p, inputs) {}
+  std::shared_ptr<Layer> convs_;     ///< a Sequential, or an identity without convolutions
+  std::shared_ptr<Layer> conv_cat_;  ///< with concat_input
+};
 
-  std::shared_ptr<Layer> convs_;          ///< a Sequential, or an identity without convolutions
-  std::shared_ptr<ConvModule> conv_cat_;  ///< with concat_input
+/// An FCNHead of two convolutions with a module between them: the base of heads that compute
+/// attention over all positions.
+class MiddleModuleHead : public FCNHead {
+ public:
+  using FCNHead::forward;
+  torch::Tensor forward(const std::vector<torch::Tensor>& features) override;
+
+ protected:
+  using FCNHead::FCNHead;
+  virtual torch::Tensor middle(const torch::Tensor& x) = 0;
 };
 
 }  // namespace seg

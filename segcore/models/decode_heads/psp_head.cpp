@@ -42,9 +42,12 @@ class PSPHead final : public DecodeHead {
   }
   using DecodeHead::forward;
   torch::Tensor forward(const std::vector<torch::Tensor>& features) override {
+    return cls_seg(forward_feature(features));
+  }
+  torch::Tensor forward_feature(const std::vector<torch::Tensor>& features) override {
     std::vector<torch::Tensor> maps{select_one(features)};
     for (auto& pooled : psp_modules_->forward(maps[0])) maps.push_back(std::move(pooled));
-    return cls_seg(bottleneck_->forward(at::cat(maps, 1)));
+    return bottleneck_->forward(at::cat(maps, 1));
   }
 
  private:

@@ -94,7 +94,7 @@ class CrossEntropyLoss final : public Loss {
     if (p_.reduction == "none") return sum / labels.numel();
     if (!class_weight.defined() && !p_.avg_non_ignore) return sum / (labels.numel() + kEps);
     const auto valid = labels != ignore_index;
-    if (!class_weight.defined()) return sum / (valid.sum() + kEps);
+    if (!class_weight.defined()) return sum / (valid.sum().to(x.scalar_type()) + kEps);
     const auto counted = p_.avg_non_ignore ? valid : (labels >= 0) & (labels < classes);
     auto total =
         class_weight.index_select(0, labels.masked_select(counted)).sum();  // [] weight of all
@@ -132,7 +132,7 @@ class CrossEntropyLoss final : public Loss {
     if (p_.reduction == "sum") return sum;
     if (p_.reduction == "none" || !p_.avg_non_ignore) return sum / x.numel();
     const auto valid = (labels >= 0) & (labels != ignore_index);
-    return sum / (valid.sum() * x.size(1) + kEps);
+    return sum / (valid.sum().to(x.scalar_type()) * x.size(1) + kEps);
   }
 
   /// Keeps the mean of no pixels at zero, as MMSegmentation does.

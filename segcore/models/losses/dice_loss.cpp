@@ -1,6 +1,5 @@
 #include <torch/torch.h>
 
-#include "registry/log.hpp"
 #include "segcore/models/loss.hpp"
 #include "segcore/models/losses/pixels.hpp"
 
@@ -45,11 +44,6 @@ class DiceLoss final : public Loss {
   void check_channels(int64_t channels) const override {
     if (channels == 1 && p_.ignore_index == 0) {
       throw OptionError("ignore_index", "is the only class");
-    }
-    if (channels == 1) {
-      log::warn(
-          "DiceLoss takes label 0 as the foreground of a single channel, as MMSegmentation "
-          "does; give the head two channels where label 1 is meant");
     }
   }
 

@@ -8,13 +8,13 @@
 
 #include "segcore/models/loss.hpp"
 #include "segcore/models/pixel_sampler.hpp"
-#include "tests/support/uniform.hpp"
+#include "segcore/testing/reference.hpp"
 
 namespace seg {
 namespace {
 
 using nlohmann::json;
-using test::uniform;
+using reference::uniform;
 using testing::HasSubstr;
 
 std::shared_ptr<Loss> loss_of(const std::string& yaml) { return Spec<Loss>::of(yaml).build(); }
