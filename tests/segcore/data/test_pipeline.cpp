@@ -73,7 +73,8 @@ TEST(PackTest, GivesBandsRowsColumns) {
 
 TEST(PackTest, KeepsTypes) {
   Sample sample = random_sample(5, 7);
-  sample.image = cv::Mat(5, 7, CV_16UC(6), cv::Scalar::all(60000));
+  sample.image = cv::Mat(5, 7, CV_16UC(6));
+  sample.image.reshape(1).setTo(60000);
   sample.labels = cv::Mat(5, 7, CV_32S, cv::Scalar(70000));
   sample.edges = cv::Mat::ones(5, 7, CV_8U);
   const PackedSample packed = pack(sample);
