@@ -35,6 +35,17 @@ std::string nccl_version() {
 
 }  // namespace
 
+void apply_environment(const EnvParams& env, bool deterministic) {
+  if (env.num_threads) at::set_num_threads(static_cast<int>(*env.num_threads));
+  at::Context& context = at::globalContext();
+  context.setBenchmarkCuDNN(env.cudnn_benchmark && !deterministic);
+  context.setDeterministicCuDNN(deterministic);
+  // Where a GPU has no such algorithm for an operator, LibTorch warns of it.
+  context.setDeterministicAlgorithms(deterministic, /*warn_only=*/true);
+  context.setDeterministicFillUninitializedMemory(false);
+  context.setAllowTF32CuBLAS(env.allow_tf32);
+}
+
 std::string environment_text(const RunContext& context) {
   const std::string line(60, '-');
   utsname system{};

@@ -88,7 +88,8 @@ at::Tensor gather_rows(const RunContext& context, const at::Tensor& row) {
 /// State dict on the CPU; the tensors of a CPU model are its own, not copies.
 Value weights_on_cpu(const Segmentor& model) {
   Value out = Value::dict();
-  for (const auto& [name, tensor] : state_dict(model).as_dict()) {
+  const Value own = state_dict(model);
+  for (const auto& [name, tensor] : own.as_dict()) {
     out.set(name, tensor.as_tensor().detach().cpu());
   }
   return out;

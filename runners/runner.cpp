@@ -1,7 +1,5 @@
 #include "runners/runner.hpp"
 
-#include <ATen/Context.h>
-#include <ATen/Parallel.h>
 #include <torch/torch.h>
 
 #include <chrono>
@@ -80,7 +78,7 @@ class RunSession {
         config.experiment_name.value_or(config.stem()) + "_" + context.timestamp;
     if (context.is_main()) log::open_file(context.log_dir + "/" + context.timestamp + ".log");
     set_seed(seed);
-    set_environment();
+    apply_environment(config.env_cfg, config.randomness.deterministic);
     log::info(environment_text(context));
     log::info("Config:\n", dump_yaml(config.tree));
     visualizer_ =
@@ -134,19 +132,6 @@ class RunSession {
         randomness.diff_rank_seed ? static_cast<uint64_t>(communicator_->rank()) : 0;
     torch::manual_seed(context.seed + rank);
   }
-  void set_environment() const {
-    const EnvParams& env = context.config->env_cfg;
-    const bool deterministic = context.config->randomness.deterministic;
-    at::Context& torch_context = at::globalContext();
-    if (env.num_threads) at::set_num_threads(static_cast<int>(*env.num_threads));
-    torch_context.setBenchmarkCuDNN(env.cudnn_benchmark && !deterministic);
-    torch_context.setDeterministicCuDNN(deterministic);
-    // Where a GPU has no such algorithm for an operator, LibTorch warns of it.
-    torch_context.setDeterministicAlgorithms(deterministic, /*warn_only=*/true);
-    torch_context.setDeterministicFillUninitializedMemory(false);
-    torch_context.setAllowTF32CuBLAS(env.allow_tf32);
-  }
-
   std::unique_ptr<Communicator> communicator_;
   std::unique_ptr<Visualizer> visualizer_;
   std::vector<HookEntry> hooks_;

@@ -132,6 +132,12 @@ class CheckpointHook final : public Hook {
       if (context.is_main()) fs::create_directories(folder_);
     }
     log::info("Checkpoints will be saved to ", folder_, ".");
+    if (params_.by_epoch && !context.by_epoch) {
+      log::warn("CheckpointHook counts epochs (by_epoch), while training counts iterations: only ",
+                "the last step is saved. Write 'by_epoch: false'");
+      params_.by_epoch = false;
+      params_.interval = -1;
+    }
     if (context.metric_names.empty()) return;
     for (const auto& metric : best_metrics_) {
       const auto& known = context.metric_names;

@@ -1,0 +1,177 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <torch/torch.h>
+
+#include "registry/error.hpp"
+#include "runners/hooks/hook.hpp"
+#include "runners/hooks/metric_rule.hpp"
+#include "runners/run_context.hpp"
+#include "runners/run_state.hpp"
+#include "segcore/io/checkpoint.hpp"
+#include "segcore/io/weights.hpp"
+#include "segcore/models/segmentor.hpp"
+#include "tests/support/config_errors.hpp"
+#include "tests/support/temp_dir.hpp"
+
+namespace seg::testing {
+namespace {
+
+using ::testing::HasSubstr;
+
+/// One weight and one buffer; nothing else of a model is used by hooks.
+class OneWeightModel final : public Segmentor {
+ public:
+  OneWeightModel() {
+    weight_ = register_parameter("weight", torch::zeros({2}));
+    counter_ = register_buffer("counter", torch::zeros({1}));
+  }
+  std::vector<torch::Tensor> extract_feat(const torch::Tensor& x) override { return {x}; }
+  torch::Tensor encode_decode(const torch::Tensor& x) override { return x; }
+  LossMap loss(const torch::Tensor&, const torch::Tensor&) override { return {}; }
+  torch::Tensor inference(const torch::Tensor& x) override { return x; }
+  std::vector<torch::Tensor> predict(const ModelInput&) override { return {}; }
+  std::vector<torch::Tensor> predict_tta(const std::vector<ModelInput>&) override { return {}; }
+  const DataPreProcessor& data_preprocessor() const override { throw Error("none"); }
+  int64_t num_classes() const override { return 2; }
+  void set(double value) {
+    const torch::NoGradGuard no_grad;
+    weight_.fill_(value);
+    counter_.fill_(value);
+  }
+  double value() const { return weight_[0].item<double>(); }
+
+ private:
+  torch::Tensor weight_, counter_;
+};
+
+struct HookRun {
+  HookRun() { context.model = &model; }
+  void step(Hook& hook, double value) {
+    model.set(value);
+    ++context.iter;
+    context.phase = Phase::kTrain;
+    hook.after_iter(context);
+  }
+  OneWeightModel model;
+  RunContext context;
+};
+
+TEST(EMAHook, AveragesAsMMEngineDoes) {
+  const auto hook = Spec<Hook>::of("{type: EMAHook, momentum: 0.25}").build();
+  HookRun run;
+  hook->before_train(run.context);
+  run.step(*hook, 4);  // the first step is copied
+  run.step(*hook, 8);  // 4 + 0.25 * (8 - 4) = 5
+  run.context.phase = Phase::kVal;
+  hook->before_val(run.context);
+  EXPECT_EQ(run.model.value(), 5);
+  hook->after_val(run.context);
+  EXPECT_EQ(run.model.value(), 8);
+
+  Value checkpoint = Value::dict(), weights = Value::dict();
+  const Value own = state_dict(run.model);
+  for (const auto& [name, tensor] : own.as_dict()) {
+    weights.set(name, tensor.as_tensor().clone());
+  }
+  checkpoint.set("state_dict", weights);
+  hook->save_state(run.context, checkpoint);
+  EXPECT_EQ(checkpoint.at("state_dict").at("weight").as_tensor()[0].item<double>(), 5);
+  EXPECT_EQ(checkpoint.at("ema_state_dict").at("module.weight").as_tensor()[0].item<double>(), 8);
+  EXPECT_EQ(checkpoint.at("ema_state_dict").at("steps").as_tensor().item<int64_t>(), 2);
+
+  const auto other = Spec<Hook>::of("{type: EMAHook, momentum: 0.25}").build();
+  HookRun resumed;
+  other->load_state(resumed.context, checkpoint);
+  load_state_dict(resumed.model, checkpoint.at("state_dict"));
+  EXPECT_EQ(resumed.model.value(), 8);
+  resumed.step(*other, 9);  // 5 + 0.25 * 4 = 6
+  resumed.context.phase = Phase::kVal;
+  other->before_val(resumed.context);
+  EXPECT_EQ(resumed.model.value(), 6);
+}
+
+TEST(EMAHook, StochasticWeightsAreThePlainMean) {
+  const auto hook = Spec<Hook>::of("{type: EMAHook, ema_type: StochasticWeightAverage}").build();
+  HookRun run;
+  hook->before_train(run.context);
+  for (const double v : {3.0, 6.0, 9.0}) run.step(*hook, v);
+  run.context.phase = Phase::kVal;
+  hook->before_val(run.context);
+  EXPECT_NEAR(run.model.value(), 6, 1e-6);
+}
+
+TEST(EarlyStoppingHook, StopsAfterItsPatience) {
+  const auto hook =
+      Spec<Hook>::of("{type: EarlyStoppingHook, monitor: mIoU, patience: 2, min_delta: 1}").build();
+  HookRun run;
+  run.context.phase = Phase::kVal;
+  std::vector<bool> stopped;
+  for (const double score : {10.0, 20.0, 20.5, 20.2}) {
+    run.context.metrics = {{"mIoU", score}};
+    hook->after_val(run.context);
+    stopped.push_back(run.context.stop_training);
+  }
+  EXPECT_THAT(stopped, ::testing::ElementsAre(false, false, false, true));
+}
+
+TEST(CheckInvalidLossHook, NamesTheLossAndTheWayOut) {
+  const auto hook = Spec<Hook>::of("{type: CheckInvalidLossHook, interval: 1}").build();
+  HookRun run;
+  run.context.iter = 7;
+  run.context.losses = {{"loss", torch::tensor(NAN)}, {"decode.loss_ce", torch::tensor(NAN)}};
+  try {
+    hook->after_iter(run.context);
+    FAIL();
+  } catch (const RunEnded& e) {
+    EXPECT_EQ(e.exit_code(), 21);
+    EXPECT_STREQ(e.what(),
+                 "the loss is not finite at iteration 7: loss nan, decode.loss_ce nan. No "
+                 "checkpoint was written yet. A lower learning rate, a longer warm-up or clip_grad "
+                 "often helps; so does full precision");
+  }
+}
+
+TEST(CheckpointHook, KnowsWhatIsBetter) {
+  const auto rule = [](const std::string& metric) {
+    return infer_metric_rule(metric, default_greater_keys(), default_less_keys())
+        .value_or("unknown");
+  };
+  EXPECT_EQ(rule("mIoU"), "greater");
+  EXPECT_EQ(rule("IoU.road"), "greater");
+  EXPECT_EQ(rule("loss"), "less");
+  EXPECT_EQ(rule("decode.loss_ce"), "less");
+  EXPECT_EQ(rule("entropy"), "unknown");
+  EXPECT_EQ(spec_error<Hook>("{type: CheckpointHook, save_best: entropy}"),
+            "<default>:1:36: error: save_best: whether more or less of 'entropy' is better is not "
+            "known. Give 'rule'\n1 error in the configuration");
+  EXPECT_THAT(spec_error<Hook>("{type: CheckpointHook, save_best: [auto, mIoU]}"),
+              HasSubstr("'auto' stands alone"));
+  EXPECT_THAT(spec_error<Hook>("{type: CheckpointHook, filename_tmpl: last.pth}"),
+              HasSubstr("must hold {} once"));
+}
+
+TEST(RunState, TheNewestReadableCheckpointIsFound) {
+  const TempDir dir;
+  const auto write = [&](const std::string& name, int64_t iter) {
+    Value checkpoint = Value::dict(), meta = Value::dict();
+    meta.set("iter", iter);
+    meta.set("epoch", int64_t{0});
+    checkpoint.set("meta", meta);
+    checkpoint.set("state_dict", Value::dict());
+    write_checkpoint(dir / name, checkpoint);
+  };
+  EXPECT_FALSE(find_run_state(dir.path().string()).has_value());
+  write("iter_8.pth", 8);
+  write("iter_12.pth", 12);
+  write("best_mIoU_iter_16.pth", 16);
+  EXPECT_EQ(find_run_state(dir.path().string())->path, dir / "iter_12.pth");
+  dir.write("last_checkpoint", dir / "iter_8.pth");
+  EXPECT_EQ(find_run_state(dir.path().string())->path, dir / "iter_8.pth");
+  dir.write("last_checkpoint", "/somewhere/else/iter_12.pth");
+  EXPECT_EQ(find_run_state(dir.path().string())->path, dir / "iter_12.pth");
+  dir.write("iter_12.pth", "cut short");
+  EXPECT_EQ(find_run_state(dir.path().string())->path, dir / "iter_8.pth");
+}
+
+}  // namespace
+}  // namespace seg::testing
