@@ -339,10 +339,10 @@ torch::Tensor smp_dice(const torch::Tensor& logits, const torch::Tensor& target)
   const auto p = logits.log_softmax(1).exp().view({n, c, -1}) * mask.unsqueeze(1);
   const auto one_hot =
       torch::one_hot(y, c).permute({0, 2, 1}).to(p.scalar_type()) * mask.unsqueeze(1);
-  const auto intersection = (p * one_hot).sum({0, 2});
-  const auto cardinality = (p + one_hot).sum({0, 2});
+  const auto intersection = (p * one_hot).sum(at::IntArrayRef({0, 2}));
+  const auto cardinality = (p + one_hot).sum(at::IntArrayRef({0, 2}));
   const auto loss = 1 - 2 * intersection / cardinality.clamp_min(1e-7);
-  return (loss * (one_hot.sum({0, 2}) > 0)).mean();
+  return (loss * (one_hot.sum(at::IntArrayRef({0, 2})) > 0)).mean();
 }
 
 void compare_evaluation(Comparer& compare, const json& fixture, Segmentor& model,

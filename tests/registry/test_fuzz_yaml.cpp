@@ -135,7 +135,7 @@ TEST(FuzzYaml, DamagedTextsAreReadOrRefused) {
 }
 
 TEST(FuzzYaml, DamagedFilesAreResolvedOrRefused) {
-  const testing::TempDir dir;
+  const test::TempDir dir;
   dir.write("base.yaml", "n: 3\na: {b: [1, 2]}\nmodel: {type: Y, k: 1}\n");
   TextMutator mutator(2);
   for (int i = 0; i < 1000; ++i) {

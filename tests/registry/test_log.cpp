@@ -23,7 +23,7 @@ class Log : public ::testing::Test {
   static bool matches(const std::string& s, const std::string& pattern) {
     return std::regex_match(s, std::regex(pattern));
   }
-  testing::TempDir dir_;
+  test::TempDir dir_;
 };
 
 TEST_F(Log, WritesLinesAsTheConventionsSay) {

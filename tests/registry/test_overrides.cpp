@@ -22,13 +22,13 @@ class Overrides : public ::testing::Test {
   }
   Config load(const std::vector<std::string>& overrides) { return load_config(file_, overrides); }
   std::string error(const std::vector<std::string>& overrides) {
-    std::string found = testing::config_error([&] { load(overrides); });
+    std::string found = test::config_error([&] { load(overrides); });
     const std::string prefix = dir_.path().string() + "/";
     if (const size_t at = found.find(prefix); at != std::string::npos)
       found.erase(at, prefix.size());
     return found;
   }
-  testing::TempDir dir_;
+  test::TempDir dir_;
   std::string file_;
 };
 

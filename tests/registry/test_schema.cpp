@@ -110,7 +110,7 @@ SEG_REGISTER(ToyPart, ToyDot);
 
 namespace {
 
-using testing::spec_error;
+using test::spec_error;
 
 std::string error_lines(const std::string& yaml) {
   std::string found = spec_error<ToyPart>(yaml);
@@ -232,7 +232,7 @@ TEST(Registry, PlacesErrorsOfConstructorsAtTheirOption) {
   Diagnostics problems;
   const auto build = [&](const std::string& yaml) {
     const auto spec = Spec<ToyPart>::parse(parse_config(yaml, "a.yaml"), "model.part", problems);
-    return testing::config_error([&] { spec->build(2.0); });
+    return test::config_error([&] { spec->build(2.0); });
   };
   EXPECT_EQ(
       build("type: ToySquare\nside: 200\n"),

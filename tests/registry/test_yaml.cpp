@@ -14,8 +14,8 @@
 namespace seg {
 namespace {
 
-using testing::config_error;
-using testing::TempDir;
+using test::config_error;
+using test::TempDir;
 
 /// Messages name files by the paths they were given; the tests' own folder is cut off.
 class LoadConfig : public ::testing::Test {

@@ -10,7 +10,7 @@ namespace seg {
 namespace {
 
 using Kind = Config::Kind;
-using testing::config_error;
+using test::config_error;
 
 std::string parse_error(const std::string& yaml) {
   return config_error([&] { parse_config(yaml, "a.yaml"); });

@@ -13,7 +13,7 @@
 #include "tests/support/config_errors.hpp"
 #include "tests/support/temp_dir.hpp"
 
-namespace seg::testing {
+namespace seg::test {
 namespace {
 
 using ::testing::HasSubstr;
@@ -174,4 +174,4 @@ TEST(RunState, TheNewestReadableCheckpointIsFound) {
 }
 
 }  // namespace
-}  // namespace seg::testing
+}  // namespace seg::test

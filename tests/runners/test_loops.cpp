@@ -5,7 +5,7 @@
 
 #include "tests/support/config_errors.hpp"
 
-namespace seg::testing {
+namespace seg::test {
 namespace {
 
 using ::testing::ElementsAre;
@@ -46,4 +46,4 @@ TEST(Loops, TellWrongOptions) {
 }
 
 }  // namespace
-}  // namespace seg::testing
+}  // namespace seg::test

@@ -8,8 +8,8 @@
 #include "runners/optim/optim_wrapper.hpp"
 #include "segcore/models/layers/conv.hpp"
 #include "segcore/models/layers/norm.hpp"
+#include "segcore/testing/reference.hpp"
 #include "tests/support/config_errors.hpp"
-#include "tests/support/uniform.hpp"
 
 namespace seg {
 namespace {
@@ -21,7 +21,7 @@ Json wrapper_reference(const std::string& name) {
 }
 
 at::Tensor toy_tensor(const std::string& name, at::IntArrayRef shape) {
-  return (test::uniform(name, c10::multiply_integers(shape)) * 2 - 1).reshape(shape);
+  return (reference::uniform(name, c10::multiply_integers(shape)) * 2 - 1).reshape(shape);
 }
 
 /// One linear map and the mean square of what it gives.
@@ -42,7 +42,7 @@ struct BlockToy : torch::nn::Module {
   BlockToy() {
     register_parameter("pos_embed", torch::zeros({1, 2, 4}));
     register_module("conv", std::make_shared<Conv2d>(ConvOptions{4, 4, 3}));
-    register_norm(*this, Spec<Norm>::of("{type: BN}"), 4, "1");
+    register_module("norm1", Spec<Norm>::of("{type: BN}").build(4));
     ConvOptions depthwise{4, 4, 3};
     depthwise.groups = 4;
     register_module("dw", std::make_shared<Conv2d>(depthwise));
@@ -65,7 +65,8 @@ struct ModelToy : torch::nn::Module {
 };
 
 TEST(OptimWrapper, ClipsAndAccumulatesLikeMmengine) {
-  for (const auto& [name, rows] : wrapper_reference("wrappers.json").items()) {
+  const Json cases = wrapper_reference("wrappers.json");
+  for (const auto& [name, rows] : cases.items()) {
     SCOPED_TRACE(name);
     const size_t slash = name.rfind('/');
     LineToy model;
@@ -138,11 +139,11 @@ TEST(ParamGroups, OptionsOfAnotherConstructorAreAnError) {
   ModelToy model;
   const auto spec = Spec<OptimWrapper>::of(
       "{type: OptimWrapper, optimizer: {type: AdamW}, paramwise_cfg: {num_layers: 12}}");
-  EXPECT_THAT(testing::config_error([&] { spec.build(model); }),
+  EXPECT_THAT(test::config_error([&] { spec.build(model); }),
               ::testing::HasSubstr("paramwise_cfg: num_layers, decay_rate, layer_decay_rate and "
                                    "decay_type need constructor: "
                                    "LearningRateDecayOptimizerConstructor"));
-  EXPECT_THAT(testing::spec_error<OptimWrapper>(
+  EXPECT_THAT(test::spec_error<OptimWrapper>(
                   "{type: OptimWrapper, optimizer: {type: AdamW}, constructor: DefaultOptim}"),
               ::testing::HasSubstr("DefaultOptim"));
 }
@@ -227,20 +228,20 @@ TEST(AmpOptimWrapper, Float32IsNoMixedPrecision) {
 
 TEST(OptimWrapper, TellsWhatIsWrongInAConfig) {
   const auto error = [](const std::string& rest) {
-    return testing::spec_error<OptimWrapper>("{type: AmpOptimWrapper, optimizer: {type: SGD}, " +
+    return test::spec_error<OptimWrapper>("{type: AmpOptimWrapper, optimizer: {type: SGD}, " +
                                              rest + "}");
   };
   EXPECT_EQ(error("loss_scale: static"),
-            "<default>:1:59: error: loss_scale: expected 'dynamic', a number or a mapping, got "
+            "<default>:1:61: error: loss_scale: expected 'dynamic', a number or a mapping, got "
             "'static'\n1 error in the configuration");
   EXPECT_EQ(error("clip_grad: {max_norm: 1, clip_value: 1}"),
-            "<default>:1:84: error: clip_grad.clip_value: either max_norm or clip_value, not both\n"
+            "<default>:1:86: error: clip_grad.clip_value: either max_norm or clip_value, not both\n"
             "1 error in the configuration");
   EXPECT_EQ(error("clip_grad: {norm_type: 2}"),
-            "<default>:1:58: error: clip_grad.max_norm: needs max_norm or clip_value\n"
+            "<default>:1:60: error: clip_grad.max_norm: needs max_norm or clip_value\n"
             "1 error in the configuration");
   EXPECT_EQ(error("accumulative_counts: 0"),
-            "<default>:1:68: error: accumulative_counts: must be at least 1, got 0\n"
+            "<default>:1:70: error: accumulative_counts: must be at least 1, got 0\n"
             "1 error in the configuration");
 }
 

@@ -5,8 +5,8 @@
 #include <nlohmann/json.hpp>
 
 #include "runners/optim/optimizer.hpp"
+#include "segcore/testing/reference.hpp"
 #include "tests/support/config_errors.hpp"
-#include "tests/support/uniform.hpp"
 
 namespace seg {
 namespace {
@@ -18,7 +18,7 @@ Json optim_reference(const std::string& name) {
 }
 
 at::Tensor signed_uniform(const std::string& name, at::IntArrayRef shape) {
-  return (test::uniform(name, c10::multiply_integers(shape)) * 2 - 1).reshape(shape);
+  return (reference::uniform(name, c10::multiply_integers(shape)) * 2 - 1).reshape(shape);
 }
 
 const std::vector<std::pair<std::string, std::vector<int64_t>>> kShapes{
@@ -55,7 +55,8 @@ void expect_values(const at::Tensor& found, const Json& expected, double toleran
 }
 
 TEST(Optimizers, StepsAndStatesAreThoseOfTorch) {
-  for (const auto& [config, expected] : optim_reference("optimizers.json").items()) {
+  const Json cases = optim_reference("optimizers.json");
+  for (const auto& [config, expected] : cases.items()) {
     SCOPED_TRACE(config);
     auto optimizer = Spec<Optimizer>::of(config).build();
     optimizer->add_group(toy_group());
@@ -208,10 +209,10 @@ TEST(Optimizers, TellWhichSavedStateDoesNotFit) {
 }
 
 TEST(Optimizers, TellWhatIsWrongInAConfig) {
-  EXPECT_EQ(testing::spec_error<Optimizer>("{type: SGD, lr: 0.1, nesterov: true}"),
+  EXPECT_EQ(test::spec_error<Optimizer>("{type: SGD, lr: 0.1, nesterov: true}"),
             "<default>:1:32: error: nesterov: needs a momentum above 0 and no dampening\n"
             "1 error in the configuration");
-  EXPECT_EQ(testing::spec_error<Optimizer>("{type: AdamW, betas: [0.9, 1.5]}"),
+  EXPECT_EQ(test::spec_error<Optimizer>("{type: AdamW, betas: [0.9, 1.5]}"),
             "<default>:1:22: error: betas: must be between 0 and 1, got 1.5\n"
             "1 error in the configuration");
 }

@@ -8,7 +8,7 @@
 #include "tests/support/temp_dir.hpp"
 #include "tests/support/tiny_run.hpp"
 
-namespace seg::testing {
+namespace seg::test {
 namespace {
 
 using ::testing::HasSubstr;
@@ -114,4 +114,4 @@ TEST_F(RunConfigTest, TestTimeAugmentationNeedsItsPipeline) {
 }
 
 }  // namespace
-}  // namespace seg::testing
+}  // namespace seg::test

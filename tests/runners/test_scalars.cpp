@@ -6,7 +6,7 @@
 
 #include "runners/log_processor.hpp"
 
-namespace seg::testing {
+namespace seg::test {
 namespace {
 
 using ::testing::ElementsAre;
@@ -43,4 +43,4 @@ TEST(LogProcessor, WritesDurationsAsPythonDoes) {
 }
 
 }  // namespace
-}  // namespace seg::testing
+}  // namespace seg::test

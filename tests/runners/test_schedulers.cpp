@@ -156,10 +156,10 @@ TEST(Schedulers, GoOnFromASavedState) {
 }
 
 TEST(Schedulers, TellWhatIsWrongInAConfig) {
-  EXPECT_EQ(testing::spec_error<ParamScheduler>("{type: PolyLR, begin: 5, end: 5}"),
+  EXPECT_EQ(test::spec_error<ParamScheduler>("{type: PolyLR, begin: 5, end: 5}"),
             "<default>:1:31: error: end: must be above begin, 5, got 5\n"
             "1 error in the configuration");
-  EXPECT_EQ(testing::spec_error<ParamScheduler>(
+  EXPECT_EQ(test::spec_error<ParamScheduler>(
                 "{type: CosineAnnealingLR, eta_min: 0, eta_min_ratio: 0.1}"),
             "<default>:1:54: error: eta_min_ratio: either eta_min or eta_min_ratio, not both\n"
             "1 error in the configuration");
@@ -167,10 +167,10 @@ TEST(Schedulers, TellWhatIsWrongInAConfig) {
   auto wrapper =
       Spec<OptimWrapper>::of("{type: OptimWrapper, optimizer: {type: SGD}}").build(model);
   const auto late = Spec<ParamScheduler>::of("{type: PolyLR, by_epoch: false, begin: 50}");
-  EXPECT_EQ(testing::config_error([&] {
+  EXPECT_EQ(test::config_error([&] {
               late.build(*wrapper, ScheduleLength{40, 1, 40});
             }),
-            "<default>:1:41: error: begin: the schedule begins at step 50, the run ends at 40\n"
+            "<default>:1:40: error: begin: the schedule begins at step 50, the run ends at 40\n"
             "1 error in the configuration");
 }
 

@@ -59,7 +59,7 @@ TEST(ScalarRow, IsWhatMMEngineWrites) {
 }
 
 TEST(LocalVisBackend, WritesTwoEqualFilesOfRows) {
-  const testing::TempDir dir;
+  const test::TempDir dir;
   const auto vis = visualizer("{type: LocalVisBackend}", dir.path().string());
   vis->add_config("a: 1\n");
   vis->add_scalars({{"loss", 0.5}, {"iter", 10}}, 10);
@@ -77,7 +77,7 @@ TEST(LocalVisBackend, WritesTwoEqualFilesOfRows) {
 }
 
 TEST(LocalVisBackend, GoesOnAfterACutLine) {
-  const testing::TempDir dir;
+  const test::TempDir dir;
   dir.write("scalars.json", "{\"loss\": 1.0, \"step\": 1}\n{\"loss\": 0.");
   visualizer("{type: LocalVisBackend}", dir.path().string())->add_scalars({{"loss", 0.25}}, 2);
   EXPECT_EQ(dir.read("scalars.json"),
@@ -85,7 +85,7 @@ TEST(LocalVisBackend, GoesOnAfterACutLine) {
 }
 
 TEST(CSVVisBackend, HasARowForEachValidation) {
-  const testing::TempDir dir;
+  const test::TempDir dir;
   const auto vis = visualizer("{type: CSVVisBackend}", dir.path().string());
   vis->add_scalars({{"loss", 1.0}, {"time", 0.5}, {"iter", 10}}, 10);
   vis->add_scalars({{"loss", 0.5}, {"time", 0.25}, {"iter", 20}}, 20);
@@ -102,7 +102,7 @@ TEST(CSVVisBackend, HasARowForEachValidation) {
 }
 
 TEST(CSVVisBackend, HasARowForEachEpochWithoutValidation) {
-  const testing::TempDir dir;
+  const test::TempDir dir;
   const auto vis = visualizer("{type: CSVVisBackend}", dir.path().string());
   for (int epoch = 1; epoch <= 3; ++epoch) {
     for (int step = 1; step <= 2; ++step) {
@@ -136,7 +136,7 @@ TEST(EventFile, FramesRecordsWithMaskedChecksums) {
 }
 
 TEST(TensorboardVisBackend, TensorBoardReadsIt) {
-  const testing::TempDir dir;
+  const test::TempDir dir;
   {
     const auto vis = visualizer("{type: TensorboardVisBackend}", dir.path().string());
     vis->add_config("a: 1\n");
@@ -160,12 +160,12 @@ TEST(TensorboardVisBackend, TensorBoardReadsIt) {
     ++records;
   }
   EXPECT_EQ(records, 6u);
-  const std::string python = testing::python_with_torch();
+  const std::string python = test::python_with_torch();
   if (python.empty() ||
-      testing::run_command(python + " -c 'import tensorboard, PIL'").status != 0) {
+      test::run_command(python + " -c 'import tensorboard, PIL'").status != 0) {
     GTEST_SKIP() << "no Python with TensorBoard (see $SEGCORE_PYTHON)";
   }
-  const auto result = testing::run_python(python, R"(
+  const auto result = test::run_python(python, R"(
 import io, sys
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -186,7 +186,7 @@ print(a.Tensors("config/text_summary")[0].tensor_proto.string_val[0])
 }
 
 TEST(SegLocalVisualizer, TakesAnyNumberOfBackEnds) {
-  const testing::TempDir dir;
+  const test::TempDir dir;
   const std::string folder = dir.path().string();
   const auto both =
       visualizer("{type: LocalVisBackend}, {type: mmseg.TensorboardVisBackend}", folder);
@@ -196,10 +196,10 @@ TEST(SegLocalVisualizer, TakesAnyNumberOfBackEnds) {
   const auto none =
       Spec<Visualizer>::of("{type: SegLocalVisualizer, vis_backends: null, name: vis, alpha: 0.5}");
   none.build(VisPlace{folder, ""})->add_scalars({{"loss", 1.0}}, 1);
-  EXPECT_THAT(testing::spec_error<Visualizer>(
+  EXPECT_THAT(test::spec_error<Visualizer>(
                   "{type: SegLocalVisualizer, vis_backends: [{type: LocalVisBackends}]}"),
               ::testing::HasSubstr("Did you mean 'LocalVisBackend'?"));
-  EXPECT_THAT(testing::spec_error<Visualizer>("{type: SegLocalVisualizer, alpha: 2}"),
+  EXPECT_THAT(test::spec_error<Visualizer>("{type: SegLocalVisualizer, alpha: 2}"),
               ::testing::HasSubstr("must be between 0 and 1, got 2"));
 }
 

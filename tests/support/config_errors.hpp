@@ -5,7 +5,7 @@
 #include "registry/config.hpp"
 #include "registry/registry.hpp"
 
-namespace seg::testing {
+namespace seg::test {
 
 /// The text of the ConfigError that `f` throws; "no error" where it throws none.
 template <class F>
@@ -24,4 +24,4 @@ std::string spec_error(const std::string& yaml) {
   return config_error([&] { Spec<Base>::of(yaml); });
 }
 
-}  // namespace seg::testing
+}  // namespace seg::test

@@ -12,7 +12,7 @@
 
 #include "tests/support/temp_dir.hpp"
 
-namespace seg::testing {
+namespace seg::test {
 
 /// $SEGCORE_PYTHON, or the one beside LibTorch in $SEGCORE_DEPS or ~/.cache/segcore/deps; "" where
 /// there is none.
@@ -57,4 +57,4 @@ inline CommandResult run_python(const std::string& python, const std::string& pr
   return run_command(python + " " + script + " " + arguments);
 }
 
-}  // namespace seg::testing
+}  // namespace seg::test

@@ -10,7 +10,7 @@
 #include <string>
 #include <system_error>
 
-namespace seg::testing {
+namespace seg::test {
 
 class TempDir {
  public:
@@ -45,4 +45,4 @@ class TempDir {
   std::filesystem::path path_;
 };
 
-}  // namespace seg::testing
+}  // namespace seg::test

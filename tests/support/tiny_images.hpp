@@ -7,7 +7,7 @@
 #include "segcore/data/image_io.hpp"
 #include "tests/support/temp_dir.hpp"
 
-namespace seg::testing {
+namespace seg::test {
 
 /// Values that differ from pixel to pixel and from image to image.
 inline cv::Mat tiny_image(int height, int width, int number) {
@@ -42,4 +42,4 @@ inline void write_tiny_dataset(const TempDir& dir, int count, int classes = 3, i
   }
 }
 
-}  // namespace seg::testing
+}  // namespace seg::test

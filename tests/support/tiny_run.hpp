@@ -7,7 +7,7 @@
 #include "segcore/io/value.hpp"
 #include "tests/support/temp_dir.hpp"
 
-namespace seg::testing {
+namespace seg::test {
 
 inline const char* tiny_run_yaml() {
   return R"(
@@ -137,4 +137,4 @@ inline std::string first_difference(const Value& a, const Value& b, const std::s
   return same ? "" : path + ": values differ";
 }
 
-}  // namespace seg::testing
+}  // namespace seg::test

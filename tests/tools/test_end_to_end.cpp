@@ -20,7 +20,7 @@
 
 namespace fs = std::filesystem;
 
-namespace seg::testing {
+namespace seg::test {
 namespace {
 
 using ::testing::HasSubstr;
@@ -288,4 +288,4 @@ TEST_F(EndToEnd, WrongCommandLinesGiveExitCode2) {
 }
 
 }  // namespace
-}  // namespace seg::testing
+}  // namespace seg::test

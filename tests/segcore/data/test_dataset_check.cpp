@@ -14,7 +14,7 @@ namespace {
 
 using ::testing::AllOf;
 using ::testing::HasSubstr;
-using testing::TempDir;
+using test::TempDir;
 
 std::string tiny_dataset(const TempDir& dir, const std::string& more = "") {
   return "{type: BaseSegDataset, data_root: " + dir.path().string() +
@@ -39,7 +39,7 @@ std::string check_error(const std::string& yaml, const DatasetCheckParams& param
 
 TEST(DatasetCheck, TableOfLabels) {
   const TempDir dir;
-  testing::write_tiny_dataset(dir, 2);
+  test::write_tiny_dataset(dir, 2);
   cv::Mat labels(10, 12, CV_8UC1, cv::Scalar(0));
   labels.rowRange(0, 5).setTo(255);
   write_png(dir / "ann/00.png", labels);
@@ -55,7 +55,7 @@ TEST(DatasetCheck, TableOfLabels) {
 
 TEST(DatasetCheck, MissingPartnersAreNamedThreeFromEachSide) {
   const TempDir dir;
-  testing::write_tiny_dataset(dir, 6);
+  test::write_tiny_dataset(dir, 6);
   for (const char* gone : {"ann/00.png", "ann/02.png", "ann/03.png", "ann/04.png", "img/05.png"}) {
     std::filesystem::remove(dir / gone);
   }
@@ -76,8 +76,8 @@ TEST(DatasetCheck, MissingPartnersAreNamedThreeFromEachSide) {
 
 TEST(DatasetCheck, LabelsThatNoClassHas) {
   const TempDir dir;
-  testing::write_tiny_dataset(dir, 3);
-  cv::Mat labels = testing::tiny_labels(10, 12, 3);
+  test::write_tiny_dataset(dir, 3);
+  cv::Mat labels = test::tiny_labels(10, 12, 3);
   labels.at<uint8_t>(4, 7) = 9;
   write_png(dir / "ann/01.png", labels);
   EXPECT_EQ(check_error(tiny_dataset(dir)),
@@ -95,8 +95,8 @@ TEST(DatasetCheck, LabelsThatNoClassHas) {
 
 TEST(DatasetCheck, SizesAndDamagedAnnotations) {
   const TempDir dir;
-  testing::write_tiny_dataset(dir, 2);
-  write_png(dir / "ann/01.png", testing::tiny_labels(5, 6, 3));
+  test::write_tiny_dataset(dir, 2);
+  write_png(dir / "ann/01.png", test::tiny_labels(5, 6, 3));
   EXPECT_EQ(check_error(tiny_dataset(dir)), (dir / "ann/01.png") +
                                                 ": the annotation has 6x5 pixels, its image " +
                                                 (dir / "img/01.png") + " has 12x10");
@@ -113,7 +113,7 @@ TEST(DatasetCheck, SamplesInMemoryAndWithoutAnnotations) {
   EXPECT_THAT(shapes, HasSubstr("train: 3 samples\nlabels of 2 annotations:"));
   EXPECT_THAT(shapes, HasSubstr("  0 background"));
   const TempDir dir;
-  testing::write_tiny_dataset(dir, 1);
+  test::write_tiny_dataset(dir, 1);
   EXPECT_EQ(check_of("{type: BaseSegDataset, img_suffix: .png, data_root: " + (dir / "img") +
                      ", data_prefix: {img_path: ''}, pipeline: [{type: LoadImageFromFile}, {type: "
                      "PackSegInputs}]}"),

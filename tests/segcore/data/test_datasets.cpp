@@ -14,11 +14,11 @@ namespace seg {
 namespace {
 
 using ::testing::AllOf;
-using testing::config_error;
+using test::config_error;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::Pair;
-using testing::TempDir;
+using test::TempDir;
 
 const std::string kCamVid = std::string(SEG_SOURCE_DIR) + "/../shared/data/camvid";
 const std::string kAdeSample = std::string(SEG_SOURCE_DIR) + "/../shared/data/ade_sample";
@@ -49,7 +49,7 @@ std::vector<int64_t> values_of(const torch::Tensor& labels) {
 TEST(BaseSegDataset, ListsFoldersSortedAndRecursively) {
   const TempDir dir;
   for (const char* name : {"b/2", "a/10", "a/9", "c", ".hidden"}) {
-    write_png(dir / (std::string("img/") + name + ".png"), testing::tiny_image(4, 5, 1));
+    write_png(dir / (std::string("img/") + name + ".png"), test::tiny_image(4, 5, 1));
   }
   dir.write("img/a/notes.txt", "no image");
   std::filesystem::create_directory(dir / "ann");
@@ -63,7 +63,7 @@ TEST(BaseSegDataset, ListsFoldersSortedAndRecursively) {
 
 TEST(BaseSegDataset, SamplesGoThroughThePipeline) {
   const TempDir dir;
-  testing::write_tiny_dataset(dir, 3);
+  test::write_tiny_dataset(dir, 3);
   const auto samples = dataset_of(tiny(dir))->get(1, 0, 0);
   ASSERT_EQ(samples.size(), 1u);
   EXPECT_EQ(samples[0].meta.index, 1);
@@ -76,7 +76,7 @@ TEST(BaseSegDataset, SamplesGoThroughThePipeline) {
 
 TEST(BaseSegDataset, ListsOfNamesAndOfPairs) {
   const TempDir dir;
-  testing::write_tiny_dataset(dir, 3);
+  test::write_tiny_dataset(dir, 3);
   dir.write("names.txt", "02\r\n\n  00\n");
   dir.write("with_suffix.txt", "02.png\n");
   dir.write("pairs.txt", "img/01.png ann/00.png\n");
@@ -95,7 +95,7 @@ TEST(BaseSegDataset, ListsOfNamesAndOfPairs) {
 
 TEST(BaseSegDataset, Indices) {
   const TempDir dir;
-  testing::write_tiny_dataset(dir, 5);
+  test::write_tiny_dataset(dir, 5);
   const auto first_of = [&](const std::string& indices) {
     const auto data = dataset_of(tiny(dir, ", indices: " + indices));
     return std::pair(data->size(), std::filesystem::path(data->paths(0).first).stem().string());
@@ -110,7 +110,7 @@ TEST(BaseSegDataset, Indices) {
 
 TEST(BaseSegDataset, MissingFoldersAndFiles) {
   const TempDir dir;
-  testing::write_tiny_dataset(dir, 2);
+  test::write_tiny_dataset(dir, 2);
   const std::string root = dir.path().string();
   EXPECT_THAT(build_error("{type: BaseSegDataset, data_root: " + root + "/no}"),
               HasSubstr("data_root: there is no folder '" + root +
@@ -148,7 +148,7 @@ TEST(BaseSegDataset, MissingFoldersAndFiles) {
 
 TEST(BaseSegDataset, ClassesInAnotherOrder) {
   const TempDir dir;
-  write_png(dir / "img/a.jpg", testing::tiny_image(4, 6, 0));
+  write_png(dir / "img/a.jpg", test::tiny_image(4, 6, 0));
   cv::Mat labels(4, 6, CV_8UC1, cv::Scalar(255));
   for (int i = 0; i < 6; ++i) labels.at<uint8_t>(0, i) = static_cast<uint8_t>(i);
   write_png(dir / "ann/a.png", labels);
@@ -173,7 +173,7 @@ TEST(BaseSegDataset, ClassesInAnotherOrder) {
 
 TEST(BaseSegDataset, PaletteOfNumPyForClassesWithoutColours) {
   const TempDir dir;
-  testing::write_tiny_dataset(dir, 1);
+  test::write_tiny_dataset(dir, 1);
   // np.random.seed(42); np.random.randint(0, 255, (3, 3))
   EXPECT_THAT(dataset_of(tiny(dir))->meta().palette,
               ElementsAre(std::array<int, 3>{102, 179, 92}, std::array<int, 3>{14, 106, 71},
@@ -193,7 +193,7 @@ TEST(BaseSegDataset, PaletteOfNumPyForClassesWithoutColours) {
 
 TEST(BaseSegDataset, SkipCorruptReplacesAndCounts) {
   const TempDir dir;
-  testing::write_tiny_dataset(dir, 4);
+  test::write_tiny_dataset(dir, 4);
   dir.write("img/01.png", "\x89PNG\r\n\x1A\n and no more");
   dir.write("ann/02.png", "");
   const std::string message = [&]() -> std::string {
@@ -272,7 +272,7 @@ TEST(KnownDatasets, FactsOfTheFour) {
 
 TEST(Wrappers, ConcatAndRepeat) {
   const TempDir dir;
-  testing::write_tiny_dataset(dir, 3);
+  test::write_tiny_dataset(dir, 3);
   const std::string one = tiny(dir);
   const auto twice = dataset_of("{type: ConcatDataset, datasets: [" + one + ", " +
                                 tiny(dir, ", indices: [2]") + "]}");

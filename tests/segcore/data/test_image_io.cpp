@@ -16,7 +16,7 @@ namespace seg {
 namespace {
 
 using ::testing::HasSubstr;
-using testing::TempDir;
+using test::TempDir;
 
 const std::string kImages = std::string(SEG_SOURCE_DIR) + "/tests/data/images/";
 const std::string kRealData = std::string(SEG_SOURCE_DIR) + "/../shared/data/";

@@ -17,7 +17,7 @@ namespace {
 
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
-using testing::TempDir;
+using test::TempDir;
 
 /// Samples that tell their index, epoch and the seed; some are slow, some fail.
 class CountingDataset final : public Dataset {
@@ -189,11 +189,11 @@ TEST(DataLoader, LoadsAheadWithinBounds) {
 }
 
 TEST(DataLoader, Messages) {
-  EXPECT_THAT(testing::config_error([] { loader_options("batch_sise: 4"); }),
+  EXPECT_THAT(test::config_error([] { loader_options("batch_sise: 4"); }),
               HasSubstr("Did you mean 'batch_size'?"));
-  EXPECT_THAT(testing::config_error([] { loader_options("batch_size: 0"); }),
+  EXPECT_THAT(test::config_error([] { loader_options("batch_size: 0"); }),
               HasSubstr("train_dataloader.batch_size: must be at least 1, got 0"));
-  EXPECT_THAT(testing::config_error([] { loader_options("sampler: {type: InfinitSampler}"); }),
+  EXPECT_THAT(test::config_error([] { loader_options("sampler: {type: InfinitSampler}"); }),
               HasSubstr("InfiniteSampler"));
   const auto data = std::make_shared<CountingDataset>(3);
   try {

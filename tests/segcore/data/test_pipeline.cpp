@@ -135,7 +135,7 @@ TEST(RandomChoiceTest, FollowsProbabilities) {
 }
 
 TEST(PipelineTest, NothingFollowsPacking) {
-  EXPECT_THAT(testing::config_error([] {
+  EXPECT_THAT(test::config_error([] {
                 pipeline_of({"{type: PackSegInputs}", "{type: RandomFlip, prob: 0.5}"});
               }),
               HasSubstr("RandomFlip cannot follow PackSegInputs, which ends a pipeline"));

@@ -15,8 +15,8 @@ namespace {
 
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
-using testing::spec_error;
-using testing::TempDir;
+using test::spec_error;
+using test::TempDir;
 
 Rng test_rng(uint64_t sample = 0) { return Rng(7, RngPurpose::kAugmentation, 0, sample); }
 

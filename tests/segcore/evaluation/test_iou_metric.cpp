@@ -6,9 +6,9 @@
 
 #include "segcore/data/image_io.hpp"
 #include "segcore/evaluation/metric.hpp"
+#include "segcore/testing/reference.hpp"
 #include "tests/support/config_errors.hpp"
 #include "tests/support/temp_dir.hpp"
-#include "tests/support/uniform.hpp"
 
 namespace seg {
 namespace {
@@ -33,11 +33,11 @@ PackedSample iou_sample(const at::Tensor& labels, const std::string& path = "dat
 /// Labels and predictions of image i of a case, as the reference made them.
 std::pair<at::Tensor, at::Tensor> iou_image(const Json& c, int i) {
   const int64_t classes = c["classes"], h = c["h"], w = c["w"], n = h * w;
-  at::Tensor labels = (test::uniform(text("labels", i), n) * (classes - 1)).to(at::kLong);
-  labels.masked_fill_(test::uniform(text("ignored", i), n) < 1.0 / 16,
+  at::Tensor labels = (reference::uniform(text("labels", i), n) * (classes - 1)).to(at::kLong);
+  labels.masked_fill_(reference::uniform(text("ignored", i), n) < 1.0 / 16,
                       c["ignore_index"].get<int64_t>());
-  const at::Tensor wrong = test::uniform(text("wrong", i), n) < 0.4;
-  const at::Tensor guess = (test::uniform(text("guess", i), n) * (classes - 1)).to(at::kLong);
+  const at::Tensor wrong = reference::uniform(text("wrong", i), n) < 0.4;
+  const at::Tensor guess = (reference::uniform(text("guess", i), n) * (classes - 1)).to(at::kLong);
   const at::Tensor prediction = torch::where(wrong, guess, labels.clamp_max(classes - 1));
   return {labels.reshape({h, w}), prediction.reshape({h, w})};
 }
@@ -146,7 +146,7 @@ TEST(IoUMetric, SumsCountsOverProcesses) {
 
 TEST(IoUMetric, WritesClassIds) {
   for (const bool reduced : {false, true}) {
-    testing::TempDir folder;
+    test::TempDir folder;
     auto metric = Spec<Metric>::of("{type: IoUMetric, format_only: true, output_dir: '" +
                                    folder.path().string() + "'}")
                       .build(iou_meta(3));
@@ -186,7 +186,7 @@ TEST(IoUMetric, NamesTheImageAtFault) {
 }
 
 TEST(IoUMetric, TellsOfUnknownMetrics) {
-  EXPECT_EQ(testing::spec_error<Metric>("{type: IoUMetric, iou_metrics: [mIoU, mDise]}"),
+  EXPECT_EQ(test::spec_error<Metric>("{type: IoUMetric, iou_metrics: [mIoU, mDise]}"),
             "<default>:1:32: error: iou_metrics: unknown metric 'mDise'. Did you mean 'mDice'? "
             "Known: mIoU, mDice, mFscore, FWIoU, kappa\n1 error in the configuration");
 }

@@ -69,7 +69,7 @@ TEST(Pictures, ShowImagesOfAnyKind) {
 }
 
 TEST(Pictures, ClassIdsBeyondBytesAreWrittenInSixteenBits) {
-  testing::TempDir folder;
+  test::TempDir folder;
   write_class_ids(folder / "a.png", torch::tensor({0, 300}, at::kLong).reshape({1, 2}), false);
   const cv::Mat ids = read_labels(folder / "a.png");
   EXPECT_EQ(ids.type(), CV_32S);

@@ -85,7 +85,7 @@ Outcome mutate_and_read(const std::string& original, int times, const Read& read
 }
 
 TEST(MutatedFiles, AreReadOrRefused) {
-  const testing::TempDir dir;
+  const test::TempDir dir;
   const auto from_file = [&](const std::string& bytes) {
     std::filesystem::remove(dir / "a.pth");  // overwriting would wait for the disk
     return read_checkpoint(dir.write("a.pth", bytes));

@@ -176,7 +176,7 @@ TEST(ReadCheckpoint, BigEndianFiles) {
 TEST(ReadCheckpoint, TensorsOutliveEverythingElse) {
   at::Tensor kept;
   {
-    const testing::TempDir dir;
+    const test::TempDir dir;
     std::filesystem::copy(data_file("zip.pt"), dir / "a.pth");
     kept = read_checkpoint(dir / "a.pth").at("state_dict").at("view").as_tensor();
   }
@@ -192,7 +192,7 @@ TEST(ReadCheckpoint, CyclesAreCut) {
 }
 
 TEST(ReadCheckpoint, NothingIsExecuted) {
-  const testing::TempDir dir;
+  const test::TempDir dir;
   const std::string trace = dir / "trace";
   const std::string evil =
       dir.write("evil.pkl", text("\x80\x02"
@@ -204,7 +204,7 @@ TEST(ReadCheckpoint, NothingIsExecuted) {
 }
 
 TEST(ReadCheckpoint, SaysWhatIsWrongWithAFile) {
-  const testing::TempDir dir;
+  const test::TempDir dir;
   const std::string place = dir.path().string();
   EXPECT_EQ(read_error(dir / "none.pth"),
             "cannot read " + place + "/none.pth: No such file or directory");

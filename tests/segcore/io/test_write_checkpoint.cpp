@@ -71,7 +71,7 @@ Value everything() {
 }
 
 TEST(WriteCheckpoint, ReadsBackTheSame) {
-  const testing::TempDir dir;
+  const test::TempDir dir;
   write_checkpoint(dir / "a.pth", everything());
   const Value wrote = everything(), read = read_checkpoint(dir / "a.pth");
   for (const auto& [name, value] : wrote.at("state_dict").as_dict()) {
@@ -106,11 +106,11 @@ TEST(WriteCheckpoint, ReadsBackTheSame) {
 }
 
 TEST(WriteCheckpoint, PythonReadsItWithWeightsOnly) {
-  const std::string python = testing::python_with_torch();
+  const std::string python = test::python_with_torch();
   if (python.empty()) GTEST_SKIP() << "no Python with PyTorch (see $SEGCORE_PYTHON)";
-  const testing::TempDir dir;
+  const test::TempDir dir;
   write_checkpoint(dir / "a.pth", everything());
-  const auto result = testing::run_python(python, R"(
+  const auto result = test::run_python(python, R"(
 import sys, torch, zipfile
 for mmap in (False, True):
     c = torch.load(sys.argv[1], weights_only=True, mmap=mmap)
@@ -148,14 +148,14 @@ print("good")
 }
 
 TEST(WriteCheckpoint, FilesOfEqualContentsAreEqual) {
-  const testing::TempDir dir;
+  const test::TempDir dir;
   write_checkpoint(dir / "a.pth", everything());
   write_checkpoint(dir / "b.pth", everything());
   EXPECT_EQ(dir.read("a.pth"), dir.read("b.pth"));
 }
 
 TEST(WriteCheckpoint, LargeArchivesUse64Bits) {
-  const testing::TempDir dir;
+  const test::TempDir dir;
   AtomicFile file(dir / "a.zip");
   ZipWriter zip(file, /*always_zip64=*/true);
   zip.add("archive/one", "first");
@@ -167,10 +167,10 @@ TEST(WriteCheckpoint, LargeArchivesUse64Bits) {
   ASSERT_EQ(entries.size(), 2u);
   EXPECT_EQ(bytes.substr(entries[0].offset, entries[0].size), "first");
   EXPECT_EQ(entries[1].size, 100000u);
-  const std::string python = testing::python_with_torch();
+  const std::string python = test::python_with_torch();
   if (python.empty()) GTEST_SKIP() << "no Python with PyTorch (see $SEGCORE_PYTHON)";
   const auto result =
-      testing::run_python(python,
+      test::run_python(python,
                           "import sys, zipfile\nz = zipfile.ZipFile(sys.argv[1])\n"
                           "print(z.testzip(), z.read('archive/one'), len(z.read('archive/two')))",
                           dir / "a.zip");
@@ -178,7 +178,7 @@ TEST(WriteCheckpoint, LargeArchivesUse64Bits) {
 }
 
 TEST(WriteCheckpoint, SaysWhatCannotBeWritten) {
-  const testing::TempDir dir;
+  const test::TempDir dir;
   const std::string place = dir.path().string();
   EXPECT_EQ(write_error(dir / "no/a.pth", Value::dict()),
             "cannot write " + place + "/no/a.pth: there is no folder " + place + "/no");
@@ -199,7 +199,7 @@ TEST(WriteCheckpoint, SaysWhatCannotBeWritten) {
 }
 
 TEST(WriteSafetensors, ReadsBackTheSame) {
-  const testing::TempDir dir;
+  const test::TempDir dir;
   Value state = Value::dict();
   state.set("b", torch::arange(6, torch::kFloat32).view({2, 3}).t());
   state.set("a", torch::tensor({1.5f}).to(torch::kBFloat16));
@@ -222,7 +222,7 @@ TEST(WriteSafetensors, ReadsBackTheSame) {
 }
 
 TEST(AtomicFile, KeepsTheOldFileUntilTheNewOneIsWhole) {
-  const testing::TempDir dir;
+  const test::TempDir dir;
   dir.write("a.txt", "old");
   {
     AtomicFile file(dir / "a.txt");
@@ -242,7 +242,7 @@ TEST(AtomicFile, KeepsTheOldFileUntilTheNewOneIsWhole) {
 }
 
 TEST(AtomicFile, AFullDiskIsToldAndLeavesNothing) {
-  const testing::TempDir dir;
+  const test::TempDir dir;
   dir.write("a.pth", "old");
   rlimit before{};
   getrlimit(RLIMIT_FSIZE, &before);

@@ -15,17 +15,17 @@ namespace {
 
 using nlohmann::json;
 using reference::uniform;
-using testing::HasSubstr;
+using ::testing::HasSubstr;
 
 std::shared_ptr<Loss> loss_of(const std::string& yaml) { return Spec<Loss>::of(yaml).build(); }
 
-torch::Tensor logits_of(const std::vector<int64_t>& shape) {
+torch::Tensor loss_logits(const std::vector<int64_t>& shape) {
   int64_t count = 1;
   for (const int64_t n : shape) count *= n;
   return ((2 * uniform("logits", count) - 1) * 4).view(shape);
 }
 
-torch::Tensor labels_of(const std::vector<int64_t>& shape, int64_t classes, double ignored) {
+torch::Tensor loss_labels(const std::vector<int64_t>& shape, int64_t classes, double ignored) {
   const int64_t count = shape[0] * shape[2] * shape[3];
   return (uniform("labels", count) * classes)
       .floor()
@@ -35,7 +35,7 @@ torch::Tensor labels_of(const std::vector<int64_t>& shape, int64_t classes, doub
 }
 
 template <class F>
-std::string error_of(F&& f) {
+std::string loss_error(F&& f) {
   try {
     f();
   } catch (const Error& e) {
@@ -51,8 +51,8 @@ TEST(Losses, GiveTheReferenceValuesAndGradients) {
   for (const json& c : cases) {
     SCOPED_TRACE(c.dump());
     const auto shape = c["shape"].get<std::vector<int64_t>>();
-    const auto logits = logits_of(shape).requires_grad_();
-    const auto labels = labels_of(shape, c["classes"], c["ignored"]);
+    const auto logits = loss_logits(shape).requires_grad_();
+    const auto labels = loss_labels(shape, c["classes"], c["ignored"]);
     torch::Tensor weight;
     if (c.contains("weight")) {
       weight = (uniform("weight", labels.numel()) < 0.5).to(torch::kFloat64).view_as(labels);
@@ -75,8 +75,8 @@ TEST(Losses, GiveTheReferenceValuesAndGradients) {
 
 TEST(Losses, SumOverPixelsIsWhatPerPixelGives) {
   const std::vector<int64_t> shape{2, 5, 7, 9};
-  const auto logits = logits_of(shape);
-  const auto labels = labels_of(shape, 5, 0.125);
+  const auto logits = loss_logits(shape);
+  const auto labels = loss_labels(shape, 5, 0.125);
   for (const char* yaml : {"{type: CrossEntropyLoss, reduction: sum, loss_weight: 0.5}",
                            "{type: CrossEntropyLoss, reduction: sum, use_sigmoid: true}",
                            "{type: FocalLoss, reduction: sum}"}) {
@@ -91,8 +91,8 @@ TEST(Losses, SumOverPixelsIsWhatPerPixelGives) {
 
 TEST(CrossEntropyLoss, ClassWeightsOfOneChangeNothing) {
   const std::vector<int64_t> shape{2, 5, 7, 9};
-  const auto logits = logits_of(shape);
-  const auto labels = labels_of(shape, 5, 0.125);
+  const auto logits = loss_logits(shape);
+  const auto labels = loss_labels(shape, 5, 0.125);
   for (const std::string avg : {"true", "false"}) {
     const auto plain = loss_of("{type: CrossEntropyLoss, avg_non_ignore: " + avg + "}");
     const auto weighted = loss_of(
@@ -116,8 +116,8 @@ TEST(CrossEntropyLoss, AnIgnoredPixelWeighsOneInTheMeanOverAll) {
 
 TEST(CrossEntropyLoss, HalfPrecisionIsSummedInFloat) {
   const std::vector<int64_t> shape{1, 3, 64, 64};
-  const auto labels = labels_of(shape, 3, 0);
-  const auto logits = logits_of(shape).to(torch::kBFloat16);
+  const auto labels = loss_labels(shape, 3, 0);
+  const auto logits = loss_logits(shape).to(torch::kBFloat16);
   const auto loss = loss_of("{type: CrossEntropyLoss}")->forward(logits, labels, {}, 255);
   EXPECT_EQ(loss.scalar_type(), torch::kFloat);
   const auto exact =
@@ -126,7 +126,7 @@ TEST(CrossEntropyLoss, HalfPrecisionIsSummedInFloat) {
 }
 
 TEST(CrossEntropyLoss, ReadsClassWeightsFromFiles) {
-  const std::string folder = testing::TempDir();
+  const std::string folder = ::testing::TempDir();
   std::ofstream(folder + "weights.json") << "[0.5, 2]";
   std::ofstream(folder + "weights.yaml") << "- 0.5\n- 2\n";
   {
@@ -138,8 +138,8 @@ TEST(CrossEntropyLoss, ReadsClassWeightsFromFiles) {
     const double values[] = {0.5, 2};
     npy.write(reinterpret_cast<const char*>(values), sizeof(values));
   }
-  const auto logits = logits_of({1, 2, 4, 4});
-  const auto labels = labels_of({1, 2, 4, 4}, 2, 0);
+  const auto logits = loss_logits({1, 2, 4, 4});
+  const auto labels = loss_labels({1, 2, 4, 4}, 2, 0);
   const auto expected = loss_of("{type: CrossEntropyLoss, class_weight: [0.5, 2]}")
                             ->forward(logits, labels, {}, 255)
                             .item<double>();
@@ -148,56 +148,56 @@ TEST(CrossEntropyLoss, ReadsClassWeightsFromFiles) {
         Spec<Loss>::of("{type: CrossEntropyLoss, class_weight: " + folder + name + "}"), 2);
     EXPECT_EQ(loss->forward(logits, labels, {}, 255).item<double>(), expected) << name;
   }
-  EXPECT_THAT(error_of([] { loss_of("{type: CrossEntropyLoss, class_weight: /nowhere.npy}"); }),
+  EXPECT_THAT(loss_error([] { loss_of("{type: CrossEntropyLoss, class_weight: /nowhere.npy}"); }),
               HasSubstr("cannot read '/nowhere.npy': there is no such file"));
 }
 
 TEST(Losses, WrongNumbersOfClassWeightsNameBothCounts) {
-  EXPECT_THAT(error_of([] {
+  EXPECT_THAT(loss_error([] {
                 build_loss(Spec<Loss>::of("{type: CrossEntropyLoss, class_weight: [1, 2, 3]}"), 19);
               }),
               HasSubstr("class_weight: has 3 values, but the head's logits have 19 channels"));
-  EXPECT_THAT(error_of([] { build_loss(Spec<Loss>::of("{type: FocalLoss, alpha: [0.5]}"), 2); }),
+  EXPECT_THAT(loss_error([] { build_loss(Spec<Loss>::of("{type: FocalLoss, alpha: [0.5]}"), 2); }),
               HasSubstr("alpha: has 1 values, but the head's logits have 2 channels"));
 }
 
 TEST(Losses, LabelsOutOfRangeAreNamed) {
-  const auto logits = logits_of({2, 5, 7, 9});
-  auto labels = labels_of({2, 5, 7, 9}, 5, 0);
+  const auto logits = loss_logits({2, 5, 7, 9});
+  auto labels = loss_labels({2, 5, 7, 9}, 5, 0);
   labels[1][2][3] = 9;
   for (const char* yaml :
        {"{type: CrossEntropyLoss}", "{type: CrossEntropyLoss, use_sigmoid: true}",
         "{type: FocalLoss}", "{type: LovaszLoss, reduction: none}", "{type: TverskyLoss}",
         "{type: JaccardLoss}", "{type: OhemCrossEntropy}"}) {
-    EXPECT_THAT(error_of([&] { loss_of(yaml)->forward(logits, labels, {}, 255); }),
+    EXPECT_THAT(loss_error([&] { loss_of(yaml)->forward(logits, labels, {}, 255); }),
                 HasSubstr("label 9 at row 2, column 3 of image 1 of the batch"))
         << yaml;
   }
   labels[1][2][3] = -1;
   EXPECT_THAT(
-      error_of([&] { loss_of("{type: CrossEntropyLoss}")->forward(logits, labels, {}, 255); }),
+      loss_error([&] { loss_of("{type: CrossEntropyLoss}")->forward(logits, labels, {}, 255); }),
       HasSubstr("label -1 at row 2, column 3 of image 1 of the batch is neither in [0, 4] nor "
                 "ignored (255)"));
 }
 
 TEST(Losses, WrongOptionsAreErrors) {
-  EXPECT_THAT(error_of([] { loss_of("{type: CrossEntropyLoss, reduction: men}"); }),
+  EXPECT_THAT(loss_error([] { loss_of("{type: CrossEntropyLoss, reduction: men}"); }),
               HasSubstr("unknown value 'men'. Did you mean 'mean'?"));
-  EXPECT_THAT(error_of([] { loss_of("{type: TverskyLoss, alpha: 0.5}"); }),
+  EXPECT_THAT(loss_error([] { loss_of("{type: TverskyLoss, alpha: 0.5}"); }),
               HasSubstr("alpha + beta must be 1, got 0.5 + 0.7"));
-  EXPECT_THAT(error_of([] { loss_of("{type: FocalLoss, use_sigmoid: false}"); }),
+  EXPECT_THAT(loss_error([] { loss_of("{type: FocalLoss, use_sigmoid: false}"); }),
               HasSubstr("must be true"));
-  EXPECT_THAT(error_of([] { loss_of("{type: LovaszLoss, classes: some}"); }),
+  EXPECT_THAT(loss_error([] { loss_of("{type: LovaszLoss, classes: some}"); }),
               HasSubstr("unknown value 'some'"));
 }
 
 TEST(Losses, OfIgnoredPixelsAloneAreZeroWithAGradient) {
   const std::vector<int64_t> shape{2, 5, 7, 9};
-  const auto labels = labels_of(shape, 5, 1);
+  const auto labels = loss_labels(shape, 5, 1);
   for (const char* yaml : {"{type: CrossEntropyLoss, avg_non_ignore: true}",
                            "{type: LovaszLoss, reduction: none}", "{type: OhemCrossEntropy}",
                            "{type: CrossEntropyLoss, use_sigmoid: true, avg_non_ignore: true}"}) {
-    const auto logits = logits_of(shape).requires_grad_();
+    const auto logits = loss_logits(shape).requires_grad_();
     const auto value = loss_of(yaml)->forward(logits, labels, {}, 255);
     EXPECT_EQ(value.item<double>(), 0.0) << yaml;
     EXPECT_EQ(torch::autograd::grad({value}, {logits})[0].abs().sum().item<double>(), 0.0) << yaml;
@@ -208,8 +208,8 @@ TEST(OHEMPixelSampler, KeepsImprobablePixels) {
   const auto sampler =
       Spec<PixelSampler>::of("{type: OHEMPixelSampler, thresh: 0.3, min_kept: 2}").build();
   const std::vector<int64_t> shape{2, 5, 7, 9};
-  const auto logits = logits_of(shape);
-  const auto labels = labels_of(shape, 5, 0.125);
+  const auto logits = loss_logits(shape);
+  const auto labels = loss_labels(shape, 5, 0.125);
   const auto weight = sampler->sample(logits, labels, 255, nullptr);
   const auto valid = labels != 255;
   const auto probability =
@@ -221,8 +221,8 @@ TEST(OHEMPixelSampler, WithoutAThresholdKeepsTheLargestLosses) {
   const auto sampler = Spec<PixelSampler>::of("{type: OHEMPixelSampler, min_kept: 5}").build();
   ASSERT_TRUE(sampler->needs_pixel_losses());
   const std::vector<int64_t> shape{2, 5, 7, 9};
-  const auto logits = logits_of(shape);
-  const auto labels = labels_of(shape, 5, 0.125);
+  const auto logits = loss_logits(shape);
+  const auto labels = loss_labels(shape, 5, 0.125);
   const auto losses = loss_of("{type: CrossEntropyLoss}")->per_pixel(logits, labels, 255);
   const auto weight = sampler->sample(logits, labels, 255, [&] { return losses; });
   EXPECT_EQ(weight.sum().item<double>(), 10.0);
