@@ -90,7 +90,7 @@ OptimWrapper::OptimWrapper(const Params& params, torch::nn::Module& model)
     }
   }
   if (params.accumulative_counts > 1) {
-    for (const auto& module : model.modules()) {
+    for (const auto& module : model.modules(/*include_self=*/false)) {
       const auto* norm = dynamic_cast<const Norm*>(module.get());
       if (!norm || !norm->is_batch_norm()) continue;
       log::warn("accumulative_counts: ", params.accumulative_counts,

@@ -109,6 +109,7 @@ void ParamScheduler::observe(const std::vector<std::pair<std::string, double>>&)
 Value ParamScheduler::state_dict() const {
   Value out = Value::dict();
   describe(out);
+  if (what_ == What::kMomentum) out.set("use_betas", groups_.front()->has("betas"));
   out.set("param_name", param_name());
   out.set("begin", begin_);
   out.set("end", end_);
