@@ -132,6 +132,7 @@ class RunSession {
         randomness.diff_rank_seed ? static_cast<uint64_t>(communicator_->rank()) : 0;
     torch::manual_seed(context.seed + rank);
   }
+
   std::unique_ptr<Communicator> communicator_;
   std::unique_ptr<Visualizer> visualizer_;
   std::vector<HookEntry> hooks_;
@@ -302,7 +303,7 @@ class TrainingRun {
     if (reducer_) reducer_->before_forward();
     {
       const auto precision = optimizer_->precision();
-      losses = model.loss(input.images, input.labels);
+      losses = model.loss(input.images, {input.labels, input.edges});
     }
     const at::Tensor total = total_loss(losses);
     if (reducer_ && optimizer_->will_update()) reducer_->before_backward(total);

@@ -12,6 +12,11 @@ class Neck : public BaseModule {
   virtual std::vector<FeatureInfo> features() const = 0;
 };
 
+/// Compares the option `in_channels` with what the backbone gives.
+/// \throws OptionError where they differ.
+void check_in_channels(const std::optional<std::vector<int64_t>>& given,
+                       const std::vector<FeatureInfo>& inputs);
+
 template <>
 struct Category<Neck> {
   static constexpr std::string_view name = "neck";
