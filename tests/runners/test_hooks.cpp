@@ -27,7 +27,7 @@ class OneWeightModel final : public Segmentor {
   }
   std::vector<torch::Tensor> extract_feat(const torch::Tensor& x) override { return {x}; }
   torch::Tensor encode_decode(const torch::Tensor& x) override { return x; }
-  LossMap loss(const torch::Tensor&, const torch::Tensor&) override { return {}; }
+  LossMap loss(const torch::Tensor&, const Targets&) override { return {}; }
   torch::Tensor inference(const torch::Tensor& x) override { return x; }
   std::vector<torch::Tensor> predict(const ModelInput&) override { return {}; }
   std::vector<torch::Tensor> predict_tta(const std::vector<ModelInput>&) override { return {}; }
