@@ -198,7 +198,7 @@ std::optional<Value> numpy_scalar(const Value& dtype_object, const Value& data) 
   const at::Tensor element = numpy_elements(*dtype, bytes, {});
   if (*dtype->type == at::kBool) return Value(element.item<bool>());
   if (dtype->kind == 'f') return Value(element.item<double>());
-  if (*dtype->type == at::kUInt64) return Value(static_cast<int64_t>(element.item<uint64_t>()));
+  if (*dtype->type == at::kUInt64) return Value(static_cast<int64_t>(*element.const_data_ptr<uint64_t>()));
   if (dtype->kind == 'i' || dtype->kind == 'u') return Value(element.item<int64_t>());
   return Value(element);
 }
