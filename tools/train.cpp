@@ -17,7 +17,7 @@ int train(TrainArguments& arguments, const CLI::App& app) {
   if (app.count("--launcher")) options.launcher = arguments.launcher;
   options.resume = app.count("--resume") > 0;
   // "auto" is the word of MMSegmentation's own command line for no value.
-  if (!arguments.resume.empty() && arguments.resume[0] != "auto") {
+  if (!arguments.resume.empty() && !arguments.resume[0].empty() && arguments.resume[0] != "auto") {
     options.resume_from = arguments.resume[0];
   }
   const seg::RunConfig config =

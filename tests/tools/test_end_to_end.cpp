@@ -268,7 +268,7 @@ c = torch.load(sys.argv[1], weights_only=True)
 print(sorted(c), c["meta"]["iter"], c["meta"]["seed"], c["message_hub"]["runtime_info"]["iter"])
 model = {k: v for k, v in c["state_dict"].items()}
 assert all(isinstance(v, torch.Tensor) for v in model.values())
-assert c["optimizer"]["param_groups"][0]["lr"] > 0 and 0 in c["optimizer"]["state"]
+assert c["optimizer"]["param_groups"][0]["initial_lr"] > 0 and 0 in c["optimizer"]["state"]
 )",
                                           dir_ / "w/iter_12.pth");
   EXPECT_EQ(result.status, 0) << result.output;
