@@ -89,7 +89,7 @@ class SyntheticShapesDataset final : public Dataset {
                   in_range(1, CV_CN_MAX))
         .optional("seed", &Params::seed, "other seeds draw other images", at_least(0))
         .optional("difficulty", &Params::difficulty,
-                  "0: a colour tells the class; 1: only the outline does, under heavy noise",
+                  "0: the colour tells the class; 1: the outline does, under heavy noise",
                   in_range(0, 1))
         .optional("pipeline", &Params::pipeline,
                   "steps from the image to tensors; those that load files are passed over")
@@ -207,10 +207,10 @@ class SyntheticShapesDataset final : public Dataset {
       place.x = rng.uniform(0.1, 0.9) * width;
       place.y = rng.uniform(0.1, 0.9) * height;
       place.turn = rng.uniform(0, 2 * std::numbers::pi);
-      // Each class has a hue of its own, from which its shapes stray: at 0.5 by as much as to the
-      // next class on either side.
+      // Each class has a hue of its own, from which its shapes stray: at 0.5 until neighbouring
+      // classes meet, at 1 as far as the next class, so that only the outline tells them apart.
       const double own = (place.kind - 1) * std::numbers::pi / 2;
-      const double stray = std::numbers::pi * params_.difficulty;
+      const double stray = std::numbers::pi / 2 * params_.difficulty;
       fill(&place, texture(rng, own + rng.uniform(-stray, stray)));
     }
     const auto noise = static_cast<float>(0.4 * params_.difficulty);
