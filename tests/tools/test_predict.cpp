@@ -1,0 +1,99 @@
+/// tools/predict as people call it.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <filesystem>
+
+#include "segcore/data/image_io.hpp"
+#include "tests/support/python.hpp"
+#include "tests/support/temp_dir.hpp"
+#include "tests/support/tiny_images.hpp"
+#include "tests/support/tiny_run.hpp"
+
+namespace fs = std::filesystem;
+
+namespace seg::test {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+class Predict : public ::testing::Test {
+ protected:
+  /// One training for all tests of this file.
+  static void SetUpTestSuite() {
+    dir_ = new TempDir;
+    dir_->write("tiny.yaml", tiny_run_yaml());
+    trained_ =
+        run_command(tool("train") + " " + *dir_ / "tiny.yaml" + " --work-dir " + *dir_ / "w" +
+                    " --cfg-options train_cfg.max_iters=2 train_cfg.val_interval=2");
+  }
+  static void TearDownTestSuite() { delete dir_; }
+  void SetUp() override { ASSERT_EQ(trained_.status, 0) << trained_.output; }
+
+  static std::string tool(const std::string& name) {
+    return std::string("OMP_NUM_THREADS=1 ") + SEG_BINARY_DIR + "/bin/" + name;
+  }
+  static CommandResult predict(const std::string& rest) {
+    return run_command(tool("predict") + " " + *dir_ / "tiny.yaml" + " " + *dir_ / "w/iter_2.pth" +
+                       " " + rest);
+  }
+
+  static TempDir* dir_;
+  static CommandResult trained_;
+};
+TempDir* Predict::dir_ = nullptr;
+CommandResult Predict::trained_{};
+
+TEST_F(Predict, DoesAFolderAndNamesWhatItCannotRead) {
+  write_png(*dir_ / "in/a.png", tiny_image(20, 30, 1));
+  write_jpeg(*dir_ / "in/a.jpg", tiny_image(20, 30, 2));
+  write_png(*dir_ / "in/deeper/b.png", tiny_image(41, 33, 3));
+  dir_->write("in/broken.png", "no picture");
+  dir_->write("in/notes.txt", "not an image");
+  const CommandResult result = predict(*dir_ / "in" + " --out " + *dir_ / "in/out");
+  EXPECT_EQ(result.status, 1);
+  EXPECT_THAT(result.output, HasSubstr("error: 1 of 4 images could not be predicted:"));
+  EXPECT_THAT(result.output, HasSubstr("broken.png"));
+  EXPECT_THAT(result.output, Not(HasSubstr("notes.txt")));
+  for (const char* name : {"a.png", "a.jpg", "deeper/b"}) {
+    EXPECT_TRUE(fs::exists(*dir_ / ("in/out/" + std::string(name) + ".png"))) << name;
+    EXPECT_TRUE(fs::exists(*dir_ / ("in/out/" + std::string(name) + "_ids.png"))) << name;
+  }
+  const cv::Mat ids = read_labels(*dir_ / "in/out/deeper/b_ids.png");
+  EXPECT_EQ(ids.size(), cv::Size(33, 41));
+  EXPECT_EQ(read_image(*dir_ / "in/out/deeper/b.png").size(), cv::Size(33, 41));
+  for (int y = 0; y < ids.rows; ++y) {
+    for (int x = 0; x < ids.cols; ++x) ASSERT_LT(ids.at<uint8_t>(y, x), 5);
+  }
+  // What was written is not read in turn.
+  dir_->write("in/broken.png", "");
+  fs::remove(*dir_ / "in/broken.png");
+  const CommandResult again = predict(*dir_ / "in" + " --out " + *dir_ / "in/out");
+  EXPECT_EQ(again.status, 0) << again.output;
+  EXPECT_THAT(again.output, HasSubstr("[3/3]"));
+}
+
+TEST_F(Predict, OpacityZeroShowsTheImage) {
+  const cv::Mat image = tiny_image(16, 24, 5);
+  write_png(*dir_ / "one.png", image);
+  const CommandResult result =
+      predict(*dir_ / "one.png" + " --out " + *dir_ / "clear" + " --opacity 0 --device cpu");
+  ASSERT_EQ(result.status, 0) << result.output;
+  EXPECT_EQ(cv::norm(image, read_image(*dir_ / "clear/one.png"), cv::NORM_INF), 0);
+}
+
+TEST_F(Predict, TellsOfWrongInput) {
+  const CommandResult missing = predict(*dir_ / "nowhere" + " --out " + *dir_ / "o");
+  EXPECT_EQ(missing.status, 1);
+  EXPECT_THAT(missing.output, HasSubstr("nowhere: there is no such file or folder"));
+  fs::create_directory(*dir_ / "empty");
+  const CommandResult empty = predict(*dir_ / "empty" + " --out " + *dir_ / "o");
+  EXPECT_EQ(empty.status, 1);
+  EXPECT_THAT(empty.output, HasSubstr("empty: the folder holds no images"));
+  EXPECT_EQ(predict(*dir_ / "one.png").status, 2);
+  EXPECT_EQ(predict(*dir_ / "one.png" + " --out o --opacity 2").status, 2);
+}
+
+}  // namespace
+}  // namespace seg::test

@@ -1,0 +1,148 @@
+/// Several processes on one machine: they train like one, and count like one.
+#include <arpa/inet.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+#include <future>
+#include <nlohmann/json.hpp>
+
+#include "registry/text.hpp"
+#include "segcore/io/checkpoint.hpp"
+#include "tests/support/python.hpp"
+#include "tests/support/temp_dir.hpp"
+#include "tests/support/tiny_run.hpp"
+
+namespace fs = std::filesystem;
+
+namespace seg::test {
+namespace {
+
+using ::testing::HasSubstr;
+
+/// A port that nobody listens at.
+int free_port() {
+  const int fd = socket(AF_INET, SOCK_STREAM, 0);
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  bind(fd, reinterpret_cast<sockaddr*>(&address), sizeof address);
+  socklen_t size = sizeof address;
+  getsockname(fd, reinterpret_cast<sockaddr*>(&address), &size);
+  close(fd);
+  return ntohs(address.sin_port);
+}
+
+/// Runs a tool in `count` processes, as torchrun does; the results are in order of the ranks.
+std::vector<CommandResult> run_ranks(int count, const std::string& command) {
+  const int port = free_port();
+  std::vector<std::future<CommandResult>> running;
+  for (int rank = 0; rank < count; ++rank) {
+    const std::string environment =
+        text("OMP_NUM_THREADS=1 RANK=", rank, " LOCAL_RANK=", rank, " WORLD_SIZE=", count,
+             " MASTER_ADDR=127.0.0.1 MASTER_PORT=", port, " ");
+    running.push_back(std::async(std::launch::async, [=] {
+      return run_command(environment + std::string(SEG_BINARY_DIR) + "/bin/" + command +
+                         " --launcher pytorch");
+    }));
+  }
+  std::vector<CommandResult> results;
+  for (auto& one : running) results.push_back(one.get());
+  return results;
+}
+
+CommandResult run_alone(const std::string& command) {
+  return run_command("OMP_NUM_THREADS=1 " + std::string(SEG_BINARY_DIR) + "/bin/" + command);
+}
+
+nlohmann::json test_result(const fs::path& work_dir) {
+  for (const auto& entry : fs::directory_iterator(work_dir)) {
+    std::ifstream file(entry.path() / (entry.path().filename().string() + ".json"));
+    if (file) return nlohmann::json::parse(file);
+  }
+  return {};
+}
+
+/// The largest difference of two state dicts' tensors, relative to the largest value.
+double weights_distance(const Value& a, const Value& b) {
+  double most = 0, difference = 0;
+  for (const auto& [name, value] : a.as_dict()) {
+    const at::Tensor x = value.as_tensor().to(at::kDouble);
+    const at::Tensor y = b.at(name.as_string()).as_tensor().to(at::kDouble);
+    if (x.numel() == 0) continue;
+    most = std::max(most, x.abs().max().item<double>());
+    difference = std::max(difference, (x - y).abs().max().item<double>());
+  }
+  return difference / most;
+}
+
+class TwoProcesses : public ::testing::Test {
+ protected:
+  TwoProcesses() { config_ = dir_.write("tiny.yaml", tiny_run_yaml()); }
+  /// Nothing may depend on what else is in a batch or on draws that ranks make apart.
+  std::string train_command(const std::string& work_dir, int batch_size,
+                            const std::string& more = "") const {
+    return text("train ", config_, " --work-dir ", dir_ / work_dir,
+                " --cfg-options train_dataloader.batch_size=", batch_size,
+                " model.decode_head.norm_cfg.type=GN model.decode_head.norm_cfg.num_groups=2 "
+                "model.decode_head.dropout_ratio=0 model.backbone.drop_rate=0 "
+                "model.backbone.drop_path_rate=0 train_cfg.max_iters=4 train_cfg.val_interval=4 ",
+                more);
+  }
+  TempDir dir_;
+  std::string config_;
+};
+
+TEST_F(TwoProcesses, TrainLikeOneAndCountLikeOne) {
+  for (const std::string& more :
+       {std::string(), std::string("optim_wrapper.accumulative_counts=2")}) {
+    SCOPED_TRACE(more);
+    const std::string tag = more.empty() ? "" : "_accumulated";
+    const CommandResult alone = run_alone(train_command("one" + tag, 4, more));
+    ASSERT_EQ(alone.status, 0) << alone.output;
+    const auto both = run_ranks(2, train_command("two" + tag, 2, more));
+    ASSERT_EQ(both[0].status, 0) << both[0].output;
+    ASSERT_EQ(both[1].status, 0) << both[1].output;
+    const Value one = read_checkpoint(dir_ / ("one" + tag + "/iter_4.pth"));
+    const Value two = read_checkpoint(dir_ / ("two" + tag + "/iter_4.pth"));
+    EXPECT_LT(weights_distance(one.at("state_dict"), two.at("state_dict")), 1e-4);
+  }
+
+  const std::string test = "test " + config_ + " " + dir_ / "one/iter_4.pth" +
+                           " --cfg-options model.decode_head.norm_cfg.type=GN "
+                           "model.decode_head.norm_cfg.num_groups=2 --work-dir ";
+  const CommandResult alone = run_alone(test + dir_ / "t1");
+  ASSERT_EQ(alone.status, 0) << alone.output;
+  const auto both = run_ranks(2, test + dir_ / "t2");
+  ASSERT_EQ(both[0].status, 0) << both[0].output;
+  ASSERT_EQ(both[1].status, 0) << both[1].output;
+  auto want = test_result(dir_ / "t1"), found = test_result(dir_ / "t2");
+  for (auto* result : {&want, &found}) {
+    for (const char* key : {"time", "data_time"}) result->erase(key);
+  }
+  EXPECT_TRUE(want.contains("mIoU"));
+  EXPECT_EQ(want, found);
+}
+
+TEST_F(TwoProcesses, AMistakeEndsAllOfThem) {
+  const auto both = run_ranks(2, "train " + config_ + " --cfg-options model.backbone.embed_dim=8");
+  for (const CommandResult& one : both) {
+    EXPECT_EQ(one.status, 1);
+    EXPECT_THAT(one.output, HasSubstr("Did you mean 'embed_dims'?"));
+  }
+}
+
+TEST_F(TwoProcesses, APeerThatNeverComesEndsTheRunWith22) {
+  const CommandResult one = run_command(
+      text("OMP_NUM_THREADS=1 RANK=1 LOCAL_RANK=1 WORLD_SIZE=2 MASTER_ADDR=127.0.0.1 MASTER_PORT=",
+           free_port(), " ", SEG_BINARY_DIR, "/bin/train ", config_, " --work-dir ", dir_ / "w",
+           " --launcher pytorch --cfg-options env_cfg.dist_cfg.timeout=2"));
+  EXPECT_EQ(one.status, 22) << one.output;
+}
+
+}  // namespace
+}  // namespace seg::test
