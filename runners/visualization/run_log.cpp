@@ -1,0 +1,227 @@
+#include "runners/visualization/run_log.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <set>
+
+#include "registry/error.hpp"
+#include "runners/visualization/scalar_rows.hpp"
+
+namespace seg {
+namespace {
+
+namespace fs = std::filesystem;
+
+struct LogFileRow {
+  int64_t step = 0;
+  bool by_epoch = false;
+  std::vector<std::pair<std::string, double>> values;
+};
+
+std::vector<LogFileRow> read_log_file(const fs::path& path) {
+  std::ifstream in(path, std::ios::binary);
+  if (!in) throw DataError(text("cannot read ", path.string()));
+  const std::string contents{std::istreambuf_iterator<char>(in), {}};
+  std::vector<LogFileRow> rows;
+  bool epochs = false;
+  int64_t number = 0;
+  for (size_t begin = 0; begin < contents.size();) {
+    const size_t end = contents.find('\n', begin);
+    if (end == std::string::npos) break;  // the run is writing this line
+    const std::string line = contents.substr(begin, end - begin);
+    begin = end + 1;
+    ++number;
+    if (line.find_first_not_of(" \r\t") == std::string::npos) continue;
+    // MMEngine writes NaN, which is no JSON.
+    std::string clean = line;
+    for (size_t at = 0; (at = clean.find(": NaN", at)) != std::string::npos;) {
+      clean.replace(at + 2, 3, "null");
+    }
+    const auto json = nlohmann::ordered_json::parse(clean, nullptr, false);
+    if (!json.is_object()) {
+      throw DataError(text(path.string(), ":", number, ": not a row of recorded values: '",
+                           line.substr(0, 60), line.size() > 60 ? "...'" : "'"));
+    }
+    LogFileRow row;
+    for (const auto& [key, value] : json.items()) {
+      if (!value.is_number()) continue;
+      if (key == "step") {
+        row.step = static_cast<int64_t>(value.get<double>());
+      } else {
+        row.values.emplace_back(key, value.get<double>());
+      }
+    }
+    const bool training = json.contains("iter");
+    if (!json.contains("step") && training) {
+      row.step = static_cast<int64_t>(json["iter"].get<double>());
+    }
+    epochs = epochs || json.contains("epoch");
+    row.by_epoch = !training && epochs;
+    rows.push_back(std::move(row));
+  }
+  return rows;
+}
+
+/// scalars.json of all launches, in order of time.
+std::vector<fs::path> log_files(const fs::path& path) {
+  if (fs::is_regular_file(path)) return {path};
+  for (const char* inside : {"scalars.json", "vis_data/scalars.json"}) {
+    if (fs::is_regular_file(path / inside)) return {path / inside};
+  }
+  std::vector<fs::path> found;
+  std::error_code ignored;
+  for (const auto& entry : fs::directory_iterator(path, ignored)) {
+    const fs::path file = entry.path() / "vis_data" / "scalars.json";
+    if (fs::is_regular_file(file)) found.push_back(file);
+  }
+  std::sort(found.begin(), found.end());  // folders are named by time
+  return found;
+}
+
+std::string short_number(double value) {
+  char buffer[32];
+  std::snprintf(buffer, sizeof(buffer), "%.6g", value);
+  return buffer;
+}
+
+}  // namespace
+
+const Series* RunLog::find(const std::string& key) const {
+  for (const Series& s : series) {
+    if (s.key == key) return &s;
+  }
+  return nullptr;
+}
+
+RunLog read_run_log(const std::string& path) {
+  if (!fs::exists(path)) throw DataError(text(path, " does not exist"));
+  const auto files = log_files(path);
+  if (files.empty()) {
+    throw DataError(text("there is no scalars.json in ", path,
+                         " (a work dir, <work dir>/<time>, or the file itself is expected)"));
+  }
+  RunLog run;
+  run.path = path;
+  std::map<std::string, size_t> places;
+  for (const fs::path& file : files) {
+    const std::vector<LogFileRow> rows = read_log_file(file);
+    // What an earlier launch did beyond the checkpoint that this one began from is not part of it.
+    for (const bool by_epoch : {false, true}) {
+      const auto first = std::find_if(rows.begin(), rows.end(),
+                                      [&](const auto& row) { return row.by_epoch == by_epoch; });
+      if (first == rows.end()) continue;
+      for (Series& s : run.series) {
+        if (s.by_epoch != by_epoch) continue;
+        std::erase_if(s.points, [&](const auto& p) { return p.first >= first->step; });
+      }
+    }
+    for (const LogFileRow& row : rows) {
+      for (const auto& [key, value] : row.values) {
+        const auto [place, fresh] = places.emplace(key, run.series.size());
+        if (fresh) run.series.push_back({key, row.by_epoch, {}});
+        Series& s = run.series[place->second];
+        // Training and validation have values of one name ("time"): the first kind is taken.
+        if (s.by_epoch != row.by_epoch) continue;
+        if (!s.points.empty() && s.points.back().first >= row.step) continue;
+        s.points.emplace_back(row.step, value);
+      }
+    }
+  }
+  if (run.series.empty()) {
+    throw DataError(text("nothing is recorded yet in ", files.back().string()));
+  }
+  return run;
+}
+
+void name_runs(std::vector<RunLog>& runs) {
+  // As many of the last parts of the path as it takes.
+  for (size_t parts = 1; parts < 20; ++parts) {
+    std::set<std::string> names;
+    for (RunLog& run : runs) {
+      std::vector<std::string> words;
+      fs::path path = fs::path(run.path).lexically_normal();
+      if (path.filename() == "scalars.json") path = path.parent_path();
+      if (path.filename().empty()) path = path.parent_path();
+      if (path.filename() == "vis_data") path = path.parent_path();
+      for (const auto& part : path) words.push_back(part.string());
+      const size_t from = words.size() > parts ? words.size() - parts : 0;
+      run.name = join(
+          std::vector<std::string>(words.begin() + static_cast<ptrdiff_t>(from), words.end()), "/");
+      names.insert(run.name);
+    }
+    if (names.size() == runs.size()) return;
+  }
+}
+
+void check_keys(const std::vector<RunLog>& runs, const std::vector<std::string>& keys) {
+  std::vector<std::string> known;
+  for (const RunLog& run : runs) {
+    for (const Series& s : run.series) {
+      if (std::find(known.begin(), known.end(), s.key) == known.end()) known.push_back(s.key);
+    }
+  }
+  for (const std::string& key : keys) {
+    if (std::find(known.begin(), known.end(), key) == known.end()) {
+      throw UsageError(text("--keys: nothing is recorded under '", key, "'.",
+                            did_you_mean(key, known), " Known: ", join(known, ", ")));
+    }
+  }
+}
+
+std::string curves_csv(const std::vector<RunLog>& runs, const std::vector<std::string>& keys) {
+  std::string out = "run,step," + join(keys, ",") + "\n";
+  for (const RunLog& run : runs) {
+    std::map<int64_t, std::vector<std::string>> rows;
+    for (size_t k = 0; k < keys.size(); ++k) {
+      const Series* series = run.find(keys[k]);
+      if (!series) continue;
+      for (const auto& [step, value] : series->points) {
+        auto& row = rows[step];
+        row.resize(keys.size());
+        row[k] = number_text(value, "");
+      }
+    }
+    std::string name = run.name;
+    if (name.find_first_of(",\"") != std::string::npos) {
+      for (size_t at = 0; (at = name.find('"', at)) != std::string::npos; at += 2) {
+        name.insert(at, "\"");
+      }
+      name = "\"" + name + "\"";
+    }
+    for (const auto& [step, cells] : rows) {
+      out += text(name, ",", step, ",", join(cells, ","), "\n");
+    }
+  }
+  return out;
+}
+
+std::string curves_summary(const std::vector<RunLog>& runs, const std::vector<std::string>& keys) {
+  std::string out;
+  for (const std::string& key : keys) {
+    for (const RunLog& run : runs) {
+      const Series* series = run.find(key);
+      if (!series || series->points.empty()) {
+        out += text(run.name, "  ", key, ": not recorded\n");
+        continue;
+      }
+      const auto by_value = [](const auto& a, const auto& b) { return a.second < b.second; };
+      const auto& points = series->points;
+      const auto low = *std::min_element(points.begin(), points.end(), by_value);
+      const auto high = *std::max_element(points.begin(), points.end(), by_value);
+      const char* unit = series->by_epoch ? "epoch " : "step ";
+      out +=
+          text(run.name, "  ", key, ": last ", short_number(points.back().second), " (", unit,
+               points.back().first, "), lowest ", short_number(low.second), " (", unit, low.first,
+               "), highest ", short_number(high.second), " (", unit, high.first, ")\n");
+    }
+  }
+  return out;
+}
+
+}  // namespace seg

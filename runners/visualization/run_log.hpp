@@ -1,0 +1,41 @@
+/// Reads back what runs recorded in scalars.json.
+#pragma once
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace seg {
+
+/// One recorded value of one name over the steps of a run.
+struct Series {
+  std::string key;
+  bool by_epoch = false;  ///< steps are epochs, as of metrics in training by epochs
+  std::vector<std::pair<int64_t, double>> points;  ///< step, value; steps rise
+};
+
+struct RunLog {
+  std::string name;  ///< as given, without what the names of all runs share
+  std::string path;
+  std::vector<Series> series;  ///< in order of first appearance
+  const Series* find(const std::string& key) const;
+};
+
+/// \param path  a work dir, the folder of one launch, its vis_data, or a scalars.json. The launches
+///              of a work dir are joined: a resumed one replaces what came after its first step.
+/// \throws DataError where there is none, it is empty, or a line is damaged.
+RunLog read_run_log(const std::string& path);
+
+/// Short names that tell the runs apart.
+void name_runs(std::vector<RunLog>& runs);
+
+/// \throws UsageError for a key that no run has, with the nearest.
+void check_keys(const std::vector<RunLog>& runs, const std::vector<std::string>& keys);
+
+/// "run,step,key1,key2", one row a run and step that has any of the keys.
+std::string curves_csv(const std::vector<RunLog>& runs, const std::vector<std::string>& keys);
+
+/// A line a run and key: last, lowest and highest value with their steps.
+std::string curves_summary(const std::vector<RunLog>& runs, const std::vector<std::string>& keys);
+
+}  // namespace seg
