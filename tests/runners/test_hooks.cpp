@@ -142,7 +142,7 @@ TEST(CheckpointHook, KnowsWhatIsBetter) {
   EXPECT_EQ(rule("decode.loss_ce"), "less");
   EXPECT_EQ(rule("entropy"), "unknown");
   EXPECT_EQ(spec_error<Hook>("{type: CheckpointHook, save_best: entropy}"),
-            "<default>:1:36: error: save_best: whether more or less of 'entropy' is better is not "
+            "<default>:1:35: error: save_best: whether more or less of 'entropy' is better is not "
             "known. Give 'rule'\n1 error in the configuration");
   EXPECT_THAT(spec_error<Hook>("{type: CheckpointHook, save_best: [auto, mIoU]}"),
               HasSubstr("'auto' stands alone"));
