@@ -145,13 +145,13 @@ class SyntheticShapesDataset final : public Dataset {
     ShapeTexture out;
     out.hue = hue;
     out.level = rng.uniform(90, 165);
-    out.saturation = rng.uniform(35, 70);
+    out.saturation = rng.uniform(50, 80);
     const double direction = rng.uniform(0, std::numbers::pi);
     const double length = rng.uniform(4, 14);  // of a wave, in pixels
     out.along_x = std::cos(direction) * 2 * std::numbers::pi / length;
     out.along_y = std::sin(direction) * 2 * std::numbers::pi / length;
     out.phase = rng.uniform(0, 2 * std::numbers::pi);
-    out.depth = rng.uniform(0, 60) * params_.difficulty;
+    out.depth = rng.uniform(0, 50) * params_.difficulty;
     out.checks = rng.chance(0.5);
     return out;
   }
@@ -197,7 +197,7 @@ class SyntheticShapesDataset final : public Dataset {
       }
     };
     ShapeTexture ground = texture(rng, rng.uniform(0, 2 * std::numbers::pi));
-    ground.saturation *= 0.5;
+    ground.saturation *= 0.4;
     fill(nullptr, ground);
     const int64_t count = 2 + rng.below(4);
     for (int64_t i = 0; i < count; ++i) {
@@ -207,13 +207,13 @@ class SyntheticShapesDataset final : public Dataset {
       place.x = rng.uniform(0.1, 0.9) * width;
       place.y = rng.uniform(0.1, 0.9) * height;
       place.turn = rng.uniform(0, 2 * std::numbers::pi);
-      // Each class has a hue of its own, from which its shapes stray: at 0.5 until neighbouring
-      // classes meet, at 1 as far as the next class, so that only the outline tells them apart.
+      // Each class has a hue of its own, from which its shapes stray: at 0.6 until neighbouring
+      // classes meet, at 1 nearly as far as the next class, so that only outlines tell them apart.
       const double own = (place.kind - 1) * std::numbers::pi / 2;
-      const double stray = std::numbers::pi / 2 * params_.difficulty;
+      const double stray = 0.42 * std::numbers::pi * params_.difficulty;
       fill(&place, texture(rng, own + rng.uniform(-stray, stray)));
     }
-    const auto noise = static_cast<float>(0.4 * params_.difficulty);
+    const auto noise = static_cast<float>(0.3 * params_.difficulty);
     sample.image.create(height, width, CV_8UC(static_cast<int>(bands)));
     const size_t samples = static_cast<size_t>(width) * bands;
     uint32_t bits = 0;
