@@ -1,0 +1,55 @@
+/// Matching of predictions with what is there: costs, and assignment at the least total cost.
+#pragma once
+#include <ATen/core/Tensor.h>
+
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "registry/registry.hpp"
+
+namespace seg {
+
+/// Predictions and truths of one image.
+struct MatchInputs {
+  at::Tensor scores;    ///< [Q, classes + 1], before softmax
+  at::Tensor masks;     ///< [Q, P], before sigmoid
+  at::Tensor labels;    ///< int64 [G]
+  at::Tensor gt_masks;  ///< [G, P], floating, in [0, 1]
+};
+
+/// What it costs to take a prediction for a truth.
+class MatchCost {
+ public:
+  virtual ~MatchCost() = default;
+  /// \return [Q, G]
+  virtual at::Tensor operator()(const MatchInputs& in) const = 0;
+};
+
+template <>
+struct Category<MatchCost> {
+  static constexpr std::string_view name = "match cost";
+  using Signature = std::unique_ptr<MatchCost>();
+};
+
+class Assigner {
+ public:
+  virtual ~Assigner() = default;
+  /// \return for each prediction the truth it stands for, or -1; int64 [Q] on the CPU.
+  virtual at::Tensor assign(const MatchInputs& in) const = 0;
+};
+
+template <>
+struct Category<Assigner> {
+  static constexpr std::string_view name = "assigner";
+  using Signature = std::unique_ptr<Assigner>();
+};
+
+/// Chooses as many pairs of a row and a column as the smaller side has, no row or column twice, so
+/// that the sum of their costs is least (shortest augmenting paths, Crouse 2016,
+/// doi:10.1109/TAES.2016.140952).
+/// \param cost  finite, [rows, columns].
+/// \return the column of each row, or -1.
+std::vector<int64_t> linear_sum_assignment(const at::Tensor& cost);
+
+}  // namespace seg

@@ -1,0 +1,112 @@
+#include <torch/torch.h>
+
+#include <algorithm>
+#include <limits>
+
+#include "segcore/models/assigners/assigner.hpp"
+
+namespace seg {
+
+std::vector<int64_t> linear_sum_assignment(const at::Tensor& given) {
+  auto cost = given.detach().to(at::kCPU, at::kDouble).contiguous();
+  const bool turned = cost.size(0) > cost.size(1);
+  if (turned) cost = cost.t().contiguous();
+  const auto rows = static_cast<size_t>(cost.size(0)), columns = static_cast<size_t>(cost.size(1));
+  const double* c = cost.const_data_ptr<double>();
+  constexpr int64_t kNone = -1;
+  constexpr double kFar = std::numeric_limits<double>::infinity();
+  std::vector<double> u(rows, 0), v(columns, 0);  // the dual prices
+  std::vector<int64_t> column_of(rows, kNone), row_of(columns, kNone);
+  for (size_t start = 0; start < rows; ++start) {
+    // The shortest path from this row to a free column, along reduced costs.
+    std::vector<double> distance(columns, kFar);
+    std::vector<int64_t> from(columns, kNone);
+    std::vector<bool> row_seen(rows, false), column_seen(columns, false);
+    double least = 0;
+    size_t row = start;
+    int64_t end = kNone;
+    while (end == kNone) {
+      row_seen[row] = true;
+      size_t nearest = columns;
+      double best = kFar;
+      for (size_t j = 0; j < columns; ++j) {
+        if (column_seen[j]) continue;
+        const double through = least + c[row * columns + j] - u[row] - v[j];
+        if (through < distance[j]) {
+          distance[j] = through;
+          from[j] = static_cast<int64_t>(row);
+        }
+        if (distance[j] < best || (distance[j] == best && row_of[j] == kNone)) {
+          best = distance[j];
+          nearest = j;
+        }
+      }
+      SEG_CHECK(nearest < columns, "costs of an assignment are not finite");
+      least = best;
+      column_seen[nearest] = true;
+      if (row_of[nearest] == kNone) {
+        end = static_cast<int64_t>(nearest);
+      } else {
+        row = static_cast<size_t>(row_of[nearest]);
+      }
+    }
+    u[start] += least;
+    for (size_t i = 0; i < rows; ++i) {
+      if (row_seen[i] && i != start) {
+        u[i] += least - distance[static_cast<size_t>(column_of[i])];
+      }
+    }
+    for (size_t j = 0; j < columns; ++j) {
+      if (column_seen[j]) v[j] -= least - distance[j];
+    }
+    for (int64_t j = end; j != kNone;) {  // turn the path around
+      const int64_t i = from[static_cast<size_t>(j)];
+      row_of[static_cast<size_t>(j)] = i;
+      std::swap(column_of[static_cast<size_t>(i)], j);
+      if (i == static_cast<int64_t>(start)) break;
+    }
+  }
+  return turned ? row_of : column_of;
+}
+
+struct HungarianAssignerParams {
+  OneOrMany<Spec<MatchCost>> match_costs;
+};
+
+/// Pairs predictions with truths at the least total cost.
+class HungarianAssigner final : public Assigner {
+ public:
+  using Params = HungarianAssignerParams;
+  static Schema<Params> schema() {
+    return Schema<Params>("Pairs predictions with truths at the least total cost.")
+        .source("DETR, Carion et al. 2020, arXiv:2005.12872")
+        .required("match_costs", &Params::match_costs, "costs that are added")
+        .validate([](const Params& p, Problems& problems) {
+          if (p.match_costs.values.empty()) problems.error("match_costs", "must not be empty");
+        });
+  }
+  explicit HungarianAssigner(const Params& p) {
+    for (const auto& spec : p.match_costs.values) costs_.push_back(spec.build());
+  }
+  at::Tensor assign(const MatchInputs& in) const override {
+    const torch::NoGradGuard no_grad;
+    auto out = at::full({in.scores.size(0)}, -1, at::TensorOptions(at::kLong));
+    if (in.labels.numel() == 0) return out;
+    at::Tensor total;
+    for (const auto& cost : costs_) {
+      const auto one = (*cost)(in);
+      total = total.defined() ? total + one : one;
+    }
+    // Weights that diverged are left to whoever watches the loss.
+    const auto matched = linear_sum_assignment(total.nan_to_num(1e12, 1e12, -1e12));
+    std::copy(matched.begin(), matched.end(), out.data_ptr<int64_t>());
+    return out;
+  }
+
+ private:
+  std::vector<std::unique_ptr<MatchCost>> costs_;
+};
+
+SEG_REGISTER(Assigner, HungarianAssigner);
+
+}  // namespace seg
