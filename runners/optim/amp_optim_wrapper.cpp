@@ -78,8 +78,9 @@ class AmpOptimWrapper final : public OptimWrapper {
       scaler_ = *cfg;
     }
     // bfloat16 reaches as far as float32, so nothing underflows without a scale. On GPUs mmengine
-    // scales all the same, which also leaves out steps that are not finite.
-    scaling_ = scaler_.enabled && !cpu;
+    // scales all the same, which also leaves out steps that are not finite; on CPUs only a scale
+    // that the config spells out is worth its time.
+    scaling_ = scaler_.enabled && (!cpu || !std::holds_alternative<std::string>(params.loss_scale));
     scale_ = at::full({}, scaler_.init_scale, at::TensorOptions(device()).dtype(at::kFloat));
     growth_tracker_ = at::zeros({}, at::TensorOptions(device()).dtype(at::kInt));
   }

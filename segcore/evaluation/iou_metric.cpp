@@ -8,7 +8,7 @@
 #include <map>
 
 #include "registry/log.hpp"
-#include "segcore/data/image_io.hpp"
+#include "segcore/evaluation/class_counts.hpp"
 #include "segcore/evaluation/metric.hpp"
 #include "segcore/evaluation/pictures.hpp"
 
@@ -76,37 +76,6 @@ std::string iou_table(const std::vector<std::vector<std::string>>& columns) {
     if (row == 0) out += "\n" + rule;
   }
   return out + "\n" + rule;
-}
-
-/// Counts of pixels by class, with one place more for what is in no class.
-struct IouCounts {
-  int64_t* intersection;
-  int64_t* prediction;
-  int64_t* label;
-};
-
-/// One pass over the pixels. Neighbours are mostly alike, so runs of equal pixels are counted and
-/// added at once.
-/// \return the first label that is neither a class nor ignored, or -1.
-template <class L>
-int64_t iou_count(const int64_t* prediction, const L* label, int64_t n, int64_t classes,
-                  int64_t ignore, const IouCounts& counts) {
-  int64_t strange = -1;
-  const auto place = [classes](int64_t v) { return v >= 0 && v < classes ? v : classes; };
-  for (int64_t i = 0; i < n;) {
-    const int64_t p = prediction[i];
-    const L l = label[i];
-    int64_t j = i + 1;
-    while (j < n && prediction[j] == p && label[j] == l) ++j;
-    const int64_t run = j - i, want = static_cast<int64_t>(l);
-    i = j;
-    if (want == ignore) continue;
-    if (place(want) == classes && strange < 0) strange = want;
-    counts.prediction[place(p)] += run;
-    counts.label[place(want)] += run;
-    if (p == want) counts.intersection[place(p)] += run;
-  }
-  return strange;
 }
 
 }  // namespace
@@ -189,11 +158,7 @@ class IoUMetric final : public Metric {
                            sample.labels.size(1),
                            " (height x width); labels must not be resized in a test pipeline"));
     }
-    if (prediction.is_cpu()) {
-      count(prediction, sample.labels, name);
-    } else {
-      count_on_device(prediction, sample.labels);
-    }
+    count(prediction, sample.labels, name);
   }
 
   MetricResult compute(Communicator& communicator) override {
@@ -218,38 +183,13 @@ class IoUMetric final : public Metric {
   }
 
   void count(const at::Tensor& prediction, const at::Tensor& labels, const std::string& name) {
-    const at::Tensor p = prediction.to(at::kLong).contiguous();
-    const at::Tensor l = labels.cpu().contiguous();
-    int64_t* base = counts_.data_ptr<int64_t>();
-    const IouCounts counts{base, base + (n_ + 1), base + 2 * (n_ + 1)};
-    const int64_t* from = p.const_data_ptr<int64_t>();
-    const auto run = [&]<class L>(const L* label) {
-      return iou_count(from, label, p.numel(), n_, p_.ignore_index, counts);
-    };
-    int64_t strange = -1;
-    if (l.scalar_type() == at::kByte) {
-      strange = run(l.const_data_ptr<uint8_t>());
-    } else {
-      strange = run(l.to(at::kLong).contiguous().const_data_ptr<int64_t>());
+    if (!prediction.is_cpu()) {
+      const at::Tensor counts = class_histogram(prediction, labels, n_, p_.ignore_index);
+      device_counts_ = device_counts_.defined() ? device_counts_ + counts : counts;
+      return;
     }
+    const int64_t strange = count_classes_(counts_, prediction, labels, p_.ignore_index);
     if (strange >= 0 && strange_.empty()) strange_ = text("label ", strange, " in ", name);
-  }
-
-  /// The same by one histogram over [predictions, labels, matches], without a copy to the CPU.
-  void count_on_device(const at::Tensor& prediction, const at::Tensor& labels) {
-    const at::Tensor p = prediction.to(at::kLong).flatten();
-    const at::Tensor l = labels.to(p.device(), /*non_blocking=*/true).to(at::kLong).flatten();
-    const int64_t slots = n_ + 2;  // the last is for what does not count
-    const at::Tensor ignored = l.eq(p_.ignore_index);
-    const auto place = [&](const at::Tensor& v) {
-      return v.masked_fill(v.lt(0).logical_or(v.ge(n_)), n_).masked_fill(ignored, n_ + 1);
-    };
-    const at::Tensor pp = place(p), pl = place(l);
-    const at::Tensor match = pp.masked_fill(p.ne(l), n_ + 1);
-    const at::Tensor histogram =
-        at::bincount(at::cat({match, pp + slots, pl + 2 * slots}), {}, 3 * slots);
-    const at::Tensor counts = histogram.view({3, slots}).narrow(1, 0, n_ + 1);
-    device_counts_ = device_counts_.defined() ? device_counts_ + counts : counts.clone();
   }
 
   void write(const at::Tensor& prediction, const PackedSample& sample) const {

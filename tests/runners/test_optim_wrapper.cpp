@@ -217,6 +217,46 @@ TEST(AmpOptimWrapper, RunsTheForwardPassInBfloat16OnTheCpu) {
   wrapper->load_state_dict(state);
 }
 
+TEST(AmpOptimWrapper, LeavesOutStepsThatOverflowAndMovesTheScale) {
+  LineToy model(at::kFloat), plain(at::kFloat);
+  const std::string optimizer =
+      "optimizer: {type: SGD, lr: 0.1, momentum: 0.9}, clip_grad: "
+      "{max_norm: 0.5}";
+  auto scaled = Spec<OptimWrapper>::of(
+                    "{type: AmpOptimWrapper, dtype: float32, loss_scale: "
+                    "{init_scale: 1024, growth_interval: 2}, " +
+                    optimizer + "}")
+                    .build(model);
+  auto unscaled = Spec<OptimWrapper>::of("{type: OptimWrapper, " + optimizer + "}").build(plain);
+  const auto scale = [&] { return scaled->state_dict().at("loss_scaler").at("scale").as_float(); };
+  for (int k = 0; k < 2; ++k) {
+    scaled->update_params(model.loss(k));
+    unscaled->update_params(plain.loss(k));
+    EXPECT_FLOAT_EQ(scaled->grad_norm().item<float>(), unscaled->grad_norm().item<float>());
+  }
+  EXPECT_EQ(scale(), 2048);  // after two finite steps
+  EXPECT_TRUE(torch::allclose(model.p, plain.p, 1e-6, 1e-7));
+  const at::Tensor before = model.p.detach().clone();
+  scaled->update_params(model.loss(2) * std::numeric_limits<float>::infinity());
+  EXPECT_EQ(scale(), 1024);
+  EXPECT_TRUE(torch::equal(before, model.p));
+  scaled->update_params(model.loss(3));
+  unscaled->update_params(plain.loss(3));
+  EXPECT_TRUE(torch::allclose(model.p, plain.p, 1e-6, 1e-7));
+
+  // The scale and its count of finite steps go on where they were.
+  LineToy other(at::kFloat);
+  auto resumed = Spec<OptimWrapper>::of(
+                     "{type: AmpOptimWrapper, dtype: float32, loss_scale: "
+                     "{init_scale: 4, growth_interval: 2}, " +
+                     optimizer + "}")
+                     .build(other);
+  resumed->load_state_dict(scaled->state_dict());
+  const Value state = resumed->state_dict();
+  EXPECT_EQ(state.at("loss_scaler").at("scale").as_float(), 1024);
+  EXPECT_EQ(state.at("loss_scaler").at("_growth_tracker").as_int(), 1);
+}
+
 TEST(AmpOptimWrapper, Float32IsNoMixedPrecision) {
   LineToy model(at::kFloat);
   auto wrapper =
@@ -229,7 +269,7 @@ TEST(AmpOptimWrapper, Float32IsNoMixedPrecision) {
 TEST(OptimWrapper, TellsWhatIsWrongInAConfig) {
   const auto error = [](const std::string& rest) {
     return test::spec_error<OptimWrapper>("{type: AmpOptimWrapper, optimizer: {type: SGD}, " +
-                                             rest + "}");
+                                          rest + "}");
   };
   EXPECT_EQ(error("loss_scale: static"),
             "<default>:1:61: error: loss_scale: expected 'dynamic', a number or a mapping, got "
