@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <unordered_set>
 
 #include "registry/error.hpp"
 #include "runners/dist/launch.hpp"
@@ -79,8 +80,10 @@ class C10dGradientReducer final : public GradientReducer {
 
     std::vector<at::Tensor> parameters;
     std::unordered_map<size_t, std::string> names;
+    std::unordered_set<const void*> seen;  // a shared module is a child twice
     for (const auto& item : model.named_parameters()) {
       if (!item.value().requires_grad()) continue;
+      if (!seen.insert(item.value().unsafeGetTensorImpl()).second) continue;
       names[parameters.size()] = item.key();
       parameters.push_back(item.value());
     }

@@ -9,6 +9,7 @@
 #include <map>
 #include <nlohmann/json.hpp>
 #include <sstream>
+#include <unordered_set>
 
 #include "registry/registry.hpp"
 #include "registry/yaml.hpp"
@@ -397,8 +398,11 @@ void compare_training(Comparer& compare, const json& fixture, Segmentor& model,
       compare.equal("losses." + name, "nothing", shown(value));
   }
 
+  // A shared module is a child twice; Python counts its tensors once, under the first name.
+  std::unordered_set<const void*> seen;
   std::map<std::string, double> gradients;
   for (const auto& item : model.named_parameters()) {
+    if (!seen.insert(item.value().unsafeGetTensorImpl()).second) continue;
     if (item.value().grad().defined()) gradients[item.key()] = norm_of(item.value().grad());
   }
   const auto& expected = fixture.at("gradients");
@@ -414,6 +418,7 @@ void compare_training(Comparer& compare, const json& fixture, Segmentor& model,
   std::map<std::string, double> moved;
   for (const auto& item : model.named_buffers()) {
     const auto& now = item.value();
+    if (!seen.insert(now.unsafeGetTensorImpl()).second) continue;
     if (now.is_floating_point() && !torch::equal(now, before.at(item.key()))) {
       moved[item.key()] = norm_of(now);
     }
