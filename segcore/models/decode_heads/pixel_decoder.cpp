@@ -1,0 +1,331 @@
+#include "segcore/models/decode_heads/pixel_decoder.hpp"
+
+#include <torch/torch.h>
+
+#include "segcore/models/layers/conv_module.hpp"
+#include "segcore/models/layers/detr_layers.hpp"
+#include "segcore/models/layers/positional_encoding.hpp"
+#include "segcore/models/layers/resize.hpp"
+
+namespace seg {
+namespace {
+
+std::shared_ptr<ConvModule> pixel_conv(int64_t in, int64_t out, int64_t kernel_size,
+                                       const NormCfg& norm, const ActCfg& act,
+                                       std::optional<bool> bias = {}) {
+  return std::make_shared<ConvModule>(ConvModuleOptions{.in_channels = in,
+                                                        .out_channels = out,
+                                                        .kernel_size = kernel_size,
+                                                        .padding = kernel_size / 2,
+                                                        .bias = bias,
+                                                        .norm_cfg = norm,
+                                                        .act_cfg = act});
+}
+
+/// Caffe's Xavier: Kaiming's uniform by the fan in.
+void caffe2_xavier(torch::nn::Module& layer) {
+  kaiming_init(layer, {.a = 1, .fan_out = false, .leaky_relu = true, .uniform_distribution = true});
+}
+
+void xavier_matrices(torch::nn::Module& module, bool uniform) {
+  const torch::NoGradGuard no_grad;
+  for (auto& parameter : module.parameters()) {
+    if (parameter.dim() <= 1) continue;
+    if (uniform) {
+      torch::nn::init::xavier_uniform_(parameter);
+    } else {
+      torch::nn::init::xavier_normal_(parameter);
+    }
+  }
+}
+
+}  // namespace
+
+// --- A feature pyramid --------------------------------------------------------------------------
+
+struct PixelDecoderParams {
+  NormCfg norm_cfg = norm_cfg_of("{type: GN, num_groups: 32}");
+  ActCfg act_cfg = relu_cfg();
+  InitCfg init_cfg;
+};
+
+class PixelDecoder : public MaskPixelDecoder {
+ public:
+  using Params = PixelDecoderParams;
+  static Schema<Params> options() {
+    return Schema<Params>("")
+        .optional("norm_cfg", &Params::norm_cfg, "type of the norms; null: none")
+        .optional("act_cfg", &Params::act_cfg, "type of the activations")
+        .optional("init_cfg", &Params::init_cfg, "how weights are filled")
+        .accepted("in_channels", "the head gives it")
+        .accepted("feat_channels", "the head gives it")
+        .accepted("out_channels", "the head gives it");
+  }
+  static Schema<Params> schema() {
+    return Schema<Params>("A feature pyramid for masks.")
+        .source("MaskFormer, Cheng et al. 2021, arXiv:2107.06278")
+        .include(options());
+  }
+  PixelDecoder(const Params& p, const PixelDecoderInputs& in) : PixelDecoder(p, in, true) {}
+
+  DecodedPixels forward(const std::vector<torch::Tensor>& features) override {
+    return {fuse(last_feat_conv_->forward(features.back()), features), {features.back()}};
+  }
+  bool passes_backbone_memory() const override { return true; }
+
+  void init_weights() override {
+    MaskPixelDecoder::init_weights();
+    for (size_t i = 0; i < lateral_convs_->size(); ++i) {
+      caffe2_xavier(*(*lateral_convs_)[i].conv());
+      caffe2_xavier(*(*output_convs_)[i].conv());
+    }
+    caffe2_xavier(*mask_feature_);
+    if (last_feat_conv_) caffe2_xavier(*last_feat_conv_->conv());
+  }
+
+ protected:
+  PixelDecoder(const Params& p, const PixelDecoderInputs& in, bool with_last)
+      : MaskPixelDecoder(p.init_cfg) {
+    lateral_convs_ = register_module("lateral_convs", std::make_shared<ListOf<ConvModule>>());
+    output_convs_ = register_module("output_convs", std::make_shared<ListOf<ConvModule>>());
+    for (size_t i = 0; i + 1 < in.features.size(); ++i) {
+      lateral_convs_->push_back(
+          pixel_conv(in.features[i].channels, in.feat_channels, 1, p.norm_cfg, {}));
+      output_convs_->push_back(
+          pixel_conv(in.feat_channels, in.feat_channels, 3, p.norm_cfg, p.act_cfg));
+    }
+    if (with_last) {
+      last_feat_conv_ = register_module(
+          "last_feat_conv",
+          pixel_conv(in.features.back().channels, in.feat_channels, 3, p.norm_cfg, p.act_cfg));
+    }
+    mask_feature_ = register_module(
+        "mask_feature", std::make_shared<Conv2d>(ConvOptions{.in_channels = in.feat_channels,
+                                                             .out_channels = in.out_channels,
+                                                             .kernel_size = 3,
+                                                             .padding = 1}));
+  }
+
+  /// Adds the coarsest map to the finer ones, step by step.
+  torch::Tensor fuse(torch::Tensor y, const std::vector<torch::Tensor>& features) {
+    for (size_t i = lateral_convs_->size(); i-- > 0;) {
+      const auto fine = (*lateral_convs_)[i].forward(features[i]);
+      y = (*output_convs_)[i].forward(fine + resize(y, map_size(fine), false, "nearest"));
+    }
+    return mask_feature_->forward(y);
+  }
+
+ private:
+  std::shared_ptr<ListOf<ConvModule>> lateral_convs_, output_convs_;
+  std::shared_ptr<ConvModule> last_feat_conv_;  ///< null with a transformer instead
+  std::shared_ptr<Conv2d> mask_feature_;
+};
+
+SEG_REGISTER(MaskPixelDecoder, PixelDecoder);
+
+// --- The same below a transformer ---------------------------------------------------------------
+
+struct TransformerEncoderPixelDecoderParams : PixelDecoderParams {
+  DetrEncoderCfg<DetrEncoderLayerCfg> encoder;
+  SinePositionalEncoding positional_encoding{.num_feats = 128, .normalize = true};
+};
+
+class TransformerEncoderPixelDecoder final : public PixelDecoder {
+ public:
+  using Params = TransformerEncoderPixelDecoderParams;
+  static Schema<Params> schema() {
+    return Schema<Params>("A transformer over the coarsest map, then a feature pyramid.")
+        .source("MaskFormer, Cheng et al. 2021, arXiv:2107.06278")
+        .include(PixelDecoder::options())
+        .required("encoder", &Params::encoder, "the transformer")
+        .optional("positional_encoding", &Params::positional_encoding, "how positions are told");
+  }
+  TransformerEncoderPixelDecoder(const Params& p, const PixelDecoderInputs& in)
+      : PixelDecoder(p, in, false), positions_(p.positional_encoding) {
+    const int64_t width = p.encoder.layer_cfg.self_attn_cfg.embed_dims;
+    if (width != in.feat_channels) {
+      throw OptionError("encoder", text("embed_dims is ", width, ", but feat_channels of the head ",
+                                        in.feat_channels));
+    }
+    encoder_ = std::make_shared<torch::nn::Module>("encoder");
+    layers_ = encoder_->register_module("layers", std::make_shared<ListOf<DetrEncoderLayer>>());
+    for (int64_t i = 0; i < p.encoder.num_layers; ++i) {
+      layers_->push_back(std::make_shared<DetrEncoderLayer>(p.encoder.layer_cfg));
+    }
+    register_module("encoder", encoder_);
+    encoder_in_proj_ = register_module(
+        "encoder_in_proj",
+        std::make_shared<Conv2d>(ConvOptions{.in_channels = in.features.back().channels,
+                                             .out_channels = in.feat_channels}));
+    encoder_out_proj_ =
+        register_module("encoder_out_proj",
+                        pixel_conv(in.feat_channels, in.feat_channels, 3, p.norm_cfg, p.act_cfg));
+  }
+  DecodedPixels forward(const std::vector<torch::Tensor>& features) override {
+    const auto last = encoder_in_proj_->forward(features.back());
+    const int64_t h = last.size(2), w = last.size(3);
+    const auto positions = positions_(h, w, last.options());
+    auto x = last.flatten(2).transpose(1, 2);  // [N, h*w, C]
+    for (const auto& layer : *layers_) x = layer->forward(x, positions);
+    const auto memory = x.transpose(1, 2).reshape_as(last);
+    return {fuse(encoder_out_proj_->forward(memory), features), {memory}};
+  }
+  bool passes_backbone_memory() const override { return false; }
+  void init_weights() override {
+    PixelDecoder::init_weights();
+    caffe2_xavier(*encoder_in_proj_);
+    caffe2_xavier(*encoder_out_proj_->conv());
+    xavier_matrices(*encoder_, /*uniform=*/true);
+  }
+
+ private:
+  SinePositionalEncoding positions_;
+  std::shared_ptr<torch::nn::Module> encoder_;
+  std::shared_ptr<ListOf<DetrEncoderLayer>> layers_;
+  std::shared_ptr<Conv2d> encoder_in_proj_;
+  std::shared_ptr<ConvModule> encoder_out_proj_;
+};
+
+SEG_REGISTER(MaskPixelDecoder, TransformerEncoderPixelDecoder);
+
+// --- Deformable attention over several maps -----------------------------------------------------
+
+struct MSDeformAttnPixelDecoderParams {
+  std::vector<int64_t> strides{4, 8, 16, 32};
+  int64_t num_outs = 3;
+  NormCfg norm_cfg = norm_cfg_of("{type: GN, num_groups: 32}");
+  ActCfg act_cfg = relu_cfg();
+  DetrEncoderCfg<DeformableEncoderLayerCfg> encoder;
+  SinePositionalEncoding positional_encoding{.num_feats = 128, .normalize = true};
+  InitCfg init_cfg;
+};
+
+class MSDeformAttnPixelDecoder final : public MaskPixelDecoder {
+ public:
+  using Params = MSDeformAttnPixelDecoderParams;
+  static Schema<Params> schema() {
+    return Schema<Params>("Deformable attention among the coarse maps, then a feature pyramid.")
+        .source("Mask2Former, Cheng et al. 2021, arXiv:2112.01527")
+        .optional("strides", &Params::strides, "stride of each map", at_least(1))
+        .optional("num_outs", &Params::num_outs, "maps that queries attend to", at_least(1))
+        .optional("norm_cfg", &Params::norm_cfg, "type of the norms; null: none")
+        .optional("act_cfg", &Params::act_cfg, "type of the activations")
+        .required("encoder", &Params::encoder, "the transformer")
+        .optional("positional_encoding", &Params::positional_encoding, "how positions are told")
+        .optional("init_cfg", &Params::init_cfg, "how weights are filled")
+        .accepted("in_channels", "the head gives it")
+        .accepted("feat_channels", "the head gives it")
+        .accepted("out_channels", "the head gives it");
+  }
+  MSDeformAttnPixelDecoder(const Params& p, const PixelDecoderInputs& in)
+      : MaskPixelDecoder(p.init_cfg), positions_(p.positional_encoding) {
+    const auto& attention = p.encoder.layer_cfg.self_attn_cfg;
+    const size_t maps = in.features.size();
+    levels_ = static_cast<size_t>(attention.num_levels);
+    if (levels_ > maps) {
+      throw OptionError("encoder", text("num_levels is ", levels_, " of ", maps, " maps"));
+    }
+    if (attention.embed_dims != in.feat_channels) {
+      throw OptionError("encoder", text("embed_dims is ", attention.embed_dims,
+                                        ", but feat_channels of the head ", in.feat_channels));
+    }
+    outs_ = static_cast<size_t>(p.num_outs);
+    if (outs_ > maps) throw OptionError("num_outs", text("is ", outs_, " of ", maps, " maps"));
+    input_convs_ = register_module("input_convs", std::make_shared<ListOf<ConvModule>>());
+    for (size_t i = 0; i < levels_; ++i) {
+      input_convs_->push_back(pixel_conv(in.features[maps - 1 - i].channels, in.feat_channels, 1,
+                                         p.norm_cfg, {}, /*bias=*/true));
+    }
+    encoder_ = std::make_shared<torch::nn::Module>("encoder");
+    layers_ =
+        encoder_->register_module("layers", std::make_shared<ListOf<DeformableEncoderLayer>>());
+    for (int64_t i = 0; i < p.encoder.num_layers; ++i) {
+      layers_->push_back(std::make_shared<DeformableEncoderLayer>(p.encoder.layer_cfg));
+    }
+    register_module("encoder", encoder_);
+    level_encoding_ =
+        register_module("level_encoding", std::make_shared<torch::nn::EmbeddingImpl>(
+                                              static_cast<int64_t>(levels_), in.feat_channels));
+    lateral_convs_ = register_module("lateral_convs", std::make_shared<ListOf<ConvModule>>());
+    output_convs_ = register_module("output_convs", std::make_shared<ListOf<ConvModule>>());
+    for (size_t i = maps - levels_; i-- > 0;) {
+      lateral_convs_->push_back(
+          pixel_conv(in.features[i].channels, in.feat_channels, 1, p.norm_cfg, {}));
+      output_convs_->push_back(
+          pixel_conv(in.feat_channels, in.feat_channels, 3, p.norm_cfg, p.act_cfg));
+    }
+    mask_feature_ = register_module(
+        "mask_feature", std::make_shared<Conv2d>(ConvOptions{.in_channels = in.feat_channels,
+                                                             .out_channels = in.out_channels}));
+  }
+
+  DecodedPixels forward(const std::vector<torch::Tensor>& features) override {
+    std::vector<torch::Tensor> inputs, positions, references;
+    std::vector<Size2> sizes;
+    for (size_t i = 0; i < levels_; ++i) {
+      const auto map = (*input_convs_)[i].forward(features[features.size() - 1 - i]);
+      const auto [h, w] = sizes.emplace_back(map_size(map));
+      inputs.push_back(map.flatten(2).transpose(1, 2));
+      positions.push_back(positions_(h, w, map.options()) +
+                          level_encoding_->weight[static_cast<int64_t>(i)]);
+      const auto centre = [&](int64_t side) {
+        return (at::arange(side, map.options()) + 0.5) / static_cast<double>(side);
+      };
+      references.push_back(
+          at::stack(
+              {centre(w).view({1, -1}).expand({h, w}), centre(h).view({-1, 1}).expand({h, w})}, 2)
+              .reshape({h * w, 2}));
+    }
+    auto x = at::cat(inputs, 1);  // [N, sum of h*w, C]
+    const auto position = at::cat(positions, 1), reference = at::cat(references, 0);
+    for (const auto& layer : *layers_) x = layer->forward(x, position, reference, sizes);
+    std::vector<torch::Tensor> out;
+    int64_t first = 0;
+    for (const auto& [h, w] : sizes) {
+      out.push_back(x.narrow(1, first, h * w).transpose(1, 2).reshape({x.size(0), -1, h, w}));
+      first += h * w;
+    }
+    // The pairs of convolutions are listed coarsest first and taken by the number of the map, as
+    // in mmdet; that matters only for more than one of them.
+    for (size_t i = features.size() - levels_; i-- > 0;) {
+      const auto fine = (*lateral_convs_)[i].forward(features[i]);
+      out.push_back((*output_convs_)[i].forward(fine + resize(out.back(), map_size(fine))));
+    }
+    DecodedPixels decoded;
+    decoded.mask_feature = mask_feature_->forward(out.back());
+    decoded.memories.assign(out.begin(), out.begin() + static_cast<std::ptrdiff_t>(outs_));
+    return decoded;
+  }
+
+  void init_weights() override {
+    MaskPixelDecoder::init_weights();
+    for (const auto& conv : *input_convs_) {
+      xavier_init(*conv->conv(), 1, 0, /*uniform_distribution=*/true);
+    }
+    for (size_t i = 0; i < lateral_convs_->size(); ++i) {
+      caffe2_xavier(*(*lateral_convs_)[i].conv());
+      caffe2_xavier(*(*output_convs_)[i].conv());
+    }
+    caffe2_xavier(*mask_feature_);
+    normal_init(*level_encoding_, 0, 1);
+    xavier_matrices(*encoder_, /*uniform=*/false);
+    for_each_module(*encoder_, [](torch::nn::Module& m) {
+      if (auto* attention = dynamic_cast<MultiScaleDeformableAttention*>(&m)) {
+        attention->init_weights();
+      }
+    });
+  }
+
+ private:
+  SinePositionalEncoding positions_;
+  size_t levels_ = 0, outs_ = 0;
+  std::shared_ptr<ListOf<ConvModule>> input_convs_, lateral_convs_, output_convs_;
+  std::shared_ptr<torch::nn::Module> encoder_;
+  std::shared_ptr<ListOf<DeformableEncoderLayer>> layers_;
+  std::shared_ptr<torch::nn::EmbeddingImpl> level_encoding_;
+  std::shared_ptr<Conv2d> mask_feature_;
+};
+
+SEG_REGISTER(MaskPixelDecoder, MSDeformAttnPixelDecoder);
+
+}  // namespace seg
