@@ -13,10 +13,10 @@
 namespace seg {
 namespace {
 
-using ::testing::ElementsAre;
-using ::testing::HasSubstr;
 using test::spec_error;
 using test::TempDir;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
 
 Rng test_rng(uint64_t sample = 0) { return Rng(7, RngPurpose::kAugmentation, 0, sample); }
 
