@@ -1,6 +1,7 @@
 #include "runners/evaluation_run.hpp"
 
 #include "runners/stop_signal.hpp"
+#include "segcore/data/pipeline.hpp"
 #include "segcore/dist/communicator.hpp"
 
 namespace seg {
@@ -75,6 +76,13 @@ std::vector<at::Tensor> EvaluationRun::predict(const Batch& batch, RunContext& c
   return model.predict_tta(augmented);
 }
 
+PackedSample EvaluationRun::truth_of(const PackedSample& sample) const {
+  if (!tta_) return sample;
+  // Labels of files are loaded after the augmentation, as they are; drawn ones went through it.
+  Sample raw = loader_.dataset().describe(static_cast<size_t>(sample.meta.index));
+  return raw.labels.empty() ? sample : pack(std::move(raw));
+}
+
 bool EvaluationRun::run(RunContext& context, Phase phase) {
   const Phase outer = context.phase;
   const int64_t outer_index = context.batch_index, outer_count = context.batch_count;
@@ -98,7 +106,8 @@ bool EvaluationRun::run(RunContext& context, Phase phase) {
     const auto images = by_image(*batch);
     SEG_CHECK(predictions.size() == images.size(), "expected a prediction for each image");
     for (size_t i = 0; i < images.size(); ++i) {
-      for (auto& metric : metrics_) metric->process(predictions[i], *images[i].front());
+      const PackedSample truth = truth_of(*images[i].front());
+      for (auto& metric : metrics_) metric->process(predictions[i], truth);
     }
     context.predictions = &predictions;
     call_hooks(context, &Hook::after_iter);

@@ -27,6 +27,8 @@ class EvaluationRun {
 
  private:
   std::vector<at::Tensor> predict(const Batch& batch, RunContext& context) const;
+  /// The sample with its labels as the prediction is to be compared with them.
+  PackedSample truth_of(const PackedSample& sample) const;
   void collect(RunContext& context);
 
   DataLoader loader_;

@@ -137,6 +137,23 @@ class PanelPainter {
     }
   }
 
+  /// How much of a curve lies inside `area` of the box, in samples along its lines.
+  size_t hidden_part(const PlotCurve& curve, cv::Rect area) const {
+    constexpr int kSamples = 16;  // on a line; enough for the few and long ones
+    size_t hidden = 0;
+    for (size_t i = 0; i < curve.points.size(); ++i) {
+      const auto& [x, y] = curve.points[i];
+      const auto& [x0, y0] = curve.points[i > 0 ? i - 1 : 0];
+      if (!std::isfinite(x + y + x0 + y0)) continue;
+      const int samples = curve.points.size() > 200 ? 1 : kSamples;
+      for (int k = 1; k <= samples; ++k) {
+        const double t = static_cast<double>(k) / samples;
+        if (area.contains(cv::Point(place(x0 + t * (x - x0), y0 + t * (y - y0))))) ++hidden;
+      }
+    }
+    return hidden;
+  }
+
   void paint_legend() {
     int width = 0;
     constexpr int kRow = 20, kLine = 26, kPad = 8;
@@ -154,13 +171,7 @@ class PanelPainter {
          {cv::Point(right, 6), cv::Point(right, bottom), cv::Point(6, 6), cv::Point(6, bottom)}) {
       const cv::Rect area(corner, size);
       size_t hidden = 0;
-      for (const PlotCurve& curve : panel_.curves) {
-        for (const auto& [x, y] : curve.points) {
-          if (std::isfinite(x) && std::isfinite(y) && area.contains(cv::Point(place(x, y)))) {
-            ++hidden;
-          }
-        }
-      }
+      for (const PlotCurve& curve : panel_.curves) hidden += hidden_part(curve, area);
       if (hidden < fewest) fewest = hidden, best = area;
     }
     best += box_.tl();
@@ -188,18 +199,22 @@ class PanelPainter {
 
 std::vector<double> round_ticks(double low, double high, int wanted) {
   const double rough = (high - low) / std::max(1, wanted);
-  if (!(rough > 0) || !std::isfinite(rough)) return {low};
+  // Below the precision of the numbers there is nothing to count with.
+  const double smallest = 1e-12 * std::max(std::abs(low), std::abs(high));
+  if (!(rough > smallest) || !std::isfinite(rough)) return {low};
   const double power = std::pow(10.0, std::floor(std::log10(rough)));
   const double distance = power * (rough / power <= 1   ? 1
                                    : rough / power <= 2 ? 2
                                    : rough / power <= 5 ? 5
                                                         : 10);
   std::vector<double> out;
-  const double slack = distance * 1e-6;
+  const double slack = distance * 1e-6;  // the ends are ticks also where rounding moved them
   for (double k = std::ceil((low - slack) / distance); k * distance <= high + slack; ++k) {
     out.push_back(k == 0 ? 0.0 : k * distance);  // no -0
   }
-  return out;
+  // A scale cannot be read off fewer.
+  constexpr size_t kFewest = 3;
+  return out.size() < kFewest ? round_ticks(low, high, 2 * std::max(1, wanted)) : out;
 }
 
 std::string tick_text(double value, double distance) {

@@ -58,7 +58,9 @@ void collect_pickled_module(const Value& v, const std::string& prefix, int depth
   }
 }
 
-std::string shape_text(const std::vector<int64_t>& shape) { return "[" + join(shape, ", ") + "]"; }
+std::string weights_shape_text(const std::vector<int64_t>& shape) {
+  return "[" + join(shape, ", ") + "]";
+}
 
 std::regex name_pattern(const std::string& pattern) {
   try {
@@ -121,8 +123,9 @@ Value state_dict(const torch::nn::Module& module) {
 std::string LoadReport::text() const {
   std::string out;
   for (const ShapeMismatch& m : mismatched) {
-    out += seg::text("size mismatch for ", m.name, ": the checkpoint has ", shape_text(m.found),
-                     ", the model ", shape_text(m.expected), "\n");
+    out += seg::text("size mismatch for ", m.name, ": the checkpoint has ",
+                     weights_shape_text(m.found), ", the model ", weights_shape_text(m.expected),
+                     "\n");
   }
   if (!unexpected.empty()) {
     out += "unexpected key in source state_dict: " + join(unexpected, ", ") + "\n";

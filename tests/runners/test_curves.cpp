@@ -96,6 +96,8 @@ TEST(Plot, TicksAreRound) {
   EXPECT_EQ(tick_text(0.25, 0.05), "0.25");
   EXPECT_EQ(tick_text(6e-5, 1e-5), "6e-05");
   EXPECT_EQ(round_ticks(1, 1, 5).size(), 1u);
+  EXPECT_EQ(round_ticks(1e17, 1e17 + 16, 5).size(), 1u);
+  EXPECT_THAT(round_ticks(10, 190, 1), ElementsAre(50, 100, 150));
 }
 
 TEST(Plot, DrawsWhateverItGets) {

@@ -277,6 +277,31 @@ assert c["optimizer"]["param_groups"][0]["initial_lr"] > 0 and 0 in c["optimizer
             "'state_dict'] 12 3 12\n");
 }
 
+TEST_F(EndToEnd, TestTimeAugmentationAveragesScalesAndFlips) {
+  ASSERT_EQ(train("w").status, 0);
+  const std::string config = dir_.write("tta.yaml", R"(
+_base_: tiny.yaml
+model: {data_preprocessor: {test_cfg: {size_divisor: 4}}}
+tta_model: {type: SegTTAModel}
+tta_pipeline:
+- {type: LoadImageFromFile}
+- type: TestTimeAug
+  transforms:
+  - - {type: Resize, scale_factor: 1.0, keep_ratio: true}
+    - {type: Resize, scale_factor: 1.5, keep_ratio: true}
+  - - {type: RandomFlip, prob: 0.0, direction: horizontal}
+    - {type: RandomFlip, prob: 1.0, direction: horizontal}
+  - [{type: LoadAnnotations}]
+  - [{type: PackSegInputs}]
+)");
+  const CommandResult tested =
+      run_command(end_to_end_tool("test") + " " + config + " " + dir_ / "w/iter_12.pth" +
+                  " --work-dir " + dir_ / "t" + " --tta --show-dir " + dir_ / "pictures");
+  ASSERT_EQ(tested.status, 0) << tested.output;
+  EXPECT_THAT(tested.output, HasSubstr("Iter(test) [3/3]    aAcc: "));
+  EXPECT_EQ(std::distance(fs::directory_iterator(dir_ / "pictures"), fs::directory_iterator()), 5);
+}
+
 TEST_F(EndToEnd, WrongCommandLinesGiveExitCode2) {
   for (const std::string& words :
        {std::string("train"), std::string("test ") + config_,
