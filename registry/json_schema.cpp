@@ -58,7 +58,8 @@ Json merge_keys() {
            {{"type", "boolean"},
             {"description",
              "true: this mapping replaces that of the base, in place of being laid "
-             "over it"}}}};
+             "over it"}}},
+          {"_scope_", {{"type", "string"}, {"description", "accepted, and has no effect"}}}};
 }
 
 Json option_json(const OptionDoc& option);
@@ -159,7 +160,6 @@ void add_category(const AnyRegistry& registry, Json& definitions) {
     properties["type"] = {{"type", "string"}};
     properties.update(options_json(type.options));
     properties.update(merge_keys());
-    properties["_scope_"] = {{"type", "string"}, {"description", "accepted, and has no effect"}};
     Json object = {
         {"description", type.summary + (type.source.empty() ? "" : " Source: " + type.source)},
         {"properties", properties},

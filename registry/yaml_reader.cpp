@@ -123,6 +123,21 @@ size_t utf8_length(std::string_view s, size_t i) {
   return length;
 }
 
+/// yaml-cpp reads the escapes \N and \_ as single bytes, which are no UTF-8.
+std::string repaired_utf8(std::string text) {
+  for (size_t i = 0; i < text.size();) {
+    const size_t length = utf8_length(text, i);
+    if (length == 0) {
+      const char byte = text[i];
+      text.replace(i, 1, {'\xC2', byte});
+      i += 2;
+    } else {
+      i += length;
+    }
+  }
+  return text;
+}
+
 /// What YAML's own messages mean for the person who wrote the text.
 std::string yaml_advice(const std::string& message) {
   struct Advice {
@@ -206,7 +221,7 @@ class TreeBuilder final : public YAML::EventHandler {
   void OnScalar(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor,
                 const std::string& raw) override {
     Config value;
-    value.scalar = unprotect_templates(raw);
+    value.scalar = repaired_utf8(unprotect_templates(raw));
     value.origin = origin(mark);
     value.kind = kind_of(tag, value.scalar, mark);
     if (value.is_null()) value.scalar.clear();

@@ -27,7 +27,7 @@ class PixelSampler {
 
 template <>
 struct Category<PixelSampler> {
-  static constexpr std::string_view name = "sampler";
+  static constexpr std::string_view name = "pixel sampler";
   using Signature = std::unique_ptr<PixelSampler>();
 };
 

@@ -69,6 +69,12 @@ TEST(YamlReader, ReadsNumbersByTheirValue) {
   EXPECT_EQ(read_float("3"), 3.0);
 }
 
+TEST(YamlReader, ReadsEscapesAsUtf8) {
+  EXPECT_EQ(parse_config(R"("\_\N\u00e9\x41\L")").scalar,
+            "\xC2\xA0\xC2\x85\xC3\xA9"
+            "A\xE2\x80\xA8");
+}
+
 TEST(YamlReader, KnowsFileLineAndColumn) {
   const Config c = parse_config("a: 1\nb:\n  - x\n  - {c: 2}\n", "dir/a.yaml");
   EXPECT_EQ(c.find("a")->value.origin.text(), "dir/a.yaml:1:4");

@@ -2,6 +2,8 @@
 
 #include <torch/torch.h>
 
+#include "segcore/models/layers/batch_norm.hpp"
+
 namespace seg {
 
 void Norm::register_affine(int64_t channels, bool requires_grad) {
@@ -34,72 +36,48 @@ void freeze_batch_norms(torch::nn::Module& root) {
 
 // --- Batch norm ---------------------------------------------------------------------------------
 
-struct BatchNormParams {
-  double eps = 1e-5;
-  std::optional<double> momentum = 0.1;
-  bool affine = true;
-  bool track_running_stats = true;
-  bool requires_grad = true;
-};
+Schema<BatchNormParams> BatchNorm::schema() {
+  return Schema<Params>("Batch normalisation: statistics over the batch and all positions.")
+      .source("Ioffe and Szegedy 2015, arXiv:1502.03167")
+      .optional("eps", &Params::eps, "added to the variance", above(0))
+      .optional("momentum", &Params::momentum,
+                "share of the new batch in the running statistics; null: their plain mean")
+      .optional("affine", &Params::affine, "learn a scale and a shift for each channel")
+      .optional("track_running_stats", &Params::track_running_stats,
+                "keep statistics for evaluation")
+      .optional("requires_grad", &Params::requires_grad, "train scale and shift");
+}
 
-class BatchNorm : public Norm {
- public:
-  using Params = BatchNormParams;
-  static Schema<Params> schema() {
-    return Schema<Params>("Batch normalisation: statistics over the batch and all positions.")
-        .source("Ioffe and Szegedy 2015, arXiv:1502.03167")
-        .optional("eps", &Params::eps, "added to the variance", above(0))
-        .optional("momentum", &Params::momentum,
-                  "share of the new batch in the running statistics; null: their plain mean")
-        .optional("affine", &Params::affine, "learn a scale and a shift for each channel")
-        .optional("track_running_stats", &Params::track_running_stats,
-                  "keep statistics for evaluation")
-        .optional("requires_grad", &Params::requires_grad, "train scale and shift");
+BatchNorm::BatchNorm(const Params& p, int64_t channels) : params_(p) {
+  if (p.affine) register_affine(channels, p.requires_grad);
+  if (p.track_running_stats) {
+    running_mean_ = register_buffer("running_mean", torch::zeros({channels}));
+    running_var_ = register_buffer("running_var", torch::ones({channels}));
+    batches_ = register_buffer("num_batches_tracked", torch::tensor(0, torch::kLong));
   }
-  BatchNorm(const Params& p, int64_t channels) : params_(p) {
-    if (p.affine) register_affine(channels, p.requires_grad);
-    if (p.track_running_stats) {
-      running_mean_ = register_buffer("running_mean", torch::zeros({channels}));
-      running_var_ = register_buffer("running_var", torch::ones({channels}));
-      batches_ = register_buffer("num_batches_tracked", torch::tensor(0, torch::kLong));
-    }
+}
+
+double BatchNorm::next_momentum() {
+  if (!is_training() || !batches_.defined()) return params_.momentum.value_or(0.0);
+  batches_.add_(1);
+  return params_.momentum ? *params_.momentum : 1.0 / static_cast<double>(batches_.item<int64_t>());
+}
+
+torch::Tensor BatchNorm::forward(const torch::Tensor& x) {
+  const bool use_batch = is_training() || !running_mean_.defined();
+  const double momentum = next_momentum();
+  if (use_batch && x.numel() == x.size(1)) {
+    throw DataError(text("batch norm cannot be trained on one value per channel, got ", x.sizes(),
+                         ": take a batch of at least 2 images, a larger crop or another norm"));
   }
-  std::string abbreviation() const override { return "bn"; }
-  bool is_batch_norm() const override { return true; }
-  std::vector<std::string> python_names() const override { return {"BatchNorm2d", "_BatchNorm"}; }
-
-  torch::Tensor forward(const torch::Tensor& x) override {
-    const bool use_batch = is_training() || !running_mean_.defined();
-    double momentum = params_.momentum.value_or(0.0);
-    if (is_training() && batches_.defined()) {
-      batches_.add_(1);
-      if (!params_.momentum) momentum = 1.0 / static_cast<double>(batches_.item<int64_t>());
-    }
-    if (use_batch && x.numel() == x.size(1)) {
-      throw DataError(text("batch norm cannot be trained on one value per channel, got ", x.sizes(),
-                           ": take a batch of at least 2 images, a larger crop or another norm"));
-    }
-    return torch::batch_norm(x, weight, bias, running_mean_, running_var_, use_batch, momentum,
-                             params_.eps, at::globalContext().userEnabledCuDNN());
-  }
-
- private:
-  Params params_;
-  torch::Tensor running_mean_, running_var_, batches_;
-};
-
-/// Batch norm whose statistics are those of all processes; in one process plain batch norm.
-class SyncBatchNorm final : public BatchNorm {
- public:
-  using BatchNorm::BatchNorm;
-  std::vector<std::string> python_names() const override { return {"SyncBatchNorm", "_BatchNorm"}; }
-};
+  return torch::batch_norm(x, weight, bias, running_mean_, running_var_, use_batch, momentum,
+                           params_.eps, at::globalContext().userEnabledCuDNN());
+}
 
 SEG_REGISTER_AS(Norm, BatchNorm, "BN");
 SEG_REGISTER_AS(Norm, BatchNorm, "BN1d");
 SEG_REGISTER_AS(Norm, BatchNorm, "BN2d");
 SEG_REGISTER_AS(Norm, BatchNorm, "BN3d");
-SEG_REGISTER_AS(Norm, SyncBatchNorm, "SyncBN");
 
 // --- Layer norm ---------------------------------------------------------------------------------
 

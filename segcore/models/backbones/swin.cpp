@@ -1,0 +1,435 @@
+#include <torch/torch.h>
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+
+#include "segcore/models/backbone.hpp"
+#include "segcore/models/layers/patch_embed.hpp"
+#include "segcore/models/layers/pretrained.hpp"
+#include "segcore/models/layers/recompute.hpp"
+#include "segcore/models/layers/resize.hpp"
+#include "segcore/models/layers/transformer.hpp"
+
+namespace seg {
+
+struct SwinTransformerParams {
+  Size2 pretrain_img_size = 224;
+  int64_t in_channels = 3;
+  int64_t embed_dims = 96;
+  int64_t patch_size = 4;
+  int64_t window_size = 7;
+  double mlp_ratio = 4;
+  std::vector<int64_t> depths{2, 2, 6, 2};
+  std::vector<int64_t> num_heads{3, 6, 12, 24};
+  std::vector<int64_t> strides{4, 2, 2, 2};
+  std::vector<int64_t> out_indices{0, 1, 2, 3};
+  bool qkv_bias = true;
+  std::optional<double> qk_scale;
+  bool patch_norm = true;
+  double drop_rate = 0;
+  double attn_drop_rate = 0;
+  double drop_path_rate = 0.1;
+  bool use_abs_pos_embed = false;
+  Spec<Activation> act_cfg = Spec<Activation>::of("{type: GELU}");
+  Spec<Norm> norm_cfg = Spec<Norm>::of("{type: LN}");
+  bool with_cp = false;
+  std::optional<std::string> pretrained;
+  int64_t frozen_stages = -1;
+  InitCfg init_cfg;
+};
+
+namespace {
+
+/// [N, H, W, C] -> [N * windows, side * side, C]; H and W are multiples of the side.
+torch::Tensor swin_windows(const torch::Tensor& x, int64_t side) {
+  const int64_t n = x.size(0), h = x.size(1), w = x.size(2), c = x.size(3);
+  return x.view({n, h / side, side, w / side, side, c})
+      .permute({0, 1, 3, 2, 4, 5})
+      .reshape({-1, side * side, c});
+}
+
+/// The way back: [N * windows, side * side, C] -> [N, H, W, C].
+torch::Tensor swin_merge(const torch::Tensor& windows, int64_t side, int64_t h, int64_t w) {
+  const int64_t c = windows.size(2);
+  return windows.view({-1, h / side, w / side, side, side, c})
+      .permute({0, 1, 3, 2, 4, 5})
+      .reshape({-1, h, w, c});
+}
+
+/// Attention inside windows with a learned bias for each relative position: `w_msa`.
+class WindowMSA final : public BaseModule, public DropsValues {
+ public:
+  WindowMSA(const SwinTransformerParams& p, int64_t dims, int64_t heads)
+      : heads_(heads),
+        scale_(p.qk_scale.value_or(1 / std::sqrt(static_cast<double>(dims / heads)))),
+        attn_drop_(p.attn_drop_rate) {
+    const int64_t side = p.window_size, span = 2 * side - 1;
+    table_ = register_parameter("relative_position_bias_table", torch::zeros({span * span, heads}));
+    const auto steps =
+        (torch::arange(0, span * side, span).unsqueeze(1) + torch::arange(side).unsqueeze(0))
+            .reshape({1, -1});
+    index_ = register_buffer("relative_position_index", (steps + steps.t()).flip({1}).contiguous());
+    qkv_ = register_module("qkv", std::make_shared<Linear>(dims, 3 * dims, p.qkv_bias));
+    proj_ = register_module("proj", std::make_shared<Linear>(dims, dims));
+    proj_drop_ = register_module("proj_drop", std::make_shared<Dropout>(p.drop_rate));
+  }
+
+  /// x [N * windows, L, C]; mask [windows, L, L], added to the scores, or undefined.
+  torch::Tensor forward(const torch::Tensor& x, const torch::Tensor& mask) {
+    const int64_t n = x.size(0), length = x.size(1), c = x.size(2);
+    const auto qkv =
+        qkv_->forward(x).view({n, length, 3, heads_, c / heads_}).permute({2, 0, 3, 1, 4});
+    auto bias = table_.index_select(0, index_.flatten())
+                    .view({length, length, heads_})
+                    .permute({2, 0, 1})
+                    .unsqueeze(0);  // [1, heads, L, L]
+    if (mask.defined()) {
+      const int64_t windows = mask.size(0);
+      bias = (bias + mask.unsqueeze(1)).repeat({n / windows, 1, 1, 1});  // [n, heads, L, L]
+    }
+    const auto out = at::scaled_dot_product_attention(qkv[0], qkv[1], qkv[2], bias,
+                                                      is_training() ? attn_drop_ : 0.0,
+                                                      /*is_causal=*/false, scale_);
+    return proj_drop_->forward(proj_->forward(out.transpose(1, 2).reshape({n, length, c})));
+  }
+  void set_drop_probability(double p) override { attn_drop_ = p; }
+  void init_weights() override { trunc_normal_(table_, 0, 0.02); }
+
+ private:
+  int64_t heads_;
+  double scale_, attn_drop_;
+  torch::Tensor table_, index_;
+  std::shared_ptr<Linear> qkv_, proj_;
+  std::shared_ptr<Dropout> proj_drop_;
+};
+
+/// Window attention on a map, every other time shifted by half a window.
+class ShiftWindowMSA final : public BaseModule {
+ public:
+  ShiftWindowMSA(const SwinTransformerParams& p, int64_t dims, int64_t heads, bool shift,
+                 double drop_path)
+      : side_(p.window_size), shift_(shift ? p.window_size / 2 : 0) {
+    w_msa_ = register_module("w_msa", std::make_shared<WindowMSA>(p, dims, heads));
+    drop_ = register_module("drop", std::make_shared<DropPath>(drop_path));
+  }
+
+  torch::Tensor forward(const torch::Tensor& tokens, Size2 size) {
+    const int64_t n = tokens.size(0), c = tokens.size(2);
+    const int64_t right = (side_ - size.w % side_) % side_;
+    const int64_t bottom = (side_ - size.h % side_) % side_;
+    auto x = tokens.view({n, size.h, size.w, c});
+    if (right > 0 || bottom > 0) x = at::constant_pad_nd(x, {0, 0, 0, right, 0, bottom});
+    const int64_t h = size.h + bottom, w = size.w + right;
+    torch::Tensor mask;
+    if (shift_ > 0) {
+      x = x.roll({-shift_, -shift_}, {1, 2});
+      mask = shift_mask(h, w, x.options());
+    }
+    x = swin_merge(w_msa_->forward(swin_windows(x.contiguous(), side_), mask), side_, h, w);
+    if (shift_ > 0) x = x.roll({shift_, shift_}, {1, 2});
+    if (right > 0 || bottom > 0) x = x.narrow(1, 0, size.h).narrow(2, 0, size.w);
+    return drop_->forward(x.reshape({n, size.h * size.w, c}));
+  }
+
+ private:
+  /// Keeps pixels that the shift brought together from attending to each other: -100 between
+  /// regions, [windows, side * side, side * side].
+  torch::Tensor shift_mask(int64_t h, int64_t w, const torch::TensorOptions& options) {
+    if (mask_.defined() && mask_size_ == Size2(h, w) && mask_.device() == options.device() &&
+        mask_.dtype() == options.dtype()) {
+      return mask_;
+    }
+    torch::NoGradGuard no_grad;
+    auto regions = torch::zeros({1, h, w, 1}, options);
+    const std::array<int64_t, 4> rows{0, h - side_, h - shift_, h};
+    const std::array<int64_t, 4> columns{0, w - side_, w - shift_, w};
+    double region = 0;
+    for (size_t i = 0; i < 3; ++i) {
+      for (size_t k = 0; k < 3; ++k) {
+        regions.narrow(1, rows[i], rows[i + 1] - rows[i])
+            .narrow(2, columns[k], columns[k + 1] - columns[k])
+            .fill_(region++);
+      }
+    }
+    const auto windows = swin_windows(regions, side_).squeeze(2);
+    const auto differs = windows.unsqueeze(1) != windows.unsqueeze(2);
+    mask_ = torch::zeros(differs.sizes(), options).masked_fill_(differs, -100.0);
+    mask_size_ = {h, w};
+    return mask_;
+  }
+
+  int64_t side_, shift_;
+  std::shared_ptr<WindowMSA> w_msa_;
+  std::shared_ptr<DropPath> drop_;
+  torch::Tensor mask_;  ///< of the last size
+  Size2 mask_size_ = 0;
+};
+
+class SwinBlock final : public BaseModule {
+ public:
+  SwinBlock(const SwinTransformerParams& p, int64_t dims, int64_t heads, bool shift,
+            double drop_path)
+      : with_cp_(p.with_cp) {
+    norm1_ = register_module("norm1", p.norm_cfg.build(dims));
+    attn_ =
+        register_module("attn", std::make_shared<ShiftWindowMSA>(p, dims, heads, shift, drop_path));
+    norm2_ = register_module("norm2", p.norm_cfg.build(dims));
+    ffn_ = register_module(
+        "ffn",
+        std::make_shared<FFN>(FFNOptions{
+            .embed_dims = dims,
+            .feedforward_channels = static_cast<int64_t>(p.mlp_ratio * static_cast<double>(dims)),
+            .act_cfg = p.act_cfg,
+            .ffn_drop = p.drop_rate,
+            .dropout_layer =
+                Spec<DropLayer>::of(text("{type: DropPath, drop_prob: ", drop_path, "}"))}));
+  }
+  torch::Tensor forward(const torch::Tensor& tokens, Size2 size) {
+    const auto block = [this, size](const torch::Tensor& x) {
+      const auto y = x + attn_->forward(norm1_->forward(x), size);
+      return ffn_->forward(norm2_->forward(y), y);
+    };
+    return with_cp_ ? recompute(block, tokens) : block(tokens);
+  }
+
+ private:
+  bool with_cp_;
+  std::shared_ptr<Norm> norm1_, norm2_;
+  std::shared_ptr<ShiftWindowMSA> attn_;
+  std::shared_ptr<FFN> ffn_;
+};
+
+/// A table of biases, [(2 * side - 1)^2, heads], for another window size.
+torch::Tensor swin_resized_table(const torch::Tensor& table, int64_t length) {
+  const auto side = [](int64_t n) {
+    return static_cast<int64_t>(std::llround(std::sqrt(static_cast<double>(n))));
+  };
+  const int64_t heads = table.size(1), from = side(table.size(0)), to = side(length);
+  return resize(table.t().reshape({1, heads, from, from}).to(torch::kFloat32), to, false, "bicubic")
+      .reshape({heads, length})
+      .t()
+      .contiguous();
+}
+
+}  // namespace
+
+/// A pyramid of transformer stages with attention in shifted windows.
+///
+/// Swin Transformer, Liu et al. 2021, arXiv:2103.14030.
+class SwinTransformer final : public Backbone, public AdaptsPretrained {
+ public:
+  using Params = SwinTransformerParams;
+  static Schema<Params> schema() {
+    using P = Params;
+    return Schema<P>("A pyramid of transformer stages with attention in shifted windows.")
+        .source("Swin Transformer, Liu et al. 2021, arXiv:2103.14030")
+        .optional("pretrain_img_size", &P::pretrain_img_size,
+                  "image size of absolute position embeddings")
+        .optional("in_channels", &P::in_channels, "bands of the image", at_least(1))
+        .optional("embed_dims", &P::embed_dims, "width of the first stage; doubles with each",
+                  at_least(1))
+        .optional("patch_size", &P::patch_size, "side of a patch", at_least(1))
+        .optional("window_size", &P::window_size, "side of a window, in tokens", at_least(1))
+        .optional("mlp_ratio", &P::mlp_ratio, "width of feed-forward blocks over that of tokens",
+                  above(0))
+        .optional("depths", &P::depths, "blocks of each stage", at_least(0))
+        .optional("num_heads", &P::num_heads, "attention heads of each stage", at_least(1))
+        .optional("strides", &P::strides, "of the patch embedding and each merging", at_least(1))
+        .optional("out_indices", &P::out_indices, "stages whose maps are given", at_least(0))
+        .optional("qkv_bias", &P::qkv_bias, "biases of query, key and value")
+        .optional("qk_scale", &P::qk_scale, "factor of scores; null: 1 / sqrt(width of a head)")
+        .optional("patch_norm", &P::patch_norm, "norms after patch embedding and before merging")
+        .optional("drop_rate", &P::drop_rate, "dropout after projections", in_range(0, 1))
+        .optional("attn_drop_rate", &P::attn_drop_rate, "dropout of attention weights",
+                  in_range(0, 1))
+        .optional("drop_path_rate", &P::drop_path_rate,
+                  "stochastic depth of the last block; rises from 0", in_range(0, 1))
+        .optional("use_abs_pos_embed", &P::use_abs_pos_embed, "add absolute position embeddings")
+        .optional("act_cfg", &P::act_cfg, "activation of the feed-forward blocks")
+        .optional("norm_cfg", &P::norm_cfg, "norms")
+        .optional("with_cp", &P::with_cp, "recompute blocks in the backward pass to save memory")
+        .optional("pretrained", &P::pretrained, "checkpoint; older form of init_cfg")
+        .optional(
+            "frozen_stages", &P::frozen_stages,
+            "number of stages that are not trained, -1: not even the patch embedding is frozen")
+        .optional("init_cfg", &P::init_cfg, "initialisation; null: as the authors'")
+        .validate([](const P& p, Problems& problems) {
+          const auto check = [&](const char* name, const std::vector<int64_t>& list) {
+            if (list.size() != p.depths.size()) {
+              problems.error(
+                  name, text("has ", list.size(), " entries for ", p.depths.size(), " stages"));
+            }
+          };
+          check("num_heads", p.num_heads);
+          check("strides", p.strides);
+          if (!p.strides.empty() && p.strides[0] != p.patch_size) {
+            problems.error("strides", text("the first must be patch_size, ", p.patch_size));
+          }
+          for (const int64_t i : p.out_indices) {
+            if (i >= static_cast<int64_t>(p.depths.size())) {
+              problems.error("out_indices",
+                             text("there is no stage ", i, " among ", p.depths.size()));
+            }
+          }
+          for (size_t i = 0; i < std::min(p.depths.size(), p.num_heads.size()); ++i) {
+            if (p.num_heads[i] > 0 && (p.embed_dims << i) % p.num_heads[i] != 0) {
+              problems.error("num_heads", text("stage ", i, ": ", p.num_heads[i],
+                                               " does not divide its width ", p.embed_dims << i));
+            }
+          }
+          if (p.frozen_stages > static_cast<int64_t>(p.depths.size())) {
+            problems.error("frozen_stages", text("there are only ", p.depths.size(), " stages"));
+          }
+        });
+  }
+
+  explicit SwinTransformer(const Params& p)
+      : Backbone(with_pretrained(p.init_cfg, p.pretrained)), params_(p) {
+    const NormCfg patch_norm = p.patch_norm ? NormCfg(p.norm_cfg) : NormCfg();
+    if (p.use_abs_pos_embed) {
+      grid_ = {p.pretrain_img_size.h / p.patch_size, p.pretrain_img_size.w / p.patch_size};
+      position_ = register_parameter("absolute_pos_embed",
+                                     torch::zeros({1, grid_.h * grid_.w, p.embed_dims}));
+    }
+    patch_embed_ = register_module(
+        "patch_embed", std::make_shared<PatchEmbed>(PatchEmbedOptions{.in_channels = p.in_channels,
+                                                                      .embed_dims = p.embed_dims,
+                                                                      .kernel_size = p.patch_size,
+                                                                      .stride = p.strides.at(0),
+                                                                      .norm_cfg = patch_norm}));
+    drop_after_pos_ = register_module("drop_after_pos", std::make_shared<Dropout>(p.drop_rate));
+    int64_t total = 0;
+    for (const int64_t n : p.depths) total += n;
+    const auto rates = drop_path_rates(p.drop_path_rate, total);
+    size_t block = 0;
+    int64_t dims = p.embed_dims, stride = p.strides.at(0);
+    auto stages = register_module("stages", std::make_shared<ListOf<BaseModule>>());
+    for (size_t i = 0; i < p.depths.size(); ++i) {
+      Stage stage;
+      stage.module = stages->push_back(std::make_shared<ListOf<BaseModule>>());
+      stage.blocks = stage.module->register_module("blocks", std::make_shared<ListOf<SwinBlock>>());
+      for (int64_t k = 0; k < p.depths[i]; ++k) {
+        stage.blocks->push_back(
+            std::make_shared<SwinBlock>(p, dims, p.num_heads[i], k % 2 == 1, rates[block++]));
+      }
+      if (gives(i)) features_.push_back({dims, stride});
+      widths_.push_back(dims);
+      if (i + 1 < p.depths.size()) {
+        stage.downsample = stage.module->register_module(
+            "downsample",
+            std::make_shared<PatchMerging>(PatchMergingOptions{.in_channels = dims,
+                                                               .out_channels = 2 * dims,
+                                                               .stride = p.strides[i + 1],
+                                                               .norm_cfg = patch_norm}));
+        dims *= 2;
+        stride *= p.strides[i + 1];
+      }
+      stages_.push_back(std::move(stage));
+    }
+    norms_.resize(stages_.size());
+    for (const int64_t i : p.out_indices) {
+      const auto k = static_cast<size_t>(i);
+      norms_[k] = register_module(text("norm", i), p.norm_cfg.build(widths_[k]));
+    }
+    freeze();
+  }
+
+  std::vector<torch::Tensor> forward(const torch::Tensor& images) override {
+    auto [x, size] = patch_embed_->forward(images);
+    if (position_.defined()) {
+      auto position = position_;
+      if (size != grid_)
+        position = nchw_to_nlc(resize(nlc_to_nchw(position_, grid_), size, false, "bicubic"));
+      x = x + position;
+    }
+    x = drop_after_pos_->forward(x);
+    std::vector<torch::Tensor> out;
+    for (size_t i = 0; i < stages_.size(); ++i) {
+      for (const auto& block : *stages_[i].blocks) x = block->forward(x, size);
+      if (gives(i)) out.push_back(nlc_to_nchw(norms_[i]->forward(x), size));
+      if (stages_[i].downsample) std::tie(x, size) = stages_[i].downsample->forward(x, size);
+    }
+    return out;
+  }
+
+  std::vector<FeatureInfo> features() const override { return features_; }
+
+  void train(bool on = true) override {
+    Backbone::train(on);
+    freeze();
+  }
+
+  void init_weights() override {
+    if (init_cfg_) {
+      apply_init_cfg();
+      load_pretrained();
+      return;
+    }
+    if (position_.defined()) trunc_normal_(position_, 0, 0.02);
+    for_each_module(*this, [](torch::nn::Module& m) {
+      if (dynamic_cast<Linear*>(&m)) {
+        trunc_normal_init(m, 0, 0.02);
+      } else if (is_norm(m)) {
+        constant_init(m, 1, 0);
+      }
+    });
+  }
+
+  void adapt_pretrained(Value& state) const override {
+    const auto own = named_parameters();
+    std::vector<std::pair<std::string, torch::Tensor>> resized;
+    for (const auto& [key, value] : state.as_dict()) {
+      const auto& name = key.as_string();
+      const auto* mine = own.find(name);
+      if (!mine || !value.is_tensor()) continue;
+      const auto& t = value.as_tensor();
+      if (name.ends_with("relative_position_bias_table") && t.dim() == 2 &&
+          t.size(1) == mine->size(1) && t.size(0) != mine->size(0)) {
+        resized.emplace_back(name, swin_resized_table(t, mine->size(0)));
+      }
+    }
+    for (auto& [name, table] : resized) state.set(name, table);
+  }
+
+ private:
+  struct Stage {
+    std::shared_ptr<BaseModule> module;
+    std::shared_ptr<ListOf<SwinBlock>> blocks;
+    std::shared_ptr<PatchMerging> downsample;  ///< null in the last
+  };
+  bool gives(size_t stage) const {
+    const auto& list = params_.out_indices;
+    return std::find(list.begin(), list.end(), static_cast<int64_t>(stage)) != list.end();
+  }
+  void freeze() {
+    const auto stop = [](torch::nn::Module& m) {
+      m.eval();
+      for (auto& parameter : m.parameters()) parameter.set_requires_grad(false);
+    };
+    if (params_.frozen_stages >= 0) {
+      stop(*patch_embed_);
+      if (position_.defined()) position_.set_requires_grad(false);
+      drop_after_pos_->eval();
+    }
+    for (int64_t i = 0; i < params_.frozen_stages; ++i) {
+      const auto k = static_cast<size_t>(i);
+      if (norms_[k]) stop(*norms_[k]);
+      stop(*stages_[k].module);
+    }
+  }
+
+  Params params_;
+  Size2 grid_ = 0;
+  torch::Tensor position_;
+  std::shared_ptr<PatchEmbed> patch_embed_;
+  std::shared_ptr<Dropout> drop_after_pos_;
+  std::vector<Stage> stages_;
+  std::vector<std::shared_ptr<Norm>> norms_;  ///< null where a stage is not given
+  std::vector<int64_t> widths_;
+  std::vector<FeatureInfo> features_;
+};
+
+SEG_REGISTER(Backbone, SwinTransformer);
+
+}  // namespace seg

@@ -1,0 +1,270 @@
+#include <torch/torch.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "segcore/models/backbone.hpp"
+#include "segcore/models/layers/patch_embed.hpp"
+#include "segcore/models/layers/pretrained.hpp"
+#include "segcore/models/layers/resize.hpp"
+#include "segcore/models/layers/vit_block.hpp"
+
+namespace seg {
+
+struct VisionTransformerParams {
+  Size2 img_size = 224;
+  int64_t patch_size = 16;
+  std::variant<Size2, std::string> patch_pad = std::string("corner");
+  int64_t in_channels = 3;
+  int64_t embed_dims = 768;
+  int64_t num_layers = 12;
+  int64_t num_heads = 12;
+  int64_t mlp_ratio = 4;
+  bool out_origin = false;
+  std::variant<int64_t, std::vector<int64_t>> out_indices = int64_t{-1};
+  bool qkv_bias = true;
+  double drop_rate = 0;
+  double attn_drop_rate = 0;
+  double drop_path_rate = 0;
+  bool with_cls_token = true;
+  bool output_cls_token = false;
+  Spec<Norm> norm_cfg = Spec<Norm>::of("{type: LN}");
+  Spec<Activation> act_cfg = Spec<Activation>::of("{type: GELU}");
+  bool patch_norm = false;
+  bool patch_bias = false;
+  bool pre_norm = false;
+  bool final_norm = false;
+  std::string interpolate_mode = "bicubic";
+  int64_t num_fcs = 2;
+  bool norm_eval = false;
+  bool with_cp = false;
+  std::vector<std::string> frozen_exclude{"all"};
+  std::optional<std::string> pretrained;
+  InitCfg init_cfg;
+};
+
+/// A plain transformer over patches, whose maps all have one size.
+///
+/// ViT, Dosovitskiy et al. 2021, arXiv:2010.11929; DeiT, Touvron et al. 2021, arXiv:2012.12877.
+class VisionTransformer final : public Backbone, public AdaptsPretrained {
+ public:
+  using Params = VisionTransformerParams;
+  static Schema<Params> schema() {
+    using P = Params;
+    return Schema<P>("A plain transformer over patches, whose maps all have one size.")
+        .source("ViT, Dosovitskiy et al. 2021, arXiv:2010.11929")
+        .optional("img_size", &P::img_size,
+                  "image size of the position embeddings; they are resized for others")
+        .optional("patch_size", &P::patch_size, "side of a patch", at_least(1))
+        .optional("patch_pad", &P::patch_pad,
+                  "padding of the patch embedding: pixels, or 'corner' or 'same' as needed")
+        .optional("in_channels", &P::in_channels, "bands of the image", at_least(1))
+        .optional("embed_dims", &P::embed_dims, "width of tokens", at_least(1))
+        .optional("num_layers", &P::num_layers, "blocks", at_least(1))
+        .optional("num_heads", &P::num_heads, "attention heads", at_least(1))
+        .optional("mlp_ratio", &P::mlp_ratio, "width of feed-forward blocks over embed_dims",
+                  at_least(1))
+        .optional("out_origin", &P::out_origin, "also give the tokens before the first block")
+        .optional("out_indices", &P::out_indices, "blocks whose maps are given; -1: the last",
+                  at_least(-1))
+        .optional("qkv_bias", &P::qkv_bias, "biases in attention")
+        .optional("drop_rate", &P::drop_rate, "dropout after projections", in_range(0, 1))
+        .optional("attn_drop_rate", &P::attn_drop_rate, "dropout of attention weights",
+                  in_range(0, 1))
+        .optional("drop_path_rate", &P::drop_path_rate,
+                  "stochastic depth of the last block; rises from 0", in_range(0, 1))
+        .optional("with_cls_token", &P::with_cls_token, "let the class token through the blocks")
+        .optional("output_cls_token", &P::output_cls_token,
+                  "give the class token after each map, [N, embed_dims]")
+        .optional("norm_cfg", &P::norm_cfg, "norms")
+        .optional("act_cfg", &P::act_cfg, "activation of the feed-forward blocks")
+        .optional("patch_norm", &P::patch_norm, "a norm after the patch embedding")
+        .optional("patch_bias", &P::patch_bias, "a bias in the patch embedding")
+        .optional("pre_norm", &P::pre_norm, "a norm before the first block")
+        .optional("final_norm", &P::final_norm, "a norm after the last block")
+        .optional("interpolate_mode", &P::interpolate_mode, "how position embeddings are resized",
+                  one_of({"bicubic", "bilinear", "nearest", "area"}))
+        .optional("num_fcs", &P::num_fcs, "layers of a feed-forward block", at_least(2))
+        .optional("norm_eval", &P::norm_eval, "keep norms in evaluation mode")
+        .optional("with_cp", &P::with_cp, "recompute blocks in the backward pass to save memory")
+        .optional("frozen_exclude", &P::frozen_exclude,
+                  "train only parameters whose name has one of these in it; 'all' for all")
+        .optional("pretrained", &P::pretrained, "checkpoint; older form of init_cfg")
+        .optional("init_cfg", &P::init_cfg, "initialisation; null: as timm's")
+        .validate([](const P& p, Problems& problems) {
+          if (p.output_cls_token && !p.with_cls_token) {
+            problems.error("output_cls_token", "needs with_cls_token");
+          }
+          if (p.embed_dims % p.num_heads != 0) {
+            problems.error("num_heads", text("does not divide embed_dims ", p.embed_dims));
+          }
+          const auto* mode = std::get_if<std::string>(&p.patch_pad);
+          if (mode && *mode != "corner" && *mode != "same") {
+            problems.error("patch_pad", text("unknown value '", *mode,
+                                             "'. Known: corner, same, or "
+                                             "a number of pixels"));
+          }
+          const auto check = [&](int64_t i) {
+            if (i >= p.num_layers) {
+              problems.error("out_indices", text("there is no block ", i, " among ", p.num_layers));
+            }
+          };
+          if (const auto* one = std::get_if<int64_t>(&p.out_indices)) {
+            check(*one);
+          } else {
+            for (const int64_t i : std::get<1>(p.out_indices)) {
+              i < 0 ? problems.error("out_indices", "a list cannot have -1") : check(i);
+            }
+          }
+        });
+  }
+
+  explicit VisionTransformer(const Params& p)
+      : Backbone(with_pretrained(p.init_cfg, p.pretrained)),
+        params_(p),
+        grid_(p.img_size.h / p.patch_size, p.img_size.w / p.patch_size) {
+    cls_token_ = register_parameter("cls_token", torch::zeros({1, 1, p.embed_dims}));
+    pos_embed_ =
+        register_parameter("pos_embed", torch::zeros({1, grid_.h * grid_.w + 1, p.embed_dims}));
+    patch_embed_ = register_module(
+        "patch_embed", std::make_shared<PatchEmbed>(PatchEmbedOptions{
+                           .in_channels = p.in_channels,
+                           .embed_dims = p.embed_dims,
+                           .kernel_size = p.patch_size,
+                           .stride = p.patch_size,
+                           .padding = p.patch_pad,
+                           .bias = p.patch_bias,
+                           .norm_cfg = p.patch_norm ? NormCfg(p.norm_cfg) : NormCfg()}));
+    drop_after_pos_ = register_module("drop_after_pos", std::make_shared<Dropout>(p.drop_rate));
+    if (p.pre_norm) pre_norm_ = register_norm(*this, p.norm_cfg, p.embed_dims, "_pre");
+    const auto* one = std::get_if<int64_t>(&p.out_indices);
+    out_indices_ = one ? std::vector<int64_t>{*one == -1 ? p.num_layers - 1 : *one}
+                       : std::get<1>(p.out_indices);
+    const auto rates = drop_path_rates(p.drop_path_rate, p.num_layers);
+    layers_ = register_module("layers", std::make_shared<ListOf<ViTBlock>>());
+    for (int64_t i = 0; i < p.num_layers; ++i) {
+      layers_->push_back(std::make_shared<ViTBlock>(
+          ViTBlockOptions{.embed_dims = p.embed_dims,
+                          .num_heads = p.num_heads,
+                          .feedforward_channels = p.mlp_ratio * p.embed_dims,
+                          .drop_rate = p.drop_rate,
+                          .attn_drop_rate = p.attn_drop_rate,
+                          .drop_path_rate = rates[static_cast<size_t>(i)],
+                          .num_fcs = p.num_fcs,
+                          .qkv_bias = p.qkv_bias,
+                          .act_cfg = p.act_cfg,
+                          .norm_cfg = p.norm_cfg,
+                          .with_cp = p.with_cp}));
+    }
+    if (p.final_norm) final_norm_ = register_norm(*this, p.norm_cfg, p.embed_dims, "1");
+    const size_t maps = (p.out_origin ? 1 : 0) + out_indices_.size();
+    for (size_t i = 0; i < maps; ++i) {
+      features_.push_back({p.embed_dims, p.patch_size});
+      // A class token has no positions.
+      if (p.output_cls_token) features_.push_back({p.embed_dims, 0});
+    }
+    const auto& kept = p.frozen_exclude;
+    if (std::find(kept.begin(), kept.end(), "all") == kept.end()) {
+      for (auto& item : named_parameters()) {
+        const bool trained = std::any_of(kept.begin(), kept.end(), [&](const auto& part) {
+          return item.key().find(part) != std::string::npos;
+        });
+        if (!trained) item.value().set_requires_grad(false);
+      }
+    }
+  }
+
+  std::vector<torch::Tensor> forward(const torch::Tensor& images) override {
+    auto [x, size] = patch_embed_->forward(images);
+    x = at::cat({cls_token_.expand({x.size(0), -1, -1}), x}, 1);  // [N, 1 + h * w, C]
+    x = drop_after_pos_->forward(x + position_for(pos_embed_, grid_, size, x.size(1)));
+    if (!params_.with_cls_token) x = x.narrow(1, 1, x.size(1) - 1);
+    if (pre_norm_) x = pre_norm_->forward(x);
+    std::vector<torch::Tensor> out;
+    if (params_.out_origin) give(x, size, out);
+    for (size_t i = 0; i < layers_->size(); ++i) {
+      x = (*layers_)[i].forward(x);
+      if (final_norm_ && i + 1 == layers_->size()) x = final_norm_->forward(x);
+      if (std::find(out_indices_.begin(), out_indices_.end(), static_cast<int64_t>(i)) !=
+          out_indices_.end()) {
+        give(x, size, out);
+      }
+    }
+    return out;
+  }
+
+  std::vector<FeatureInfo> features() const override { return features_; }
+
+  void train(bool on = true) override {
+    Backbone::train(on);
+    if (on && params_.norm_eval) {
+      for_each_module(*this, [](torch::nn::Module& m) {
+        if (is_norm(m)) m.eval();
+      });
+    }
+  }
+
+  void init_weights() override {
+    if (init_cfg_) {
+      Backbone::init_weights();
+      return;
+    }
+    trunc_normal_(pos_embed_, 0, 0.02);
+    trunc_normal_(cls_token_, 0, 0.02);
+    torch::NoGradGuard no_grad;
+    for (const auto& item : named_modules()) {
+      auto& m = *item.value();
+      if (auto* linear = dynamic_cast<Linear*>(&m)) {
+        trunc_normal_init(m, 0, 0.02);
+        if (linear->bias.defined() && item.key().find("ffn") != std::string::npos) {
+          linear->bias.normal_(0, 1e-6);
+        }
+      } else if (dynamic_cast<Conv2d*>(&m)) {
+        kaiming_init(m, {.fan_out = false});
+      } else if (is_norm(m)) {
+        constant_init(m, 1, 0);
+      }
+    }
+  }
+
+  void adapt_pretrained(Value& state) const override {
+    const Value* found = state.find("pos_embed");
+    if (!found || !found->is_tensor()) return;
+    const auto& theirs = found->as_tensor();
+    if (theirs.dim() != 3 || theirs.sizes() == pos_embed_.sizes()) return;
+    const auto side = static_cast<int64_t>(std::sqrt(static_cast<double>(theirs.size(1) - 1)));
+    state.set("pos_embed", resized(theirs.to(torch::kFloat32), side, grid_));
+  }
+
+ private:
+  torch::Tensor position_for(const torch::Tensor& position, Size2 from, Size2 to,
+                             int64_t tokens) const {
+    return tokens == position.size(1) ? position : resized(position, from, to);
+  }
+  /// [1, 1 + h * w, C] for another grid; the class token's stays.
+  torch::Tensor resized(const torch::Tensor& position, Size2 from, Size2 to) const {
+    const int64_t count = from.h * from.w;
+    const auto map = nlc_to_nchw(position.narrow(1, position.size(1) - count, count), from);
+    const auto large = resize(map, to, false, params_.interpolate_mode);
+    return at::cat({position.narrow(1, 0, 1), nchw_to_nlc(large)}, 1);
+  }
+  void give(const torch::Tensor& x, Size2 size, std::vector<torch::Tensor>& out) const {
+    const auto tokens = params_.with_cls_token ? x.narrow(1, 1, x.size(1) - 1) : x;
+    out.push_back(nlc_to_nchw(tokens, size).contiguous());
+    if (params_.output_cls_token) out.push_back(x.select(1, 0));
+  }
+
+  Params params_;
+  Size2 grid_;
+  std::vector<int64_t> out_indices_;
+  torch::Tensor cls_token_, pos_embed_;
+  std::shared_ptr<PatchEmbed> patch_embed_;
+  std::shared_ptr<Dropout> drop_after_pos_;
+  std::shared_ptr<Norm> pre_norm_, final_norm_;
+  std::shared_ptr<ListOf<ViTBlock>> layers_;
+  std::vector<FeatureInfo> features_;
+};
+
+SEG_REGISTER(Backbone, VisionTransformer);
+
+}  // namespace seg

@@ -1,0 +1,161 @@
+#include <torch/torch.h>
+
+#include "segcore/models/decode_head.hpp"
+#include "segcore/models/layers/conv_module.hpp"
+#include "segcore/ops/random.hpp"
+
+namespace seg {
+
+/// The matrix decomposition of the Hamburger.
+struct HamParams {
+  int64_t MD_S = 1;
+  int64_t MD_R = 64;
+  int64_t train_steps = 6;
+  int64_t eval_steps = 7;
+  double inv_t = 100;
+  bool rand_init = true;
+  static Schema<HamParams> schema() {
+    using P = HamParams;
+    return Schema<P>("Decomposition of the map into bases and coefficients.")
+        .optional("MD_S", &P::MD_S, "groups of channels that are decomposed alone", at_least(1))
+        .optional("MD_R", &P::MD_R, "number of bases", at_least(1))
+        .optional("train_steps", &P::train_steps, "updates in training", at_least(0))
+        .optional("eval_steps", &P::eval_steps, "updates in evaluation", at_least(0))
+        .optional("inv_t", &P::inv_t, "has no effect: the decomposition uses 1")
+        .optional("rand_init", &P::rand_init,
+                  "new random bases for every batch; else one set, which is kept");
+  }
+};
+
+namespace {
+
+/// Non-negative matrix factorisation by multiplicative updates.
+class NMF2D final : public Layer {
+ public:
+  NMF2D(const HamParams& p, int64_t channels) : params_(p) {
+    if (!p.rand_init) {
+      bases_ = register_buffer(
+          "bases", make_bases(p.MD_S, channels / p.MD_S, torch::TensorOptions(torch::kFloat32)));
+    }
+  }
+
+  /// x [N, C, H, W], not negative.
+  torch::Tensor forward(const torch::Tensor& map) override {
+    const int64_t n = map.size(0), groups = params_.MD_S, d = map.size(1) / groups;
+    const auto x = map.reshape({n * groups, d, -1});  // [N * S, D, H * W]
+    auto bases = params_.rand_init ? make_bases(n * groups, d, x.options())
+                                   : bases_.repeat({n, 1, 1});     // [N * S, D, R]
+    auto coef = torch::bmm(x.transpose(1, 2), bases).softmax(-1);  // [N * S, H * W, R]
+    const int64_t steps = is_training() ? params_.train_steps : params_.eval_steps;
+    for (int64_t i = 0; i < steps; ++i) {
+      coef = updated_coef(x, bases, coef);
+      const auto wanted = torch::bmm(x, coef);
+      const auto given = torch::bmm(bases, torch::bmm(coef.transpose(1, 2), coef));
+      bases = bases * wanted / (given + 1e-6);
+    }
+    coef = updated_coef(x, bases, coef);
+    return torch::bmm(bases, coef.transpose(1, 2)).view_as(map);
+  }
+
+ private:
+  torch::Tensor make_bases(int64_t count, int64_t d, const torch::TensorOptions& options) const {
+    const auto bases = model_rand({count, d, params_.MD_R}, options);
+    return bases / bases.norm(2, {1}, /*keepdim=*/true).clamp_min(1e-12);
+  }
+  static torch::Tensor updated_coef(const torch::Tensor& x, const torch::Tensor& bases,
+                                    const torch::Tensor& coef) {
+    const auto wanted = torch::bmm(x.transpose(1, 2), bases);
+    const auto given = torch::bmm(coef, torch::bmm(bases.transpose(1, 2), bases));
+    return coef * wanted / (given + 1e-6);
+  }
+
+  HamParams params_;
+  torch::Tensor bases_;
+};
+
+/// A decomposition between two 1x1 convolutions: `ham_in`, `ham`, `ham_out`.
+class Hamburger final : public Layer {
+ public:
+  Hamburger(int64_t channels, const HamParams& p, const NormCfg& norm) {
+    const auto conv = [channels](const NormCfg& cfg) {
+      return std::make_shared<ConvModule>(ConvModuleOptions{.in_channels = channels,
+                                                            .out_channels = channels,
+                                                            .norm_cfg = cfg,
+                                                            .act_cfg = std::nullopt});
+    };
+    ham_in_ = register_module("ham_in", conv(std::nullopt));
+    ham_ = register_module("ham", std::make_shared<NMF2D>(p, channels));
+    ham_out_ = register_module("ham_out", conv(norm));
+  }
+  torch::Tensor forward(const torch::Tensor& x) override {
+    return (x + ham_out_->forward(ham_->forward(ham_in_->forward(x).relu_()))).relu_();
+  }
+
+ private:
+  std::shared_ptr<ConvModule> ham_in_, ham_out_;
+  std::shared_ptr<NMF2D> ham_;
+};
+
+}  // namespace
+
+struct LightHamHeadParams : DecodeHeadParams {
+  int64_t ham_channels = 512;
+  HamParams ham_kwargs;
+  LightHamHeadParams() {
+    input_transform = "multiple_select";
+    in_index = std::vector<int64_t>{1, 2, 3};
+  }
+};
+
+/// Joins maps and gives them a global context by a matrix decomposition.
+///
+/// SegNeXt, Guo et al. 2022, arXiv:2209.08575; Hamburger, Geng et al. 2021, arXiv:2109.04553.
+class LightHamHead final : public DecodeHead {
+ public:
+  using Params = LightHamHeadParams;
+  static Schema<Params> schema() {
+    return Schema<Params>("Joins maps and gives them global context by a matrix decomposition.")
+        .source("SegNeXt, Guo et al. 2022, arXiv:2209.08575")
+        .include(DecodeHead::base_schema())
+        .optional("ham_channels", &Params::ham_channels, "width of the decomposed map", at_least(1))
+        .optional("ham_kwargs", &Params::ham_kwargs, "the decomposition")
+        .validate([](const Params& p, Problems& problems) {
+          if (p.ham_channels % p.ham_kwargs.MD_S != 0) {
+            problems.error("ham_channels",
+                           text("is no multiple of ham_kwargs.MD_S, ", p.ham_kwargs.MD_S));
+          }
+        });
+  }
+
+  LightHamHead(const Params& p, const std::vector<FeatureInfo>& all) : DecodeHead(p, all) {
+    const auto conv = [&p](int64_t in, int64_t out) {
+      return std::make_shared<ConvModule>(ConvModuleOptions{.in_channels = in,
+                                                            .out_channels = out,
+                                                            .conv_cfg = p.conv_cfg,
+                                                            .norm_cfg = p.norm_cfg,
+                                                            .act_cfg = p.act_cfg});
+    };
+    int64_t joined = 0;
+    for (const auto& input : inputs()) joined += input.channels;
+    squeeze_ = register_module("squeeze", conv(joined, p.ham_channels));
+    hamburger_ = register_module(
+        "hamburger", std::make_shared<Hamburger>(p.ham_channels, p.ham_kwargs, p.norm_cfg));
+    align_ = register_module("align", conv(p.ham_channels, p.channels));
+  }
+
+  torch::Tensor forward(const std::vector<torch::Tensor>& features) override {
+    auto maps = select(features);
+    const Size2 size = map_size(maps[0]);
+    for (auto& map : maps) map = resize(map, size, align_corners());
+    const auto x = squeeze_->forward(at::cat(maps, 1));
+    return cls_seg(align_->forward(hamburger_->forward(x)));
+  }
+
+ private:
+  std::shared_ptr<ConvModule> squeeze_, align_;
+  std::shared_ptr<Hamburger> hamburger_;
+};
+
+SEG_REGISTER(DecodeHead, LightHamHead);
+
+}  // namespace seg

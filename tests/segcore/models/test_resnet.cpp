@@ -1,0 +1,154 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <torch/torch.h>
+
+#include "segcore/models/backbones/resnet.hpp"
+#include "segcore/testing/reference.hpp"
+
+namespace seg {
+namespace {
+
+using ::testing::HasSubstr;
+
+std::shared_ptr<Backbone> resnet_of(const std::string& yaml) {
+  return Spec<Backbone>::of(yaml).build();
+}
+
+std::string resnet_error(const std::string& yaml) {
+  try {
+    resnet_of(yaml);
+  } catch (const Error& e) {
+    return e.what();
+  }
+  return "no error";
+}
+
+int64_t resnet_count(const torch::nn::Module& module) {
+  int64_t count = 0;
+  for (const auto& p : module.parameters()) count += p.numel();
+  return count;
+}
+
+TEST(ResNet, HasTheParametersOfTheOriginals) {
+  // Those of torchvision without the classifier of 1000 classes.
+  EXPECT_EQ(resnet_count(*resnet_of("{type: ResNet, depth: 18}")), 11689512 - 513000);
+  EXPECT_EQ(resnet_count(*resnet_of("{type: ResNet, depth: 34}")), 21797672 - 513000);
+  EXPECT_EQ(resnet_count(*resnet_of("{type: ResNet, depth: 50}")), 25557032 - 2049000);
+}
+
+TEST(ResNet, SaysWhatItsMapsAre) {
+  const auto net = resnet_of(
+      "{type: ResNetV1c, depth: 18, base_channels: 8, stem_channels: 8, dilations: [1, 1, 2, 4], "
+      "strides: [1, 2, 1, 1], out_indices: [0, 2, 3], contract_dilation: true}");
+  const auto maps = net->forward(torch::zeros({2, 3, 33, 47}));
+  const auto features = net->features();
+  ASSERT_EQ(features.size(), 3u);
+  const int64_t widths[] = {8, 32, 64}, strides[] = {4, 8, 8};
+  for (size_t i = 0; i < 3; ++i) {
+    EXPECT_EQ(features[i].channels, widths[i]);
+    EXPECT_EQ(features[i].stride, strides[i]);
+    EXPECT_EQ(maps[i].size(1), widths[i]);
+    EXPECT_EQ(maps[i].size(2), (33 + strides[i] - 1) / strides[i]);
+    EXPECT_EQ(maps[i].size(3), (47 + strides[i] - 1) / strides[i]);
+  }
+}
+
+TEST(ResNet, FreezesStages) {
+  const auto net = resnet_of(
+      "{type: ResNet, depth: 18, base_channels: 8, stem_channels: 8, "
+      "frozen_stages: 1}");
+  net->train();
+  for (const auto& item : net->named_parameters()) {
+    const bool frozen = item.key().starts_with("conv1") || item.key().starts_with("bn1") ||
+                        item.key().starts_with("layer1");
+    EXPECT_EQ(item.value().requires_grad(), !frozen) << item.key();
+  }
+  for (const auto& item : net->named_modules()) {
+    if (item.key().find("bn") == std::string::npos) continue;
+    const bool frozen = item.key() == "bn1" || item.key().starts_with("layer1");
+    EXPECT_EQ(item.value()->is_training(), !frozen) << item.key();
+  }
+}
+
+TEST(ResNet, NormEvalKeepsRunningStatistics) {
+  const auto net =
+      resnet_of("{type: ResNet, depth: 18, base_channels: 8, stem_channels: 8, norm_eval: true}");
+  net->train();
+  const auto before = net->named_buffers()["bn1.running_mean"].clone();
+  net->forward(torch::rand({2, 3, 32, 32}));
+  EXPECT_TRUE(torch::equal(net->named_buffers()["bn1.running_mean"], before));
+}
+
+/// Gradients of all parameters and of the image, in training.
+std::vector<torch::Tensor> resnet_gradients(const std::string& yaml) {
+  const auto net = resnet_of(yaml);
+  reference::fill(*net, 1);
+  net->to(torch::kFloat64);
+  net->train();
+  auto x = reference::image({2, 3, 32, 32}).requires_grad_();
+  torch::Tensor sum;
+  for (const auto& map : net->forward(x)) {
+    sum = sum.defined() ? sum + map.square().mean() : map.square().mean();
+  }
+  sum.backward();
+  std::vector<torch::Tensor> out{x.grad()};
+  for (const auto& p : net->parameters()) out.push_back(p.grad());
+  return out;
+}
+
+TEST(ResNet, RecomputationGivesTheSameGradients) {
+  for (const std::string depth : {"18", "50"}) {
+    const std::string options = "type: ResNet, base_channels: 4, stem_channels: 4, depth: " + depth;
+    const auto plain = resnet_gradients("{" + options + "}");
+    const auto again = resnet_gradients("{with_cp: true, " + options + "}");
+    ASSERT_EQ(plain.size(), again.size());
+    for (size_t i = 0; i < plain.size(); ++i) {
+      EXPECT_TRUE(torch::allclose(plain[i], again[i], 1e-9, 1e-12)) << i;
+    }
+  }
+}
+
+TEST(ResNet, PutsPluginsIntoBlocks) {
+  const auto net = resnet_of(
+      "{type: ResNet, depth: 50, base_channels: 8, stem_channels: 8, plugins: ["
+      "{cfg: {type: ContextBlock, ratio: 0.25}, stages: [false, true, false, false], "
+      "position: after_conv3}, "
+      "{cfg: {type: NonLocal2d, postfix: _a}, stages: [false, false, false, true], "
+      "position: after_conv2}]}");
+  const auto names = net->named_parameters();
+  EXPECT_TRUE(names.contains("layer2.0.context_block.conv_mask.weight"));
+  EXPECT_TRUE(names.contains("layer2.3.context_block.channel_add_conv.1.weight"));
+  EXPECT_FALSE(names.contains("layer1.0.context_block.conv_mask.weight"));
+  EXPECT_TRUE(names.contains("layer4.2.nonlocal_block_a.theta.conv.weight"));
+  net->eval();
+  EXPECT_EQ(net->forward(torch::zeros({1, 3, 32, 32})).size(), 4u);
+}
+
+TEST(ResNet, BeginsWithResidualsOfZero) {
+  const auto net = resnet_of("{type: ResNet, depth: 18, base_channels: 8, stem_channels: 8}");
+  net->init_weights();
+  const auto names = net->named_parameters();
+  EXPECT_EQ(names["layer1.0.bn2.weight"].abs().sum().item<double>(), 0.0);
+  EXPECT_EQ(names["layer1.0.bn1.weight"].min().item<double>(), 1.0);
+  const auto& conv = names["layer4.1.conv2.weight"];  // Kaiming by the fan out: 64 * 9
+  EXPECT_NEAR(conv.std().item<double>(), std::sqrt(2.0 / (64 * 9)), 0.003);
+}
+
+TEST(ResNet, TellsWhatIsWrong) {
+  EXPECT_THAT(resnet_error("{type: ResNet, depth: 51}"),
+              HasSubstr("depth: must be one of 18, 34, 50, 101, 152, got 51"));
+  EXPECT_THAT(resnet_error("{type: ResNet, depth: 50, strides: [1, 2]}"),
+              HasSubstr("strides: has 2 values, but num_stages is 4"));
+  EXPECT_THAT(resnet_error("{type: ResNet, depth: 50, num_stages: 3, strides: [1, 2, 2], "
+                           "dilations: [1, 1, 1]}"),
+              HasSubstr("out_indices: names stage 3 of 3"));
+  EXPECT_THAT(resnet_error("{type: ResNet, depth: 50, dcn: {type: DCN}}"),
+              HasSubstr("dcn: deformable convolutions are not available; write null"));
+  EXPECT_THAT(resnet_error("{type: ResNetV1c, depth: 50, deep_stem: true}"),
+              HasSubstr("ResNetV1c has no option 'deep_stem'"));
+  EXPECT_THAT(resnet_error("{type: ResNet, depth: 50, multi_grid: [1, 2]}"),
+              HasSubstr("multi_grid: has 2 values, but the last stage has 3 blocks"));
+}
+
+}  // namespace
+}  // namespace seg

@@ -1,0 +1,103 @@
+#include "segcore/ops/resize_argmax.hpp"
+
+#include <gtest/gtest.h>
+#include <torch/torch.h>
+
+namespace seg::resize_argmax_test {
+
+namespace F = torch::nn::functional;
+
+torch::Tensor resized(const torch::Tensor& x, int64_t h, int64_t w, bool align_corners) {
+  return F::interpolate(x, F::InterpolateFuncOptions()
+                               .size(std::vector<int64_t>{h, w})
+                               .mode(torch::kBilinear)
+                               .align_corners(align_corners));
+}
+
+/// The plain composition: everything at full size.
+torch::Tensor full_logits(const torch::Tensor& logits, const LogitsGeometry& g) {
+  auto x = resized(logits.unsqueeze(0), g.input[0], g.input[1], g.align_corners);
+  x = x.narrow(2, 0, g.unpadded[0]).narrow(3, 0, g.unpadded[1]);
+  if (g.flip_horizontal) x = x.flip({3});
+  if (g.flip_vertical) x = x.flip({2});
+  return resized(x, g.original[0], g.original[1], g.align_corners).squeeze(0);
+}
+
+struct Case {
+  LogitsGeometry geometry;
+  const char* name;
+};
+
+class LogitRowsTest : public ::testing::TestWithParam<bool> {};
+
+std::vector<Case> cases(bool align) {
+  return {
+      {{{64, 96}, {64, 96}, {64, 96}, false, false, align}, "same size"},
+      {{{64, 96}, {64, 96}, {137, 201}, false, false, align}, "enlarged"},
+      {{{64, 96}, {64, 96}, {31, 45}, false, false, align}, "reduced"},
+      {{{64, 96}, {50, 77}, {123, 90}, false, false, align}, "padded"},
+      {{{64, 96}, {50, 77}, {123, 90}, true, false, align}, "flipped left to right"},
+      {{{64, 96}, {50, 77}, {123, 90}, false, true, align}, "flipped upside down"},
+      {{{64, 96}, {50, 77}, {50, 77}, true, true, align}, "flipped both ways"},
+      {{{16, 24}, {16, 24}, {33, 50}, false, false, align}, "already at input size"},
+      {{{64, 96}, {64, 96}, {1, 1}, false, false, align}, "one pixel"},
+  };
+}
+
+TEST_P(LogitRowsTest, AreTheRowsOfThePlainComposition) {
+  torch::manual_seed(0);
+  const auto logits = torch::randn({7, 16, 24}, torch::kFloat64);
+  for (const auto& c : cases(GetParam())) {
+    const LogitRows rows(logits, c.geometry);
+    const auto expected = full_logits(logits, c.geometry);
+    ASSERT_EQ(rows.height(), expected.size(1)) << c.name;
+    const int64_t h = rows.height();
+    EXPECT_TRUE(torch::allclose(rows.rows(0, h), expected, 1e-12, 1e-12)) << c.name;
+    const int64_t middle = h / 3;
+    EXPECT_TRUE(
+        torch::allclose(rows.rows(middle, h), expected.narrow(1, middle, h - middle), 1e-12, 1e-12))
+        << c.name << ", from row " << middle;
+    EXPECT_TRUE(torch::equal(resize_argmax(rows, 0.3), expected.argmax(0))) << c.name;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(AlignCorners, LogitRowsTest, ::testing::Bool());
+
+TEST(ResizeArgmax, LargeImagesAreDoneInStrips) {
+  torch::manual_seed(1);
+  // 150 classes x 1200 columns: a strip has 46 rows.
+  const auto logits = torch::randn({150, 20, 30}, torch::kFloat64);
+  const LogitsGeometry g{{80, 120}, {80, 120}, {130, 1200}, false, false, false};
+  EXPECT_TRUE(
+      torch::equal(resize_argmax(LogitRows(logits, g), 0.3), full_logits(logits, g).argmax(0)));
+}
+
+TEST(ResizeArgmax, SinglePrecisionAgreesButForTies) {
+  torch::manual_seed(2);
+  const auto logits = torch::randn({19, 32, 64});
+  const LogitsGeometry g{{128, 256}, {128, 250}, {200, 400}, false, false, false};
+  const auto ids = resize_argmax(LogitRows(logits, g), 0.3);
+  const auto same = (ids == full_logits(logits, g).argmax(0)).to(torch::kDouble).mean();
+  EXPECT_GT(same.item<double>(), 0.9999);
+}
+
+TEST(ResizeArgmax, OneChannelIsComparedWithTheThreshold) {
+  const auto logits = torch::tensor({{{-3.0, 3.0}, {0.1, -0.1}}}, torch::kFloat64);
+  const LogitsGeometry g{{2, 2}, {2, 2}, {2, 2}, false, false, false};
+  const auto expected = torch::tensor({{0, 1}, {1, 0}}, torch::kLong);
+  EXPECT_TRUE(torch::equal(resize_argmax(LogitRows(logits, g), 0.5), expected));
+  EXPECT_EQ(resize_argmax(LogitRows(logits, g), 0.01).sum().item<int64_t>(), 4);
+}
+
+TEST(ResizeArgmaxMean, AveragesProbabilities) {
+  torch::manual_seed(3);
+  const auto a = torch::randn({5, 8, 8}, torch::kFloat64);
+  const auto b = torch::randn({5, 12, 12}, torch::kFloat64);
+  LogitsGeometry ga{{32, 32}, {32, 32}, {40, 50}, false, false, false};
+  LogitsGeometry gb{{48, 48}, {48, 48}, {40, 50}, true, false, false};
+  const auto mean = (full_logits(a, ga).softmax(0) + full_logits(b, gb).softmax(0)) / 2;
+  EXPECT_TRUE(
+      torch::equal(resize_argmax_mean({LogitRows(a, ga), LogitRows(b, gb)}, 0.3), mean.argmax(0)));
+}
+
+}  // namespace seg::resize_argmax_test

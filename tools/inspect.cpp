@@ -1,0 +1,166 @@
+/// Prints what a configuration's model is made of.
+#include <torch/torch.h>
+
+#include <iomanip>
+#include <iostream>
+#include <sstream>
+
+#include "registry/yaml.hpp"
+#include "segcore/io/weights.hpp"
+#include "segcore/models/segmentor.hpp"
+#include "segcore/testing/flops.hpp"
+#include "tools/main.hpp"
+
+namespace {
+
+struct InspectArguments {
+  std::string config;
+  std::vector<std::string> overrides;
+  std::vector<int64_t> shape;
+  bool state_dict = false;
+  int depth = 2;
+};
+
+std::string dtype_name(const torch::Tensor& t) {
+  switch (t.scalar_type()) {
+    case torch::kFloat64:
+      return "float64";
+    case torch::kFloat16:
+      return "float16";
+    case torch::kBFloat16:
+      return "bfloat16";
+    case torch::kInt64:
+      return "int64";
+    case torch::kInt32:
+      return "int32";
+    case torch::kUInt8:
+      return "uint8";
+    case torch::kBool:
+      return "bool";
+    default:
+      return "float32";
+  }
+}
+
+std::string shape_of(at::IntArrayRef sizes) { return seg::join(sizes, "x"); }
+
+/// 3.72 M
+std::string short_number(double n) {
+  const char* units[] = {"", " k", " M", " G", " T"};
+  int unit = 0;
+  while (n >= 1000 && unit < 4) n /= 1000, ++unit;
+  std::ostringstream out;
+  out << std::fixed << std::setprecision(unit == 0 ? 0 : 3) << n << units[unit];
+  return out.str();
+}
+
+int64_t parameter_count(const torch::nn::Module& module) {
+  int64_t count = 0;
+  for (const auto& p : module.parameters()) count += p.numel();
+  return count;
+}
+
+void print_modules(const torch::nn::Module& module, const std::string& name, int depth, int limit) {
+  std::string type = module.name();
+  if (const size_t at = type.rfind("::"); at != std::string::npos) type = type.substr(at + 2);
+  std::cout << std::string(static_cast<size_t>(depth) * 2, ' ') << name << "  " << type << "  "
+            << short_number(static_cast<double>(parameter_count(module))) << "\n";
+  if (depth == limit) return;
+  for (const auto& child : module.named_children()) {
+    print_modules(*child.value(), child.key(), depth + 1, limit);
+  }
+}
+
+/// Bands that the image has: as many as the first convolution takes.
+int64_t image_bands(const seg::Config& model) {
+  const auto* bands = model.at_path("backbone.in_channels");
+  return bands && bands->is_scalar() ? std::stoll(bands->scalar) : 3;
+}
+
+/// What --shape says, else the crop of training or of testing, else 512 x 512.
+std::vector<int64_t> image_size(const InspectArguments& arguments, const seg::Config& config) {
+  if (!arguments.shape.empty()) return arguments.shape;
+  for (const char* key : {"crop_size", "model.data_preprocessor.size", "data_preprocessor.size",
+                          "model.test_cfg.crop_size"}) {
+    const auto* value = config.at_path(key);
+    if (value && value->is_list() && value->list.size() == 2 && value->list[0].is_scalar()) {
+      return {std::stoll(value->list[0].scalar), std::stoll(value->list[1].scalar)};
+    }
+  }
+  return {512, 512};
+}
+
+int inspect(const InspectArguments& arguments) {
+  const seg::Config config = seg::load_config(arguments.config, arguments.overrides);
+  const seg::Config* tree = config.at_path("model");
+  if (!tree) throw seg::DataError(arguments.config + ": has no 'model'");
+  seg::Diagnostics problems;
+  const auto spec = seg::Spec<seg::Segmentor>::parse(*tree, "model", problems);
+  if (problems.has_errors()) throw seg::ConfigError(problems);
+  const auto model = spec->build();
+  if (arguments.state_dict) {
+    const seg::Value state = seg::state_dict(*model);
+    for (const auto& [name, value] : state.as_dict()) {
+      const auto& t = value.as_tensor();
+      std::cout << name.as_string() << '\t' << shape_of(t.sizes()) << '\t' << dtype_name(t) << '\n';
+    }
+    std::cout.flush();
+    return 0;
+  }
+  print_modules(*model, "model", 0, arguments.depth);
+  int64_t trained = 0;
+  for (const auto& p : model->parameters()) trained += p.requires_grad() ? p.numel() : 0;
+  const auto size = image_size(arguments, config);
+  const auto images = torch::zeros({1, image_bands(*tree), size[0], size[1]});
+  model->eval();
+  torch::NoGradGuard no_grad;
+  std::vector<torch::Tensor> features;
+  torch::Tensor logits;
+  const auto encoder = seg::count_flops([&] { features = model->extract_feat(images); });
+  const auto all = seg::count_flops([&] { logits = model->encode_decode(images); });
+  const auto sum = [](const std::map<std::string, int64_t>& counts) {
+    int64_t total = 0;
+    for (const auto& [name, n] : counts) total += n;
+    return static_cast<double>(total);
+  };
+  std::cout << "\ninput       " << shape_of(images.sizes()) << "\n";
+  for (size_t i = 0; i < features.size(); ++i) {
+    std::cout << "feature " << i << "   " << shape_of(features[i].sizes()) << "\n";
+  }
+  std::cout << "logits      " << shape_of(logits.sizes()) << "\n"
+            << "parameters  " << parameter_count(*model) << " ("
+            << short_number(static_cast<double>(parameter_count(*model))) << "), " << trained
+            << " of them trained\n"
+            << "flops       " << short_number(sum(all)) << ", of which backbone and neck "
+            << short_number(sum(encoder)) << "; one is a multiplication with an addition\n";
+  for (const auto& [name, n] : all) {
+    std::cout << "  " << name << "  " << short_number(static_cast<double>(n)) << "\n";
+  }
+  std::cout.flush();
+  return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  return seg::run_main(
+      argc, argv,
+      "Prints what the model of a configuration is made of: modules with their parameters, the "
+      "cost of a forward pass, and the shapes of what it gives.",
+      [](CLI::App& app) {
+        auto arguments = std::make_shared<InspectArguments>();
+        app.add_option("config", arguments->config, "configuration file")->required();
+        app.add_option("--shape", arguments->shape,
+                       "height and width of the image (default: the crop of the configuration)")
+            ->type_name("H W")
+            ->expected(2)
+            ->check(CLI::PositiveNumber);
+        app.add_option("--depth", arguments->depth, "how deep the modules are listed (default: 2)")
+            ->type_name("N")
+            ->check(CLI::NonNegativeNumber);
+        app.add_flag("--state-dict", arguments->state_dict,
+                     "only the tensors, one a line: name, shape and type between tabs");
+        seg::add_cfg_options(app, arguments->overrides);
+        return [arguments] { return inspect(*arguments); };
+      });
+}
