@@ -1,7 +1,5 @@
 #include "runners/prediction.hpp"
 
-#include <torch/torch.h>
-
 #include <algorithm>
 #include <filesystem>
 #include <map>
@@ -14,6 +12,7 @@
 #include "segcore/evaluation/pictures.hpp"
 #include "segcore/io/checkpoint.hpp"
 #include "segcore/io/weights.hpp"
+#include "segcore/torch.hpp"
 
 namespace fs = std::filesystem;
 

@@ -2,7 +2,6 @@
 
 #include <ATen/CPUGeneratorImpl.h>
 #include <ATen/Context.h>
-#include <torch/torch.h>
 
 #include <algorithm>
 #include <ctime>
@@ -19,6 +18,7 @@
 #include "segcore/io/atomic_file.hpp"
 #include "segcore/io/checkpoint.hpp"
 #include "segcore/io/weights.hpp"
+#include "segcore/torch.hpp"
 
 namespace fs = std::filesystem;
 

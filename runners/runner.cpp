@@ -1,7 +1,5 @@
 #include "runners/runner.hpp"
 
-#include <torch/torch.h>
-
 #include <chrono>
 #include <ctime>
 #include <filesystem>
@@ -21,6 +19,7 @@
 #include "segcore/io/atomic_file.hpp"
 #include "segcore/io/checkpoint.hpp"
 #include "segcore/io/weights.hpp"
+#include "segcore/torch.hpp"
 
 namespace fs = std::filesystem;
 

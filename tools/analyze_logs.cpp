@@ -3,7 +3,7 @@
 #include "runners/visualization/run_log.hpp"
 #include "segcore/data/image_io.hpp"
 #include "segcore/io/atomic_file.hpp"
-#include "tools/main.hpp"
+#include "tools/common/command_line.hpp"
 
 namespace {
 

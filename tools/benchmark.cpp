@@ -1,6 +1,5 @@
 /// Measures what a configuration costs: a training step, the data pipeline, the start.
 #include <sys/resource.h>
-#include <torch/torch.h>
 #include <unistd.h>
 
 #include <array>
@@ -13,6 +12,7 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
+#include "registry/log.hpp"
 #include "registry/yaml.hpp"
 #include "runners/device.hpp"
 #include "runners/environment.hpp"
@@ -20,7 +20,8 @@
 #include "runners/runner.hpp"
 #include "segcore/data/image_io.hpp"
 #include "segcore/data/rng.hpp"
-#include "tools/main.hpp"
+#include "segcore/torch.hpp"
+#include "tools/common/command_line.hpp"
 
 namespace {
 

@@ -5,7 +5,7 @@
 #include "segcore/data/dataset_check.hpp"
 #include "segcore/data/image_io.hpp"
 #include "segcore/evaluation/pictures.hpp"
-#include "tools/main.hpp"
+#include "tools/common/command_line.hpp"
 
 namespace {
 

@@ -3,7 +3,7 @@
 
 #include "registry/yaml.hpp"
 #include "segcore/testing/reference.hpp"
-#include "tools/main.hpp"
+#include "tools/common/command_line.hpp"
 
 namespace {
 

@@ -1,5 +1,4 @@
 /// Prints what a configuration's model is made of.
-#include <torch/torch.h>
 
 #include <iomanip>
 #include <iostream>
@@ -9,7 +8,8 @@
 #include "segcore/io/weights.hpp"
 #include "segcore/models/segmentor.hpp"
 #include "segcore/testing/flops.hpp"
-#include "tools/main.hpp"
+#include "segcore/torch.hpp"
+#include "tools/common/command_line.hpp"
 
 namespace {
 

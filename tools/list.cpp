@@ -2,7 +2,7 @@
 #include <iostream>
 
 #include "registry/listing.hpp"
-#include "tools/main.hpp"
+#include "tools/common/command_line.hpp"
 
 namespace {
 

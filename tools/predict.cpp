@@ -1,6 +1,7 @@
 /// Predicts images without labels and writes what was seen in them.
+#include "registry/log.hpp"
 #include "runners/prediction.hpp"
-#include "tools/main.hpp"
+#include "tools/common/command_line.hpp"
 
 namespace {
 

@@ -4,7 +4,7 @@
 #include "registry/yaml.hpp"
 #include "runners/run_config.hpp"
 #include "runners/runner.hpp"
-#include "tools/main.hpp"
+#include "tools/common/command_line.hpp"
 
 namespace {
 

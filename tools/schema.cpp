@@ -4,7 +4,7 @@
 #include "registry/json_schema.hpp"
 #include "runners/run_config.hpp"
 #include "segcore/io/atomic_file.hpp"
-#include "tools/main.hpp"
+#include "tools/common/command_line.hpp"
 
 int main(int argc, char** argv) {
   return seg::run_main(

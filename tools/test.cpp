@@ -1,6 +1,6 @@
 /// Tests the weights of a checkpoint on the test set of a configuration.
 #include "runners/runner.hpp"
-#include "tools/main.hpp"
+#include "tools/common/command_line.hpp"
 
 namespace {
 

@@ -1,6 +1,6 @@
 /// Trains the model of a configuration.
 #include "runners/runner.hpp"
-#include "tools/main.hpp"
+#include "tools/common/command_line.hpp"
 
 namespace {
 

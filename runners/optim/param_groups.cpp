@@ -1,7 +1,5 @@
 #include "runners/optim/param_groups.hpp"
 
-#include <torch/nn/modules/conv.h>
-
 #include <set>
 #include <unordered_set>
 
@@ -114,9 +112,6 @@ void grouping_apply_key(const CustomKey& key, double base_lr, double base_decay,
 bool grouping_is_depthwise(const torch::nn::Module& module) {
   if (const auto* conv = dynamic_cast<const Conv2d*>(&module)) {
     return conv->options.in_channels == conv->options.groups;
-  }
-  if (const auto* conv = dynamic_cast<const torch::nn::Conv2dImpl*>(&module)) {
-    return conv->options.in_channels() == conv->options.groups();
   }
   return false;
 }

@@ -1,10 +1,9 @@
 #include "segcore/models/decode_head.hpp"
 
-#include <torch/torch.h>
-
 #include <algorithm>
 
 #include "registry/log.hpp"
+#include "segcore/torch.hpp"
 
 namespace seg {
 

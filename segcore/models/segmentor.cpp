@@ -1,6 +1,6 @@
 #include "segcore/models/segmentor.hpp"
 
-#include <torch/torch.h>
+#include "segcore/torch.hpp"
 
 namespace seg {
 

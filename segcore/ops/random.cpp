@@ -1,6 +1,6 @@
 #include "segcore/ops/random.hpp"
 
-#include <torch/torch.h>
+#include "segcore/torch.hpp"
 
 namespace seg {
 namespace {

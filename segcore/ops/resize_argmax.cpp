@@ -1,11 +1,10 @@
 #include "segcore/ops/resize_argmax.hpp"
 
-#include <torch/torch.h>
-
 #include <algorithm>
 #include <cmath>
 
 #include "registry/error.hpp"
+#include "segcore/torch.hpp"
 
 namespace seg {
 namespace {

@@ -1,9 +1,10 @@
 #include "segcore/testing/flops.hpp"
 
 #include <ATen/record_function.h>
-#include <torch/torch.h>
 
 #include <mutex>
+
+#include "segcore/torch.hpp"
 
 namespace seg {
 namespace {

@@ -1,6 +1,6 @@
 #include "segcore/testing/reference.hpp"
 
-#include <torch/torch.h>
+#include <torch/nn/functional/loss.h>
 
 #include <algorithm>
 #include <cmath>
@@ -18,6 +18,7 @@
 #include "segcore/models/layers/drop.hpp"
 #include "segcore/models/segmentor.hpp"
 #include "segcore/ops/random.hpp"
+#include "segcore/torch.hpp"
 
 namespace seg::reference {
 

@@ -1,6 +1,5 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <torch/torch.h>
 
 #include "registry/error.hpp"
 #include "runners/hooks/hook.hpp"
@@ -10,6 +9,7 @@
 #include "segcore/io/checkpoint.hpp"
 #include "segcore/io/weights.hpp"
 #include "segcore/models/segmentor.hpp"
+#include "segcore/torch.hpp"
 #include "tests/support/config_errors.hpp"
 #include "tests/support/temp_dir.hpp"
 

@@ -1,6 +1,5 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <torch/torch.h>
 
 #include <fstream>
 #include <nlohmann/json.hpp>
@@ -9,6 +8,7 @@
 #include "segcore/models/layers/conv.hpp"
 #include "segcore/models/layers/norm.hpp"
 #include "segcore/testing/reference.hpp"
+#include "segcore/torch.hpp"
 #include "tests/support/config_errors.hpp"
 
 namespace seg {

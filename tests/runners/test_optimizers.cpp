@@ -1,11 +1,11 @@
 #include <gtest/gtest.h>
-#include <torch/torch.h>
 
 #include <fstream>
 #include <nlohmann/json.hpp>
 
 #include "runners/optim/optimizer.hpp"
 #include "segcore/testing/reference.hpp"
+#include "segcore/torch.hpp"
 #include "tests/support/config_errors.hpp"
 
 namespace seg {

@@ -1,8 +1,8 @@
 #include <gtest/gtest.h>
-#include <torch/torch.h>
 
 #include "runners/prediction.hpp"
 #include "segcore/testing/reference.hpp"
+#include "segcore/torch.hpp"
 
 namespace seg::test {
 namespace {

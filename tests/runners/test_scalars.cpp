@@ -2,9 +2,9 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <torch/torch.h>
 
 #include "runners/log_processor.hpp"
+#include "segcore/torch.hpp"
 
 namespace seg::test {
 namespace {

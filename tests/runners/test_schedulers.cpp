@@ -1,10 +1,10 @@
 #include <gtest/gtest.h>
-#include <torch/torch.h>
 
 #include <fstream>
 #include <nlohmann/json.hpp>
 
 #include "runners/optim/param_scheduler.hpp"
+#include "segcore/torch.hpp"
 #include "tests/support/config_errors.hpp"
 
 namespace seg {
@@ -159,10 +159,10 @@ TEST(Schedulers, TellWhatIsWrongInAConfig) {
   EXPECT_EQ(test::spec_error<ParamScheduler>("{type: PolyLR, begin: 5, end: 5}"),
             "<default>:1:31: error: end: must be above begin, 5, got 5\n"
             "1 error in the configuration");
-  EXPECT_EQ(test::spec_error<ParamScheduler>(
-                "{type: CosineAnnealingLR, eta_min: 0, eta_min_ratio: 0.1}"),
-            "<default>:1:54: error: eta_min_ratio: either eta_min or eta_min_ratio, not both\n"
-            "1 error in the configuration");
+  EXPECT_EQ(
+      test::spec_error<ParamScheduler>("{type: CosineAnnealingLR, eta_min: 0, eta_min_ratio: 0.1}"),
+      "<default>:1:54: error: eta_min_ratio: either eta_min or eta_min_ratio, not both\n"
+      "1 error in the configuration");
   ScheduledToy model(1);
   auto wrapper =
       Spec<OptimWrapper>::of("{type: OptimWrapper, optimizer: {type: SGD}}").build(model);

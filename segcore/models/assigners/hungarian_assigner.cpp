@@ -1,9 +1,9 @@
-#include <torch/torch.h>
 
 #include <algorithm>
 #include <limits>
 
 #include "segcore/models/assigners/assigner.hpp"
+#include "segcore/torch.hpp"
 
 namespace seg {
 

@@ -1,6 +1,6 @@
-#include <torch/torch.h>
 
 #include "segcore/models/assigners/assigner.hpp"
+#include "segcore/torch.hpp"
 
 namespace seg {
 

@@ -1,8 +1,8 @@
-#include <torch/torch.h>
 
 #include "segcore/models/backbones/conv_backbone.hpp"
 #include "segcore/models/backbones/resnet.hpp"
 #include "segcore/models/layers/resize.hpp"
+#include "segcore/torch.hpp"
 
 namespace seg {
 

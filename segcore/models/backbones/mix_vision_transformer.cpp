@@ -1,4 +1,3 @@
-#include <torch/torch.h>
 
 #include <cmath>
 
@@ -6,6 +5,7 @@
 #include "segcore/models/layers/patch_embed.hpp"
 #include "segcore/models/layers/recompute.hpp"
 #include "segcore/models/layers/transformer.hpp"
+#include "segcore/torch.hpp"
 
 namespace seg {
 namespace {

@@ -1,4 +1,3 @@
-#include <torch/torch.h>
 
 #include <algorithm>
 #include <array>
@@ -6,6 +5,7 @@
 #include "segcore/models/backbone.hpp"
 #include "segcore/models/backbones/conv_backbone.hpp"
 #include "segcore/models/layers/inverted_residual.hpp"
+#include "segcore/torch.hpp"
 
 namespace seg {
 

@@ -1,10 +1,10 @@
-#include <torch/torch.h>
 
 #include <algorithm>
 
 #include "segcore/models/backbone.hpp"
 #include "segcore/models/backbones/conv_backbone.hpp"
 #include "segcore/models/layers/inverted_residual.hpp"
+#include "segcore/torch.hpp"
 
 namespace seg {
 

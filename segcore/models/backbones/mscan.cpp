@@ -1,4 +1,3 @@
-#include <torch/torch.h>
 
 #include <cmath>
 
@@ -8,6 +7,7 @@
 #include "segcore/models/layers/drop.hpp"
 #include "segcore/models/layers/norm.hpp"
 #include "segcore/models/layers/patch_embed.hpp"
+#include "segcore/torch.hpp"
 
 namespace seg {
 

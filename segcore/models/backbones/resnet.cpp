@@ -1,11 +1,10 @@
 #include "segcore/models/backbones/resnet.hpp"
 
-#include <torch/torch.h>
-
 #include <algorithm>
 
 #include "segcore/models/backbones/conv_backbone.hpp"
 #include "segcore/models/layers/recompute.hpp"
+#include "segcore/torch.hpp"
 
 namespace seg {
 namespace {

@@ -1,4 +1,3 @@
-#include <torch/torch.h>
 
 #include <algorithm>
 
@@ -6,6 +5,7 @@
 #include "segcore/models/layers/attention_refinement.hpp"
 #include "segcore/models/layers/conv_module.hpp"
 #include "segcore/models/layers/resize.hpp"
+#include "segcore/torch.hpp"
 
 namespace seg {
 

@@ -1,4 +1,3 @@
-#include <torch/torch.h>
 
 #include <algorithm>
 #include <array>
@@ -10,6 +9,7 @@
 #include "segcore/models/layers/recompute.hpp"
 #include "segcore/models/layers/resize.hpp"
 #include "segcore/models/layers/transformer.hpp"
+#include "segcore/torch.hpp"
 
 namespace seg {
 

@@ -1,10 +1,10 @@
-#include <torch/torch.h>
 
 #include "segcore/models/backbone.hpp"
 #include "segcore/models/backbones/conv_backbone.hpp"
 #include "segcore/models/layers/conv_module.hpp"
 #include "segcore/models/layers/recompute.hpp"
 #include "segcore/models/layers/upsample.hpp"
+#include "segcore/torch.hpp"
 
 namespace seg {
 

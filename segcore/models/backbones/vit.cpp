@@ -1,4 +1,3 @@
-#include <torch/torch.h>
 
 #include <algorithm>
 #include <cmath>
@@ -8,6 +7,7 @@
 #include "segcore/models/layers/pretrained.hpp"
 #include "segcore/models/layers/resize.hpp"
 #include "segcore/models/layers/vit_block.hpp"
+#include "segcore/torch.hpp"
 
 namespace seg {
 

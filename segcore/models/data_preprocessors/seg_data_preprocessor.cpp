@@ -1,9 +1,9 @@
-#include <torch/torch.h>
 
 #include <algorithm>
 
 #include "segcore/models/data_preprocessor.hpp"
 #include "segcore/models/layers/base_module.hpp"
+#include "segcore/torch.hpp"
 
 namespace seg {
 

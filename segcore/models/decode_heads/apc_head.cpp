@@ -1,6 +1,6 @@
-#include <torch/torch.h>
 
 #include "segcore/models/decode_heads/head_conv.hpp"
+#include "segcore/torch.hpp"
 
 namespace seg {
 

@@ -1,9 +1,9 @@
-#include <torch/torch.h>
 
 #include <limits>
 
 #include "segcore/models/decode_heads/fcn_head.hpp"
 #include "segcore/models/layers/scale.hpp"
+#include "segcore/torch.hpp"
 
 namespace seg {
 

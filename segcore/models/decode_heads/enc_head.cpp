@@ -1,8 +1,8 @@
-#include <torch/torch.h>
 
 #include <cmath>
 
 #include "segcore/models/decode_heads/head_conv.hpp"
+#include "segcore/torch.hpp"
 
 namespace seg {
 

@@ -1,6 +1,6 @@
 #include "segcore/models/decode_heads/fcn_head.hpp"
 
-#include <torch/torch.h>
+#include "segcore/torch.hpp"
 
 namespace seg {
 

@@ -1,9 +1,9 @@
-#include <torch/torch.h>
 
 #include <algorithm>
 #include <cmath>
 
 #include "segcore/models/decode_heads/head_conv.hpp"
+#include "segcore/torch.hpp"
 
 namespace seg {
 

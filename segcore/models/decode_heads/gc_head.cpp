@@ -1,7 +1,7 @@
-#include <torch/torch.h>
 
 #include "segcore/models/decode_heads/fcn_head.hpp"
 #include "segcore/models/layers/context_block.hpp"
+#include "segcore/torch.hpp"
 
 namespace seg {
 

@@ -1,7 +1,7 @@
-#include <torch/torch.h>
 
 #include "segcore/models/decode_heads/head_conv.hpp"
 #include "segcore/models/layers/transformer.hpp"
+#include "segcore/torch.hpp"
 
 namespace seg {
 

@@ -1,4 +1,4 @@
-#include <torch/torch.h>
+#include <torch/nn/modules/embedding.h>
 
 #include <algorithm>
 #include <limits>
@@ -10,6 +10,7 @@
 #include "segcore/models/layers/point_sample.hpp"
 #include "segcore/models/layers/positional_encoding.hpp"
 #include "segcore/ops/random.hpp"
+#include "segcore/torch.hpp"
 
 namespace seg {
 

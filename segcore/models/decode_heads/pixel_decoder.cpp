@@ -1,11 +1,12 @@
 #include "segcore/models/decode_heads/pixel_decoder.hpp"
 
-#include <torch/torch.h>
+#include <torch/nn/modules/embedding.h>
 
 #include "segcore/models/layers/conv_module.hpp"
 #include "segcore/models/layers/detr_layers.hpp"
 #include "segcore/models/layers/positional_encoding.hpp"
 #include "segcore/models/layers/resize.hpp"
+#include "segcore/torch.hpp"
 
 namespace seg {
 namespace {

@@ -1,7 +1,7 @@
-#include <torch/torch.h>
 
 #include "segcore/models/decode_head.hpp"
 #include "segcore/models/layers/conv_module.hpp"
+#include "segcore/torch.hpp"
 
 namespace seg {
 

@@ -1,8 +1,8 @@
-#include <torch/torch.h>
 
 #include "segcore/models/decode_head.hpp"
 #include "segcore/models/layers/patch_embed.hpp"
 #include "segcore/models/layers/vit_block.hpp"
+#include "segcore/torch.hpp"
 
 namespace seg {
 

@@ -1,8 +1,8 @@
-#include <torch/torch.h>
 
 #include "segcore/models/decode_head.hpp"
 #include "segcore/models/layers/conv_module.hpp"
 #include "segcore/models/layers/patch_embed.hpp"
+#include "segcore/torch.hpp"
 
 namespace seg {
 namespace {

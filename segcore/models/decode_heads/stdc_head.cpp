@@ -1,6 +1,6 @@
-#include <torch/torch.h>
 
 #include "segcore/models/decode_heads/fcn_head.hpp"
+#include "segcore/torch.hpp"
 
 namespace seg {
 

@@ -1,6 +1,6 @@
 #include "segcore/models/layers/attention_refinement.hpp"
 
-#include <torch/torch.h>
+#include "segcore/torch.hpp"
 
 namespace seg {
 

@@ -1,8 +1,8 @@
 #include "segcore/models/layers/context_block.hpp"
 
-#include <torch/torch.h>
-
 #include <algorithm>
+
+#include "segcore/torch.hpp"
 
 namespace seg {
 namespace {

@@ -1,9 +1,9 @@
 #include "segcore/models/layers/conv.hpp"
 
-#include <torch/torch.h>
-
 #include <array>
 #include <cmath>
+
+#include "segcore/torch.hpp"
 
 namespace seg {
 namespace {

@@ -1,6 +1,6 @@
 #include "segcore/models/layers/conv_module.hpp"
 
-#include <torch/torch.h>
+#include "segcore/torch.hpp"
 
 namespace seg {
 

@@ -1,8 +1,8 @@
 #include "segcore/models/layers/deformable_attention.hpp"
 
-#include <torch/torch.h>
-
 #include <numbers>
+
+#include "segcore/torch.hpp"
 
 namespace seg {
 

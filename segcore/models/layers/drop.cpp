@@ -1,6 +1,6 @@
 #include "segcore/models/layers/drop.hpp"
 
-#include <torch/torch.h>
+#include "segcore/torch.hpp"
 
 namespace seg {
 
@@ -42,8 +42,6 @@ SEG_REGISTER(DropLayer, DropPath);
 void set_drop_probability(torch::nn::Module& root, double p) {
   for_each_module(root, [p](torch::nn::Module& m) {
     if (auto* drop = dynamic_cast<DropsValues*>(&m)) drop->set_drop_probability(p);
-    if (auto* drop = dynamic_cast<torch::nn::DropoutImpl*>(&m)) drop->options.p(p);
-    if (auto* drop = dynamic_cast<torch::nn::Dropout2dImpl*>(&m)) drop->options.p(p);
   });
 }
 

@@ -1,11 +1,10 @@
 #include "segcore/models/layers/init.hpp"
 
-#include <torch/torch.h>
-
 #include <algorithm>
 #include <cmath>
 
 #include "segcore/models/layers/base_module.hpp"
+#include "segcore/torch.hpp"
 
 namespace seg {
 namespace {

@@ -1,10 +1,9 @@
 #include "segcore/models/layers/inverted_residual.hpp"
 
-#include <torch/torch.h>
-
 #include <cmath>
 
 #include "segcore/models/layers/recompute.hpp"
+#include "segcore/torch.hpp"
 
 namespace seg {
 

@@ -1,8 +1,7 @@
 #include "segcore/models/layers/norm.hpp"
 
-#include <torch/torch.h>
-
 #include "segcore/models/layers/batch_norm.hpp"
+#include "segcore/torch.hpp"
 
 namespace seg {
 
@@ -20,12 +19,7 @@ std::shared_ptr<Norm> register_norm(torch::nn::Module& parent, const Spec<Norm>&
 }
 
 bool is_norm(const torch::nn::Module& module) {
-  using namespace torch::nn;
-  const auto* m = &module;
-  return dynamic_cast<const Norm*>(m) || dynamic_cast<const BatchNorm1dImpl*>(m) ||
-         dynamic_cast<const BatchNorm2dImpl*>(m) || dynamic_cast<const BatchNorm3dImpl*>(m) ||
-         dynamic_cast<const InstanceNorm2dImpl*>(m) || dynamic_cast<const GroupNormImpl*>(m) ||
-         dynamic_cast<const LayerNormImpl*>(m);
+  return dynamic_cast<const Norm*>(&module) != nullptr;
 }
 
 void freeze_batch_norms(torch::nn::Module& root) {

@@ -1,8 +1,7 @@
 #include "segcore/models/layers/point_sample.hpp"
 
-#include <torch/torch.h>
-
 #include "segcore/ops/random.hpp"
+#include "segcore/torch.hpp"
 
 namespace seg {
 

@@ -1,6 +1,6 @@
 #include "segcore/models/layers/positional_encoding.hpp"
 
-#include <torch/torch.h>
+#include "segcore/torch.hpp"
 
 namespace seg {
 

@@ -1,8 +1,7 @@
 #include "segcore/models/layers/ppm.hpp"
 
-#include <torch/torch.h>
-
 #include "segcore/models/layers/resize.hpp"
+#include "segcore/torch.hpp"
 
 namespace seg {
 

@@ -1,12 +1,11 @@
 #include "segcore/models/layers/pretrained.hpp"
 
-#include <torch/torch.h>
-
 #include "registry/log.hpp"
 #include "segcore/io/checkpoint.hpp"
 #include "segcore/io/weights.hpp"
 #include "segcore/models/backbone.hpp"
 #include "segcore/models/layers/init.hpp"
+#include "segcore/torch.hpp"
 
 namespace seg {
 

@@ -1,7 +1,8 @@
 #include "segcore/models/layers/recompute.hpp"
 
 #include <ATen/autocast_mode.h>
-#include <torch/torch.h>
+
+#include "segcore/torch.hpp"
 
 namespace seg {
 namespace {

@@ -1,8 +1,8 @@
 #include "segcore/models/layers/resize.hpp"
 
-#include <torch/torch.h>
-
 #include <cmath>
+
+#include "segcore/torch.hpp"
 
 namespace seg {
 namespace {

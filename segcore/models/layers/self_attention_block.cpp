@@ -1,8 +1,8 @@
 #include "segcore/models/layers/self_attention_block.hpp"
 
-#include <torch/torch.h>
-
 #include <cmath>
+
+#include "segcore/torch.hpp"
 
 namespace seg {
 

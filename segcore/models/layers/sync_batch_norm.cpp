@@ -1,7 +1,7 @@
-#include <torch/torch.h>
 
 #include "segcore/dist/communicator.hpp"
 #include "segcore/models/layers/batch_norm.hpp"
+#include "segcore/torch.hpp"
 
 namespace seg {
 namespace {

@@ -1,10 +1,11 @@
 #include "segcore/models/layers/upsample.hpp"
 
-#include <torch/torch.h>
+#include <torch/nn/modules/conv.h>
 
 #include "segcore/models/layers/conv_module.hpp"
 #include "segcore/models/layers/recompute.hpp"
 #include "segcore/models/layers/resize.hpp"
+#include "segcore/torch.hpp"
 
 namespace seg {
 

@@ -1,8 +1,7 @@
 #include "segcore/models/layers/vit_block.hpp"
 
-#include <torch/torch.h>
-
 #include "segcore/models/layers/recompute.hpp"
+#include "segcore/torch.hpp"
 
 namespace seg {
 

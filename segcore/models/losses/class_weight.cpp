@@ -1,13 +1,12 @@
 #include "segcore/models/losses/class_weight.hpp"
 
-#include <torch/torch.h>
-
 #include <cstring>
 #include <fstream>
 #include <iterator>
 
 #include "registry/schema.hpp"
 #include "registry/yaml.hpp"
+#include "segcore/torch.hpp"
 
 namespace seg {
 namespace {

@@ -1,10 +1,10 @@
-#include <torch/torch.h>
 
 #include <limits>
 
 #include "segcore/models/loss.hpp"
 #include "segcore/models/losses/class_weight.hpp"
 #include "segcore/models/losses/pixels.hpp"
+#include "segcore/torch.hpp"
 
 namespace seg {
 

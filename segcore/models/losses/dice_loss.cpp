@@ -1,7 +1,7 @@
-#include <torch/torch.h>
 
 #include "segcore/models/loss.hpp"
 #include "segcore/models/losses/pixels.hpp"
+#include "segcore/torch.hpp"
 
 namespace seg {
 

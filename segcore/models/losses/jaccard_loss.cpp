@@ -1,8 +1,8 @@
-#include <torch/torch.h>
 
 #include "segcore/models/loss.hpp"
 #include "segcore/models/losses/class_weight.hpp"
 #include "segcore/models/losses/pixels.hpp"
+#include "segcore/torch.hpp"
 
 namespace seg {
 

@@ -1,8 +1,7 @@
 #include "segcore/models/losses/pixels.hpp"
 
-#include <torch/torch.h>
-
 #include "registry/error.hpp"
+#include "segcore/torch.hpp"
 
 namespace seg {
 

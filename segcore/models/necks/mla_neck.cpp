@@ -1,10 +1,10 @@
-#include <torch/torch.h>
 
 #include <algorithm>
 
 #include "segcore/models/layers/conv_module.hpp"
 #include "segcore/models/layers/patch_embed.hpp"
 #include "segcore/models/neck.hpp"
+#include "segcore/torch.hpp"
 
 namespace seg {
 

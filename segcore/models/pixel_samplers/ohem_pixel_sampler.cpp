@@ -1,6 +1,6 @@
-#include <torch/torch.h>
 
 #include "segcore/models/pixel_sampler.hpp"
+#include "segcore/torch.hpp"
 
 namespace seg {
 

@@ -1,8 +1,8 @@
 #include "segcore/models/segmentors/encoder_decoder.hpp"
 
-#include <torch/torch.h>
-
 #include <algorithm>
+
+#include "segcore/torch.hpp"
 
 namespace seg {
 

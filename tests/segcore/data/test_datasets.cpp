@@ -1,11 +1,11 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <torch/torch.h>
 
 #include <filesystem>
 
 #include "segcore/data/dataset.hpp"
 #include "segcore/data/image_io.hpp"
+#include "segcore/torch.hpp"
 #include "tests/support/config_errors.hpp"
 #include "tests/support/temp_dir.hpp"
 #include "tests/support/tiny_images.hpp"
@@ -13,12 +13,12 @@
 namespace seg {
 namespace {
 
-using ::testing::AllOf;
 using test::config_error;
+using test::TempDir;
+using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::Pair;
-using test::TempDir;
 
 const std::string kCamVid = std::string(SEG_SOURCE_DIR) + "/../shared/data/camvid";
 const std::string kAdeSample = std::string(SEG_SOURCE_DIR) + "/../shared/data/ade_sample";

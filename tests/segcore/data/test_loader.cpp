@@ -2,12 +2,12 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <torch/torch.h>
 
 #include <atomic>
 #include <chrono>
 #include <thread>
 
+#include "segcore/torch.hpp"
 #include "tests/support/config_errors.hpp"
 #include "tests/support/temp_dir.hpp"
 #include "tests/support/tiny_images.hpp"
@@ -15,9 +15,9 @@
 namespace seg {
 namespace {
 
+using test::TempDir;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
-using test::TempDir;
 
 /// Samples that tell their index, epoch and the seed; some are slow, some fail.
 class CountingDataset final : public Dataset {

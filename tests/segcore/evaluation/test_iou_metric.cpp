@@ -1,5 +1,4 @@
 #include <gtest/gtest.h>
-#include <torch/torch.h>
 
 #include <fstream>
 #include <nlohmann/json.hpp>
@@ -7,6 +6,7 @@
 #include "segcore/data/image_io.hpp"
 #include "segcore/evaluation/metric.hpp"
 #include "segcore/testing/reference.hpp"
+#include "segcore/torch.hpp"
 #include "tests/support/config_errors.hpp"
 #include "tests/support/temp_dir.hpp"
 

@@ -1,11 +1,11 @@
 #include <gtest/gtest.h>
-#include <torch/torch.h>
 
 #include <opencv2/core.hpp>
 #include <set>
 
 #include "segcore/data/image_io.hpp"
 #include "segcore/evaluation/pictures.hpp"
+#include "segcore/torch.hpp"
 #include "tests/support/temp_dir.hpp"
 
 namespace seg {

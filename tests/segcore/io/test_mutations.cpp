@@ -1,6 +1,5 @@
 // Damaged files: each is read or refused with a message, whatever was done to it.
 #include <gtest/gtest.h>
-#include <torch/torch.h>
 
 #include <filesystem>
 #include <fstream>
@@ -10,6 +9,7 @@
 #include "segcore/io/checkpoint.hpp"
 #include "segcore/io/unpickle.hpp"
 #include "segcore/io/zip_file.hpp"
+#include "segcore/torch.hpp"
 #include "tests/support/temp_dir.hpp"
 
 namespace seg {

@@ -1,5 +1,4 @@
 #include <gtest/gtest.h>
-#include <torch/torch.h>
 
 #include <cmath>
 #include <filesystem>
@@ -11,6 +10,7 @@
 #include "segcore/io/dtypes.hpp"
 #include "segcore/io/unpickle.hpp"
 #include "segcore/io/weights.hpp"
+#include "segcore/torch.hpp"
 #include "tests/support/temp_dir.hpp"
 
 namespace seg {

@@ -1,9 +1,11 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <torch/torch.h>
+#include <torch/nn/modules/batchnorm.h>
+#include <torch/nn/modules/conv.h>
 
 #include "registry/error.hpp"
 #include "segcore/io/weights.hpp"
+#include "segcore/torch.hpp"
 
 namespace seg {
 namespace {

@@ -1,6 +1,5 @@
 #include <gtest/gtest.h>
 #include <sys/resource.h>
-#include <torch/torch.h>
 
 #include <csignal>
 #include <filesystem>
@@ -10,6 +9,7 @@
 #include "segcore/io/atomic_file.hpp"
 #include "segcore/io/checkpoint.hpp"
 #include "segcore/io/zip_file.hpp"
+#include "segcore/torch.hpp"
 #include "tests/support/python.hpp"
 #include "tests/support/temp_dir.hpp"
 
@@ -143,7 +143,7 @@ for info in archive.infolist():
     assert begin % 64 == 0, info
 print("good")
 )",
-                                          dir / "a.pth");
+                                       dir / "a.pth");
   EXPECT_EQ(result.output, "good\n");
 }
 
@@ -171,9 +171,9 @@ TEST(WriteCheckpoint, LargeArchivesUse64Bits) {
   if (python.empty()) GTEST_SKIP() << "no Python with PyTorch (see $SEGCORE_PYTHON)";
   const auto result =
       test::run_python(python,
-                          "import sys, zipfile\nz = zipfile.ZipFile(sys.argv[1])\n"
-                          "print(z.testzip(), z.read('archive/one'), len(z.read('archive/two')))",
-                          dir / "a.zip");
+                       "import sys, zipfile\nz = zipfile.ZipFile(sys.argv[1])\n"
+                       "print(z.testzip(), z.read('archive/one'), len(z.read('archive/two')))",
+                       dir / "a.zip");
   EXPECT_EQ(result.output, "None b'first' 100000\n");
 }
 

@@ -1,5 +1,4 @@
 #include <gtest/gtest.h>
-#include <torch/torch.h>
 
 #include <algorithm>
 #include <limits>
@@ -7,6 +6,7 @@
 
 #include "segcore/models/assigners/assigner.hpp"
 #include "segcore/testing/reference.hpp"
+#include "segcore/torch.hpp"
 
 namespace seg {
 namespace {

@@ -1,8 +1,8 @@
 #include "segcore/models/data_preprocessor.hpp"
 
 #include <gtest/gtest.h>
-#include <torch/torch.h>
 
+#include "segcore/torch.hpp"
 #include "tests/support/config_errors.hpp"
 
 namespace seg::data_preprocessor_test {

@@ -1,8 +1,9 @@
 #include "segcore/models/decode_head.hpp"
 
 #include <gtest/gtest.h>
-#include <torch/torch.h>
+#include <torch/nn/functional/loss.h>
 
+#include "segcore/torch.hpp"
 #include "tests/support/config_errors.hpp"
 
 namespace seg::decode_head_test {

@@ -1,8 +1,8 @@
 #include <gtest/gtest.h>
-#include <torch/torch.h>
 
 #include "segcore/models/layers/resize.hpp"
 #include "segcore/models/segmentor.hpp"
+#include "segcore/torch.hpp"
 #include "tests/support/config_errors.hpp"
 
 namespace seg::encoder_decoder_test {

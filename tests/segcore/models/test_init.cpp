@@ -1,11 +1,11 @@
 #include "segcore/models/layers/init.hpp"
 
 #include <gtest/gtest.h>
-#include <torch/torch.h>
 
 #include "segcore/models/backbone.hpp"
 #include "segcore/models/decode_head.hpp"
 #include "segcore/models/layers/conv_module.hpp"
+#include "segcore/torch.hpp"
 #include "tests/support/config_errors.hpp"
 
 namespace seg::init_test {

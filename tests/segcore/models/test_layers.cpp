@@ -1,5 +1,6 @@
 #include <gtest/gtest.h>
-#include <torch/torch.h>
+#include <torch/nn/functional.h>
+#include <torch/nn/modules/activation.h>
 
 #include "segcore/models/layers/conv_module.hpp"
 #include "segcore/models/layers/drop.hpp"
@@ -7,6 +8,7 @@
 #include "segcore/models/layers/ppm.hpp"
 #include "segcore/models/layers/resize.hpp"
 #include "segcore/models/layers/transformer.hpp"
+#include "segcore/torch.hpp"
 #include "tests/support/config_errors.hpp"
 
 namespace seg::layers_test {

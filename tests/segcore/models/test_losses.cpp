@@ -1,6 +1,5 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <torch/torch.h>
 
 #include <cmath>
 #include <fstream>
@@ -9,6 +8,7 @@
 #include "segcore/models/loss.hpp"
 #include "segcore/models/pixel_sampler.hpp"
 #include "segcore/testing/reference.hpp"
+#include "segcore/torch.hpp"
 
 namespace seg {
 namespace {

@@ -1,7 +1,6 @@
 #include "segcore/testing/reference.hpp"
 
 #include <gtest/gtest.h>
-#include <torch/torch.h>
 
 #include <algorithm>
 #include <cstdlib>
@@ -10,6 +9,7 @@
 #include <iostream>
 
 #include "registry/error.hpp"
+#include "segcore/torch.hpp"
 
 namespace seg::reference {
 namespace reference_test {

@@ -1,9 +1,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <torch/torch.h>
 
 #include "segcore/models/backbones/resnet.hpp"
 #include "segcore/testing/reference.hpp"
+#include "segcore/torch.hpp"
 
 namespace seg {
 namespace {

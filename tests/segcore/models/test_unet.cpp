@@ -1,8 +1,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <torch/torch.h>
 
 #include "segcore/models/backbone.hpp"
+#include "segcore/torch.hpp"
 
 namespace seg {
 namespace {

@@ -1,7 +1,9 @@
 #include "segcore/ops/resize_argmax.hpp"
 
 #include <gtest/gtest.h>
-#include <torch/torch.h>
+#include <torch/nn/functional/upsampling.h>
+
+#include "segcore/torch.hpp"
 
 namespace seg::resize_argmax_test {
 

@@ -1,47 +1,26 @@
-/// What all tools share: reading the command line, and turning every failure into one message and
-/// an exit code.
-#pragma once
+#include "tools/common/command_line.hpp"
+
 #include <c10/util/Exception.h>
 
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdio>
 #include <exception>
 #include <filesystem>
-#include <functional>
 #include <iostream>
 #include <new>
 #include <opencv2/core.hpp>
-#include <string>
 #include <system_error>
-#include <vector>
 
 #include "registry/config.hpp"
-#include "registry/error.hpp"
 #include "registry/log.hpp"
 #include "registry/registry.hpp"
 
-#ifndef SEG_VERSION
-#define SEG_VERSION "unknown"
-#endif
-
 namespace seg {
-
-/// `--cfg-options a.b=1 c=2`: several words, up to the next option; may be given several times.
-inline CLI::Option* add_cfg_options(CLI::App& app, std::vector<std::string>& overrides) {
-  return app
-      .add_option("--cfg-options", overrides,
-                  "values that replace those of the config: model.decode_head.dropout_ratio=0.2 "
-                  "param_scheduler.0.end=1500 'crop_size=[512,512]'")
-      ->type_name("KEY=VALUE ...")
-      ->expected(1, -1);
-}
-
-namespace detail {
+namespace {
 
 /// Wrong options are told here and not by CLI11, which takes the word after an unknown option for
 /// an argument and a forgotten value for one.
-inline void check_options(const CLI::App& app, const std::vector<std::string>& words) {
+void check_options(const CLI::App& app, const std::vector<std::string>& words) {
   std::vector<std::string> known;
   for (const CLI::Option* option : app.get_options()) {
     for (const std::string& name : option->get_lnames()) known.push_back("--" + name);
@@ -70,7 +49,7 @@ inline void check_options(const CLI::App& app, const std::vector<std::string>& w
 }
 
 /// Parses, and words CLI11's errors as sentences. Help and version pass as CLI::Success.
-inline void parse_command_line(CLI::App& app, int argc, char** argv) {
+void parse_command_line(CLI::App& app, int argc, char** argv) {
   std::vector<std::string> words(argv + 1, argv + argc);
   check_options(app, words);
   try {
@@ -108,13 +87,20 @@ inline void parse_command_line(CLI::App& app, int argc, char** argv) {
   }
 }
 
-inline std::string message_of(const std::string& what) { return "error: " + what; }
+std::string message_of(const std::string& what) { return "error: " + what; }
 
-}  // namespace detail
+}  // namespace
 
-/// The exit code of the exception in flight, whose message is written to standard error. Call it
-/// inside a catch block.
-inline int report_exception(const std::string& program) {
+CLI::Option* add_cfg_options(CLI::App& app, std::vector<std::string>& overrides) {
+  return app
+      .add_option("--cfg-options", overrides,
+                  "values that replace those of the config: model.decode_head.dropout_ratio=0.2 "
+                  "param_scheduler.0.end=1500 'crop_size=[512,512]'")
+      ->type_name("KEY=VALUE ...")
+      ->expected(1, -1);
+}
+
+int report_exception(const std::string& program) {
   const auto say = [](const std::string& message) {
     std::fflush(stdout);
     std::cerr << message << std::endl;
@@ -130,31 +116,31 @@ inline int report_exception(const std::string& program) {
     say(e.what());
     return 1;
   } catch (const WeightsMismatch& e) {
-    say(detail::message_of(e.what()));
+    say(message_of(e.what()));
     return 3;
   } catch (const RunEnded& e) {
-    say(detail::message_of(e.what()));
+    say(message_of(e.what()));
     return e.exit_code();
   } catch (const DataError& e) {
-    say(detail::message_of(e.what()));
+    say(message_of(e.what()));
     return 1;
   } catch (const CheckpointError& e) {
-    say(detail::message_of(e.what()));
+    say(message_of(e.what()));
     return 1;
   } catch (const OptionError& e) {
-    say(detail::message_of(text(e.option(), ": ", e.what())));
+    say(message_of(text(e.option(), ": ", e.what())));
     return 1;
   } catch (const Error& e) {
     say(text("internal error: ", e.what()));
     return 70;
   } catch (const c10::OutOfMemoryError& e) {
-    say(detail::message_of(text("not enough GPU memory: ", e.what_without_backtrace())));
+    say(message_of(text("not enough GPU memory: ", e.what_without_backtrace())));
     return 1;
   } catch (const c10::Error& e) {
     const std::string what = e.what_without_backtrace();
     log::debug(e.what());
     if (what.find("DefaultCPUAllocator") != std::string::npos) {
-      say(detail::message_of("not enough memory: " + what));
+      say(message_of("not enough memory: " + what));
       return 1;
     }
     say(text("internal error: ", what));
@@ -163,10 +149,10 @@ inline int report_exception(const std::string& program) {
     say(text("internal error: OpenCV: ", e.err, " (", e.func, ")"));
     return 70;
   } catch (const std::bad_alloc&) {
-    say(detail::message_of("not enough memory"));
+    say(message_of("not enough memory"));
     return 1;
   } catch (const std::system_error& e) {  // and std::filesystem::filesystem_error
-    say(detail::message_of(e.what()));
+    say(message_of(e.what()));
     return 1;
   } catch (const std::exception& e) {
     say(text("internal error: ", e.what()));
@@ -177,23 +163,8 @@ inline int report_exception(const std::string& program) {
   }
 }
 
-/// The body of main(). `setup` declares the command line and gives back what to run, whose result
-/// is the exit code:
-///
-///   int main(int argc, char** argv) {
-///     return seg::run_main(argc, argv, "Trains a model.", [](CLI::App& app) {
-///       auto options = std::make_shared<Options>();
-///       app.add_option("config", options->config, "configuration file")->required();
-///       seg::add_cfg_options(app, options->overrides);
-///       return [options] { return train(*options); };
-///     });
-///   }
-///
-/// Exit codes: 0 done, 1 an error told in one message, 2 wrong command line, 3 weights that do not
-/// fit, 20 stopped by a signal with a checkpoint saved, 21 loss not finite, 22 a peer process lost,
-/// 70 an error of the program itself.
-inline int run_main(int argc, char** argv, const std::string& description,
-                    const std::function<std::function<int()>(CLI::App&)>& setup) {
+int run_main(int argc, char** argv, const std::string& description,
+             const std::function<std::function<int()>(CLI::App&)>& setup) {
   const std::string program =
       argc > 0 ? std::filesystem::path(argv[0]).filename().string() : std::string("segcore");
   try {
@@ -201,7 +172,7 @@ inline int run_main(int argc, char** argv, const std::string& description,
     app.set_version_flag("--version", text("segcore ", SEG_VERSION));
     const auto body = setup(app);
     try {
-      detail::parse_command_line(app, argc, argv);
+      parse_command_line(app, argc, argv);
     } catch (const CLI::Success& e) {
       return app.exit(e);
     }

@@ -1,0 +1,38 @@
+/// What all tools share: reading the command line, and turning every failure into one message and
+/// an exit code.
+#pragma once
+#include <CLI/CLI.hpp>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "registry/error.hpp"
+
+namespace seg {
+
+/// `--cfg-options a.b=1 c=2`: several words, up to the next option; may be given several times.
+CLI::Option* add_cfg_options(CLI::App& app, std::vector<std::string>& overrides);
+
+/// The exit code of the exception in flight, whose message is written to standard error. Call it
+/// inside a catch block.
+int report_exception(const std::string& program);
+
+/// The body of main(). `setup` declares the command line and gives back what to run, whose result
+/// is the exit code:
+///
+///   int main(int argc, char** argv) {
+///     return seg::run_main(argc, argv, "Trains a model.", [](CLI::App& app) {
+///       auto options = std::make_shared<Options>();
+///       app.add_option("config", options->config, "configuration file")->required();
+///       seg::add_cfg_options(app, options->overrides);
+///       return [options] { return train(*options); };
+///     });
+///   }
+///
+/// Exit codes: 0 done, 1 an error told in one message, 2 wrong command line, 3 weights that do not
+/// fit, 20 stopped by a signal with a checkpoint saved, 21 loss not finite, 22 a peer process lost,
+/// 70 an error of the program itself.
+int run_main(int argc, char** argv, const std::string& description,
+             const std::function<std::function<int()>(CLI::App&)>& setup);
+
+}  // namespace seg
