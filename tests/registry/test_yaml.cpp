@@ -9,6 +9,7 @@
 
 #include "registry/yaml.hpp"
 #include "tests/support/config_errors.hpp"
+#include "tests/support/paths.hpp"
 #include "tests/support/temp_dir.hpp"
 
 namespace seg {
@@ -312,7 +313,7 @@ TEST_F(LoadConfig, IsNotMultipliedByReferences) {
 }
 
 TEST_F(LoadConfig, ReadsARunOfMmengineBackTheSame) {
-  const std::string path = SEG_SOURCE_DIR "/../shared/reference/mmengine_run/config.yaml";
+  const std::string path = source_path("../shared/reference/mmengine_run/config.yaml");
   if (!std::filesystem::exists(path)) GTEST_SKIP() << "no " << path;
   const Config tree = load_config(path);
   EXPECT_EQ(dump_yaml(parse_config(dump_yaml(tree, false, true)), false, true),
@@ -328,8 +329,7 @@ TEST_F(LoadConfig, ReadsJson) {
 
 TEST(AllConfigs, Resolve) {
   size_t count = 0;
-  for (const auto& entry :
-       std::filesystem::recursive_directory_iterator(SEG_SOURCE_DIR "/configs")) {
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(source_path("configs"))) {
     if (entry.path().extension() != ".yaml") continue;
     if (entry.path().string().find("/_base_/") != std::string::npos) continue;
     ++count;

@@ -9,6 +9,7 @@
 #include <string>
 
 #include "registry/yaml.hpp"
+#include "tests/support/paths.hpp"
 
 namespace seg {
 namespace {
@@ -151,7 +152,7 @@ TEST(YamlWriter, KeepsKeysThatAreNumbersNumbersForPython) {
 }
 
 TEST(YamlWriter, WritesADumpOfMmengineBackByteForByte) {
-  const std::string path = SEG_SOURCE_DIR "/tests/data/registry/mmengine_dump.yaml";
+  const std::string path = source_path("tests/data/registry/mmengine_dump.yaml");
   std::ifstream in(path, std::ios::binary);
   ASSERT_TRUE(in) << path;
   const std::string yaml{std::istreambuf_iterator<char>(in), {}};

@@ -10,6 +10,7 @@
 #include "segcore/testing/reference.hpp"
 #include "segcore/torch.hpp"
 #include "tests/support/config_errors.hpp"
+#include "tests/support/paths.hpp"
 
 namespace seg {
 namespace {
@@ -17,7 +18,7 @@ namespace {
 using Json = nlohmann::json;
 
 Json wrapper_reference(const std::string& name) {
-  return Json::parse(std::ifstream(std::string(SEG_SOURCE_DIR) + "/tests/data/optim/" + name));
+  return Json::parse(std::ifstream(source_path("tests/data/optim/" + name)));
 }
 
 at::Tensor toy_tensor(const std::string& name, at::IntArrayRef shape) {

@@ -7,6 +7,7 @@
 #include "segcore/testing/reference.hpp"
 #include "segcore/torch.hpp"
 #include "tests/support/config_errors.hpp"
+#include "tests/support/paths.hpp"
 
 namespace seg {
 namespace {
@@ -14,7 +15,7 @@ namespace {
 using Json = nlohmann::json;
 
 Json optim_reference(const std::string& name) {
-  return Json::parse(std::ifstream(std::string(SEG_SOURCE_DIR) + "/tests/data/optim/" + name));
+  return Json::parse(std::ifstream(source_path("tests/data/optim/" + name)));
 }
 
 at::Tensor signed_uniform(const std::string& name, at::IntArrayRef shape) {

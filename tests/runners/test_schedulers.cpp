@@ -6,6 +6,7 @@
 #include "runners/optim/param_scheduler.hpp"
 #include "segcore/torch.hpp"
 #include "tests/support/config_errors.hpp"
+#include "tests/support/paths.hpp"
 
 namespace seg {
 namespace {
@@ -103,8 +104,7 @@ void expect_state(const Value& found, const Json& expected) {
 }
 
 TEST(Schedulers, ValuesAndStatesAreThoseOfMmengine) {
-  const Json cases =
-      Json::parse(std::ifstream(std::string(SEG_SOURCE_DIR) + "/tests/data/optim/schedules.json"));
+  const Json cases = Json::parse(std::ifstream(source_path("tests/data/optim/schedules.json")));
   ASSERT_FALSE(cases.empty());
   for (const Json& c : cases) {
     SCOPED_TRACE(c["specs"].dump());
@@ -129,8 +129,7 @@ TEST(Schedulers, ValuesAndStatesAreThoseOfMmengine) {
 }
 
 TEST(Schedulers, GoOnFromASavedState) {
-  const Json cases =
-      Json::parse(std::ifstream(std::string(SEG_SOURCE_DIR) + "/tests/data/optim/schedules.json"));
+  const Json cases = Json::parse(std::ifstream(source_path("tests/data/optim/schedules.json")));
   for (const Json& c : cases) {
     SCOPED_TRACE(c["specs"].dump());
     const int64_t iters = c["iters"], epoch_length = c["epoch_length"];

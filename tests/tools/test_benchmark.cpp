@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "tests/support/paths.hpp"
 #include "tests/support/python.hpp"
 #include "tests/support/temp_dir.hpp"
 #include "tests/support/tiny_run.hpp"
@@ -17,8 +18,8 @@ using ::testing::HasSubstr;
 CommandResult benchmark_tiny(const std::string& arguments) {
   const TempDir dir;
   const std::string config = dir.write("tiny.yaml", tiny_run_yaml());
-  return run_command(std::string("OMP_NUM_THREADS=1 ") + SEG_BINARY_DIR + "/bin/benchmark " +
-                     config + " --iters 2 --warmup 1 " + arguments);
+  return run_command(std::string("OMP_NUM_THREADS=1 ") + program_path("benchmark") + " " + config +
+                     " --iters 2 --warmup 1 " + arguments);
 }
 
 TEST(Benchmark, PrintsOneLineOfJson) {
@@ -42,8 +43,9 @@ TEST(Benchmark, PrintsOneLineOfJson) {
 
 TEST(Benchmark, MakesPicturesForDataSetsThatAreNotThere) {
   const CommandResult result = run_command(
-      std::string(SEG_BINARY_DIR) + "/bin/benchmark " + SEG_SOURCE_DIR +
-      "/configs/segformer/b0_camvid.yaml --what data --pictures 40 60 --iters 1 --warmup 0");
+      program_path("benchmark") + " " +
+      source_path(
+          "configs/segformer/b0_camvid.yaml --what data --pictures 40 60 --iters 1 --warmup 0"));
   ASSERT_EQ(result.status, 0) << result.output;
   EXPECT_EQ(nlohmann::json::parse(result.output)["data"][0]["images"], 4);
 }

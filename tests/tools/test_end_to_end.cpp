@@ -14,6 +14,7 @@
 
 #include "registry/log.hpp"
 #include "segcore/io/checkpoint.hpp"
+#include "tests/support/paths.hpp"
 #include "tests/support/python.hpp"
 #include "tests/support/temp_dir.hpp"
 #include "tests/support/tiny_run.hpp"
@@ -25,9 +26,7 @@ namespace {
 
 using ::testing::HasSubstr;
 
-std::string end_to_end_tool(const std::string& name) {
-  return std::string(SEG_BINARY_DIR) + "/bin/" + name;
-}
+std::string end_to_end_tool(const std::string& name) { return program_path(name); }
 
 /// A program in the background.
 class BackgroundTool {

@@ -5,6 +5,7 @@
 #include <filesystem>
 
 #include "segcore/data/image_io.hpp"
+#include "tests/support/paths.hpp"
 #include "tests/support/python.hpp"
 #include "tests/support/temp_dir.hpp"
 #include "tests/support/tiny_images.hpp"
@@ -32,7 +33,7 @@ class Predict : public ::testing::Test {
   void SetUp() override { ASSERT_EQ(trained_.status, 0) << trained_.output; }
 
   static std::string tool(const std::string& name) {
-    return std::string("OMP_NUM_THREADS=1 ") + SEG_BINARY_DIR + "/bin/" + name;
+    return std::string("OMP_NUM_THREADS=1 ") + program_path(name);
   }
   static CommandResult predict(const std::string& rest) {
     return run_command(tool("predict") + " " + *dir_ / "tiny.yaml" + " " + *dir_ / "w/iter_2.pth" +

@@ -6,6 +6,7 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "tests/support/paths.hpp"
 #include "tests/support/python.hpp"
 #include "tests/support/temp_dir.hpp"
 
@@ -19,7 +20,7 @@ using ::testing::HasSubstr;
 class ReferenceRun : public ::testing::Test {
  protected:
   void SetUp() override {
-    const fs::path shared = fs::path(SEG_SOURCE_DIR) / ".." / "shared";
+    const fs::path shared = fs::path(source_path("../shared"));
     const fs::path camvid = shared / "data/camvid";
     run_ = (shared / "reference/mmengine_run").string();
     if (!fs::exists(camvid) || !fs::exists(run_)) {
@@ -30,8 +31,7 @@ class ReferenceRun : public ::testing::Test {
     fs::create_directory_symlink(fs::canonical(camvid), dir_ / "data/camvid");
   }
   CommandResult run(const std::string& words) const {
-    return run_command("cd " + dir_.path().string() + " && " + std::string(SEG_BINARY_DIR) +
-                       "/bin/" + words);
+    return run_command("cd " + dir_.path().string() + " && " + program_path(words));
   }
   TempDir dir_;
   std::string run_;

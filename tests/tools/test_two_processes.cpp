@@ -13,6 +13,7 @@
 
 #include "registry/text.hpp"
 #include "segcore/io/checkpoint.hpp"
+#include "tests/support/paths.hpp"
 #include "tests/support/python.hpp"
 #include "tests/support/temp_dir.hpp"
 #include "tests/support/tiny_run.hpp"
@@ -46,8 +47,7 @@ std::vector<CommandResult> run_ranks(int count, const std::string& command) {
         text("OMP_NUM_THREADS=1 RANK=", rank, " LOCAL_RANK=", rank, " WORLD_SIZE=", count,
              " MASTER_ADDR=127.0.0.1 MASTER_PORT=", port, " ");
     running.push_back(std::async(std::launch::async, [=] {
-      return run_command(environment + std::string(SEG_BINARY_DIR) + "/bin/" + command +
-                         " --launcher pytorch");
+      return run_command(environment + program_path(command) + " --launcher pytorch");
     }));
   }
   std::vector<CommandResult> results;
@@ -56,7 +56,7 @@ std::vector<CommandResult> run_ranks(int count, const std::string& command) {
 }
 
 CommandResult run_alone(const std::string& command) {
-  return run_command("OMP_NUM_THREADS=1 " + std::string(SEG_BINARY_DIR) + "/bin/" + command);
+  return run_command("OMP_NUM_THREADS=1 " + program_path(command));
 }
 
 nlohmann::json test_result(const fs::path& work_dir) {
@@ -139,7 +139,7 @@ TEST_F(TwoProcesses, AMistakeEndsAllOfThem) {
 TEST_F(TwoProcesses, APeerThatNeverComesEndsTheRunWith22) {
   const CommandResult one = run_command(
       text("OMP_NUM_THREADS=1 RANK=1 LOCAL_RANK=1 WORLD_SIZE=2 MASTER_ADDR=127.0.0.1 MASTER_PORT=",
-           free_port(), " ", SEG_BINARY_DIR, "/bin/train ", config_, " --work-dir ", dir_ / "w",
+           free_port(), " ", program_path("train"), " ", config_, " --work-dir ", dir_ / "w",
            " --launcher pytorch --cfg-options env_cfg.dist_cfg.timeout=2"));
   EXPECT_EQ(one.status, 22) << one.output;
 }

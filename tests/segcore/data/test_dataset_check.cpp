@@ -6,15 +6,16 @@
 #include <filesystem>
 
 #include "segcore/data/image_io.hpp"
+#include "tests/support/paths.hpp"
 #include "tests/support/temp_dir.hpp"
 #include "tests/support/tiny_images.hpp"
 
 namespace seg {
 namespace {
 
+using test::TempDir;
 using ::testing::AllOf;
 using ::testing::HasSubstr;
-using test::TempDir;
 
 std::string tiny_dataset(const TempDir& dir, const std::string& more = "") {
   return "{type: BaseSegDataset, data_root: " + dir.path().string() +
@@ -121,7 +122,7 @@ TEST(DatasetCheck, SamplesInMemoryAndWithoutAnnotations) {
 }
 
 TEST(DatasetCheck, CamVid) {
-  const std::string root = std::string(SEG_SOURCE_DIR) + "/../shared/data/camvid";
+  const std::string root = source_path("../shared/data/camvid");
   if (!std::filesystem::exists(root)) GTEST_SKIP() << "there is no " << root;
   const std::string table =
       check_of("{type: CamVidDataset, data_root: " + root +

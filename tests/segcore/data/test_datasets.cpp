@@ -7,6 +7,7 @@
 #include "segcore/data/image_io.hpp"
 #include "segcore/torch.hpp"
 #include "tests/support/config_errors.hpp"
+#include "tests/support/paths.hpp"
 #include "tests/support/temp_dir.hpp"
 #include "tests/support/tiny_images.hpp"
 
@@ -20,8 +21,8 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::Pair;
 
-const std::string kCamVid = std::string(SEG_SOURCE_DIR) + "/../shared/data/camvid";
-const std::string kAdeSample = std::string(SEG_SOURCE_DIR) + "/../shared/data/ade_sample";
+const std::string kCamVid = source_path("../shared/data/camvid");
+const std::string kAdeSample = source_path("../shared/data/ade_sample");
 const std::string kLoad =
     "[{type: LoadImageFromFile}, {type: LoadAnnotations}, {type: PackSegInputs}]";
 

@@ -10,16 +10,17 @@
 
 #include "registry/error.hpp"
 #include "segcore/data/rng.hpp"
+#include "tests/support/paths.hpp"
 #include "tests/support/temp_dir.hpp"
 
 namespace seg {
 namespace {
 
-using ::testing::HasSubstr;
 using test::TempDir;
+using ::testing::HasSubstr;
 
-const std::string kImages = std::string(SEG_SOURCE_DIR) + "/tests/data/images/";
-const std::string kRealData = std::string(SEG_SOURCE_DIR) + "/../shared/data/";
+const std::string kImages = source_path("tests/data/images/");
+const std::string kRealData = source_path("../shared/data/");
 
 std::string image_error(const std::function<void()>& f) {
   try {

@@ -9,6 +9,7 @@
 
 #include "segcore/data/transform.hpp"
 #include "segcore/data/transforms/photo_metric_distortion.hpp"
+#include "tests/support/paths.hpp"
 
 namespace seg {
 namespace {
@@ -16,8 +17,7 @@ namespace {
 using nlohmann::json;
 
 const json& transform_numbers() {
-  static const json numbers =
-      json::parse(std::ifstream(SEG_SOURCE_DIR "/tests/data/transforms.json"));
+  static const json numbers = json::parse(std::ifstream(source_path("tests/data/transforms.json")));
   return numbers;
 }
 

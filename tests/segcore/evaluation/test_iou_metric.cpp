@@ -8,6 +8,7 @@
 #include "segcore/testing/reference.hpp"
 #include "segcore/torch.hpp"
 #include "tests/support/config_errors.hpp"
+#include "tests/support/paths.hpp"
 #include "tests/support/temp_dir.hpp"
 
 namespace seg {
@@ -43,8 +44,7 @@ std::pair<at::Tensor, at::Tensor> iou_image(const Json& c, int i) {
 }
 
 TEST(IoUMetric, ResultsAndTableAreThoseOfMmseg) {
-  const Json cases =
-      Json::parse(std::ifstream(std::string(SEG_SOURCE_DIR) + "/tests/data/evaluation/iou.json"));
+  const Json cases = Json::parse(std::ifstream(source_path("tests/data/evaluation/iou.json")));
   ASSERT_FALSE(cases.empty());
   SingleProcess alone;
   for (const Json& entry : cases) {

@@ -10,13 +10,14 @@
 #include "segcore/io/unpickle.hpp"
 #include "segcore/io/zip_file.hpp"
 #include "segcore/torch.hpp"
+#include "tests/support/paths.hpp"
 #include "tests/support/temp_dir.hpp"
 
 namespace seg {
 namespace {
 
 std::string file_bytes(const std::string& name) {
-  std::ifstream in(SEG_SOURCE_DIR "/tests/data/io/" + name, std::ios::binary);
+  std::ifstream in(source_path("tests/data/io/" + name), std::ios::binary);
   return {std::istreambuf_iterator<char>(in), {}};
 }
 

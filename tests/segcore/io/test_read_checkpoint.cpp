@@ -11,6 +11,7 @@
 #include "segcore/io/unpickle.hpp"
 #include "segcore/io/weights.hpp"
 #include "segcore/torch.hpp"
+#include "tests/support/paths.hpp"
 #include "tests/support/temp_dir.hpp"
 
 namespace seg {
@@ -18,7 +19,7 @@ namespace {
 
 using Json = nlohmann::json;
 
-std::string data_file(const std::string& name) { return SEG_SOURCE_DIR "/tests/data/io/" + name; }
+std::string data_file(const std::string& name) { return source_path("tests/data/io/" + name); }
 
 Json read_json(const std::string& path) {
   std::ifstream in(path);
@@ -269,7 +270,7 @@ TEST(ReadCheckpoint, ShortOpcodesCannotFillTheMemory) {
 /// The run of the original implementation beside the checkout, where it is there.
 std::string reference_run() {
   const char* given = std::getenv("SEGCORE_REFERENCE");
-  const std::string root = given ? given : SEG_SOURCE_DIR "/../shared/reference";
+  const std::string root = given ? given : source_path("../shared/reference");
   const std::string run = root + "/mmengine_run/";
   return std::filesystem::exists(run + "tensors.json") ? run : "";
 }

@@ -9,6 +9,7 @@
 #include "segcore/models/pixel_sampler.hpp"
 #include "segcore/testing/reference.hpp"
 #include "segcore/torch.hpp"
+#include "tests/support/paths.hpp"
 
 namespace seg {
 namespace {
@@ -45,7 +46,7 @@ std::string loss_error(F&& f) {
 }
 
 TEST(Losses, GiveTheReferenceValuesAndGradients) {
-  std::ifstream file(SEG_SOURCE_DIR "/tests/data/losses.json");
+  std::ifstream file(source_path("tests/data/losses.json"));
   const json cases = json::parse(file)["cases"];
   ASSERT_GT(cases.size(), 70u);
   for (const json& c : cases) {

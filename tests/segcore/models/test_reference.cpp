@@ -10,6 +10,7 @@
 
 #include "registry/error.hpp"
 #include "segcore/torch.hpp"
+#include "tests/support/paths.hpp"
 
 namespace seg::reference {
 namespace reference_test {
@@ -98,12 +99,11 @@ std::string test_name(const ::testing::TestParamInfo<std::string>& info) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Fixtures, Reference,
-                         ::testing::ValuesIn(fixtures_below(SEG_SOURCE_DIR
-                                                            "/tests/data/reference")),
+                         ::testing::ValuesIn(fixtures_below(source_path("tests/data/reference"))),
                          test_name);
 
 TEST(ReferenceFiles, AreThere) {
-  EXPECT_GE(fixtures_below(SEG_SOURCE_DIR "/tests/data/reference").size(), 2u);
+  EXPECT_GE(fixtures_below(source_path("tests/data/reference")).size(), 2u);
 }
 
 // --- All fixtures of the collection beside the checkout
@@ -113,13 +113,13 @@ TEST(ReferenceCollection, CountsWhatPasses) {
   // Minutes: on demand only. SEGCORE_ALL_FIXTURES names a part of their paths, or is "all".
   const char* wanted = std::getenv("SEGCORE_ALL_FIXTURES");
   if (!wanted) GTEST_SKIP() << "SEGCORE_ALL_FIXTURES is not set";
-  const auto files = fixtures_below(SEG_SOURCE_DIR "/../shared/reference/fixtures");
+  const auto files = fixtures_below(source_path("../shared/reference/fixtures"));
   if (files.empty()) GTEST_SKIP() << "there is no ../shared/reference/fixtures";
   size_t passed = 0, failed = 0, absent = 0;
   for (const auto& file : files) {
     if (std::string(wanted) != "all" && file.find(wanted) == std::string::npos) continue;
     const std::string name =
-        std::filesystem::relative(file, SEG_SOURCE_DIR "/../shared/reference/fixtures").string();
+        std::filesystem::relative(file, source_path("../shared/reference/fixtures")).string();
     try {
       const Fixture fixture(file);
       if (const std::string why = fixture.not_there_yet(); !why.empty()) {
