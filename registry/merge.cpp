@@ -43,14 +43,22 @@ std::string kind_in_words(const Config& c) {
 void merge_value(Config& old, Config fresh, const std::string& path, bool index_lists,
                  Diagnostics& problems);
 
+bool is_number(const std::string& key) {
+  return !key.empty() && key.find_first_not_of("0123456789") == std::string::npos;
+}
+
+/// {0: ..., 2: ...}: elements of a list, for nothing else has such keys.
+bool has_numbers_for_keys(const Config& map) {
+  return !map.map.empty() &&
+         std::ranges::all_of(map.map, [](const auto& item) { return is_number(item.key); });
+}
+
 void merge_into_list(Config& old, Config fresh, const std::string& path, Diagnostics& problems) {
   for (Config::Item& item : fresh.map) {
     size_t index = 0;
     const char* end = item.key.data() + item.key.size();
     const auto [last, failure] = std::from_chars(item.key.data(), end, index);
-    const bool digits =
-        !item.key.empty() && item.key.find_first_not_of("0123456789") == std::string::npos;
-    if (!digits) {
+    if (!is_number(item.key)) {
       problems.error(item.key_origin, joined_path(path, item.key),
                      seg::text(path, " is a list; write the number of an element, from 0",
                                old.list.empty() ? "" : seg::text(" to ", old.list.size() - 1),
@@ -61,8 +69,8 @@ void merge_into_list(Config& old, Config fresh, const std::string& path, Diagnos
           seg::text("index ", item.key, " is beyond the end of the list ", path, ", which has ",
                     old.list.size(), old.list.size() == 1 ? " element" : " elements"));
     } else {
-      merge_value(old.list[index], std::move(item.value), joined_path(path, item.key), true,
-                  problems);
+      merge_value(old.list[index], std::move(item.value), joined_path(path, item.key),
+                  /*index_lists=*/true, problems);
     }
   }
 }
@@ -86,7 +94,7 @@ void merge_maps(Config& base, Config child, const std::string& path, bool index_
 void merge_value(Config& old, Config fresh, const std::string& path, bool index_lists,
                  Diagnostics& problems) {
   if (fresh.is_map() && !take_delete(fresh, path, problems)) {
-    if (index_lists && old.is_list()) {
+    if (old.is_list() && (index_lists || has_numbers_for_keys(fresh))) {
       merge_into_list(old, std::move(fresh), path, problems);
       return;
     }

@@ -12,7 +12,8 @@ inline constexpr const char* kDeleteKey = "_delete_";
 /// Lays `child` over `base`: mappings merge key by key, all else replaces; a mapping with
 /// `_delete_: true` replaces too. What was replaced is kept in the history of what replaces it.
 /// \param base, child  mappings.
-/// \param index_lists  whether the key "2" of a mapping means the third element of a list.
+/// Over a list, a mapping whose keys are all numbers changes the elements of those numbers.
+/// \param index_lists  whether every mapping over a list must be such a one, as paths with dots.
 void merge_into(Config& base, Config child, bool index_lists, Diagnostics& problems);
 
 /// Removes the `_delete_` keys that had nothing to delete.

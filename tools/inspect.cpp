@@ -2,6 +2,7 @@
 
 #include <iomanip>
 #include <iostream>
+#include <regex>
 #include <sstream>
 
 #include "registry/yaml.hpp"
@@ -61,8 +62,9 @@ int64_t parameter_count(const torch::nn::Module& module) {
 }
 
 void print_modules(const torch::nn::Module& module, const std::string& name, int depth, int limit) {
-  std::string type = module.name();
-  if (const size_t at = type.rfind("::"); at != std::string::npos) type = type.substr(at + 2);
+  // seg::ListOf<seg::Block> as ListOf<Block>
+  const std::string type = std::regex_replace(
+      module.name(), std::regex("(\\(anonymous namespace\\)|[A-Za-z_]\\w*)::"), std::string());
   std::cout << std::string(static_cast<size_t>(depth) * 2, ' ') << name << "  " << type << "  "
             << short_number(static_cast<double>(parameter_count(module))) << "\n";
   if (depth == limit) return;

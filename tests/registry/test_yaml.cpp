@@ -115,6 +115,16 @@ TEST_F(LoadConfig, RefusesAMappingOverSomethingElse) {
             "'_base_'");
 }
 
+TEST_F(LoadConfig, ChangesElementsOfAListByTheirNumbers) {
+  dir_.write("base.yaml", "heads: [{type: A, n: 1}, {type: B, l: [{m: 1}, 2]}]\n");
+  dir_.write("child.yaml", "_base_: base.yaml\nheads:\n  1: {n: 3, l: {0: {m: 2}}}\n  0: {n: 2}\n");
+  EXPECT_EQ(flow("child.yaml"), "{heads: [{type: A, n: 2}, {type: B, l: [{m: 2}, 2], n: 3}]}");
+  dir_.write("beyond.yaml", "_base_: base.yaml\nheads: {2: {n: 3}}\n");
+  EXPECT_EQ(error("beyond.yaml"),
+            "beyond.yaml:2:9: error: heads.2: index 2 is beyond the end of the list heads, which "
+            "has 2 elements");
+}
+
 TEST_F(LoadConfig, TellsOfKeysThatTwoBasesDefine) {
   dir_.write("a.yaml", "x: 1\nshared: 1\n");
   dir_.write("b.yaml", "y: 1\nshared: 2\n");
