@@ -17,6 +17,45 @@ void add_loss(LossMap& losses, const std::string& name, const torch::Tensor& val
   losses.emplace_back(name, value);
 }
 
+std::vector<std::shared_ptr<Loss>> register_losses(torch::nn::Module& parent,
+                                                   const OneOrMany<Spec<Loss>>& option,
+                                                   int64_t channels) {
+  std::vector<std::shared_ptr<Loss>> out;
+  if (option.is_list) {
+    auto all = parent.register_module("loss_decode", std::make_shared<ListOf<Loss>>());
+    for (const auto& spec : option.values) {
+      out.push_back(all->push_back(build_loss(spec, channels)));
+    }
+  } else {
+    for (const auto& spec : option.values) {
+      out.push_back(parent.register_module("loss_decode", build_loss(spec, channels)));
+    }
+  }
+  return out;
+}
+
+LossMap losses_of(const std::vector<std::shared_ptr<Loss>>& losses, const PixelSampler* sampler,
+                  const torch::Tensor& logits, const torch::Tensor& labels, int64_t ignore_index) {
+  torch::Tensor weight;
+  if (sampler) {
+    torch::NoGradGuard no_grad;
+    weight = sampler->sample(logits, labels, ignore_index, [&] {
+      torch::Tensor sum;
+      for (const auto& loss : losses) {
+        const auto one = loss->per_pixel(logits, labels, ignore_index);
+        sum = sum.defined() ? sum + one : one;
+      }
+      return sum;
+    });
+  }
+  LossMap out;
+  for (const auto& loss : losses) {
+    add_loss(out, loss->loss_name(), loss->forward(logits, labels, weight, ignore_index));
+  }
+  out.emplace_back("acc_seg", pixel_accuracy(logits, labels, ignore_index));
+  return out;
+}
+
 OneOrMany<Spec<Loss>> DecodeHeadParams::default_loss() {
   OneOrMany<Spec<Loss>> out;
   out.values.push_back(
@@ -123,16 +162,7 @@ DecodeHead::DecodeHead(const DecodeHeadParams& p, const std::vector<FeatureInfo>
   out_channels_ = p.out_channels.value_or(p.num_classes);
   threshold_ = p.threshold.value_or(0.3);
 
-  if (p.loss_decode.is_list) {
-    auto all = register_module("loss_decode", std::make_shared<ListOf<Loss>>());
-    for (const auto& spec : p.loss_decode.values) {
-      losses_.push_back(all->push_back(build_loss(spec, out_channels_)));
-    }
-  } else {
-    for (const auto& spec : p.loss_decode.values) {
-      losses_.push_back(register_module("loss_decode", build_loss(spec, out_channels_)));
-    }
-  }
+  losses_ = register_losses(*this, p.loss_decode, out_channels_);
   if (p.sampler) {
     sampler_ = p.sampler->build();
     if (sampler_->needs_pixel_losses()) {
@@ -196,25 +226,8 @@ torch::Tensor DecodeHead::predict(const std::vector<torch::Tensor>& features, Si
 }
 
 LossMap DecodeHead::loss_by_feat(const torch::Tensor& small, const torch::Tensor& labels) {
-  const auto logits = resize(small, map_size(labels), params_.align_corners);
-  torch::Tensor weight;
-  if (sampler_) {
-    torch::NoGradGuard no_grad;
-    weight = sampler_->sample(logits, labels, ignore_index_, [&] {
-      torch::Tensor sum;
-      for (const auto& loss : losses_) {
-        const auto one = loss->per_pixel(logits, labels, ignore_index_);
-        sum = sum.defined() ? sum + one : one;
-      }
-      return sum;
-    });
-  }
-  LossMap out;
-  for (const auto& loss : losses_) {
-    add_loss(out, loss->loss_name(), loss->forward(logits, labels, weight, ignore_index_));
-  }
-  out.emplace_back("acc_seg", pixel_accuracy(logits, labels, ignore_index_));
-  return out;
+  return losses_of(losses_, sampler_.get(), resize(small, map_size(labels), params_.align_corners),
+                   labels, ignore_index_);
 }
 
 torch::Tensor CascadeDecodeHead::forward(const std::vector<torch::Tensor>&) {

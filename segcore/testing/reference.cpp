@@ -17,6 +17,7 @@
 #include "segcore/io/weights.hpp"
 #include "segcore/models/layers/drop.hpp"
 #include "segcore/models/segmentor.hpp"
+#include "segcore/models/smp/encoder.hpp"
 #include "segcore/ops/random.hpp"
 #include "segcore/torch.hpp"
 
@@ -481,6 +482,7 @@ Config Fixture::model() const {
       const size_t slash = config.find('/');
       model["type"] = config.substr(0, slash);
       model["encoder_name"] = slash == std::string::npos ? "" : config.substr(slash + 1);
+      model["encoder_weights"] = nullptr;
       model["classes"] = json_->at("classes");
       model["in_channels"] = json_->at("input").at(1);
       if (const auto it = json_->find("options"); it != json_->end()) model.update(*it);
@@ -499,8 +501,13 @@ std::string Fixture::not_there_yet() const {
   if (!json_->contains("model") && !is_smp(*json_)) {
     return seg::text("models of ", json_->at("source").get<std::string>());
   }
+  const Config config = model();
+  if (const auto* encoder = config.find("encoder_name");
+      encoder && !Registry<smp::Encoder>::instance().find(encoder->value.scalar)) {
+    return seg::text("no encoder is called '", encoder->value.scalar, "'");
+  }
   Diagnostics problems;
-  Spec<Segmentor>::parse(model(), "model", problems);
+  Spec<Segmentor>::parse(config, "model", problems);
   for (const auto& problem : problems.list()) {
     if (problem.message.starts_with("no ") &&
         problem.message.find(" is called '") != std::string::npos) {

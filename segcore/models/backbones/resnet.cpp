@@ -64,7 +64,7 @@ ResBasicBlock::ResBasicBlock(const ResBlockOptions& o)
   conv1_ =
       register_module("conv1", resnet_conv(o, o.in_channels, o.planes, 3, o.stride, o.dilation));
   norm1_ = register_norm(*this, o.norm_cfg, o.planes, "1");
-  conv2_ = register_module("conv2", resnet_conv(o, o.planes, o.planes, 3, 1, 1));
+  conv2_ = register_module("conv2", resnet_conv(o, o.planes, o.planes, 3, 1, o.second_dilation));
   norm2_ = register_norm(*this, o.norm_cfg, o.planes, "2");
   if (o.downsample) {
     downsample_ = register_module("downsample", make_res_downsample(o, o.planes));

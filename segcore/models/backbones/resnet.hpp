@@ -48,6 +48,7 @@ struct ResBlockOptions {
   int64_t planes = 0;  ///< the block gives planes * expansion maps
   int64_t stride = 1;
   int64_t dilation = 1;
+  int64_t second_dilation = 1;  ///< of the second convolution of a basic block
   bool downsample = false;  ///< the shortcut changes the shape
   bool avg_down = false;
   std::string style = "pytorch";

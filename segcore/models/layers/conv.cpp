@@ -30,9 +30,13 @@ Conv2d::Conv2d(ConvOptions o, int64_t spatial_dims) : options(std::move(o)) {
                              options.kernel_size.h};
   if (spatial_dims == 2) shape.push_back(options.kernel_size.w);
   weight = register_parameter("weight", torch::empty(shape));
+  if (options.bias) bias = register_parameter("bias", torch::empty({options.out_channels}));
+  reset_parameters();
+}
+
+void Conv2d::reset_parameters() {
   torch::nn::init::kaiming_uniform_(weight, std::sqrt(5.0));
-  if (options.bias) {
-    bias = register_parameter("bias", torch::empty({options.out_channels}));
+  if (bias.defined()) {
     const double fan_in = static_cast<double>(weight.numel() / weight.size(0));
     torch::nn::init::uniform_(bias, -1 / std::sqrt(fan_in), 1 / std::sqrt(fan_in));
   }

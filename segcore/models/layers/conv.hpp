@@ -22,6 +22,8 @@ class Conv2d : public Layer {
   explicit Conv2d(ConvOptions o) : Conv2d(std::move(o), 2) {}
   Conv2d(const Params&, const ConvOptions& o) : Conv2d(o, 2) {}
   torch::Tensor forward(const torch::Tensor& x) override;
+  /// Fills weight and bias as PyTorch does at construction.
+  void reset_parameters();
   std::vector<std::string> python_names() const override { return {"Conv2d", "_ConvNd"}; }
 
   torch::Tensor weight;  ///< [out_channels, in_channels / groups, kernel h, kernel w]

@@ -13,6 +13,9 @@ torch::Tensor resize_to(const torch::Tensor& x, Size2 size, std::optional<double
     return at::upsample_bilinear2d(x, {size.h, size.w}, align_corners, factor, factor);
   }
   if (mode == "nearest") return at::upsample_nearest2d(x, {size.h, size.w}, factor, factor);
+  if (mode == "nearest-exact") {
+    return at::_upsample_nearest_exact2d(x, {size.h, size.w}, factor, factor);
+  }
   if (mode == "bicubic") {
     return at::upsample_bicubic2d(x, {size.h, size.w}, align_corners, factor, factor);
   }

@@ -5,7 +5,7 @@
 namespace seg {
 
 /// torch.nn.functional.interpolate of [N, C, H, W] to a size. `mode`: "bilinear", "nearest",
-/// "bicubic" or "area".
+/// "nearest-exact", "bicubic" or "area".
 torch::Tensor resize(const torch::Tensor& x, Size2 size, bool align_corners = false,
                      const std::string& mode = "bilinear");
 /// The same by a factor: the size is floor(H * factor), and positions are mapped by the factor

@@ -95,31 +95,18 @@ SEG_REGISTER(UpsampleLayer, InterpConv);
 
 // --- Transposed convolution ---------------------------------------------------------------------
 
-namespace {
+ConvTranspose2d::ConvTranspose2d(int64_t in, int64_t out, int64_t kernel_size, int64_t stride,
+                                 int64_t padding)
+    : stride_(stride), padding_(padding) {
+  const torch::nn::ConvTranspose2d made(
+      torch::nn::ConvTranspose2dOptions(in, out, kernel_size).stride(stride).padding(padding));
+  weight_ = register_parameter("weight", made->weight.detach());
+  bias_ = register_parameter("bias", made->bias.detach());
+}
 
-/// torch.nn.ConvTranspose2d with its initial values.
-class UpsampleDeconv final : public Layer {
- public:
-  UpsampleDeconv(int64_t in, int64_t out, int64_t kernel_size, int64_t stride, int64_t padding)
-      : stride_(stride), padding_(padding) {
-    const torch::nn::ConvTranspose2d made(
-        torch::nn::ConvTranspose2dOptions(in, out, kernel_size).stride(stride).padding(padding));
-    weight_ = register_parameter("weight", made->weight.detach());
-    bias_ = register_parameter("bias", made->bias.detach());
-  }
-  std::vector<std::string> python_names() const override {
-    return {"ConvTranspose2d", "_ConvTransposeNd", "_ConvNd"};
-  }
-  torch::Tensor forward(const torch::Tensor& x) override {
-    return at::conv_transpose2d(x, weight_, bias_, stride_, padding_);
-  }
-
- private:
-  int64_t stride_, padding_;
-  torch::Tensor weight_, bias_;
-};
-
-}  // namespace
+torch::Tensor ConvTranspose2d::forward(const torch::Tensor& x) {
+  return at::conv_transpose2d(x, weight_, bias_, stride_, padding_);
+}
 
 struct DeconvModuleParams {
   int64_t kernel_size = 4;
@@ -143,9 +130,9 @@ class DeconvModule final : public UpsampleLayer {
   }
   DeconvModule(const Params& p, const UpsampleOptions& o) : with_cp_(o.with_cp) {
     layers_ = std::make_shared<Sequential>();
-    layers_->push_back(std::make_shared<UpsampleDeconv>(o.in_channels, o.out_channels,
-                                                        p.kernel_size, p.scale_factor,
-                                                        (p.kernel_size - p.scale_factor) / 2));
+    layers_->push_back(std::make_shared<ConvTranspose2d>(o.in_channels, o.out_channels,
+                                                         p.kernel_size, p.scale_factor,
+                                                         (p.kernel_size - p.scale_factor) / 2));
     if (o.norm_cfg) layers_->push_back(o.norm_cfg->build(o.out_channels));
     if (o.act_cfg) layers_->push_back(o.act_cfg->build(true));
     register_module("deconv_upsamping", layers_);  // as MMSegmentation spells it

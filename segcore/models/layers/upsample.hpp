@@ -22,6 +22,20 @@ struct Category<UpsampleLayer> {
   using Signature = std::shared_ptr<UpsampleLayer>(const UpsampleOptions&);
 };
 
+/// torch.nn.ConvTranspose2d with its initial values.
+class ConvTranspose2d final : public Layer {
+ public:
+  ConvTranspose2d(int64_t in, int64_t out, int64_t kernel_size, int64_t stride, int64_t padding);
+  torch::Tensor forward(const torch::Tensor& x) override;
+  std::vector<std::string> python_names() const override {
+    return {"ConvTranspose2d", "_ConvTransposeNd", "_ConvNd"};
+  }
+
+ private:
+  int64_t stride_, padding_;
+  torch::Tensor weight_, bias_;
+};
+
 /// Arguments of mmseg's Upsample: a size, or a factor.
 struct InterpolateParams {
   std::optional<Size2> size;
