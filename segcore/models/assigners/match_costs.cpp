@@ -1,4 +1,3 @@
-
 #include "segcore/models/assigners/assigner.hpp"
 #include "segcore/torch.hpp"
 

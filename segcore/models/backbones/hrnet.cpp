@@ -1,4 +1,3 @@
-
 #include "segcore/models/backbones/conv_backbone.hpp"
 #include "segcore/models/backbones/resnet.hpp"
 #include "segcore/models/layers/resize.hpp"

@@ -1,4 +1,3 @@
-
 #include "segcore/models/backbone.hpp"
 #include "segcore/models/backbones/conv_backbone.hpp"
 #include "segcore/models/layers/conv_module.hpp"

@@ -1,4 +1,3 @@
-
 #include <limits>
 
 #include "segcore/models/decode_heads/fcn_head.hpp"

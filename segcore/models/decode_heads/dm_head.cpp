@@ -1,4 +1,3 @@
-
 #include "segcore/models/decode_heads/head_conv.hpp"
 #include "segcore/torch.hpp"
 

@@ -1,4 +1,3 @@
-
 #include <cmath>
 
 #include "segcore/models/decode_heads/head_conv.hpp"

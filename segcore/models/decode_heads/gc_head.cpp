@@ -1,4 +1,3 @@
-
 #include "segcore/models/decode_heads/fcn_head.hpp"
 #include "segcore/models/layers/context_block.hpp"
 #include "segcore/torch.hpp"

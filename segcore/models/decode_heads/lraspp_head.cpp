@@ -1,4 +1,3 @@
-
 #include <algorithm>
 
 #include "segcore/models/decode_heads/head_conv.hpp"

@@ -1,4 +1,3 @@
-
 #include "segcore/models/decode_heads/fcn_head.hpp"
 #include "segcore/models/layers/non_local.hpp"
 #include "segcore/torch.hpp"

@@ -1,4 +1,3 @@
-
 #include "segcore/models/decode_heads/head_conv.hpp"
 #include "segcore/models/layers/point_sample.hpp"
 #include "segcore/torch.hpp"

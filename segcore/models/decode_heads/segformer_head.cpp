@@ -1,4 +1,3 @@
-
 #include "segcore/models/decode_head.hpp"
 #include "segcore/models/layers/conv_module.hpp"
 #include "segcore/torch.hpp"

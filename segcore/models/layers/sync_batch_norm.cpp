@@ -1,4 +1,3 @@
-
 #include "segcore/dist/communicator.hpp"
 #include "segcore/models/layers/batch_norm.hpp"
 #include "segcore/torch.hpp"

@@ -1,4 +1,3 @@
-
 #include "segcore/models/loss.hpp"
 #include "segcore/models/losses/pixels.hpp"
 #include "segcore/torch.hpp"

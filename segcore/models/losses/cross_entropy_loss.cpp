@@ -1,4 +1,3 @@
-
 #include <limits>
 
 #include "segcore/models/loss.hpp"

@@ -1,4 +1,3 @@
-
 #include <opencv2/imgproc.hpp>
 
 #include "segcore/models/loss.hpp"

@@ -1,5 +1,5 @@
-
 #include "segcore/models/loss.hpp"
+#include "segcore/models/losses/class_choice.hpp"
 #include "segcore/models/losses/class_weight.hpp"
 #include "segcore/models/losses/pixels.hpp"
 #include "segcore/torch.hpp"
@@ -8,7 +8,7 @@ namespace seg {
 
 struct JaccardLossParams {
   bool use_sigmoid = false;
-  std::variant<std::vector<int64_t>, std::string> classes = std::string("all");
+  ClassChoice classes = std::string("all");
   bool per_image = false;
   double smooth = 1.0;
   double eps = 1e-7;
@@ -41,28 +41,15 @@ class JaccardLoss final : public Loss {
         .optional("loss_weight", &Params::loss_weight, "factor of this loss")
         .optional("ignore_index", &Params::ignore_index, "label without loss; null: the head's")
         .optional("loss_name", &Params::loss_name, "name in the log; with \"loss\" in it")
-        .validate([](const Params& p, Problems& problems) {
-          if (const auto* word = std::get_if<std::string>(&p.classes)) {
-            if (const auto wrong = Check<std::string>(one_of({"all", "present"})).test(*word);
-                !wrong.empty()) {
-              problems.error("classes", wrong);
-            }
-          }
-        });
+        .validate(
+            [](const Params& p, Problems& problems) { check_class_choice(p.classes, problems); });
   }
   explicit JaccardLoss(const Params& p) : p_(p), class_weight_(p.class_weight) {}
 
   const std::string& loss_name() const override { return p_.loss_name; }
   void check_channels(int64_t channels) const override {
     class_weight_.check(channels);
-    if (const auto* list = std::get_if<std::vector<int64_t>>(&p_.classes)) {
-      if (list->empty()) throw OptionError("classes", "must not be empty");
-      for (const int64_t c : *list) {
-        if (c < 0 || c >= channels) {
-          throw OptionError("classes", text("names class ", c, " of ", channels));
-        }
-      }
-    }
+    check_class_choice(p_.classes, channels);
   }
 
   torch::Tensor forward(const torch::Tensor& logits, const torch::Tensor& labels,

@@ -1,5 +1,5 @@
-
 #include "segcore/models/loss.hpp"
+#include "segcore/models/losses/class_choice.hpp"
 #include "segcore/models/losses/class_weight.hpp"
 #include "segcore/models/losses/pixels.hpp"
 #include "segcore/torch.hpp"
@@ -8,7 +8,7 @@ namespace seg {
 
 struct LovaszLossParams {
   std::string loss_type = "multi_class";
-  std::variant<std::vector<int64_t>, std::string> classes = std::string("present");
+  ClassChoice classes = std::string("present");
   bool per_image = false;
   std::string reduction = "mean";
   ClassWeightOption class_weight;
@@ -35,12 +35,7 @@ class LovaszLoss final : public Loss {
         .optional("loss_weight", &Params::loss_weight, "factor of this loss")
         .optional("loss_name", &Params::loss_name, "name in the log; with \"loss\" in it")
         .validate([](const Params& p, Problems& problems) {
-          if (const auto* word = std::get_if<std::string>(&p.classes)) {
-            if (const auto wrong = Check<std::string>(one_of({"all", "present"})).test(*word);
-                !wrong.empty()) {
-              problems.error("classes", wrong);
-            }
-          }
+          check_class_choice(p.classes, problems);
           if (!p.per_image && p.reduction != "none" && problems.given("reduction")) {
             problems.warn("reduction", "has no effect unless per_image is true");
           }
@@ -55,14 +50,7 @@ class LovaszLoss final : public Loss {
       throw OptionError("loss_type", text("binary needs logits of 1 channel, got ", channels));
     }
     class_weight_.check(channels);
-    if (const auto* list = std::get_if<std::vector<int64_t>>(&p_.classes)) {
-      if (list->empty()) throw OptionError("classes", "must not be empty");
-      for (const int64_t c : *list) {
-        if (c < 0 || c >= channels) {
-          throw OptionError("classes", text("names class ", c, " of ", channels));
-        }
-      }
-    }
+    check_class_choice(p_.classes, channels);
   }
 
   torch::Tensor forward(const torch::Tensor& logits, const torch::Tensor& labels,

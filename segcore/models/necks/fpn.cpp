@@ -1,4 +1,3 @@
-
 #include "segcore/models/layers/conv_module.hpp"
 #include "segcore/models/layers/resize.hpp"
 #include "segcore/models/neck.hpp"

@@ -1,4 +1,3 @@
-
 #include <algorithm>
 
 #include "segcore/models/layers/conv_module.hpp"

@@ -1,4 +1,3 @@
-
 #include <cmath>
 
 #include "segcore/models/layers/conv_module.hpp"

@@ -1,4 +1,3 @@
-
 #include "segcore/models/pixel_sampler.hpp"
 #include "segcore/torch.hpp"
 
