@@ -14,7 +14,32 @@ namespace {
 struct CudaState {
   bool usable = false;
   std::string problem;
+  std::string module_problem = "no GPU is used";
 };
+
+/// The folder of the library that holds `symbol`, with a slash; "" where it is not known.
+std::string folder_of(const void* symbol) {
+  Dl_info here{};
+  if (!dladdr(symbol, &here) || !here.dli_fname) return "";
+  return std::filesystem::path(here.dli_fname).parent_path().string() + "/";
+}
+
+/// "" or why it cannot be loaded.
+std::string load_cuda_module() {
+  const std::string path =
+      folder_of(reinterpret_cast<const void*>(&load_cuda)) + "libsegcore_cuda.so";
+  if (!std::filesystem::exists(path)) {
+    return text("segcore was built without a CUDA tool kit: there is no ", path);
+  }
+  void* library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
+  void* door = library ? dlsym(library, "segcore_cuda_module") : nullptr;
+  if (!door) {
+    const char* reason = dlerror();
+    return text("segcore's CUDA library cannot be loaded: ", reason ? reason : "unknown");
+  }
+  reinterpret_cast<void (*)()>(door)();
+  return "";
+}
 
 /// Asks the driver itself, which costs a millisecond, before LibTorch's CUDA part is loaded, which
 /// costs seconds.
@@ -40,12 +65,9 @@ CudaState load_cuda_once() {
   CudaState state;
   state.problem = driver_problem();
   if (!state.problem.empty()) return state;
-  Dl_info here{};
-  std::string folder;
   // Beside libtorch_cpu.so, wherever the loader found that one.
-  if (dladdr(reinterpret_cast<void*>(&at::accelerator::deviceCount), &here) && here.dli_fname) {
-    folder = std::filesystem::path(here.dli_fname).parent_path().string() + "/";
-  }
+  const std::string folder =
+      folder_of(reinterpret_cast<const void*>(&at::accelerator::deviceCount));
   if (!dlopen((folder + "libtorch_cuda.so").c_str(), RTLD_NOW | RTLD_GLOBAL)) {
     const char* reason = dlerror();
     state.problem = text("LibTorch's CUDA part cannot be loaded: ", reason ? reason : "unknown");
@@ -57,6 +79,7 @@ CudaState load_cuda_once() {
     return state;
   }
   state.usable = true;
+  state.module_problem = load_cuda_module();
   return state;
 }
 
@@ -69,6 +92,7 @@ const CudaState& cuda_state() {
 
 bool load_cuda() { return cuda_state().usable; }
 const std::string& cuda_problem() { return cuda_state().problem; }
+const std::string& cuda_module_problem() { return cuda_state().module_problem; }
 
 c10::Device choose_device(const std::string& wanted, int local_rank) {
   if (wanted == "cpu") return c10::kCPU;

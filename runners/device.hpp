@@ -1,5 +1,5 @@
 /// The device of a run, and what is particular to GPUs. No CUDA symbol is linked: LibTorch's CUDA
-/// part is loaded where a driver is.
+/// part is loaded where a driver is, and after it segcore's own, libsegcore_cuda.so.
 #pragma once
 #include <c10/core/Device.h>
 
@@ -15,6 +15,9 @@ namespace seg {
 bool load_cuda();
 /// Why it cannot: "no NVIDIA driver", ...; "" where it can.
 const std::string& cuda_problem();
+/// Why segcore's own CUDA library (kernels, NCCL) is not loaded: "" where it is. Without it GPUs
+/// work through LibTorch's operators alone.
+const std::string& cuda_module_problem();
 
 /// The device of this process for `env_cfg.device`: "auto", "cpu", "cuda" or "cuda:1". "auto" takes
 /// the GPU of `local_rank` where there is one.

@@ -4,6 +4,7 @@
 #include <ATen/Parallel.h>
 #include <ATen/Version.h>
 #include <dlfcn.h>
+#include <stdlib.h>
 #include <sys/utsname.h>
 #include <torch/version.h>
 
@@ -36,6 +37,8 @@ std::string nccl_version() {
 }  // namespace
 
 void apply_environment(const EnvParams& env, bool deterministic) {
+  // cuBLAS reads it when it is first used; without it equal products may differ.
+  if (deterministic) setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8", /*overwrite=*/0);
   if (env.num_threads) at::set_num_threads(static_cast<int>(*env.num_threads));
   at::Context& context = at::globalContext();
   context.setBenchmarkCuDNN(env.cudnn_benchmark && !deterministic);
@@ -68,6 +71,7 @@ std::string environment_text(const RunContext& context) {
     add("CUDA", version_text(at::Context::versionCUDART(), 1000, 10));
     add("cuDNN", version_text(at::Context::versionCuDNN(), 10000, 100));
     add("NCCL", nccl_version());
+    add("CUDA kernels", cuda_module_problem().empty() ? "segcore's own" : cuda_module_problem());
   }
   add("OpenCV", CV_VERSION);
   out += "\nRuntime environment:\n";

@@ -12,12 +12,18 @@
 #include <unordered_set>
 
 #include "registry/error.hpp"
+#include "registry/log.hpp"
+#include "runners/device.hpp"
 #include "runners/dist/launch.hpp"
+#include "runners/dist/nccl.hpp"
 
 namespace seg {
 namespace {
 
 constexpr int kPeerLost = 22;
+
+// Like a registry: written while a library is loaded, only read after that.
+NcclFactory loaded_nccl_factory = nullptr;
 
 /// Runs a collective call; whatever goes wrong in it, a peer is gone or silent.
 template <class Call>
@@ -35,8 +41,24 @@ void collectively(const char* what, const Call& call) {
 class ProcessGroupCommunicator final : public Communicator {
  public:
   ProcessGroupCommunicator(c10::intrusive_ptr<c10d::Store> store,
-                           c10::intrusive_ptr<c10d::ProcessGroup> group)
-      : store_(std::move(store)), group_(std::move(group)) {}
+                           c10::intrusive_ptr<c10d::ProcessGroup> group,
+                           c10::intrusive_ptr<c10d::Backend> nccl)
+      : store_(std::move(store)), group_(std::move(group)), nccl_(std::move(nccl)) {}
+  ~ProcessGroupCommunicator() override {
+    if (!nccl_) return;
+    try {
+      // What is queued will never end where a peer is lost, which is one way to get here.
+      if (std::uncaught_exceptions() > 0) {
+        nccl_->abort();
+      } else {
+        nccl_->shutdown();
+      }
+    } catch (const std::exception& e) {
+      log::warn("NCCL did not end in order: ", e.what());
+    }
+  }
+  ProcessGroupCommunicator(const ProcessGroupCommunicator&) = delete;
+  ProcessGroupCommunicator& operator=(const ProcessGroupCommunicator&) = delete;
 
   int rank() const override { return group_->getRank(); }
   int size() const override { return group_->getSize(); }
@@ -56,6 +78,7 @@ class ProcessGroupCommunicator final : public Communicator {
       if (!list[0].is_same(tensor)) tensor.copy_(list[0]);
     });
   }
+  // Processes wait for each other, not their GPUs: it is files and the like that a barrier guards.
   void barrier() override {
     collectively("barrier", [&] { group_->barrier({})->wait(); });
   }
@@ -64,6 +87,7 @@ class ProcessGroupCommunicator final : public Communicator {
  private:
   c10::intrusive_ptr<c10d::Store> store_;
   c10::intrusive_ptr<c10d::ProcessGroup> group_;
+  c10::intrusive_ptr<c10d::Backend> nccl_;  ///< null where all goes through Gloo
 };
 
 class C10dGradientReducer final : public GradientReducer {
@@ -123,10 +147,14 @@ class C10dGradientReducer final : public GradientReducer {
 }  // namespace
 
 std::unique_ptr<Communicator> join_process_group(const Rendezvous& place) {
-  if (place.backend == "nccl") {
+  const bool on_nccl = !place.device.is_cpu() && place.backend == "nccl";
+  if (on_nccl && !nccl_factory()) {
+    const std::string why = cuda_module_problem();
     throw UsageError(
-        "several processes on GPUs need NCCL, which this build has not. Write env_cfg.dist_cfg."
-        "backend: gloo, which is slower, or train with one process");
+        text("several processes on GPUs need NCCL, which is not at hand: ",
+             why.empty() ? "segcore's CUDA module was built without NCCL's header" : why,
+             ". Write env_cfg.dist_cfg.backend: gloo, which is slower, or train with "
+             "one process"));
   }
   std::unique_ptr<Communicator> out;
   collectively("meeting", [&] {
@@ -152,15 +180,26 @@ std::unique_ptr<Communicator> join_process_group(const Rendezvous& place) {
     const auto group = c10::make_intrusive<c10d::ProcessGroup>(
         c10::intrusive_ptr<c10d::Store>(store), place.rank, place.size);
     group->setBackend(c10::kCPU, c10d::ProcessGroup::BackendType::GLOO, gloo);
-    if (!place.device.is_cpu()) {
+    c10::intrusive_ptr<c10d::Backend> nccl;
+    if (on_nccl) {
+      // Keys of its own, as both back ends count their meetings from zero.
+      nccl = nccl_factory()(c10::make_intrusive<c10d::PrefixStore>("nccl", store), place.rank,
+                            place.size, place.timeout_s);
+      nccl->setBoundDeviceId(place.device);
+      group->setBackend(place.device.type(), c10d::ProcessGroup::BackendType::NCCL, nccl);
+    } else if (!place.device.is_cpu()) {
       group->setBackend(place.device.type(), c10d::ProcessGroup::BackendType::GLOO, gloo);
     }
+    // What is not on a GPU goes through Gloo, barriers too.
     group->setDefaultBackend(c10d::ProcessGroup::BackendType::GLOO);
-    out = std::make_unique<ProcessGroupCommunicator>(store, group);
+    out = std::make_unique<ProcessGroupCommunicator>(store, group, nccl);
     out->barrier();
   });
   return out;
 }
+
+NcclFactory nccl_factory() { return loaded_nccl_factory; }
+void set_nccl_factory(NcclFactory factory) { loaded_nccl_factory = factory; }
 
 std::unique_ptr<GradientReducer> make_reducer(Communicator& communicator, torch::nn::Module& model,
                                               bool find_unused) {

@@ -4,6 +4,7 @@
 #include <ATen/TensorOperators.h>
 
 #include "registry/error.hpp"
+#include "segcore/ops/cuda_kernels.hpp"
 
 namespace seg {
 namespace {
@@ -58,6 +59,14 @@ int64_t count_classes_(at::Tensor& counts, const at::Tensor& prediction, const a
 
 at::Tensor class_histogram(const at::Tensor& prediction, const at::Tensor& labels, int64_t classes,
                            int64_t ignore_index) {
+  if (const CudaKernels* kernels = cuda_kernels_for(prediction)) {
+    return kernels->class_histogram(prediction, labels, classes, ignore_index);
+  }
+  return composed_class_histogram(prediction, labels, classes, ignore_index);
+}
+
+at::Tensor composed_class_histogram(const at::Tensor& prediction, const at::Tensor& labels,
+                                    int64_t classes, int64_t ignore_index) {
   const at::Tensor p = prediction.to(at::kLong).flatten();
   const at::Tensor l = labels.to(p.device(), /*non_blocking=*/true).to(at::kLong).flatten();
   const int64_t slots = classes + 2;  // the last is for pixels that do not count

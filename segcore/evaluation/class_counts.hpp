@@ -16,8 +16,11 @@ namespace seg {
 int64_t count_classes_(at::Tensor& counts, const at::Tensor& prediction, const at::Tensor& labels,
                        int64_t ignore_index);
 
-/// The same counts of one image on the device of the prediction, by one histogram.
+/// The same counts of one image on the device of the prediction.
 at::Tensor class_histogram(const at::Tensor& prediction, const at::Tensor& labels, int64_t classes,
                            int64_t ignore_index);
+/// The same by LibTorch's operators, which wait for the device.
+at::Tensor composed_class_histogram(const at::Tensor& prediction, const at::Tensor& labels,
+                                    int64_t classes, int64_t ignore_index);
 
 }  // namespace seg

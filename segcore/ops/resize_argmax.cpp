@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "registry/error.hpp"
+#include "segcore/ops/cuda_kernels.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {
@@ -75,35 +76,41 @@ at::Tensor resize_columns(const at::Tensor& x, int64_t width, bool align_corners
 }  // namespace
 
 LogitRows::LogitRows(const at::Tensor& logits, const LogitsGeometry& geometry)
-    : geometry_(geometry) {
+    : logits_(logits), geometry_(geometry) {
   SEG_CHECK(logits.dim() == 3, "expected [C, h, w], got ", logits.sizes());
-  const auto& g = geometry;
+}
+
+const at::Tensor& LogitRows::columns() const {
+  if (columns_.defined()) return columns_;
+  const auto& g = geometry_;
   // Rows and columns are resized independently, so all that concerns columns is done at the small
   // height.
-  auto x = resize_columns(logits, g.input[1], g.align_corners);
+  auto x = resize_columns(logits_, g.input[1], g.align_corners);
   x = x.narrow(2, 0, g.unpadded[1]);
   if (g.flip_horizontal) x = x.flip({2});
   columns_ = resize_columns(x, g.original[1], g.align_corners);
+  return columns_;
 }
 
 at::Tensor LogitRows::rows(int64_t begin, int64_t end) const {
   const auto& g = geometry_;
-  const int64_t small = columns_.size(1);
+  const at::Tensor& columns = this->columns();
+  const int64_t small = columns.size(1);
   if (begin == 0 && end == height() && small == g.input[0] && g.unpadded == g.original &&
       g.unpadded[0] == small && !g.flip_vertical) {
-    return columns_;
+    return columns;
   }
   // From rows of the result to rows of the input, undoing flip and padding, to rows of the logits.
   const auto input_rows = [&](at::Tensor index) {
     if (g.flip_vertical) index = g.unpadded[0] - 1 - index;
-    if (small == g.input[0]) return take_rows(columns_, index);
-    const auto taps = row_taps(small, g.input[0], 0, g.input[0], g.align_corners, columns_);
-    const auto share = taps.share.index_select(0, index.to(columns_.device()));
-    return mix(take_rows(columns_, taps.first.index_select(0, index)),
-               take_rows(columns_, taps.second.index_select(0, index)), share);
+    if (small == g.input[0]) return take_rows(columns, index);
+    const auto taps = row_taps(small, g.input[0], 0, g.input[0], g.align_corners, columns);
+    const auto share = taps.share.index_select(0, index.to(columns.device()));
+    return mix(take_rows(columns, taps.first.index_select(0, index)),
+               take_rows(columns, taps.second.index_select(0, index)), share);
   };
   if (g.unpadded[0] == g.original[0]) return input_rows(at::arange(begin, end, at::kLong));
-  const auto taps = row_taps(g.unpadded[0], g.original[0], begin, end, g.align_corners, columns_);
+  const auto taps = row_taps(g.unpadded[0], g.original[0], begin, end, g.align_corners, columns);
   return mix(input_rows(taps.first), input_rows(taps.second), taps.share);
 }
 
@@ -113,6 +120,13 @@ at::Tensor classes_of(const at::Tensor& logits, double threshold) {
 }
 
 at::Tensor resize_argmax(const LogitRows& source, double threshold) {
+  if (const CudaKernels* kernels = cuda_kernels_for(source.logits())) {
+    return kernels->resize_argmax(source.logits(), source.geometry(), threshold);
+  }
+  return composed_resize_argmax(source, threshold);
+}
+
+at::Tensor composed_resize_argmax(const LogitRows& source, double threshold) {
   const int64_t step = std::max<int64_t>(
       1, kStripElements / std::max<int64_t>(1, source.channels() * source.width()));
   if (step >= source.height()) return classes_of(source.rows(0, source.height()), threshold);

@@ -19,7 +19,7 @@ struct LogitsGeometry {
   bool align_corners = false;
 };
 
-/// Logits of one image that give their full-size rows piece by piece.
+/// Logits of one image that give their full-size rows piece by piece. Not for several threads.
 class LogitRows {
  public:
   /// \param logits  float [C, h, w], of any size.
@@ -28,11 +28,17 @@ class LogitRows {
   at::Tensor rows(int64_t begin, int64_t end) const;
   int64_t height() const { return geometry_.original[0]; }
   int64_t width() const { return geometry_.original[1]; }
-  int64_t channels() const { return columns_.size(0); }
+  int64_t channels() const { return logits_.size(0); }
+  const at::Tensor& logits() const { return logits_; }
+  const LogitsGeometry& geometry() const { return geometry_; }
 
  private:
+  /// [C, h, W]: already as wide as the result.
+  const at::Tensor& columns() const;
+
+  at::Tensor logits_;
   LogitsGeometry geometry_;
-  at::Tensor columns_;  ///< [C, h, W]: already as wide as the result
+  mutable at::Tensor columns_;  ///< made when rows are asked for
 };
 
 /// What a pixel's class is: the best channel, or for one channel whether its sigmoid is above a
@@ -41,8 +47,10 @@ class LogitRows {
 /// \return int64 [h, w]
 at::Tensor classes_of(const at::Tensor& logits, double threshold);
 
-/// Classes of an image, int64 [H, W], computed strip by strip.
+/// Classes of an image, int64 [H, W], on the device of the logits.
 at::Tensor resize_argmax(const LogitRows& source, double threshold);
+/// The same by LibTorch's operators, strip by strip: on CPUs, and where a GPU has no kernel for it.
+at::Tensor composed_resize_argmax(const LogitRows& source, double threshold);
 
 /// The same from several sets of logits of one image, whose probabilities (softmax, or sigmoid of
 /// one channel) are averaged first.
