@@ -46,6 +46,13 @@ void apply_environment(const EnvParams& env, bool deterministic) {
   // Where a GPU has no such algorithm for an operator, LibTorch warns of it.
   context.setDeterministicAlgorithms(deterministic, /*warn_only=*/true);
   context.setDeterministicFillUninitializedMemory(false);
+  // Where operators only warn, LibTorch's fused attention on GPUs takes the way that is not; that
+  // of CPUs has one way.
+  if (deterministic && context.hasCUDA()) {
+    context.setSDPUseFlash(false);
+    context.setSDPUseMemEfficient(false);
+    context.setSDPUseCuDNN(false);
+  }
   context.setAllowTF32CuBLAS(env.allow_tf32);
 }
 

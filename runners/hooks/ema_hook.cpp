@@ -1,3 +1,7 @@
+#include <ATen/ops/_foreach_add.h>
+#include <ATen/ops/_foreach_copy.h>
+#include <ATen/ops/_foreach_lerp.h>
+#include <ATen/ops/_foreach_sub.h>
 #include <ATen/ops/tensor.h>
 #include <torch/nn/module.h>
 
@@ -68,17 +72,22 @@ class EMAHook final : public Hook {
     const bool started = params_.begin_epoch > 0 ? epoch_of_step(context) >= params_.begin_epoch
                                                  : context.iter >= params_.begin_iter;
     const auto own = named_weights(*context.model);
+    // Many tensors in one call: a GPU would spend more time on starting each than on its numbers.
+    std::vector<torch::Tensor> copied, copied_from, averaged, averaged_from;
     for (size_t i = 0; i < averages_.size(); ++i) {
       torch::Tensor& average = averages_[i].tensor;
-      const torch::Tensor& source = own[i].tensor;
-      const bool averaged = averages_[i].is_parameter || params_.update_buffers;
-      if (!started || !averaged || steps_ == 0) {
+      const bool averages = averages_[i].is_parameter || params_.update_buffers;
+      if (!started || !averages || steps_ == 0) {
         // Integer counters under update_buffers stay as the first step found them.
-        average.copy_(source);
+        copied.push_back(average);
+        copied_from.push_back(own[i].tensor);
       } else if (steps_ % params_.interval == 0 && average.is_floating_point()) {
-        update(average, source);
+        averaged.push_back(average);
+        averaged_from.push_back(own[i].tensor);
       }
     }
+    if (!copied.empty()) at::_foreach_copy_(copied, copied_from);
+    if (!averaged.empty()) update(averaged, averaged_from);
     if (started) ++steps_;
   }
 
@@ -154,16 +163,19 @@ class EMAHook final : public Hook {
     }
     average.tensor.copy_(found->as_tensor());
   }
-  void update(torch::Tensor& average, const torch::Tensor& source) const {
+  void update(const std::vector<torch::Tensor>& averages,
+              const std::vector<torch::Tensor>& sources) const {
     if (params_.ema_type == "StochasticWeightAverage") {
-      average.add_(source - average, 1.0 / static_cast<double>(steps_ / params_.interval + 1));
-    } else if (params_.ema_type == "MomentumAnnealingEMA") {
-      const auto gamma = static_cast<double>(params_.gamma);
-      average.lerp_(source,
-                    std::max(params_.momentum, gamma / (gamma + static_cast<double>(steps_))));
-    } else {
-      average.lerp_(source, params_.momentum);
+      at::_foreach_add_(averages, at::_foreach_sub(sources, averages),
+                        1.0 / static_cast<double>(steps_ / params_.interval + 1));
+      return;
     }
+    double share = params_.momentum;
+    if (params_.ema_type == "MomentumAnnealingEMA") {
+      const auto gamma = static_cast<double>(params_.gamma);
+      share = std::max(share, gamma / (gamma + static_cast<double>(steps_)));
+    }
+    at::_foreach_lerp_(averages, sources, share);
   }
   void swap(RunContext& context) {
     if (context.phase != Phase::kVal || averages_.empty()) return;

@@ -29,7 +29,8 @@ Schema<DataLoaderParams> DataLoaderParams::schema() {
                 "order of the samples; null: DefaultSampler, which shuffles for training")
       .optional("persistent_workers", &P::persistent_workers,
                 "threads stay between passes over the data set")
-      .optional("pin_memory", &P::pin_memory, "page-locked memory, where there is a GPU")
+      .optional("pin_memory", &P::pin_memory,
+                "page-locked memory, from which a GPU copies by itself; null: where a GPU is used")
       .optional("drop_last", &P::drop_last, "leaves out the last batch of a pass if it is short")
       .optional("prefetch_factor", &P::prefetch_factor,
                 "batches loaded ahead for each worker; null: 2", at_least(1))
@@ -121,7 +122,7 @@ class DataLoader::Impl {
                            a_pass_ == 1 ? " sample" : " samples", " a process",
                            whole_only ? ": drop_last leaves them out" : ""));
     }
-    pin_ = params_.pin_memory && at::globalContext().hasCUDA();
+    pin_ = params_.pin_memory.value_or(true) && at::globalContext().hasCUDA();
     limit_ = static_cast<size_t>(std::max<int64_t>(params_.num_workers, 1) *
                                  params_.prefetch_factor.value_or(2));
   }

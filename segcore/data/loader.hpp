@@ -18,7 +18,7 @@ struct DataLoaderParams {
   /// Empty: DefaultSampler, which shuffles where the loader is one of training.
   std::optional<Spec<Sampler>> sampler;
   bool persistent_workers = false;
-  bool pin_memory = false;
+  std::optional<bool> pin_memory;  ///< empty: where a GPU is used
   bool drop_last = false;
   std::optional<int64_t> prefetch_factor;
   std::optional<int64_t> num_batch_per_epoch;

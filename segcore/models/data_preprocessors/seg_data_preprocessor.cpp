@@ -1,3 +1,7 @@
+#include <c10/core/Event.h>
+#include <c10/core/StreamGuard.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
+
 #include <algorithm>
 
 #include "segcore/models/data_preprocessor.hpp"
@@ -79,39 +83,40 @@ class SegDataPreProcessor final : public DataPreProcessor {
     if (batch.samples.empty()) throw DataError("a batch without images");
     ModelInput out;
     const Size2 size = padded_size(batch, training);
-    std::vector<torch::Tensor> images, labels, edges;
+    std::vector<Size2> targets;
     for (const auto& sample : batch.samples) {
       check(sample, batch.samples.front(), training);
       const Size2 own{sample.image.size(1), sample.image.size(2)};
-      const Size2 target{std::max(size.h, own.h), std::max(size.w, own.w)};
-      images.push_back(pad(normalised(sample.image, device), target, params_.pad_val));
-      const bool resize_labels = training;
-      if (sample.labels.defined()) {
-        auto label = sample.labels.to(device, torch::kLong, /*non_blocking=*/true);
-        labels.push_back(
-            resize_labels ? pad(label, target, static_cast<double>(params_.seg_pad_val)) : label);
-      }
-      if (sample.edges.defined()) {
-        auto edge = sample.edges.to(device, torch::kLong, /*non_blocking=*/true);
-        edges.push_back(resize_labels ? pad(edge, target, static_cast<double>(params_.seg_pad_val))
-                                      : edge);
-      }
+      targets.push_back({std::max(size.h, own.h), std::max(size.w, own.w)});
       out.metas.push_back(sample.meta);
       out.metas.back().img_shape = {own.h, own.w};
-      out.metas.back().pad_shape = {target.h, target.w};
+      out.metas.back().pad_shape = {targets.back().h, targets.back().w};
     }
-    for (size_t i = 0; i < images.size(); ++i) {
-      if (images[i].sizes() != images[0].sizes()) {
+    for (size_t i = 0; i < targets.size(); ++i) {
+      if (targets[i] != targets[0]) {
         throw DataError(text("images of one batch differ in size: ", name(batch.samples[0]), " is ",
-                             shape(images[0]), ", ", name(batch.samples[i]), " is ",
-                             shape(images[i]),
+                             shape(targets[0]), ", ", name(batch.samples[i]), " is ",
+                             shape(targets[i]),
                              training ? ". Set data_preprocessor.size, or crop to one size"
                                       : ". Test with batch_size 1, or resize to one size"));
       }
     }
-    out.images = torch::stack(images);
-    out.labels = stacked(labels, batch);
-    out.edges = stacked(edges, batch);
+    std::vector<torch::Tensor> images, labels, edges;
+    upload(batch, device, images, labels, edges);
+    for (auto& part : images) {
+      // In the order of channels that models get everywhere; padding would keep another one.
+      part = pad(normalised(part, device).contiguous(), targets[0], params_.pad_val);
+    }
+    for (auto* maps : {&labels, &edges}) {
+      for (auto& part : *maps) {
+        // Labels travel as they are and widen on the device.
+        part = part.to(torch::kLong);
+        if (training) part = pad(part, targets[0], static_cast<double>(params_.seg_pad_val));
+      }
+    }
+    out.images = images.size() == 1 ? images[0] : torch::cat(images);
+    out.labels = joined(labels, batch);
+    out.edges = joined(edges, batch);
     return out;
   }
 
@@ -122,6 +127,7 @@ class SegDataPreProcessor final : public DataPreProcessor {
   static std::string shape(const torch::Tensor& image) {
     return text(image.size(-2), "x", image.size(-1));
   }
+  static std::string shape(Size2 size) { return text(size.h, "x", size.w); }
 
   void check(const PackedSample& sample, const PackedSample& first, bool training) const {
     const auto& image = sample.image;
@@ -169,16 +175,81 @@ class SegDataPreProcessor final : public DataPreProcessor {
     return {up(largest.h), up(largest.w)};
   }
 
-  /// float32 [bands, H, W] on the device. Small integers travel as they are and widen there.
-  torch::Tensor normalised(const torch::Tensor& image, c10::Device device) const {
-    auto x = image.to(device, /*non_blocking=*/true).to(torch::kFloat32);
-    if ((params_.bgr_to_rgb || params_.rgb_to_bgr) && x.size(0) == 3) x = x.flip({0});
+  /// All to the device, [n, ...] each: the whole batch as one tensor where the samples are alike,
+  /// else one tensor a sample. A GPU copies on a stream of its own, while it still computes the
+  /// step before.
+  void upload(const Batch& batch, c10::Device device, std::vector<torch::Tensor>& images,
+              std::vector<torch::Tensor>& labels, std::vector<torch::Tensor>& edges) const {
+    std::optional<c10::StreamGuard> on_side;
+    std::optional<c10::Stream> main;
+    if (!device.is_cpu()) {
+      const c10::impl::VirtualGuardImpl streams(device.type());
+      main = streams.getStream(device);
+      if (!side_ || side_->device() != main->device()) {
+        side_ = streams.getStreamFromGlobalPool(main->device());
+      }
+      on_side.emplace(*side_);
+    }
+    const auto copied = [&](auto member, std::vector<torch::Tensor>& to) {
+      std::vector<torch::Tensor> from;
+      for (const auto& sample : batch.samples) {
+        if ((sample.*member).defined()) from.push_back(sample.*member);
+      }
+      to = on_device(from, device);
+    };
+    copied(&PackedSample::image, images);
+    copied(&PackedSample::labels, labels);
+    copied(&PackedSample::edges, edges);
+    if (!main) return;
+    c10::Event done(device.type());
+    done.record(*side_);
+    on_side.reset();
+    done.block(*main);
+    for (const auto* parts : {&images, &labels, &edges}) {
+      for (const auto& part : *parts) part.record_stream(*main);
+    }
+  }
+
+  static std::vector<torch::Tensor> on_device(const std::vector<torch::Tensor>& from,
+                                              c10::Device device) {
+    bool alike = !from.empty();
+    for (const auto& one : from) {
+      alike = alike && one.scalar_type() == from[0].scalar_type() &&
+              one.sizes() == from[0].sizes() && one.strides() == from[0].strides() &&
+              one.is_non_overlapping_and_dense();
+    }
+    std::vector<torch::Tensor> out;
+    if (!alike) {
+      for (const auto& one : from) {
+        out.push_back(one.to(device, /*non_blocking=*/true).unsqueeze(0));
+      }
+      return out;
+    }
+    // In the order of memory that the samples have: else each would be put in order on the CPU.
+    std::vector<int64_t> sizes{static_cast<int64_t>(from.size())}, strides{from[0].numel()};
+    sizes.insert(sizes.end(), from[0].sizes().begin(), from[0].sizes().end());
+    strides.insert(strides.end(), from[0].strides().begin(), from[0].strides().end());
+    out.push_back(at::empty_strided(sizes, strides, from[0].options().device(device)));
+    for (size_t i = 0; i < from.size(); ++i) {
+      out[0].select(0, static_cast<int64_t>(i)).copy_(from[i], /*non_blocking=*/true);
+    }
+    return out;
+  }
+
+  /// float32 of [n, bands, H, W] on the device. Small integers travel as they are and widen there.
+  torch::Tensor normalised(const torch::Tensor& images, c10::Device device) const {
+    auto x = images.to(torch::kFloat32);
+    if ((params_.bgr_to_rgb || params_.rgb_to_bgr) && x.size(1) == 3) x = x.flip({1});
     if (params_.mean) {
-      const auto options = torch::TensorOptions().dtype(torch::kFloat32);
-      const auto column = [&](const std::vector<double>& v) {
-        return torch::tensor(v, options).to(device).view({-1, 1, 1});
-      };
-      x = (x - column(*params_.mean)) / column(*params_.std);
+      if (!mean_.defined() || mean_.device() != device) {
+        // Kept: bringing them to a GPU waits for all that it has to do.
+        const auto column = [&](const std::vector<double>& v) {
+          return torch::tensor(v, torch::kFloat32).to(device).view({-1, 1, 1});
+        };
+        mean_ = column(*params_.mean);
+        std_ = column(*params_.std);
+      }
+      x = (x - mean_) / std_;
     }
     return x;
   }
@@ -192,15 +263,20 @@ class SegDataPreProcessor final : public DataPreProcessor {
 
   /// Nothing where not all samples have labels, or where their sizes differ (testing compares each
   /// with its own).
-  static torch::Tensor stacked(const std::vector<torch::Tensor>& maps, const Batch& batch) {
-    if (maps.size() != batch.size()) return {};
+  static torch::Tensor joined(const std::vector<torch::Tensor>& maps, const Batch& batch) {
+    int64_t count = 0;
     for (const auto& map : maps) {
-      if (map.sizes() != maps[0].sizes()) return {};
+      count += map.size(0);
+      if (map.sizes().slice(1) != maps[0].sizes().slice(1)) return {};
     }
-    return torch::stack(maps);
+    if (maps.empty() || count != static_cast<int64_t>(batch.size())) return {};
+    return maps.size() == 1 ? maps[0] : torch::cat(maps);
   }
 
   Params params_;
+  // What a device keeps from call to call; calls come one after another.
+  mutable torch::Tensor mean_, std_;
+  mutable std::optional<c10::Stream> side_;
 };
 
 SEG_REGISTER(DataPreProcessor, SegDataPreProcessor);

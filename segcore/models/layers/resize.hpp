@@ -12,6 +12,10 @@ torch::Tensor resize(const torch::Tensor& x, Size2 size, bool align_corners = fa
 /// itself, as interpolate does.
 torch::Tensor resize_by(const torch::Tensor& x, double factor, bool align_corners = false,
                         const std::string& mode = "bilinear");
+/// The bilinear `resize` as two matrix products, whose gradient is the same in every run on a GPU:
+/// what the others do there under `randomness.deterministic`. In float32.
+torch::Tensor resize_by_products(const torch::Tensor& x, Size2 size, bool align_corners,
+                                 std::optional<double> factor = std::nullopt);
 /// Height and width of a map.
 inline Size2 map_size(const torch::Tensor& x) { return {x.size(-2), x.size(-1)}; }
 

@@ -21,7 +21,8 @@ at::Tensor per_channel(const at::Tensor& v, const at::Tensor& like) {
 
 struct SyncedStatistics {
   at::Tensor mean, var;  ///< over all processes, biased
-  double count = 0;      ///< values a channel, over all processes
+  at::Tensor count;      ///< values a channel, over all processes; stays on the device, as asking
+                         ///< for it would wait for all the layers before
 };
 
 SyncedStatistics synced_statistics(const at::Tensor& x, Communicator& communicator) {
@@ -31,7 +32,7 @@ SyncedStatistics synced_statistics(const at::Tensor& x, Communicator& communicat
   sums.narrow(0, channels, 1).fill_(static_cast<double>(x.numel() / channels));
   communicator.all_reduce_sum_(sums);
   SyncedStatistics out;
-  out.count = sums[channels].item<double>();
+  out.count = sums.narrow(0, channels, 1);
   out.mean = sums.narrow(0, 0, channels) / out.count;
   // The squares of differences in a second exchange: sums of squares would cancel.
   out.var = channel_sums((x - per_channel(out.mean, x)).square());
@@ -44,11 +45,10 @@ SyncedStatistics synced_statistics(const at::Tensor& x, Communicator& communicat
 class SyncedNormalisation : public torch::autograd::Function<SyncedNormalisation> {
  public:
   static at::Tensor forward(torch::autograd::AutogradContext* ctx, const at::Tensor& x,
-                            const at::Tensor& mean, const at::Tensor& inverse_std, double count,
-                            int64_t communicator) {
+                            const at::Tensor& mean, const at::Tensor& inverse_std,
+                            const at::Tensor& count, int64_t communicator) {
     const auto normal = (x - per_channel(mean, x)) * per_channel(inverse_std, x);
-    ctx->save_for_backward({normal, inverse_std});
-    ctx->saved_data["count"] = count;
+    ctx->save_for_backward({normal, inverse_std, count});
     ctx->saved_data["communicator"] = communicator;
     return normal;
   }
@@ -63,7 +63,7 @@ class SyncedNormalisation : public torch::autograd::Function<SyncedNormalisation
     auto* communicator =
         reinterpret_cast<Communicator*>(ctx->saved_data["communicator"].toInt());  // NOLINT
     communicator->all_reduce_sum_(sums);
-    sums = sums / ctx->saved_data["count"].toDouble();
+    sums = sums / saved[2];
     const auto mean = per_channel(sums.narrow(0, 0, channels), grad);
     const auto share = per_channel(sums.narrow(0, channels, channels), grad);
     const auto out = (grad - mean - normal * share) * per_channel(saved[1], grad);
@@ -84,7 +84,7 @@ torch::Tensor SyncBatchNorm::forward(const torch::Tensor& input) {
     at::NoGradGuard no_grad;
     statistics = synced_statistics(x, *communicator_);
     if (is_training() && running_mean_.defined()) {
-      const double unbiased = statistics.count / std::max(statistics.count - 1, 1.0);
+      const auto unbiased = statistics.count / (statistics.count - 1).clamp_min(1);
       running_mean_.lerp_(statistics.mean.to(running_mean_.scalar_type()), momentum);
       running_var_.lerp_((statistics.var * unbiased).to(running_var_.scalar_type()), momentum);
     }

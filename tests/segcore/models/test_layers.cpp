@@ -240,4 +240,25 @@ TEST(Resizing, ByAFactorMapsPositionsByTheFactor) {
   EXPECT_TRUE(torch::allclose(resize_by(x, 1.5), expected));
 }
 
+TEST(Resize, ByProductsIsTheSameWithTheSameGradient) {
+  torch::manual_seed(0);
+  const auto x = torch::randn({2, 3, 9, 14}).requires_grad_();
+  const auto check = [&](const torch::Tensor& found, const torch::Tensor& expected,
+                         const char* what) {
+    EXPECT_TRUE(found.is_contiguous()) << what;
+    EXPECT_TRUE(torch::allclose(found, expected, 1e-5, 1e-5)) << what;
+    const auto g = torch::randn(expected.sizes());
+    const auto gradient = [&](const torch::Tensor& y) {
+      return torch::autograd::grad({y}, {x}, {g})[0];
+    };
+    EXPECT_TRUE(torch::allclose(gradient(found), gradient(expected), 1e-4, 1e-5)) << what;
+  };
+  for (const bool align : {false, true}) {
+    for (const Size2 size : {Size2(36, 56), Size2(5, 7), Size2(1, 1), Size2(9, 20)}) {
+      check(resize_by_products(x, size, align), resize(x, size, align), align ? "aligned" : "not");
+    }
+  }
+  check(resize_by_products(x, {22, 35}, false, 2.5), resize_by(x, 2.5), "by a factor");
+}
+
 }  // namespace seg::layers_test
