@@ -517,7 +517,8 @@ std::string Fixture::not_there_yet() const {
   return {};
 }
 
-Comparison Fixture::compare(bool single, const std::optional<Config>& given) const {
+Comparison Fixture::compare(bool single, const std::optional<Config>& given,
+                            c10::Device device) const {
   Diagnostics problems;
   const auto spec = Spec<Segmentor>::parse(given ? *given : model(), "model", problems);
   if (problems.has_errors()) throw ConfigError(problems);
@@ -530,18 +531,20 @@ Comparison Fixture::compare(bool single, const std::optional<Config>& given) con
     if (!compare.out.holds()) return std::move(compare.out);
     const auto type = single ? torch::kFloat32 : torch::kFloat64;
     set_precision(*model, type);
+    model->to(device);
     set_drop_probability(*model, 0);
     const ReplaceModelRand repeatable([](at::IntArrayRef shape) {
       return uniform("rand", c10::multiply_integers(shape)).reshape(shape);
     });
     const auto shape = fixture.at("input").get<std::vector<int64_t>>();
-    const auto x = image(shape).to(type);
+    const auto x = image(shape).to(device, type);
     const bool smp = is_smp(fixture);
     compare_evaluation(compare, fixture, *model, x, smp);
     if (fixture.contains("losses")) {
       const bool ignored = !fixture.contains("labels");
       const std::vector<int64_t> size{shape.at(0), shape.at(2), shape.at(3)};
-      const Targets targets(labels(size, fixture.at("classes"), ignored), edges(size));
+      const Targets targets(labels(size, fixture.at("classes"), ignored).to(device),
+                            edges(size).to(device));
       compare_training(compare, fixture, *model, x, targets, smp);
     }
     return std::move(compare.out);

@@ -57,8 +57,10 @@ class Fixture {
   std::string not_there_yet() const;
   /// Builds the model of the fixture, or of `model`, and compares all that the fixture says.
   /// \param single  computes in float32 instead of float64, with wider tolerances.
+  /// \param device  what computes; its libraries are loaded already.
   /// \throws ConfigError where the model cannot be built.
-  Comparison compare(bool single = false, const std::optional<Config>& model = {}) const;
+  Comparison compare(bool single = false, const std::optional<Config>& model = {},
+                     c10::Device device = c10::kCPU) const;
   const std::string& path() const { return path_; }
   /// The model's configuration.
   Config model() const;

@@ -1,0 +1,119 @@
+/// Each kernel beside the composition that it stands for.
+#include <c10/core/StreamGuard.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
+
+#include <limits>
+
+#include "segcore/evaluation/class_counts.hpp"
+#include "segcore/ops/cuda_kernels.hpp"
+#include "segcore/ops/resize_argmax.hpp"
+#include "segcore/torch.hpp"
+#include "tests/support/gpu.hpp"
+
+namespace seg::test {
+namespace {
+
+class GpuKernels : public GpuTest {
+ protected:
+  void SetUp() override {
+    GpuTest::SetUp();
+    if (!IsSkipped()) need_module();
+  }
+};
+
+std::vector<LogitsGeometry> kernel_geometries() {
+  std::vector<LogitsGeometry> out;
+  for (const bool align : {false, true}) {
+    out.push_back({{64, 96}, {64, 96}, {64, 96}, false, false, align});
+    out.push_back({{64, 96}, {64, 96}, {137, 201}, false, false, align});
+    out.push_back({{64, 96}, {64, 96}, {31, 45}, false, false, align});
+    out.push_back({{64, 96}, {50, 77}, {123, 90}, false, false, align});
+    out.push_back({{64, 96}, {50, 77}, {123, 90}, true, false, align});
+    out.push_back({{64, 96}, {50, 77}, {123, 90}, false, true, align});
+    out.push_back({{64, 96}, {50, 77}, {50, 77}, true, true, align});
+    out.push_back({{16, 24}, {16, 24}, {33, 50}, false, false, align});
+    out.push_back({{16, 24}, {16, 24}, {16, 24}, true, true, align});
+    out.push_back({{16, 24}, {13, 24}, {33, 50}, true, true, align});
+    out.push_back({{64, 96}, {64, 96}, {1, 1}, false, false, align});
+  }
+  return out;
+}
+
+TEST_F(GpuKernels, ResizeArgmaxIsItsCompositionInDoublePrecision) {
+  torch::manual_seed(0);
+  for (const int64_t channels : {1, 2, 7, 150}) {
+    const auto logits = torch::randn({channels, 16, 24}, torch::kFloat64);
+    const auto on_gpu = logits.to(device());
+    for (const auto& g : kernel_geometries()) {
+      const auto expected = composed_resize_argmax(LogitRows(logits, g), 0.3);
+      const auto found = resize_argmax(LogitRows(on_gpu, g), 0.3);
+      ASSERT_TRUE(found.is_cuda());
+      EXPECT_EQ(found.scalar_type(), torch::kLong);
+      EXPECT_TRUE(torch::equal(found.cpu(), expected))
+          << channels << " channels, to " << g.original[0] << "x" << g.original[1];
+      const auto composed = composed_resize_argmax(LogitRows(on_gpu, g), 0.3);
+      EXPECT_TRUE(torch::equal(found, composed));
+    }
+  }
+}
+
+TEST_F(GpuKernels, ResizeArgmaxIsItsCompositionInSinglePrecisionButForTies) {
+  torch::manual_seed(1);
+  const auto logits = torch::randn({150, 32, 64}, at::TensorOptions(device()));
+  for (const auto& g : kernel_geometries()) {
+    if (g.input[0] != 64) continue;
+    const LogitRows rows(logits, g);
+    const auto found = resize_argmax(rows, 0.3);
+    const auto values = rows.rows(0, rows.height());
+    const auto best = std::get<0>(values.max(0));
+    const auto chosen = values.gather(0, found.unsqueeze(0)).squeeze(0);
+    EXPECT_LT((best - chosen).max().item<double>(), 1e-5);
+  }
+}
+
+TEST_F(GpuKernels, ResizeArgmaxTakesTheFirstOfEqualsAndWhatIsNotANumber) {
+  auto logits = torch::zeros({3, 2, 2}, at::TensorOptions(device()));
+  const LogitsGeometry g{{4, 4}, {4, 4}, {4, 4}, false, false, false};
+  EXPECT_EQ(resize_argmax(LogitRows(logits, g), 0.3).sum().item<int64_t>(), 0);
+  logits[1].fill_(std::numeric_limits<double>::quiet_NaN());
+  logits[2].fill_(5.0);
+  EXPECT_TRUE((resize_argmax(LogitRows(logits, g), 0.3) == 1).all().item<bool>());
+}
+
+TEST_F(GpuKernels, ClassHistogramIsItsCompositionAndTheCountOnACpu) {
+  torch::manual_seed(2);
+  for (const int64_t classes : {2, 19, 150, 5000}) {
+    const auto prediction = torch::randint(0, classes, {123, 457}, torch::kLong);
+    auto labels = torch::randint(-2, classes + 3, {123, 457}, torch::kLong);
+    labels.masked_fill_(torch::rand({123, 457}) < 0.2, 255);
+    labels = torch::where(torch::rand({123, 457}) < 0.5, prediction, labels);
+    for (const bool bytes : {false, true}) {
+      const auto l = bytes ? labels.clamp(0, 255).to(torch::kByte) : labels;
+      auto expected = torch::zeros({3, classes + 1}, torch::kLong);
+      count_classes_(expected, prediction, l, 255);
+      const auto on_gpu = prediction.to(device());
+      EXPECT_TRUE(torch::equal(class_histogram(on_gpu, l, classes, 255).cpu(), expected));
+      EXPECT_TRUE(torch::equal(composed_class_histogram(on_gpu, l, classes, 255).cpu(), expected));
+    }
+  }
+}
+
+TEST_F(GpuKernels, WorkOnTheStreamThatIsCurrent) {
+  torch::manual_seed(3);
+  const auto logits = torch::randn({19, 64, 64}, at::TensorOptions(device()));
+  const LogitsGeometry g{{512, 512}, {512, 512}, {512, 512}, false, false, false};
+  const auto expected = resize_argmax(LogitRows(logits, g), 0.3);
+  synchronize_device(device());
+  const c10::impl::VirtualGuardImpl streams(device().type());
+  const c10::Stream side = streams.getStreamFromGlobalPool(device());
+  at::Tensor found;
+  {
+    const c10::StreamGuard guard(side);
+    found = resize_argmax(LogitRows(logits, g), 0.3);
+    side.synchronize();
+  }
+  EXPECT_TRUE(torch::equal(found, expected));
+}
+
+}  // namespace
+}  // namespace seg::test
