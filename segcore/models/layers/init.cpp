@@ -382,6 +382,37 @@ class KaimingInitializer final : public LayerInitializer {
 };
 SEG_REGISTER_AS(Initializer, KaimingInitializer, "Kaiming");
 
+struct OrthogonalParams : InitParams {
+  double gain = 1;
+};
+
+class OrthogonalInitializer final : public LayerInitializer {
+ public:
+  using Params = OrthogonalParams;
+  static Schema<Params> schema() {
+    return Schema<Params>("Rows or columns at right angles, the fewer of them.")
+        .source("Saxe et al. 2013, arXiv:1312.6120")
+        .optional("gain", &Params::gain, "their length")
+        .include(InitParams::schema());
+  }
+  explicit OrthogonalInitializer(const Params& p) : LayerInitializer(p), params_(p) {}
+  void fill(torch::nn::Module& layer) const override {
+    init_layer(layer, params_.bias_value(), [&](torch::Tensor w) {
+      if (w.dim() < 2) {
+        throw OptionError("type",
+                          text("Orthogonal is for weights of two and more dimensions; that of ",
+                               layer_names(layer).front(), " has ", w.dim(),
+                               ". Name the layers that it is for: layer: Conv2d"));
+      }
+      torch::nn::init::orthogonal_(w, params_.gain);
+    });
+  }
+
+ private:
+  Params params_;
+};
+SEG_REGISTER_AS(Initializer, OrthogonalInitializer, "Orthogonal");
+
 class Caffe2XavierInitializer final : public LayerInitializer {
  public:
   using Params = InitParams;

@@ -67,6 +67,19 @@ TEST(InitCfg, DistributionsHaveTheMomentsOfTheirRules) {
                  std::sqrt(1.0 / 12));
 }
 
+TEST(InitCfg, OrthogonalRowsHaveTheLengthOfTheGain) {
+  const Sample m("{type: Orthogonal, layer: [Conv2d, Linear], gain: 3, bias: 1}");
+  for (const auto& weight : {m.first->weight.flatten(1), m.linear->weight}) {  // fewer rows
+    const auto angles = weight.mm(weight.t());
+    EXPECT_LT((angles - 9 * torch::eye(weight.size(0))).abs().max().item<double>(), 1e-4);
+  }
+  EXPECT_EQ(m.first->bias.min().item<double>(), 1);
+  EXPECT_EQ(test::config_error([] { Sample sample("{type: Orthogonal, layer: _BatchNorm}"); }),
+            "<default>:1:8: error: init_cfg.type: Orthogonal is for weights of two and more "
+            "dimensions; that of BatchNorm2d has 1. Name the layers that it is for: layer: Conv2d\n"
+            "1 error in the configuration");
+}
+
 TEST(InitCfg, BiasByProbability) {
   const Sample m("{type: Normal, layer: Linear, bias_prob: 0.01}");
   EXPECT_NEAR(torch::sigmoid(m.linear->bias).mean().item<double>(), 0.01, 1e-6);

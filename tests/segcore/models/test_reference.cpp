@@ -7,23 +7,16 @@
 #include <filesystem>
 #include <fstream>
 #include <iostream>
+#include <nlohmann/json.hpp>
 
 #include "registry/error.hpp"
+#include "segcore/testing/parity.hpp"
 #include "segcore/torch.hpp"
 #include "tests/support/paths.hpp"
+#include "tests/support/temp_dir.hpp"
 
 namespace seg::reference {
 namespace reference_test {
-
-std::vector<std::string> fixtures_below(const std::filesystem::path& folder) {
-  std::vector<std::string> files;
-  if (!std::filesystem::is_directory(folder)) return files;
-  for (const auto& entry : std::filesystem::recursive_directory_iterator(folder)) {
-    if (entry.path().extension() == ".json") files.push_back(entry.path().string());
-  }
-  std::sort(files.begin(), files.end());
-  return files;
-}
 
 // --- The formulas: the golden values of the description of the fixtures
 // ---------------------------
@@ -113,33 +106,47 @@ TEST(ReferenceCollection, CountsWhatPasses) {
   // Minutes: on demand only. SEGCORE_ALL_FIXTURES names a part of their paths, or is "all".
   const char* wanted = std::getenv("SEGCORE_ALL_FIXTURES");
   if (!wanted) GTEST_SKIP() << "SEGCORE_ALL_FIXTURES is not set";
-  const auto files = fixtures_below(source_path("../shared/reference/fixtures"));
-  if (files.empty()) GTEST_SKIP() << "there is no ../shared/reference/fixtures";
-  size_t passed = 0, failed = 0, absent = 0;
-  for (const auto& file : files) {
-    if (std::string(wanted) != "all" && file.find(wanted) == std::string::npos) continue;
-    const std::string name =
-        std::filesystem::relative(file, source_path("../shared/reference/fixtures")).string();
-    try {
-      const Fixture fixture(file);
-      if (const std::string why = fixture.not_there_yet(); !why.empty()) {
-        ++absent;
-        std::cout << "not there yet  " << name << "  " << why << std::endl;
-        continue;
-      }
-      const auto comparison = fixture.compare();
-      const bool good = comparison.holds();
-      good ? ++passed : ++failed;
-      std::cout << (good ? "pass           " : "FAIL           ") << name << std::endl;
-      if (!good) ADD_FAILURE() << name << "\n" << comparison.text(true);
-      if (good && !comparison.same_order) std::cout << "  (another order of tensors)" << std::endl;
-    } catch (const std::exception& e) {
-      ++failed;
-      ADD_FAILURE() << name << ": " << e.what();
-    }
+  const std::string folder = source_path("../shared/reference/fixtures");
+  const std::string filter = std::string(wanted) == "all" ? "" : wanted;
+  std::vector<FixtureResult> results;
+  for (const auto& file : fixtures_below(folder, filter)) {
+    results.push_back(run_fixture(folder, file));
+    const auto& result = results.back();
+    EXPECT_NE(result.kind, FixtureResult::Kind::kFails) << result.name << ": " << result.why;
   }
-  std::cout << passed << " pass, " << failed << " fail, " << absent << " not there yet"
-            << std::endl;
+  if (results.empty()) GTEST_SKIP() << "there is no fixture below " << folder;
+  std::cout << totals(results) << std::endl;
+}
+
+TEST(ParityReport, IsATableForEachFolder) {
+  const std::vector<FixtureResult> results{
+      {"a/one", FixtureResult::Kind::kHolds, "", 2.04e-13, 0},
+      {"a/two", FixtureResult::Kind::kFails, "1 of 3 differ | and\nmore", 0.5, -1},
+      {"b/three", FixtureResult::Kind::kNotThereYet, "no backbone is called 'X'"}};
+  EXPECT_EQ(totals(results), "1 hold, 1 fails, 1 is not there yet");
+  const std::string report = parity_report(results);
+  EXPECT_NE(report.find("3 fixtures: 1 hold, 1 fails, 1 is not there yet.\n\n## a\n\n"),
+            std::string::npos);
+  EXPECT_NE(report.find("| one | holds | 2.0e-13 | 0 |\n"
+                        "| two | fails: 1 of 3 differ / and more | 5.0e-01 |  |\n"),
+            std::string::npos);
+  EXPECT_NE(report.find("Not there yet:\n\n- three: no backbone is called 'X'\n"),
+            std::string::npos);
+}
+
+TEST(ParityReport, TellsTheQuantityThatIsFurthestOff) {
+  const test::TempDir dir;
+  std::ifstream in(source_path("tests/data/reference/mmseg/fcn_unet-s5-d16.json"));
+  auto fixture = nlohmann::json::parse(in);
+  fixture["classes"] = 18;  // other labels: losses differ, logits do not
+  const auto wrong = run_fixture(dir.path(), dir.write("wrong.json", fixture.dump()));
+  EXPECT_EQ(wrong.name, "wrong");
+  EXPECT_EQ(wrong.kind, FixtureResult::Kind::kFails);
+  EXPECT_NE(wrong.why.find(" differ, first of all "), std::string::npos) << wrong.why;
+  EXPECT_LT(wrong.logits, 1e-9);
+  EXPECT_GE(wrong.logits, 0);
+  EXPECT_EQ(run_fixture(dir.path(), dir.write("none.json", "[]")).why,
+            dir / "none.json: is no JSON object");
 }
 
 }  // namespace reference_test
