@@ -71,8 +71,8 @@ void SchemaBase::parse_into(void* target, const Config& c, const std::string& pa
   for (const Field& f : fields_) {
     if (f.doc.required && !c.find(f.doc.name)) {
       problems.error(c.origin, path,
-                     text(type.empty() ? "this" : type, " needs '", f.doc.name, "' (",
-                          f.doc.type.name, "): ", f.doc.meaning));
+                     text(type.empty() ? (path.empty() ? "the configuration" : "this") : type,
+                          " needs '", f.doc.name, "' (", f.doc.type.name, "): ", f.doc.meaning));
     }
   }
   if (problems.error_count() != before) return;

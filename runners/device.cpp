@@ -5,6 +5,7 @@
 
 #include <cstdlib>
 #include <filesystem>
+#include <regex>
 
 #include "registry/error.hpp"
 
@@ -95,6 +96,9 @@ const std::string& cuda_problem() { return cuda_state().problem; }
 const std::string& cuda_module_problem() { return cuda_state().module_problem; }
 
 c10::Device choose_device(const std::string& wanted, int local_rank) {
+  if (!std::regex_match(wanted, std::regex("auto|cpu|cuda(:[0-9]+)?"))) {
+    throw UsageError(text("device: expected auto, cpu, cuda or cuda:N, got '", wanted, "'"));
+  }
   if (wanted == "cpu") return c10::kCPU;
   if (!load_cuda()) {
     if (wanted == "auto") return c10::kCPU;

@@ -27,6 +27,18 @@ LoaderPlace evaluation_place(const RunContext& context) {
 
 }  // namespace
 
+void check_bands(const Segmentor& model, const ModelInput& input) {
+  for (const auto& weight : model.named_parameters()) {
+    // The first convolution is the one that sees the images.
+    if (weight.value().dim() != 4) continue;
+    const int64_t taken = weight.value().size(1), given = input.images.size(1);
+    if (taken == given) return;
+    throw DataError(text(input.metas.empty() ? "" : input.metas[0].img_path + ": ", "has ", given,
+                         " bands, the model takes ", taken,
+                         ": set model.backbone.in_channels, or load other bands"));
+  }
+}
+
 void call_hooks(RunContext& context, void (Hook::*stage)(RunContext&)) {
   for (HookEntry& entry : *context.hooks) ((*entry.hook).*stage)(context);
 }
@@ -60,7 +72,15 @@ std::vector<at::Tensor> EvaluationRun::predict(const Batch& batch, RunContext& c
   std::optional<at::ScalarType> half;
   if (fp16_) half = context.device.is_cpu() ? at::kBFloat16 : at::kHalf;
   const Autocast precision(context.device.type(), half);
-  if (!tta_) return model.predict(preprocess(batch, /*training=*/false, context.device));
+  if (!tta_) {
+    const ModelInput input = preprocess(batch, /*training=*/false, context.device);
+    try {
+      return model.predict(input);
+    } catch (const c10::Error&) {
+      check_bands(model, input);
+      throw;
+    }
+  }
 
   const auto images = by_image(batch);
   std::vector<ModelInput> augmented;

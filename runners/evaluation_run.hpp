@@ -36,6 +36,10 @@ class EvaluationRun {
   bool fp16_, tta_;
 };
 
+/// For an input that a model failed on: says so where it is of another number of bands than the
+/// model takes. \throws DataError
+void check_bands(const Segmentor& model, const ModelInput& input);
+
 /// Calls one stage of all hooks.
 void call_hooks(RunContext& context, void (Hook::*stage)(RunContext&));
 

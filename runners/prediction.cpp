@@ -7,9 +7,11 @@
 
 #include "registry/log.hpp"
 #include "runners/device.hpp"
+#include "runners/evaluation_run.hpp"
 #include "segcore/data/image_io.hpp"
 #include "segcore/data/pipeline.hpp"
 #include "segcore/evaluation/pictures.hpp"
+#include "segcore/io/atomic_file.hpp"
 #include "segcore/io/checkpoint.hpp"
 #include "segcore/io/weights.hpp"
 #include "segcore/torch.hpp"
@@ -201,7 +203,12 @@ at::Tensor predict_sample(Segmentor& model, std::vector<PackedSample> samples, c
   if (window && as_loaded && model.num_classes() > 1 && bytes > kPredictMostLogits) {
     return predict_by_rows(model, input.images, *window);
   }
-  return model.predict(input).at(0);
+  try {
+    return model.predict(input).at(0);
+  } catch (const c10::Error&) {
+    check_bands(model, input);
+    throw;
+  }
 }
 
 }  // namespace
@@ -259,8 +266,13 @@ PredictReport predict_images(const RunConfig& config, const std::string& checkpo
   const c10::Device device =
       choose_device(options.device.empty() ? config.env_cfg.device : options.device, 0);
   const Value checkpoint = read_checkpoint(checkpoint_path);
+  make_folders(options.out);
   const auto model = config.model.build();
   const LoadReport report = load_state_dict(*model, checkpoint, {}, checkpoint_path);
+  if (!report.missing.empty() || !report.mismatched.empty()) {
+    throw WeightsMismatch(
+        text(checkpoint_path, ": the weights do not fit the model\n", report.text()));
+  }
   if (!report.exact()) log::warn(checkpoint_path, ":\n", report.text());
   model->to(device);
   model->eval();

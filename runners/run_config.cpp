@@ -212,6 +212,9 @@ void check_parts(const RunConfig& config, Diagnostics& problems) {
       problems.error(tree.find(key)->value.origin, key, text("needs '", other, "' beside it"));
     }
   };
+  if (config.work_dir && config.work_dir->empty()) {
+    problems.error(tree.find("work_dir")->value.origin, "work_dir", "is empty");
+  }
   needs("train_cfg", "train_dataloader");
   needs("train_cfg", "optim_wrapper");
   for (const std::string phase : {"val", "test"}) {
@@ -227,8 +230,22 @@ void set_default(Config& map, const std::string& key, const std::string& value) 
   }
 }
 
+/// Takes out of `default_hooks` what has neither the name of a role nor a type.
+void check_hook_roles(Config& hooks, Diagnostics& problems) {
+  std::vector<std::string> roles;
+  for (const auto& [role, type] : default_hook_roles()) roles.push_back(role);
+  std::erase_if(hooks.map, [&](const Config::Item& item) {
+    const bool known = std::find(roles.begin(), roles.end(), item.key) != roles.end();
+    if (known || !item.value.is_map() || item.value.find("type")) return false;
+    problems.error(item.key_origin, "default_hooks",
+                   text("there is no role '", item.key, "'.", did_you_mean(item.key, roles),
+                        " Known: ", join(roles, ", "), ". A hook of another name needs 'type'"));
+    return true;
+  });
+}
+
 /// Writes out what MMEngine implies, so that the tree that is checked and kept says it.
-void fill_in(Config& tree) {
+void fill_in(Config& tree, Diagnostics& problems) {
   const auto map_at = [&](const std::string& key) -> Config* {
     auto* item = tree.find(key);
     return item && item->value.is_map() ? &item->value : nullptr;
@@ -248,6 +265,7 @@ void fill_in(Config& tree) {
       auto* item = hooks->find(role);
       if (item && item->value.is_map()) set_default(item->value, "type", type);
     }
+    check_hook_roles(*hooks, problems);
   }
   const auto* preprocessor = tree.find("data_preprocessor");
   Config* model = map_at("model");
@@ -314,13 +332,13 @@ const std::vector<std::string>& run_config_keys() {
 std::vector<OptionDoc> run_config_docs() { return RunConfig::schema().docs(); }
 
 RunConfig read_run_config(Config tree, const std::string& path, Diagnostics& problems) {
-  fill_in(tree);
+  Diagnostics found;
+  fill_in(tree, found);
   Config known = tree;
   const auto& keys = run_config_keys();
   std::erase_if(known.map, [&](const Config::Item& item) {
     return std::find(keys.begin(), keys.end(), item.key) == keys.end();
   });
-  Diagnostics found;
   RunConfig config = RunConfig::schema().parse(known, "", "", found);
   config.path = path;
   config.tree = std::move(tree);

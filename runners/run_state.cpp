@@ -193,13 +193,10 @@ std::optional<FoundCheckpoint> find_run_state(const std::string& work_dir) {
     candidates.push_back(path);
   };
   std::ifstream pointer(work_dir + "/last_checkpoint");
-  if (std::string named; std::getline(pointer, named) && !named.empty()) {
+  std::string named;
+  if (std::getline(pointer, named) && !named.empty()) {
     add(named);
     add(work_dir + "/" + fs::path(named).filename().string());
-    if (candidates.empty()) {
-      log::warn(work_dir, "/last_checkpoint names ", named,
-                ", which does not exist: the newest checkpoint beside it is taken");
-    }
   }
   std::vector<std::pair<int64_t, std::string>> others;
   std::error_code ignored;
@@ -209,9 +206,24 @@ std::optional<FoundCheckpoint> find_run_state(const std::string& work_dir) {
   }
   std::sort(others.begin(), others.end());
   // The names of checkpoints by epochs and by iterations do not compare; each group is in order.
+  const bool named_is_there = !candidates.empty();
   for (const auto& [steps, path] : others) add(path);
+  if (!named.empty() && !named_is_there) {
+    const std::string what =
+        text(work_dir, "/last_checkpoint names ", named, ", which is not there");
+    if (candidates.empty()) {
+      throw CheckpointError(text(what, ", nor is any other checkpoint in ", work_dir,
+                                 ". Without "
+                                 "--resume the training begins anew"));
+    }
+    log::warn(what, ": the newest checkpoint beside it is taken");
+  }
   for (const auto& path : candidates) {
     if (auto found = try_read(path)) return found;
+  }
+  if (!candidates.empty()) {
+    throw CheckpointError(text("none of the ", candidates.size(), " checkpoints in ", work_dir,
+                               " can be read. Without --resume the training begins anew"));
   }
   return std::nullopt;
 }
@@ -226,6 +238,11 @@ std::optional<uint64_t> seed_of_run_state(const Value& checkpoint) {
 ResumePoint load_run_state(RunContext& context, Value checkpoint, const std::string& path) {
   try {
     ResumePoint point;
+    if (!checkpoint.find("meta")) {
+      throw CheckpointError(
+          "it holds weights alone and no state of a training (no 'meta'). Give it as load_from "
+          "without --resume: a new training then begins with them");
+    }
     const Value& meta = checkpoint.at("meta");
     point.iter = meta.at("iter").as_int();
     point.epoch = meta.at("epoch").as_int();

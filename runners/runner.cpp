@@ -50,12 +50,12 @@ std::string stamp_of(int64_t seconds) {
 std::string make_log_folder(const std::string& work_dir, Communicator& communicator) {
   int64_t seconds = 0;
   if (communicator.rank() == 0) {
-    fs::create_directories(work_dir);
+    make_folders(work_dir);
     do {
       if (seconds != 0) std::this_thread::sleep_for(std::chrono::milliseconds(100));
       seconds = static_cast<int64_t>(std::time(nullptr));
     } while (!fs::create_directory(work_dir + "/" + stamp_of(seconds)));
-    fs::create_directory(work_dir + "/" + stamp_of(seconds) + "/vis_data");
+    make_folders(work_dir + "/" + stamp_of(seconds) + "/vis_data");
   }
   return stamp_of(agree(communicator, seconds));
 }
@@ -153,7 +153,9 @@ void check_class_count(const Segmentor& model, const Dataset& dataset, const cha
 
 class TrainingRun {
  public:
-  TrainingRun(const RunConfig& config, std::optional<FoundCheckpoint> resumed)
+  /// \param weights  of load_from, for a run that begins with them.
+  TrainingRun(const RunConfig& config, std::optional<FoundCheckpoint> resumed,
+              std::optional<Value> weights)
       : config_(config),
         session_(config, resumed ? seed_of_run_state(resumed->contents) : std::nullopt),
         context_(session_.context),
@@ -177,10 +179,13 @@ class TrainingRun {
     build_validation();
     session_.build_model();
     check_class_count(*context_.model, loader_.dataset(), "the data set of training");
+    if (validation_) {
+      check_class_count(*context_.model, validation_->dataset(), "the data set of validation");
+    }
     reducer_ = make_reducer(*context_.communicator, *context_.model, config.find_unused_parameters);
     build_optimizer();
     session_.build_run_hooks();
-    begin_from(std::move(resumed));
+    begin_from(std::move(resumed), std::move(weights));
     write_config();
   }
 
@@ -256,7 +261,7 @@ class TrainingRun {
     }
   }
 
-  void begin_from(std::optional<FoundCheckpoint> resumed) {
+  void begin_from(std::optional<FoundCheckpoint> resumed, std::optional<Value> weights) {
     if (resumed) {
       const ResumePoint point =
           load_run_state(context_, std::move(resumed->contents), resumed->path);
@@ -271,9 +276,8 @@ class TrainingRun {
       }
       return;
     }
-    if (!config_.load_from) return;
-    const Value checkpoint = read_checkpoint(*config_.load_from);
-    const LoadReport report = load_state_dict(*context_.model, checkpoint, {}, *config_.load_from);
+    if (!weights) return;
+    const LoadReport report = load_state_dict(*context_.model, *weights, {}, *config_.load_from);
     log::info("Weights of ", *config_.load_from, " are loaded: ", report.matched.size(),
               " tensors fit");
     if (const std::string rest = report.text(); !rest.empty()) log::warn(rest);
@@ -300,9 +304,12 @@ class TrainingRun {
     const ModelInput input = model.data_preprocessor()(*batch, /*training=*/true, context_.device);
     LossMap losses;
     if (reducer_) reducer_->before_forward();
-    {
+    try {
       const auto precision = optimizer_->precision();
       losses = model.loss(input.images, {input.labels, input.edges});
+    } catch (const c10::Error&) {
+      check_bands(model, input);
+      throw;
     }
     const at::Tensor total = total_loss(losses);
     if (reducer_ && optimizer_->will_update()) reducer_->before_backward(total);
@@ -367,11 +374,23 @@ class TrainingRun {
   std::vector<std::unique_ptr<ParamScheduler>> schedulers_;
 };
 
+/// The checkpoint of `load_from`. What is wrong with it is told with the line that names it.
+Value read_load_from(const RunConfig& config) {
+  try {
+    return read_checkpoint(*config.load_from);
+  } catch (const CheckpointError& e) {
+    const Config::Item* item = config.tree.find("load_from");
+    if (!item) throw;
+    Diagnostics problems;
+    problems.error(item->value.origin, config.resume ? "" : "load_from", e.what());
+    throw ConfigError(problems);
+  }
+}
+
 /// What a run that is to be resumed goes on from.
 std::optional<FoundCheckpoint> resume_source(const RunConfig& config) {
   if (!config.resume) return std::nullopt;
-  if (config.load_from)
-    return FoundCheckpoint{*config.load_from, read_checkpoint(*config.load_from)};
+  if (config.load_from) return FoundCheckpoint{*config.load_from, read_load_from(config)};
   const std::string work_dir = config.work_dir.value_or("./work_dirs/" + config.stem());
   auto found = find_run_state(work_dir);
   if (!found) log::warn(work_dir, " holds no checkpoint to go on from: the run begins anew");
@@ -461,7 +480,11 @@ void run_training(const RunConfig& config) {
     problems.error(config.tree.origin, "", "training needs 'train_cfg' in the configuration");
     throw ConfigError(problems);
   }
-  TrainingRun(config, resume_source(config)).run();
+  // Before anything is built or written: a wrong name is the most common mistake.
+  auto resumed = resume_source(config);
+  std::optional<Value> weights;
+  if (!resumed && config.load_from) weights = read_load_from(config);
+  TrainingRun(config, std::move(resumed), std::move(weights)).run();
 }
 
 Scalars run_test(const RunConfig& config, const std::string& checkpoint,

@@ -389,34 +389,34 @@ int main(int argc, char** argv) {
                        "what to measure: step, data, train, start; one or more (default: step)")
             ->type_name("NAME ...")
             ->expected(1, 4)
-            ->check(CLI::IsMember({"step", "data", "train", "start"}));
+            ->check(seg::known_word({"step", "data", "train", "start"}));
         app.add_option("--threads", arguments->threads,
                        "threads of the loader; with several numbers, data is measured for each "
                        "(default: num_workers of the configuration)")
             ->type_name("N ...")
             ->expected(1, -1)
-            ->check(CLI::NonNegativeNumber);
+            ->check(seg::whole_number(0));
         app.add_option("--iters", arguments->iters, "steps or batches to measure (default: 20)")
             ->type_name("N")
-            ->check(CLI::PositiveNumber);
+            ->check(seg::whole_number(1));
         app.add_option("--warmup", arguments->warmup, "steps or batches before (default: 5)")
             ->type_name("N")
-            ->check(CLI::NonNegativeNumber);
+            ->check(seg::whole_number(0));
         app.add_option("--batch-size", arguments->batch_size,
                        "images of a synthetic step (default: that of train_dataloader)")
             ->type_name("N")
-            ->check(CLI::PositiveNumber);
+            ->check(seg::whole_number(1));
         app.add_option("--shape", arguments->shape,
                        "height and width of synthetic images (default: the configuration's crop)")
             ->type_name("H W")
             ->expected(2)
-            ->check(CLI::PositiveNumber);
+            ->check(seg::whole_number(1));
         app.add_option("--pictures", arguments->pictures,
                        "use pictures of this height and width, made for the purpose, in place of "
                        "the files of the data set")
             ->type_name("H W")
             ->expected(2)
-            ->check(CLI::PositiveNumber);
+            ->check(seg::whole_number(1));
         app.add_flag("--amp", arguments->amp, "in mixed precision");
         app.add_option("--device", arguments->device,
                        "auto, cpu, cuda or cuda:1 (default: env_cfg.device)")

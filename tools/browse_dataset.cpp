@@ -80,15 +80,15 @@ int main(int argc, char** argv) {
         app.add_option("config", arguments->config, "configuration file")->required();
         app.add_option("--split", arguments->split, "train, val or test (default: train)")
             ->type_name("NAME")
-            ->check(CLI::IsMember({"train", "val", "test"}));
+            ->check(seg::known_word({"train", "val", "test"}));
         app.add_option("--num", arguments->num,
                        "samples, spread evenly over the data set (default: 16)")
             ->type_name("N")
-            ->check(CLI::PositiveNumber);
+            ->check(seg::whole_number(1));
         app.add_option("--epoch", arguments->epoch,
                        "augment as in this pass over the data set (default: 0)")
             ->type_name("N")
-            ->check(CLI::NonNegativeNumber);
+            ->check(seg::whole_number(0));
         app.add_option("--out", arguments->out,
                        "folder of the pictures (default: work_dirs/<config>/browse_<split>)")
             ->type_name("DIR");

@@ -156,10 +156,10 @@ int main(int argc, char** argv) {
                        "height and width of the image (default: the crop of the configuration)")
             ->type_name("H W")
             ->expected(2)
-            ->check(CLI::PositiveNumber);
+            ->check(seg::whole_number(1));
         app.add_option("--depth", arguments->depth, "how deep the modules are listed (default: 2)")
             ->type_name("N")
-            ->check(CLI::NonNegativeNumber);
+            ->check(seg::whole_number(0));
         app.add_flag("--state-dict", arguments->state_dict,
                      "only the tensors, one a line: name, shape and type between tabs");
         seg::add_cfg_options(app, arguments->overrides);

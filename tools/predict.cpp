@@ -48,7 +48,7 @@ int main(int argc, char** argv) {
         app.add_option("--opacity", arguments->options.opacity,
                        "of the colours over the image, 0 to 1 (default 0.5)")
             ->type_name("A")
-            ->check(CLI::Range(0.0, 1.0));
+            ->check(seg::number_between(0, 1));
         app.add_option("--device", arguments->options.device,
                        "auto, cpu, cuda or cuda:1 (default: env_cfg.device)")
             ->type_name("NAME");

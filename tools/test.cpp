@@ -46,7 +46,7 @@ int main(int argc, char** argv) {
         app.add_option("--launcher", arguments->launcher,
                        "who started the processes: none, pytorch, slurm or mpi")
             ->type_name("NAME")
-            ->check(CLI::IsMember({"none", "pytorch", "slurm", "mpi"}));
+            ->check(seg::known_word({"none", "pytorch", "slurm", "mpi"}));
         app.add_option("--local_rank,--local-rank", "set by older launchers; not used")
             ->type_name("N");
         seg::add_cfg_options(app, arguments->overrides);

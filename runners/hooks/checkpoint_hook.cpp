@@ -8,6 +8,7 @@
 #include "runners/hooks/metric_rule.hpp"
 #include "runners/run_context.hpp"
 #include "runners/run_state.hpp"
+#include "segcore/io/atomic_file.hpp"
 #include "segcore/io/checkpoint.hpp"
 #include "segcore/io/sha256.hpp"
 
@@ -70,7 +71,8 @@ void validate_checkpoint_hook(const CheckpointHookParams& p, Problems& problems)
   for (size_t i = 0; i < metrics.size(); ++i) {
     if (metrics[i] != "auto" && !checkpoint_rule(p, i, metrics[i])) {
       problems.error("save_best", text("whether more or less of '", metrics[i],
-                                       "' is better is not known. Give 'rule'"));
+                                       "' is better is not known. Give 'rule'.",
+                                       did_you_mean(metrics[i], default_greater_keys())));
     }
   }
   if (p.filename_tmpl) {
@@ -129,7 +131,7 @@ class CheckpointHook final : public Hook {
     folder_ = context.work_dir;
     if (params_.out_dir) {
       folder_ = *params_.out_dir + "/" + fs::path(context.work_dir).filename().string();
-      if (context.is_main()) fs::create_directories(folder_);
+      if (context.is_main()) make_folders(folder_);
     }
     log::info("Checkpoints will be saved to ", folder_, ".");
     if (params_.by_epoch && !context.by_epoch) {

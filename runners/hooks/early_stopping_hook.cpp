@@ -40,7 +40,8 @@ class EarlyStoppingHook final : public Hook {
           if (!p.rule &&
               !infer_metric_rule(p.monitor, default_greater_keys(), default_less_keys())) {
             problems.error("monitor", text("whether more or less of '", p.monitor,
-                                           "' is better is not known. Give 'rule'"));
+                                           "' is better is not known. Give 'rule'.",
+                                           did_you_mean(p.monitor, default_greater_keys())));
           }
         });
   }

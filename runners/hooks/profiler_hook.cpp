@@ -7,6 +7,7 @@
 #include "runners/device.hpp"
 #include "runners/hooks/hook.hpp"
 #include "runners/run_context.hpp"
+#include "segcore/io/atomic_file.hpp"
 
 namespace fs = std::filesystem;
 
@@ -87,7 +88,7 @@ class ProfilerHook final : public Hook {
       path = (fs::path(context.log_dir) / folder->scalar / "trace.pt.trace.json").string();
     }
     if (params_.json_trace_path) path = *params_.json_trace_path;
-    fs::create_directories(fs::absolute(path).parent_path());
+    make_folders(fs::absolute(path).parent_path().string());
     result->save(path);
     log::info("The trace is ", path, "; chrome://tracing shows it");
   }

@@ -52,9 +52,8 @@ class SegVisualizationHook final : public Hook {
   void draw(const RunContext& context, const PackedSample& sample,
             const at::Tensor& prediction) const {
     const Dataset& dataset = *context.eval_dataset;
-    const Sample raw = dataset.describe(static_cast<size_t>(sample.meta.index));
-    const cv::Mat image = displayable(
-        raw.image.empty() ? read_image(sample.meta.img_path, ImageFlag::kUnchanged) : raw.image);
+    const Sample raw = dataset.with_image(static_cast<size_t>(sample.meta.index));
+    const cv::Mat image = displayable(raw.image);
     const Palette palette =
         palette_or_default(dataset.meta().palette, context.model->num_classes());
     const double alpha = context.visualizer->alpha();

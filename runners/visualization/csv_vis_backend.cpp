@@ -86,7 +86,7 @@ class CSVVisBackend final : public VisBackend {
   void save() const {
     std::string table = csv_line(columns_);
     for (const auto& cells : rows_) table += csv_line(cells);
-    std::filesystem::create_directories(folder_);
+    make_folders(folder_);
     write_file_atomically(folder_ + "/" + params_.scalar_save_file, table);
   }
   static std::string csv_line(const std::vector<std::string>& cells) {

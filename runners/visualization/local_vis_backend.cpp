@@ -84,12 +84,12 @@ class LocalVisBackend final : public VisBackend {
   void add_config(const std::string& yaml) override {
     std::filesystem::path name = params_.config_save_file;
     if (name.extension() == ".py") name.replace_extension(".yaml");
-    std::filesystem::create_directories(folder_);
+    make_folders(folder_);
     write_file_atomically(folder_ + "/" + name.string(), yaml);
   }
   void add_scalars(const Scalars& scalars, int64_t step) override {
     if (!scalars_) {
-      std::filesystem::create_directories(folder_);
+      make_folders(folder_);
       scalars_.emplace(folder_ + "/" + params_.scalar_save_file);
       const std::string named = place_.timestamp + ".json";
       if (!place_.timestamp.empty() && named != params_.scalar_save_file) {

@@ -5,6 +5,7 @@
 #include "runners/visualization/event_file.hpp"
 #include "runners/visualization/visualizer.hpp"
 #include "segcore/data/image_io.hpp"
+#include "segcore/io/atomic_file.hpp"
 
 namespace seg {
 
@@ -43,7 +44,7 @@ class TensorboardVisBackend final : public VisBackend {
   /// Made with the first record: TensorBoard lists every file as a run.
   EventFile& file() {
     if (!file_) {
-      std::filesystem::create_directories(folder_);
+      make_folders(folder_);
       file_ = std::make_unique<EventFile>(folder_);
     }
     return *file_;

@@ -35,6 +35,8 @@ class Dataset {
   /// What a sample is before its pipeline: its files, and how raw labels become classes. Samples
   /// that are drawn in memory have their image and labels too.
   virtual Sample describe(size_t index) const;
+  /// `describe` with the image as the pipeline loads it, before anything changes it.
+  virtual Sample with_image(size_t index) const { return describe(index); }
   /// Drawn in memory: `paths` names no files.
   virtual bool in_memory(size_t) const { return false; }
   /// Samples that were found unusable so far and replaced by others (`skip_corrupt: true`).

@@ -222,6 +222,11 @@ std::string lower_suffix(const std::string& path) {
   return suffix;
 }
 
+void write_picture(const std::string& path, const std::vector<uint8_t>& bytes) {
+  make_folders(std::filesystem::path(path).parent_path().string());
+  write_file_atomically(path, {reinterpret_cast<const char*>(bytes.data()), bytes.size()});
+}
+
 }  // namespace
 
 std::optional<ImageFlag> image_flag(std::string_view name) {
@@ -322,37 +327,25 @@ ImageInfo image_info(std::span<const uint8_t> bytes, const std::string& name) {
   return {};
 }
 
-void write_file_whole(const std::string& path, std::span<const uint8_t> bytes) {
-  const auto folder = std::filesystem::path(path).parent_path();
-  std::error_code trouble;
-  if (!folder.empty()) std::filesystem::create_directories(folder, trouble);
-  if (trouble) {
-    throw DataError(text(folder.string(), ": the folder cannot be made: ", trouble.message()));
-  }
-  AtomicFile file(path);
-  file.write(bytes.data(), bytes.size());
-  file.commit();
-}
-
 void write_image(const std::string& path, const cv::Mat& image) {
   const std::string suffix = lower_suffix(path);
   if (suffix == ".png") return write_png(path, image);
   if (suffix == ".jpg" || suffix == ".jpeg") return write_jpeg(path, image);
-  if (suffix == ".tif" || suffix == ".tiff") return write_file_whole(path, encode_tiff(image));
+  if (suffix == ".tif" || suffix == ".tiff") return write_picture(path, encode_tiff(image));
   throw DataError(path + ": pictures are written as .png, .jpg or .tif");
 }
 
 void write_png(const std::string& path, const cv::Mat& image) {
-  write_file_whole(path, encode_png(image));
+  write_picture(path, encode_png(image));
 }
 
 void write_palette_png(const std::string& path, const cv::Mat& labels,
                        const std::vector<std::array<int, 3>>& palette) {
-  write_file_whole(path, encode_palette_png(labels, palette));
+  write_picture(path, encode_palette_png(labels, palette));
 }
 
 void write_jpeg(const std::string& path, const cv::Mat& image, int quality) {
-  write_file_whole(path, encode_jpeg(image, quality));
+  write_picture(path, encode_jpeg(image, quality));
 }
 
 }  // namespace seg

@@ -56,10 +56,6 @@ struct ImageInfo {
 };
 ImageInfo image_info(std::span<const uint8_t> bytes, const std::string& name);
 
-/// Files are written whole: under a temporary name beside, synced, renamed; folders are made.
-/// \throws DataError where that fails.
-void write_file_whole(const std::string& path, std::span<const uint8_t> bytes);
-
 /// \param image  1, 3 (BGR) or 4 (BGRA) bands of uint8 or uint16.
 std::vector<uint8_t> encode_png(const cv::Mat& image);
 /// \param labels   one band of uint8.
@@ -72,7 +68,8 @@ std::vector<uint8_t> encode_jpeg(const cv::Mat& image, int quality = 95);
 /// \param image  any number of bands of uint8, uint16 or float32.
 std::vector<uint8_t> encode_tiff(const cv::Mat& image);
 
-/// Encodes by the suffix (.png, .jpg, .jpeg, .tif, .tiff) and writes.
+/// Encodes by the suffix (.png, .jpg, .jpeg, .tif, .tiff) and writes the file whole; folders are
+/// made.
 void write_image(const std::string& path, const cv::Mat& image);
 void write_png(const std::string& path, const cv::Mat& image);
 void write_palette_png(const std::string& path, const cv::Mat& labels,

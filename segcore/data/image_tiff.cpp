@@ -96,7 +96,8 @@ struct TiffHeader {
 };
 
 [[noreturn]] void throw_tiff_error(const std::string& name, const TiffHandle& handle) {
-  const std::string& told = handle.source.message;
+  std::string told = handle.source.message;
+  if (told.starts_with(name + ": ")) told.erase(0, name.size() + 2);
   throw_image_error(name, "damaged TIFF file: " + (told.empty() ? "it cannot be decoded" : told));
 }
 

@@ -29,6 +29,15 @@ std::vector<Sample> Pipeline::run(Sample sample, Rng& rng) const {
   return samples;
 }
 
+Sample Pipeline::load_image(Sample sample) const {
+  Rng unused(0, RngPurpose::kAugmentation, 0, static_cast<uint64_t>(sample.meta.index));
+  for (const auto& step : steps_) {
+    if (!sample.image.empty()) break;
+    step->apply(sample, unused);
+  }
+  return sample;
+}
+
 std::vector<PackedSample> Pipeline::operator()(Sample sample, uint64_t seed, uint64_t epoch) const {
   Rng rng(seed, RngPurpose::kAugmentation, epoch, static_cast<uint64_t>(sample.meta.index));
   std::vector<PackedSample> out;

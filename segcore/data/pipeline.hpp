@@ -24,7 +24,9 @@ class Pipeline {
   /// augmentation. The randomness is that of (seed, kAugmentation, epoch, sample.meta.index).
   /// \throws DataError naming the file at fault.
   std::vector<PackedSample> operator()(Sample sample, uint64_t seed, uint64_t epoch) const;
-  /// The same without the packing, for those who look at images.
+  /// Only the steps that it takes for the sample to have an image.
+  Sample load_image(Sample sample) const;
+  /// All steps without the packing, for those who look at images.
   std::vector<Sample> run(Sample sample, Rng& rng) const;
 
  private:

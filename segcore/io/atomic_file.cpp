@@ -9,6 +9,8 @@
 #include <atomic>
 #include <cerrno>
 #include <cstring>
+#include <filesystem>
+#include <system_error>
 #include <utility>
 
 namespace seg {
@@ -112,6 +114,16 @@ void write_file_atomically(const std::string& path, std::string_view contents) {
   AtomicFile file(path);
   file.write(contents);
   file.commit();
+}
+
+void make_folders(const std::string& path) {
+  std::error_code trouble;
+  if (!path.empty()) std::filesystem::create_directories(path, trouble);
+  // A file in the place of the folder is no trouble to some versions of the library.
+  if (!trouble && !path.empty() && !std::filesystem::is_directory(path, trouble)) {
+    trouble = std::make_error_code(std::errc::not_a_directory);
+  }
+  if (trouble) throw FileError(text("cannot make the folder ", path, ": ", trouble.message()));
 }
 
 }  // namespace seg

@@ -41,7 +41,10 @@ class AtomicFile {
   uint64_t position_ = 0;
 };
 
-/// The same in one call, for text. \throws FileError
+/// The same in one call. \throws FileError
 void write_file_atomically(const std::string& path, std::string_view contents);
+
+/// Makes a folder and those above it, where they are not there. \throws FileError
+void make_folders(const std::string& path);
 
 }  // namespace seg

@@ -58,7 +58,7 @@ class Unpickler {
  private:
   template <class... T>
   [[noreturn]] void fail(const T&... parts) const {
-    throw CheckpointError(text("byte ", opcode_at_, " of the pickle: ", parts...));
+    throw CheckpointError(text("its pickle is damaged at byte ", opcode_at_, ": ", parts...));
   }
 
   // The text.

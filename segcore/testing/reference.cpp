@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <fstream>
 #include <iomanip>
 #include <map>
 #include <nlohmann/json.hpp>
@@ -13,6 +12,7 @@
 
 #include "registry/registry.hpp"
 #include "registry/yaml.hpp"
+#include "segcore/data/image_io.hpp"
 #include "segcore/io/sha256.hpp"
 #include "segcore/io/weights.hpp"
 #include "segcore/models/layers/drop.hpp"
@@ -458,12 +458,16 @@ std::string Comparison::text(bool failures_only) const {
 }
 
 Fixture::Fixture(const std::string& path) : path_(path) {
-  std::ifstream file(path);
-  if (!file) throw DataError(seg::text(path, ": cannot be opened"));
-  auto parsed = json::parse(file, nullptr, /*allow_exceptions=*/false);
-  if (parsed.is_discarded() || !parsed.is_object()) {
-    throw DataError(seg::text(path, ": is no JSON object"));
+  const auto bytes = read_file_bytes(path);
+  json parsed;
+  try {
+    parsed = json::parse(bytes.begin(), bytes.end());
+  } catch (const json::parse_error& e) {
+    throw DataError(e.byte > bytes.size()
+                        ? seg::text(path, ": the JSON in it is cut short")
+                        : seg::text(path, ": is no JSON: byte ", e.byte, " does not fit"));
   }
+  if (!parsed.is_object()) throw DataError(seg::text(path, ": is no fixture: it is no object"));
   for (const char* key : {"source", "config", "input", "state", "float32_error"}) {
     if (!parsed.contains(key)) {
       throw DataError(seg::text(path, ": is no fixture: it has no '", key, "'"));

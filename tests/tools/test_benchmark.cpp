@@ -53,7 +53,7 @@ TEST(Benchmark, MakesPicturesForDataSetsThatAreNotThere) {
 TEST(Benchmark, RefusesWhatItDoesNotKnow) {
   const CommandResult result = benchmark_tiny("--what stepp");
   EXPECT_EQ(result.status, 2);
-  EXPECT_THAT(result.output, HasSubstr("--what: stepp not in {step,data,train,start}"));
+  EXPECT_THAT(result.output, HasSubstr("--what: unknown value 'stepp'. Did you mean 'step'?"));
 }
 
 }  // namespace

@@ -84,6 +84,31 @@ TEST_F(Predict, OpacityZeroShowsTheImage) {
   EXPECT_EQ(cv::norm(image, read_image(*dir_ / "clear/one.png"), cv::NORM_INF), 0);
 }
 
+/// The pictures that a test draws are turned as the pipeline turns what the model sees.
+TEST_F(Predict, TestShowsImagesUpright) {
+  fs::create_directories(*dir_ / "turned/img");
+  fs::copy_file(source_path("tests/data/images/exif_6.jpg"), *dir_ / "turned/img/a.jpg");
+  const cv::Mat upright = read_image(*dir_ / "turned/img/a.jpg");
+  ASSERT_EQ(upright.size(), cv::Size(16, 24));
+  write_png(*dir_ / "turned/ann/a.png", tiny_labels(24, 16, 5));
+  dir_->write("turned.yaml", text("_base_: tiny.yaml\ntest_dataloader:\n  dataset:\n"
+                                  "    _delete_: true\n    type: BaseSegDataset\n    data_root: ",
+                                  *dir_ / "turned",
+                                  "\n    data_prefix: {img_path: img, seg_map_path: ann}\n"
+                                  "    metainfo: {classes: [a, b, c, d, e]}\n    pipeline:\n"
+                                  "    - {type: LoadImageFromFile}\n    - {type: LoadAnnotations}\n"
+                                  "    - {type: PackSegInputs}\n"));
+  const CommandResult result =
+      run_command(tool("test") + " " + *dir_ / "turned.yaml" + " " + *dir_ / "w/iter_2.pth" +
+                  " --work-dir " + *dir_ / "t" + " --show-dir " + *dir_ / "shown");
+  ASSERT_EQ(result.status, 0) << result.output;
+  const cv::Mat shown = read_image(*dir_ / "shown/a.png");
+  ASSERT_EQ(shown.rows, upright.rows);
+  ASSERT_GE(shown.cols, 3 * upright.cols);
+  const cv::Mat first = shown(cv::Rect(0, 0, upright.cols, upright.rows));
+  EXPECT_EQ(cv::norm(first, upright, cv::NORM_INF), 0);
+}
+
 TEST_F(Predict, TellsOfWrongInput) {
   const CommandResult missing = predict(*dir_ / "nowhere" + " --out " + *dir_ / "o");
   EXPECT_EQ(missing.status, 1);

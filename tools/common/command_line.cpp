@@ -3,12 +3,14 @@
 #include <c10/util/Exception.h>
 
 #include <algorithm>
+#include <charconv>
 #include <cstdio>
 #include <exception>
 #include <filesystem>
 #include <iostream>
 #include <new>
 #include <opencv2/core.hpp>
+#include <optional>
 #include <system_error>
 
 #include "registry/config.hpp"
@@ -29,6 +31,10 @@ void check_options(const CLI::App& app, const std::vector<std::string>& words) {
   for (size_t i = 0; i < words.size(); ++i) {
     const std::string& word = words[i];
     if (word == "--") return;
+    const bool is_short = word.size() > 1 && word[0] == '-' && std::isalpha(word[1]) != 0;
+    if (is_short && word != "-h") {
+      throw UsageError(text("there is no option ", word, ". Known: ", join(known, ", ")));
+    }
     if (!word.starts_with("--")) continue;
     const size_t equals = word.find('=');
     const std::string name = word.substr(0, equals);
@@ -38,14 +44,33 @@ void check_options(const CLI::App& app, const std::vector<std::string>& words) {
                             " Known: ", join(known, ", ")));
     }
     const bool value_follows =
-        equals != std::string::npos || (i + 1 < words.size() && !words[i + 1].starts_with("--"));
+        equals != std::string::npos
+            ? equals + 1 < word.size()
+            : i + 1 < words.size() && !words[i + 1].empty() && !words[i + 1].starts_with("--");
     if (option->get_items_expected_min() > 0 && !value_follows) {
       throw UsageError(text(name, " needs a value (", option->get_type_name(), ")"));
+    }
+    const auto is_same = [&](const std::string& other) {
+      return other.substr(0, other.find('=')) == name;
+    };
+    if (option->get_items_expected_max() == 1 &&
+        std::any_of(words.begin(), words.begin() + static_cast<std::ptrdiff_t>(i), is_same)) {
+      throw UsageError(text(name, " is given twice"));
     }
     if (option->get_items_expected_max() == 0 && equals != std::string::npos) {
       throw UsageError(text(name, " takes no value"));
     }
   }
+}
+
+/// The name of an option; arguments without one are in capitals, as in the usage line.
+std::string shown_argument(const CLI::Option& option) {
+  std::string name = option.get_name();
+  if (!name.starts_with('-')) {
+    std::transform(name.begin(), name.end(), name.begin(),
+                   [](unsigned char c) { return std::toupper(c); });
+  }
+  return name;
 }
 
 /// Parses, and words CLI11's errors as sentences. Help and version pass as CLI::Success.
@@ -60,22 +85,30 @@ void parse_command_line(CLI::App& app, int argc, char** argv) {
     std::vector<std::string> missing;
     for (const CLI::Option* option : app.get_options()) {
       if (option->get_required() && option->count() == 0) {
-        const std::string name = option->get_name();
-        // Positional arguments are shown to people in capitals, as in the usage line.
-        std::string shown = name;
-        if (!name.starts_with('-')) {
-          std::transform(name.begin(), name.end(), shown.begin(),
-                         [](unsigned char c) { return std::toupper(c); });
-        }
-        missing.push_back(text(shown, " (", option->get_description(), ")"));
+        missing.push_back(text(shown_argument(*option), " (", option->get_description(), ")"));
       }
     }
     throw UsageError("missing: " + join(missing, ", "));
   } catch (const CLI::ExtrasError&) {
     const auto extras = app.remaining();
     throw UsageError(text("too many arguments: '", extras.empty() ? "" : extras.front(), "'"));
+  } catch (const CLI::ArgumentMismatch& e) {
+    for (const CLI::Option* option : app.get_options()) {
+      const auto count = static_cast<int>(option->count());
+      if (count > 0 && count < option->get_items_expected_min()) {
+        throw UsageError(text(option->get_name(), " takes ", option->get_items_expected_min(),
+                              " values (", option->get_type_name(), "), got ", count));
+      }
+    }
+    throw UsageError(e.what());
   } catch (const CLI::ParseError& e) {
     throw UsageError(e.what());
+  }
+  for (const CLI::Option* option : app.get_options()) {
+    const auto& given = option->results();
+    if (option->get_positional() && std::find(given.begin(), given.end(), "") != given.end()) {
+      throw UsageError(text(shown_argument(*option), " is empty"));
+    }
   }
   if (const CLI::Option* options = app.get_option_no_throw("--cfg-options")) {
     for (const std::string& word : options->results()) {
@@ -85,6 +118,31 @@ void parse_command_line(CLI::App& app, int argc, char** argv) {
       }
     }
   }
+}
+
+/// The number that all of `word` is, if it is one.
+template <class T>
+std::optional<T> number_in(const std::string& word) {
+  T number{};
+  const char* end = word.data() + word.size();
+  const auto [rest, failure] = std::from_chars(word.data(), end, number);
+  if (failure != std::errc() || rest != end) return std::nullopt;
+  return number;
+}
+
+/// Bytes that would confuse a terminal, as they may come from files taken for others, as \xNN.
+std::string printable(const std::string& message) {
+  std::string out;
+  for (const char c : message) {
+    const auto byte = static_cast<unsigned char>(c);
+    if ((byte < 0x20 && c != '\n' && c != '\t') || byte == 0x7F) {
+      constexpr const char* kDigits = "0123456789abcdef";
+      out += {'\\', 'x', kDigits[byte >> 4], kDigits[byte & 15]};
+    } else {
+      out += c;
+    }
+  }
+  return out;
 }
 
 std::string message_of(const std::string& what) { return "error: " + what; }
@@ -100,10 +158,37 @@ CLI::Option* add_cfg_options(CLI::App& app, std::vector<std::string>& overrides)
       ->expected(1, -1);
 }
 
+CLI::Validator known_word(std::vector<std::string> words) {
+  return {[words = std::move(words)](std::string& given) {
+            if (std::find(words.begin(), words.end(), given) != words.end()) return std::string();
+            return text("unknown value '", given, "'.", did_you_mean(given, words),
+                        " Known: ", join(words, ", "));
+          },
+          ""};
+}
+
+CLI::Validator whole_number(int64_t least) {
+  return {[least](std::string& given) {
+            const auto number = number_in<int64_t>(given);
+            if (number && *number >= least) return std::string();
+            return text("must be a whole number of at least ", least, ", got '", given, "'");
+          },
+          ""};
+}
+
+CLI::Validator number_between(double least, double most) {
+  return {[least, most](std::string& given) {
+            const auto number = number_in<double>(given);
+            if (number && *number >= least && *number <= most) return std::string();
+            return text("must be a number between ", least, " and ", most, ", got '", given, "'");
+          },
+          ""};
+}
+
 int report_exception(const std::string& program) {
   const auto say = [](const std::string& message) {
     std::fflush(stdout);
-    std::cerr << message << std::endl;
+    std::cerr << printable(message) << std::endl;
   };
   try {
     throw;
@@ -151,7 +236,10 @@ int report_exception(const std::string& program) {
   } catch (const std::bad_alloc&) {
     say(message_of("not enough memory"));
     return 1;
-  } catch (const std::system_error& e) {  // and std::filesystem::filesystem_error
+  } catch (const std::filesystem::filesystem_error& e) {
+    say(message_of(text(e.path1().string(), ": ", e.code().message())));
+    return 1;
+  } catch (const std::system_error& e) {
     say(message_of(e.what()));
     return 1;
   } catch (const std::exception& e) {

@@ -13,6 +13,11 @@ namespace seg {
 /// `--cfg-options a.b=1 c=2`: several words, up to the next option; may be given several times.
 CLI::Option* add_cfg_options(CLI::App& app, std::vector<std::string>& overrides);
 
+/// Checks of a value for CLI::Option::check, whose messages are worded as those of configurations.
+CLI::Validator known_word(std::vector<std::string> words);
+CLI::Validator whole_number(int64_t least);
+CLI::Validator number_between(double least, double most);
+
 /// The exit code of the exception in flight, whose message is written to standard error. Call it
 /// inside a catch block.
 int report_exception(const std::string& program);

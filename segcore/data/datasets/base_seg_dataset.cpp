@@ -32,6 +32,9 @@ std::string looked_from(const std::string& path) {
 
 std::vector<std::string> dataset_lines(const std::string& path) {
   const auto bytes = read_file_bytes(path);
+  if (std::find(bytes.begin(), bytes.end(), 0) != bytes.end()) {
+    throw DataError(path + ": is no text; a name a line was expected");
+  }
   std::istringstream in(std::string(bytes.begin(), bytes.end()));
   std::vector<std::string> lines;
   for (std::string line; std::getline(in, line);) {

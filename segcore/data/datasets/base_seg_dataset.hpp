@@ -109,6 +109,7 @@ class BaseSegDataset : public Dataset {
   const DatasetMeta& meta() const override { return meta_; }
   std::pair<std::string, std::string> paths(size_t index) const override;
   Sample describe(size_t index) const override;
+  Sample with_image(size_t index) const override { return pipeline_.load_image(describe(index)); }
   size_t corrupt_samples() const override;
   bool skips_corrupt() const override { return params_.skip_corrupt; }
   std::vector<std::string> annotations_without_image() const override;

@@ -79,6 +79,10 @@ class ConcatDataset final : public Dataset {
     sample.meta.index = static_cast<int64_t>(index);
     return sample;
   }
+  Sample with_image(size_t index) const override {
+    const auto [part, inner] = locate(index);
+    return parts_[part]->with_image(inner);
+  }
   bool in_memory(size_t index) const override {
     const auto [part, inner] = locate(index);
     return parts_[part]->in_memory(inner);

@@ -39,6 +39,9 @@ class RepeatDataset final : public Dataset {
     sample.meta.index = static_cast<int64_t>(index);
     return sample;
   }
+  Sample with_image(size_t index) const override {
+    return inner_->with_image(index % inner_->size());
+  }
   bool in_memory(size_t index) const override { return inner_->in_memory(index % inner_->size()); }
   size_t corrupt_samples() const override { return inner_->corrupt_samples(); }
 
