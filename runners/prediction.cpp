@@ -13,7 +13,8 @@
 #include "segcore/evaluation/pictures.hpp"
 #include "segcore/io/atomic_file.hpp"
 #include "segcore/io/checkpoint.hpp"
-#include "segcore/io/weights.hpp"
+#include "segcore/io/model_zoo.hpp"
+#include "segcore/io/named_weights.hpp"
 #include "segcore/torch.hpp"
 
 namespace fs = std::filesystem;
@@ -265,14 +266,10 @@ PredictReport predict_images(const RunConfig& config, const std::string& checkpo
   const PredictPipeline pipeline = predict_pipeline(config);
   const c10::Device device =
       choose_device(options.device.empty() ? config.env_cfg.device : options.device, 0);
-  const Value checkpoint = read_checkpoint(checkpoint_path);
+  const Value checkpoint = read_checkpoint(resolve_checkpoint(checkpoint_path));
   make_folders(options.out);
   const auto model = config.model.build();
-  const LoadReport report = load_state_dict(*model, checkpoint, {}, checkpoint_path);
-  if (!report.missing.empty() || !report.mismatched.empty()) {
-    throw WeightsMismatch(
-        text(checkpoint_path, ": the weights do not fit the model\n", report.text()));
-  }
+  const LoadReport report = load_whole_model(*model, checkpoint, checkpoint_path);
   if (!report.exact()) log::warn(checkpoint_path, ":\n", report.text());
   model->to(device);
   model->eval();

@@ -18,7 +18,9 @@
 #include "segcore/data/dataset_check.hpp"
 #include "segcore/io/atomic_file.hpp"
 #include "segcore/io/checkpoint.hpp"
-#include "segcore/io/weights.hpp"
+#include "segcore/io/model_zoo.hpp"
+#include "segcore/io/named_weights.hpp"
+#include "segcore/models/layers/load_pretrained.hpp"
 #include "segcore/torch.hpp"
 
 namespace fs = std::filesystem;
@@ -153,9 +155,7 @@ void check_class_count(const Segmentor& model, const Dataset& dataset, const cha
 
 class TrainingRun {
  public:
-  /// \param weights  of load_from, for a run that begins with them.
-  TrainingRun(const RunConfig& config, std::optional<FoundCheckpoint> resumed,
-              std::optional<Value> weights)
+  TrainingRun(const RunConfig& config, std::optional<FoundCheckpoint> resumed)
       : config_(config),
         session_(config, resumed ? seed_of_run_state(resumed->contents) : std::nullopt),
         context_(session_.context),
@@ -185,7 +185,7 @@ class TrainingRun {
     reducer_ = make_reducer(*context_.communicator, *context_.model, config.find_unused_parameters);
     build_optimizer();
     session_.build_run_hooks();
-    begin_from(std::move(resumed), std::move(weights));
+    begin_from(std::move(resumed));
     write_config();
   }
 
@@ -261,7 +261,7 @@ class TrainingRun {
     }
   }
 
-  void begin_from(std::optional<FoundCheckpoint> resumed, std::optional<Value> weights) {
+  void begin_from(std::optional<FoundCheckpoint> resumed) {
     if (resumed) {
       const ResumePoint point =
           load_run_state(context_, std::move(resumed->contents), resumed->path);
@@ -276,11 +276,22 @@ class TrainingRun {
       }
       return;
     }
-    if (!weights) return;
-    const LoadReport report = load_state_dict(*context_.model, *weights, {}, *config_.load_from);
-    log::info("Weights of ", *config_.load_from, " are loaded: ", report.matched.size(),
-              " tensors fit");
-    if (const std::string rest = report.text(); !rest.empty()) log::warn(rest);
+    begin_with_weights();
+  }
+
+  /// Reads the files of `init_cfg`, then `load_from`, which wins. It is looked at first, since it
+  /// often makes the others needless.
+  void begin_with_weights() {
+    if (!config_.load_from) {
+      load_pretrained_modules(*context_.model);
+      return;
+    }
+    const std::string& file = *config_.load_from;
+    const Value weights = weights_for(*context_.model, {.checkpoint = file});
+    const LoadReport report = load_weights(*context_.model, weights, file);
+    if (load_pretrained_modules(*context_.model, report.matched)) {
+      load_state_dict(*context_.model, weights, {}, file);
+    }
   }
 
   void write_config() const {
@@ -375,9 +386,11 @@ class TrainingRun {
 };
 
 /// The checkpoint of `load_from`. What is wrong with it is told with the line that names it.
-Value read_load_from(const RunConfig& config) {
+FoundCheckpoint read_load_from(const RunConfig& config) {
   try {
-    return read_checkpoint(*config.load_from);
+    std::string path = resolve_checkpoint(*config.load_from);
+    Value contents = read_checkpoint(path);
+    return {std::move(path), std::move(contents)};
   } catch (const CheckpointError& e) {
     const Config::Item* item = config.tree.find("load_from");
     if (!item) throw;
@@ -390,7 +403,7 @@ Value read_load_from(const RunConfig& config) {
 /// What a run that is to be resumed goes on from.
 std::optional<FoundCheckpoint> resume_source(const RunConfig& config) {
   if (!config.resume) return std::nullopt;
-  if (config.load_from) return FoundCheckpoint{*config.load_from, read_load_from(config)};
+  if (config.load_from) return read_load_from(config);
   const std::string work_dir = config.work_dir.value_or("./work_dirs/" + config.stem());
   auto found = find_run_state(work_dir);
   if (!found) log::warn(work_dir, " holds no checkpoint to go on from: the run begins anew");
@@ -482,9 +495,9 @@ void run_training(const RunConfig& config) {
   }
   // Before anything is built or written: a wrong name is the most common mistake.
   auto resumed = resume_source(config);
-  std::optional<Value> weights;
-  if (!resumed && config.load_from) weights = read_load_from(config);
-  TrainingRun(config, std::move(resumed), std::move(weights)).run();
+  // Before anything is built or written, although the run reads it again: files are mapped.
+  if (!resumed && config.load_from) read_load_from(config);
+  TrainingRun(config, std::move(resumed)).run();
 }
 
 Scalars run_test(const RunConfig& config, const std::string& checkpoint,
@@ -495,7 +508,7 @@ Scalars run_test(const RunConfig& config, const std::string& checkpoint,
     throw ConfigError(problems);
   }
   // Before anything is written: a wrong name is the most common mistake.
-  const Value contents = read_checkpoint(checkpoint);
+  const Value contents = read_checkpoint(resolve_checkpoint(checkpoint));
   RunSession session(config, std::nullopt);
   RunContext& context = session.context;
   context.phase = Phase::kTest;
@@ -505,11 +518,8 @@ Scalars run_test(const RunConfig& config, const std::string& checkpoint,
   session.build_model();
   check_class_count(*context.model, test.dataset(), "the data set of the test");
   session.build_run_hooks();
-  const LoadReport report = load_state_dict(*context.model, contents, {}, checkpoint);
-  if (!report.missing.empty() || !report.mismatched.empty()) {
-    throw WeightsMismatch(text(checkpoint, ": the weights do not fit the model\n", report.text()));
-  }
-  if (!report.unexpected.empty()) log::warn(checkpoint, ": ", report.text());
+  const LoadReport report = load_whole_model(*context.model, contents, checkpoint);
+  if (!report.exact()) log::warn(checkpoint, ":\n", report.text());
   if (const Value* meta = contents.find("meta")) {
     if (const Value* iter = meta->find("iter"); iter && iter->is_int())
       context.iter = iter->as_int();

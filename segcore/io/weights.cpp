@@ -9,6 +9,8 @@
 #include <unordered_set>
 
 #include "registry/error.hpp"
+#include "registry/log.hpp"
+#include "segcore/io/named_weights.hpp"
 
 namespace seg {
 namespace {
@@ -62,6 +64,15 @@ std::string weights_shape_text(const std::vector<int64_t>& shape) {
   return "[" + join(shape, ", ") + "]";
 }
 
+/// Names listed in messages before the rest is only counted.
+constexpr size_t kListedNames = 8;
+
+std::string short_list(const std::vector<std::string>& names) {
+  if (names.size() <= kListedNames) return join(names, ", ");
+  const std::vector<std::string> first(names.begin(), names.begin() + kListedNames);
+  return text(join(first, ", "), ", ... (", names.size(), " in all)");
+}
+
 std::regex name_pattern(const std::string& pattern) {
   try {
     return std::regex(pattern);
@@ -70,47 +81,161 @@ std::regex name_pattern(const std::string& pattern) {
   }
 }
 
+/// A replacement in the syntax of Python's re.sub as std::regex_replace wants it.
+std::string name_replacement(const std::string& python) {
+  static const std::regex group(R"(\\g<(\d{1,2})>|\\(\d{1,2}))");
+  std::string out;
+  size_t done = 0;
+  for (std::sregex_iterator it(python.begin(), python.end(), group), end; it != end; ++it) {
+    const std::string number = (*it)[1].matched ? (*it)[1].str() : (*it)[2].str();
+    out += python.substr(done, static_cast<size_t>(it->position()) - done);
+    // Always two digits, so that no digit behind it belongs to the number.
+    out += (number.size() == 1 ? "$0" : "$") + number;
+    done = static_cast<size_t>(it->position() + it->length());
+  }
+  out += python.substr(done);
+  return std::regex_replace(out, std::regex(R"(\\(.))"), "$1");
+}
+
+using NamedTensors = std::vector<std::pair<std::string, at::Tensor>>;
+
 /// The names of a state dict as the model has them, with their tensors.
-std::vector<std::pair<std::string, at::Tensor>> named_tensors(const Value& state,
-                                                              const LoadOptions& options) {
-  std::vector<std::pair<std::string, at::Tensor>> out;
+NamedTensors named_tensors(const Value& state, const LoadOptions& options) {
+  NamedTensors out;
   for (const auto& [key, value] : state.as_dict()) {
-    if (key.is_string() && value.is_tensor() && value.as_tensor().defined()) {
-      out.emplace_back(key.as_string(), value.as_tensor());
-    }
+    if (!key.is_string() || !value.is_tensor() || !value.as_tensor().defined()) continue;
+    std::string name = key.as_string();
+    // DataParallel's wrapper, possibly twice (EMA of a wrapped model).
+    while (name.rfind("module.", 0) == 0) name.erase(0, 7);
+    out.emplace_back(std::move(name), value.as_tensor());
   }
-  // DataParallel's wrapper, possibly twice (EMA of a wrapped model).
-  const std::string wrapper = "module.";
-  while (!out.empty() && std::all_of(out.begin(), out.end(), [&](const auto& item) {
-    return item.first.rfind(wrapper, 0) == 0;
-  })) {
-    for (auto& item : out) item.first.erase(0, wrapper.size());
-  }
-  std::vector<std::pair<std::regex, std::string>> rules;
   for (const auto& [pattern, replacement] : options.revise_keys) {
-    rules.emplace_back(name_pattern(pattern), replacement);
+    const std::regex rule = name_pattern(pattern);
+    const std::string to = name_replacement(replacement);
+    bool used = false;
+    for (auto& item : out) {
+      if (!std::regex_search(item.first, rule)) continue;
+      used = true;
+      item.first = std::regex_replace(item.first, rule, to);
+    }
+    if (!used) log::warn("key_mapping: '", pattern, "' is in no name of the checkpoint");
   }
-  for (auto& item : out) {
-    for (const auto& [pattern, replacement] : rules) {
-      item.first = std::regex_replace(item.first, pattern, replacement);
+  if (!options.revise_keys.empty()) {
+    std::unordered_set<std::string> names;
+    for (const auto& [name, tensor] : out) {
+      if (!names.insert(name).second) {
+        throw CheckpointError(text("key_mapping makes '", name, "' of more than one name"));
+      }
     }
   }
   if (options.prefix.empty()) return out;
   const std::string prefix = options.prefix.back() == '.' ? options.prefix : options.prefix + ".";
-  std::vector<std::pair<std::string, at::Tensor>> under;
+  NamedTensors under;
   for (auto& item : out) {
     if (item.first.rfind(prefix, 0) == 0) {
       under.emplace_back(item.first.substr(prefix.size()), item.second);
     }
   }
   if (under.empty() && !out.empty()) {
+    std::vector<std::string> tops;
+    for (const auto& [name, tensor] : out) {
+      const std::string top = name.substr(0, name.find('.'));
+      if (std::find(tops.begin(), tops.end(), top) == tops.end()) tops.push_back(top);
+    }
     throw CheckpointError(
-        text("no name begins with '", prefix, "'; the first is '", out[0].first, "'"));
+        text("no name begins with '", prefix, "'; the names begin with: ", short_list(tops)));
   }
   return under;
 }
 
+/// How many parts at the end two dotted names have in common: 2 for "a.conv.weight", "conv.weight".
+size_t common_parts(const std::string& a, const std::string& b) {
+  size_t i = 0, parts = 0;
+  while (i < a.size() && i < b.size() && a[a.size() - 1 - i] == b[b.size() - 1 - i]) {
+    ++i;
+    const bool a_ends = i == a.size() || a[a.size() - 1 - i] == '.';
+    const bool b_ends = i == b.size() || b[b.size() - 1 - i] == '.';
+    if (a_ends && b_ends) ++parts;
+  }
+  return parts;
+}
+
+/// What stands before the last `parts` parts of a name, with its dot.
+std::string before_parts(const std::string& name, size_t parts) {
+  size_t at = name.size();
+  for (; parts > 0 && at != std::string::npos && at > 0; --parts) {
+    at = name.rfind('.', at - 1);
+  }
+  return at == std::string::npos || at == 0 ? "" : name.substr(0, at + 1);
+}
+
+/// A name with the characters that patterns give a meaning made plain.
+std::string quoted_pattern(const std::string& name) {
+  return std::regex_replace(name, std::regex(R"([.\\^$|()\[\]{}*+?])"), R"(\$&)");
+}
+
+/// Two names that are most alike, and the option that makes them one, for a file that does not fit
+/// at all; "" where no two are alike.
+std::string nearest_names_text(const NamedTensors& given, const NamedTensors& wanted) {
+  const std::pair<std::string, at::Tensor>*found = nullptr, *expected = nullptr;
+  size_t best = 3;  // "weight" alone is in every file
+  for (const auto& theirs : given) {
+    for (const auto& ours : wanted) {
+      const size_t parts = common_parts(theirs.first, ours.first);
+      if (parts == 0) continue;
+      const size_t score = 2 * parts + (theirs.second.sizes() == ours.second.sizes() ? 1 : 0);
+      if (score <= best) continue;
+      best = score;
+      found = &theirs;
+      expected = &ours;
+    }
+  }
+  if (!found) return "";
+  std::string out = text(". The nearest names: '", found->first, "' in the file, '",
+                         expected->first, "' in the model");
+  const size_t parts = common_parts(found->first, expected->first);
+  const std::string from = before_parts(found->first, parts);
+  const std::string to = before_parts(expected->first, parts);
+  std::unordered_map<std::string, at::Tensor> ours(wanted.begin(), wanted.end());
+  size_t fitting = 0;
+  for (const auto& [name, tensor] : given) {
+    if (name.rfind(from, 0) != 0) continue;
+    const auto it = ours.find(to + name.substr(from.size()));
+    if (it != ours.end() && it->second.sizes() == tensor.sizes()) ++fitting;
+  }
+  if (fitting == 0 || from == to) return out;
+  const std::string option =
+      to.empty() ? text("prefix: '", from, "'")
+                 : text("key_mapping: [['^", quoted_pattern(from), "', '", to, "']]");
+  return text(out, ". With ", option, " ", fitting, fitting == 1 ? " fits" : " fit");
+}
+
 }  // namespace
+
+std::string key_mapping_problem(const KeyMapping& mapping) {
+  for (const auto& [pattern, replacement] : mapping) {
+    try {
+      const std::regex rule(pattern);
+      const std::string to = name_replacement(replacement);
+      static const std::regex group(R"(\$(\d{1,2}))");
+      for (std::sregex_iterator it(to.begin(), to.end(), group), end; it != end; ++it) {
+        const unsigned long number = std::stoul((*it)[1].str());
+        if (number > rule.mark_count()) {
+          return text("'", replacement, "' names group ", number, ", '", pattern, "' has ",
+                      rule.mark_count());
+        }
+      }
+    } catch (const std::regex_error&) {
+      const bool python =
+          pattern.find("(?P") != std::string::npos || pattern.find("(?<") != std::string::npos;
+      return text("'", pattern, "' is no regular expression",
+                  python ? "; groups with names and conditions on what stands before are not "
+                           "supported"
+                         : "");
+    }
+  }
+  return "";
+}
 
 Value state_dict(const torch::nn::Module& module) {
   ValueDict items;
@@ -122,15 +247,20 @@ Value state_dict(const torch::nn::Module& module) {
 
 std::string LoadReport::text() const {
   std::string out;
-  for (const ShapeMismatch& m : mismatched) {
+  for (size_t i = 0; i < mismatched.size(); ++i) {
+    if (i == 2 * kListedNames) {
+      out += seg::text("... (", mismatched.size(), " of another size in all)\n");
+      break;
+    }
+    const ShapeMismatch& m = mismatched[i];
     out += seg::text("size mismatch for ", m.name, ": the checkpoint has ",
                      weights_shape_text(m.found), ", the model ", weights_shape_text(m.expected),
                      "\n");
   }
   if (!unexpected.empty()) {
-    out += "unexpected key in source state_dict: " + join(unexpected, ", ") + "\n";
+    out += "unexpected key in source state_dict: " + short_list(unexpected) + "\n";
   }
-  if (!missing.empty()) out += "missing keys in source state_dict: " + join(missing, ", ") + "\n";
+  if (!missing.empty()) out += "missing keys in source state_dict: " + short_list(missing) + "\n";
   if (!out.empty()) out.pop_back();
   return out;
 }
@@ -144,9 +274,9 @@ Value find_state_dict(const Value& checkpoint, const std::string& key) {
     return *found;
   }
   // First what the common trainers write, then what single repositories do.
-  for (const char* name :
-       {"state_dict", "model", "module", "model_state_dict", "model_state", "net", "network",
-        "ema_state_dict", "model_ema", "teacher", "student", "encoder", "target_encoder"}) {
+  for (const char* name : {"state_dict", "model", "module", "model_state_dict", "model_state",
+                           "net", "network", "ema_state_dict", "state_dict_ema", "model_ema", "ema",
+                           "teacher", "student", "encoder", "target_encoder"}) {
     const Value* found = checkpoint.find(name);
     if (!found) continue;
     if (is_state_dict(*found)) return *found;
@@ -182,14 +312,26 @@ Value find_state_dict(const Value& checkpoint, const std::string& key) {
                             : text("there are no weights in it: it holds ", join(names, ", ")));
 }
 
+Value named_weights(const Value& checkpoint, const LoadOptions& options, const std::string& where) {
+  try {
+    ValueDict items;
+    for (auto& [name, tensor] : named_tensors(find_state_dict(checkpoint), options)) {
+      items.emplace_back(name, std::move(tensor));
+    }
+    return Value::dict(std::move(items));
+  } catch (const CheckpointError& error) {
+    if (where.empty()) throw;
+    throw CheckpointError(text(where, ": ", error.what()));
+  }
+}
+
 LoadReport load_state_dict(torch::nn::Module& module, const Value& state,
                            const LoadOptions& options, const std::string& where) {
   const std::string place = where.empty() ? "" : where + ": ";
-  std::vector<std::pair<std::string, at::Tensor>> given;
+  NamedTensors given;
   try {
     given = named_tensors(find_state_dict(state), options);
   } catch (const CheckpointError& error) {
-    if (where.empty()) throw;
     throw CheckpointError(place + error.what());
   }
   std::unordered_map<std::string, at::Tensor> by_name(given.begin(), given.end());
@@ -200,10 +342,12 @@ LoadReport load_state_dict(torch::nn::Module& module, const Value& state,
                        [&](const std::regex& r) { return std::regex_search(name, r); });
   };
   LoadReport report;
-  std::unordered_set<std::string> wanted;
+  NamedTensors wanted;
+  std::unordered_set<std::string> own_names;
   std::vector<std::pair<torch::Tensor, at::Tensor>> copies;
   visit_weights(module, "", [&](const std::string& name, const torch::Tensor& target) {
-    wanted.insert(name);
+    wanted.emplace_back(name, target);
+    own_names.insert(name);
     const auto found = by_name.find(name);
     if (found == by_name.end()) {
       // Checkpoints of before 2018 have no counters of batches; Python lets them pass too.
@@ -226,23 +370,39 @@ LoadReport load_state_dict(torch::nn::Module& module, const Value& state,
     copies.emplace_back(target, source);
   });
   for (const auto& [name, tensor] : given) {
-    if (!wanted.count(name) && !is_ignored(name)) report.unexpected.push_back(name);
+    if (!own_names.count(name) && !is_ignored(name)) report.unexpected.push_back(name);
   }
   if (options.strict && !report.exact()) {
     throw WeightsMismatch(text(place, "the weights do not fit the model exactly\n", report.text()));
   }
   if (report.matched.empty()) {
-    const std::string model_name =
-        wanted.empty() ? "" : *std::min_element(wanted.begin(), wanted.end());
-    throw WeightsMismatch(
-        text(place, "none of the ", given.size(), " weights fits the model",
-             given.empty() ? "" : text("; it has names like '", given[0].first, "'"),
-             model_name.empty() ? "" : text(", the model names like '", model_name, "'"),
-             report.mismatched.empty() ? "" : "\n" + report.text()));
+    const std::string none = text(place, "none of the ", given.size(), " weights fits the model");
+    if (!report.mismatched.empty()) throw WeightsMismatch(none + "\n" + report.text());
+    std::string names = nearest_names_text(given, wanted);
+    if (names.empty() && !given.empty() && !wanted.empty()) {
+      names = text("; it has names like '", given[0].first, "', the model names like '",
+                   *std::min_element(own_names.begin(), own_names.end()), "'");
+    }
+    throw WeightsMismatch(none + names);
   }
   torch::NoGradGuard no_grad;
   for (auto& [target, source] : copies) {
     target.copy_(source.view(target.sizes()), /*non_blocking=*/false);
+  }
+  return report;
+}
+
+LoadReport load_whole_model(torch::nn::Module& model, const Value& checkpoint,
+                            const std::string& where) {
+  LoadReport report =
+      load_state_dict(model, checkpoint, {.ignore = {"^data_preprocessor\\."}}, where);
+  const auto only_trains = [](const std::string& name) {
+    return name.rfind("auxiliary_head.", 0) == 0;
+  };
+  const bool usable = report.mismatched.empty() &&
+                      std::all_of(report.missing.begin(), report.missing.end(), only_trains);
+  if (!usable) {
+    throw WeightsMismatch(text(where, ": the weights do not fit the model\n", report.text()));
   }
   return report;
 }

@@ -22,8 +22,8 @@ Value state_dict(const torch::nn::Module& module);
 struct LoadOptions {
   /// Takes only what lies under this prefix, which is removed ("backbone." or "backbone").
   std::string prefix;
-  /// Regular expressions (ECMAScript) and replacements ("$1"), applied in order to every name.
-  /// "module." is removed in any case where all names have it.
+  /// Regular expressions (ECMAScript) and replacements ("\\1" or "$1"), applied in order to every
+  /// name, before the prefix is looked for. A "module." in front of a name is removed before.
   std::vector<std::pair<std::string, std::string>> revise_keys;
   /// Anything missing, unexpected or of another shape is a WeightsMismatch.
   bool strict = false;
@@ -41,7 +41,7 @@ struct LoadReport {
   std::vector<ShapeMismatch> mismatched;
 
   bool exact() const { return missing.empty() && unexpected.empty() && mismatched.empty(); }
-  /// What did not fit, as MMEngine words it, one line a kind; "" where all fitted.
+  /// What did not fit, as MMEngine words it, long lists cut short; "" where all fitted.
   std::string text() const;
 };
 

@@ -199,12 +199,15 @@ class SwinBlock final : public BaseModule {
   std::shared_ptr<FFN> ffn_;
 };
 
+/// The side of a square of `count` places.
+int64_t swin_side(int64_t count) {
+  return static_cast<int64_t>(std::sqrt(static_cast<double>(count)) + 1e-6);
+}
+
 /// A table of biases, [(2 * side - 1)^2, heads], for another window size.
 torch::Tensor swin_resized_table(const torch::Tensor& table, int64_t length) {
-  const auto side = [](int64_t n) {
-    return static_cast<int64_t>(std::llround(std::sqrt(static_cast<double>(n))));
-  };
-  const int64_t heads = table.size(1), from = side(table.size(0)), to = side(length);
+  const int64_t heads = table.size(1), from = swin_side(table.size(0)), to = swin_side(length);
+  if (from * from != table.size(0)) return table;
   return resize(table.t().reshape({1, heads, from, from}).to(torch::kFloat32), to, false, "bicubic")
       .reshape({heads, length})
       .t()
@@ -362,7 +365,6 @@ class SwinTransformer final : public Backbone, public AdaptsPretrained {
   void init_weights() override {
     if (init_cfg_) {
       apply_init_cfg();
-      load_pretrained();
       return;
     }
     if (position_.defined()) trunc_normal_(position_, 0, 0.02);
@@ -376,19 +378,29 @@ class SwinTransformer final : public Backbone, public AdaptsPretrained {
   }
 
   void adapt_pretrained(Value& state) const override {
-    const auto own = named_parameters();
-    std::vector<std::pair<std::string, torch::Tensor>> resized;
-    for (const auto& [key, value] : state.as_dict()) {
-      const auto& name = key.as_string();
-      const auto* mine = own.find(name);
-      if (!mine || !value.is_tensor()) continue;
-      const auto& t = value.as_tensor();
-      if (name.ends_with("relative_position_bias_table") && t.dim() == 2 &&
-          t.size(1) == mine->size(1) && t.size(0) != mine->size(0)) {
-        resized.emplace_back(name, swin_resized_table(t, mine->size(0)));
+    for (const auto& item : named_parameters()) {
+      const Value* found = state.find(item.key());
+      if (!found || !found->is_tensor()) continue;
+      const at::Tensor theirs = found->as_tensor(), mine = item.value();
+      if (item.key().ends_with("relative_position_bias_table")) {
+        const bool resizes =
+            theirs.dim() == 2 && theirs.size(1) == mine.size(1) && theirs.size(0) != mine.size(0);
+        if (resizes) state.set(item.key(), swin_resized_table(theirs, mine.size(0)));
+      } else if (item.key() == "absolute_pos_embed" && theirs.dim() == 3) {
+        const int64_t side = swin_side(theirs.size(1));
+        if (theirs.size(2) != mine.size(2) || theirs.size(1) == mine.size(1) ||
+            side * side != theirs.size(1)) {
+          continue;
+        }
+        const auto map = nlc_to_nchw(theirs.to(torch::kFloat32), side);
+        state.set(item.key(), nchw_to_nlc(resize(map, grid_, false, "bicubic")));
       }
     }
-    for (auto& [name, table] : resized) state.set(name, table);
+    // Which place of the table belongs to which pair follows from the window alone.
+    for (const auto& item : named_buffers()) {
+      const bool index = item.key().ends_with("relative_position_index");
+      if (index && state.find(item.key())) state.set(item.key(), item.value());
+    }
   }
 
  private:

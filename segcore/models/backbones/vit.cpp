@@ -229,10 +229,21 @@ class VisionTransformer final : public Backbone, public AdaptsPretrained {
   void adapt_pretrained(Value& state) const override {
     const Value* found = state.find("pos_embed");
     if (!found || !found->is_tensor()) return;
-    const auto& theirs = found->as_tensor();
-    if (theirs.dim() != 3 || theirs.sizes() == pos_embed_.sizes()) return;
-    const auto side = static_cast<int64_t>(std::sqrt(static_cast<double>(theirs.size(1) - 1)));
-    state.set("pos_embed", resized(theirs.to(torch::kFloat32), side, grid_));
+    const auto theirs = found->as_tensor().to(torch::kFloat32);
+    if (theirs.dim() != 3 || theirs.size(2) != pos_embed_.size(2) ||
+        theirs.sizes() == pos_embed_.sizes()) {
+      return;
+    }
+    // [1, tokens in front + side * side, C]. In front stand the class token (or none), DeiT's
+    // token of distillation, registers; any other length is not that of a square.
+    const int64_t length = theirs.size(1);
+    const auto side = static_cast<int64_t>(std::sqrt(static_cast<double>(length)) + 1e-6);
+    const int64_t front = length - side * side;
+    if (side < 1 || front > 8) return;
+    const auto grid = resized_grid(theirs.narrow(1, front, side * side), side, grid_);
+    const auto first =
+        (front > 0 ? theirs : pos_embed_.detach().cpu()).narrow(1, 0, 1).to(torch::kFloat32);
+    state.set("pos_embed", at::cat({first, grid}, 1));
   }
 
  private:
@@ -243,9 +254,13 @@ class VisionTransformer final : public Backbone, public AdaptsPretrained {
   /// [1, 1 + h * w, C] for another grid; the class token's stays.
   torch::Tensor resized(const torch::Tensor& position, Size2 from, Size2 to) const {
     const int64_t count = from.h * from.w;
-    const auto map = nlc_to_nchw(position.narrow(1, position.size(1) - count, count), from);
-    const auto large = resize(map, to, false, params_.interpolate_mode);
-    return at::cat({position.narrow(1, 0, 1), nchw_to_nlc(large)}, 1);
+    return at::cat({position.narrow(1, 0, 1),
+                    resized_grid(position.narrow(1, position.size(1) - count, count), from, to)},
+                   1);
+  }
+  /// [1, h * w, C] for another grid.
+  torch::Tensor resized_grid(const torch::Tensor& grid, Size2 from, Size2 to) const {
+    return nchw_to_nlc(resize(nlc_to_nchw(grid, from), to, false, params_.interpolate_mode));
   }
   void give(const torch::Tensor& x, Size2 size, std::vector<torch::Tensor>& out) const {
     const auto tokens = params_.with_cls_token ? x.narrow(1, 1, x.size(1) - 1) : x;

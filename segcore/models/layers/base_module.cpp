@@ -52,7 +52,6 @@ void BaseModule::init_children() { base_module_init_below(*this); }
 void BaseModule::init_weights() {
   apply_init_cfg();
   init_children();
-  load_pretrained();
 }
 
 std::vector<std::string> BaseModule::python_names() const {

@@ -19,24 +19,34 @@ Schema<EncoderDecoderParams> EncoderDecoder::schema() {
       .optional("init_cfg", &P::init_cfg, "initialisation");
 }
 
+namespace {
+
+/// The backbone, with the weights that the model names for it as if they stood there.
+Spec<Backbone> encoder_decoder_backbone(const EncoderDecoderParams& p) {
+  if (!p.pretrained) return p.backbone;
+  Config config = p.backbone.config();
+  if (const auto* own = config.find("pretrained"); own && !own->value.is_null()) {
+    throw OptionError("pretrained", "is given for the model and for its backbone");
+  }
+  config.set("pretrained", Config::of(*p.pretrained));
+  Diagnostics problems;
+  auto spec = Spec<Backbone>::parse(config, p.backbone.path(), problems);
+  if (problems.has_errors()) throw ConfigError(problems);
+  return *spec;
+}
+
+}  // namespace
+
 EncoderDecoder::EncoderDecoder(const Params& p) : EncoderDecoder(p, false) {}
 
 EncoderDecoder::EncoderDecoder(const Params& p, bool cascade)
-    : LogitSegmentor(p.init_cfg, p.test_cfg, p.data_preprocessor),
-      cascade_(cascade),
-      pretrained_(p.pretrained) {
-  if (p.pretrained) {
-    const auto config = p.backbone.config();
-    if (const auto* own = config.find("pretrained"); own && !own->value.is_null()) {
-      throw OptionError("pretrained", "is given for the model and for its backbone");
-    }
-  }
+    : LogitSegmentor(p.init_cfg, p.test_cfg, p.data_preprocessor), cascade_(cascade) {
   if (p.decode_head.is_list != cascade) {
     throw OptionError("decode_head", cascade ? "must be a list of heads, one a stage"
                                              : "must be one head; a list needs the type "
                                                "CascadeEncoderDecoder");
   }
-  backbone_ = register_module("backbone", p.backbone.build());
+  backbone_ = register_module("backbone", encoder_decoder_backbone(p).build());
   auto features = backbone_->features();
   if (p.neck) {
     neck_ = register_module("neck", p.neck->build(features));
@@ -78,11 +88,6 @@ EncoderDecoder::EncoderDecoder(const Params& p, bool cascade)
   const TrainCfg train_cfg = p.train_cfg.value_or(TrainCfg{});
   for (const auto& head : heads_) head->configure(train_cfg, test_cfg());
   for (const auto& head : auxiliary_) head->configure(train_cfg, test_cfg());
-}
-
-void EncoderDecoder::init_weights() {
-  LogitSegmentor::init_weights();
-  if (pretrained_) pretrained_from(*pretrained_).build()->apply(*backbone_);
 }
 
 std::vector<torch::Tensor> EncoderDecoder::extract_feat(const torch::Tensor& images) {

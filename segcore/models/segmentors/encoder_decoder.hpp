@@ -34,7 +34,6 @@ class EncoderDecoder : public LogitSegmentor {
   }
   LossMap loss(const torch::Tensor& images, const Targets& targets) override;
   int64_t num_classes() const override { return last_head().num_classes(); }
-  void init_weights() override;
 
  protected:
   /// \param cascade  the decode head is a list, each refining the one before.
@@ -51,7 +50,6 @@ class EncoderDecoder : public LogitSegmentor {
   std::vector<std::shared_ptr<DecodeHead>> heads_;
   std::vector<std::shared_ptr<DecodeHead>> auxiliary_;
   bool cascade_, auxiliary_list_ = false;
-  std::optional<std::string> pretrained_;
 };
 
 }  // namespace seg

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 
-#include "segcore/io/model_zoo.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg::smp {
@@ -44,7 +43,10 @@ Encoder::Encoder(std::string name, const EncoderOptions& options, std::vector<in
     throw OptionError("encoder_depth", text("must be between 1 and ", deepest, " for ", name_,
                                             ", got ", options_.depth));
   }
-  if (options_.weights) weights_address_ = weights_address(name_, *options_.weights, published);
+  if (options_.weights) {
+    weights_address_ = weights_address(name_, *options_.weights, published);
+    init_cfg_->values.push_back(pretrained_from(weights_address_));
+  }
   // VGG's first map is its own, of as many channels whatever the images have.
   if (out_channels_[0] == 3) out_channels_[0] = options_.in_channels;
   out_channels_.resize(static_cast<size_t>(options_.depth) + 1);
@@ -69,9 +71,6 @@ void Encoder::init_weights() {
   if (options_.in_channels != 3) {
     torch::NoGradGuard no_grad;
     first_conv_->reset_parameters();
-  }
-  if (!weights_address_.empty()) {
-    pretrained_from(resolve_checkpoint(weights_address_)).build()->apply(*this);
   }
 }
 

@@ -4,7 +4,7 @@
 #include <torch/nn/modules/conv.h>
 
 #include "registry/error.hpp"
-#include "segcore/io/weights.hpp"
+#include "segcore/io/named_weights.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {
@@ -110,7 +110,7 @@ TEST(LoadStateDict, TakesAPrefixAndMapsNames) {
   EXPECT_EQ(net.bn->weight[0].item<float>(), 5.0f);
   options.prefix = "backbone";
   EXPECT_EQ(mismatch([&] { load_state_dict(net, state, options, "a.pth"); }),
-            "a.pth: no name begins with 'backbone.'; the first is 'encoder.scale'");
+            "a.pth: no name begins with 'backbone.'; the names begin with: encoder, head");
 }
 
 TEST(LoadStateDict, ReportsWhatDoesNotFit) {
@@ -140,6 +140,76 @@ TEST(LoadStateDict, ReportsWhatDoesNotFit) {
   nothing.set("epoch", 1);
   EXPECT_EQ(mismatch([&] { load_state_dict(net, nothing, {}, "a.pth"); }),
             "a.pth: there are no weights in it: it holds epoch");
+}
+
+TEST(LoadStateDict, ListsAreShort) {
+  Value state = filled_state(1);
+  for (int i = 0; i < 20; ++i) state.set(text("extra.", i), torch::zeros({1}));
+  Net net;
+  EXPECT_EQ(load_state_dict(net, state).text(),
+            "unexpected key in source state_dict: extra.0, extra.1, extra.2, extra.3, extra.4, "
+            "extra.5, extra.6, extra.7, ... (20 in all)");
+}
+
+TEST(LoadStateDict, NamesTheNearestWhereNothingFits) {
+  Value state = Value::dict();
+  const Value inner = filled_state(5);
+  for (const auto& [key, value] : inner.as_dict()) {
+    state.set("net.encoder." + key.as_string(), value);
+  }
+  Net net;
+  EXPECT_EQ(mismatch([&] { load_state_dict(net, state, {}, "a.pth"); }),
+            "a.pth: none of the 9 weights fits the model. The nearest names: "
+            "'net.encoder.conv.weight' in the file, 'conv.weight' in the model. With prefix: "
+            "'net.encoder.' 9 fit");
+  Value others = Value::dict();
+  for (const auto& [key, value] : inner.as_dict()) {
+    others.set(key, torch::zeros({7, 7}));
+  }
+  EXPECT_THAT(mismatch([&] { load_state_dict(net, others, {}, "a.pth"); }),
+              ::testing::StartsWith("a.pth: none of the 9 weights fits the model\n"
+                                    "size mismatch for scale: the checkpoint has [7, 7], the "
+                                    "model [4]\n"));
+}
+
+TEST(LoadStateDict, ReplacementsAreWrittenAsInPythonOrInJavaScript) {
+  Value state = Value::dict();
+  const Value inner = filled_state(5);
+  for (const auto& [key, value] : inner.as_dict()) {
+    state.set("e" + key.as_string().substr(0, 1) + "1" + key.as_string().substr(1), value);
+  }
+  for (const char* to : {R"(\1)", R"(\g<1>)", "$1"}) {
+    Net net;
+    LoadOptions options;
+    options.revise_keys = {{"^e(.)1", to}};
+    EXPECT_TRUE(load_state_dict(net, state, options).exact()) << to;
+  }
+  Net net;
+  LoadOptions merging;
+  merging.revise_keys = {{"weight|bias", "x"}};
+  EXPECT_EQ(mismatch([&] { load_state_dict(net, state, merging, "a.pth"); }),
+            "a.pth: key_mapping makes 'ec1onv.x' of more than one name");
+}
+
+TEST(LoadWholeModel, LacksOnlyWhatTrainingNeeds) {
+  struct Model : torch::nn::Module {
+    Model() {
+      register_module("decode_head", std::make_shared<Net>());
+      register_module("auxiliary_head", std::make_shared<Net>());
+    }
+  };
+  Value state = Value::dict();
+  const Value inner = filled_state(5);
+  for (const auto& [key, value] : inner.as_dict()) {
+    state.set("decode_head." + key.as_string(), value);
+  }
+  state.set("data_preprocessor.mean", torch::zeros({3}));
+  Model model;
+  const LoadReport report = load_whole_model(model, state, "a.pth");
+  EXPECT_EQ(report.missing.size(), 8u);
+  EXPECT_TRUE(report.unexpected.empty());
+  state.set("decode_head.scale", torch::zeros({3}));
+  EXPECT_THROW(load_whole_model(model, state, "a.pth"), WeightsMismatch);
 }
 
 }  // namespace

@@ -1,0 +1,29 @@
+/// The weights of a checkpoint under other names, and weights for a model that is used as they are.
+#pragma once
+#include <array>
+#include <string>
+#include <vector>
+
+#include "segcore/io/weights.hpp"
+
+namespace seg {
+
+/// A regular expression and what replaces its matches in names.
+using KeyMapping = std::vector<std::array<std::string, 2>>;
+
+/// What is wrong with a mapping of names, for people; "" where nothing is.
+std::string key_mapping_problem(const KeyMapping& mapping);
+
+/// The weights of a checkpoint under the names that the options give them: name -> tensor.
+/// \param where  the file, for messages.
+/// \throws CheckpointError where there are none, or none under the prefix.
+Value named_weights(const Value& checkpoint, const LoadOptions& options,
+                    const std::string& where = "");
+
+/// load_state_dict for a model that is used as the file has it: only what training alone needs may
+/// be missing (auxiliary heads). What the model has no place for is reported.
+/// \throws WeightsMismatch where a weight is missing or of another shape.
+LoadReport load_whole_model(torch::nn::Module& model, const Value& checkpoint,
+                            const std::string& where);
+
+}  // namespace seg

@@ -1,0 +1,44 @@
+/// Weights from files: `init_cfg: {type: Pretrained}` and `load_from`.
+#pragma once
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "registry/schema.hpp"
+#include "segcore/io/named_weights.hpp"
+#include "segcore/io/value.hpp"
+
+namespace seg {
+
+/// A file of weights and how its names become the model's.
+struct PretrainedParams {
+  std::string checkpoint;
+  std::optional<std::string> prefix;
+  std::string map_location = "cpu";
+  KeyMapping key_mapping;
+  static Schema<PretrainedParams> schema();
+};
+
+/// The weights of a file under the names of a module: name -> tensor. Position embeddings and
+/// tables are resized where the module says how, and a backbone for images of other than three
+/// bands gets the weights of its stem for three repeated and scaled by 3 / bands, or summed for one
+/// (timm's rule); the log says so.
+/// \throws CheckpointError naming the file.
+Value weights_for(const torch::nn::Module& module, const PretrainedParams& params);
+
+/// Loads them and logs what fitted. Names that only classifiers have are passed over.
+/// \throws WeightsMismatch naming the file, where nothing fits.
+LoadReport load_weights(torch::nn::Module& module, const Value& weights, const std::string& file);
+
+/// Reads the files that the modules of a model name in their `init_cfg`, children first; done once,
+/// at the start of a training that is not resumed.
+/// \param kept  names of weights that another file sets afterwards: a module all of whose weights
+///              are among them reads nothing.
+/// \return whether any file was read.
+bool load_pretrained_modules(torch::nn::Module& model, const std::vector<std::string>& kept = {});
+
+/// The weights of a convolution for images of `bands` bands, from those for three.
+/// \param weight  [out_channels, 3, kh, kw]
+at::Tensor stem_for_bands(const at::Tensor& weight, int64_t bands);
+
+}  // namespace seg
