@@ -1,7 +1,9 @@
-/// Measures what a configuration costs: a training step, the data pipeline, the start.
+/// Measures what a configuration costs: a training step, the data pipeline, the start; and how fast
+/// a checkpoint is read.
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <chrono>
 #include <cmath>
@@ -20,6 +22,8 @@
 #include "runners/runner.hpp"
 #include "segcore/data/image_io.hpp"
 #include "segcore/data/rng.hpp"
+#include "segcore/io/checkpoint.hpp"
+#include "segcore/io/weights.hpp"
 #include "segcore/torch.hpp"
 #include "tools/common/command_line.hpp"
 
@@ -28,7 +32,7 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 struct BenchmarkArguments {
-  std::string config, device;
+  std::string config, device, python;
   std::vector<std::string> overrides, what{"step"};
   std::vector<int64_t> threads, shape, pictures;
   int64_t iters = 20, warmup = 5, batch_size = 0;
@@ -344,9 +348,89 @@ class PictureFolder {
   std::string path_;
 };
 
+/// The same as read_and_copy in Python, timed there: torch.load with its files mapped, and the
+/// copy.
+constexpr const char* kTorchLoad = R"(
+import os, time, torch
+path, rounds = os.environ["SEGCORE_FILE"], int(os.environ["SEGCORE_ROUNDS"])
+def load():
+    found = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
+    return found.get("state_dict", found)
+torch.set_num_threads(int(os.environ["SEGCORE_THREADS"]))
+target = {k: torch.ones_like(v) for k, v in load().items() if torch.is_tensor(v)}
+times = []
+for _ in range(rounds):
+    begin = time.perf_counter()
+    found = load()
+    for k, v in target.items():
+        v.copy_(found[k])
+    times.append(time.perf_counter() - begin)
+print(sorted(times)[len(times) // 2], min(times))
+)";
+
+/// Median and least seconds of torch.load in `python`.
+std::array<double, 2> torch_load_seconds(const std::string& python, const std::string& path,
+                                         int64_t rounds) {
+  setenv("SEGCORE_FILE", path.c_str(), 1);
+  setenv("SEGCORE_ROUNDS", std::to_string(rounds).c_str(), 1);
+  setenv("SEGCORE_THREADS", std::to_string(at::get_num_threads()).c_str(), 1);
+  FILE* pipe = popen(("'" + python + "' -c '" + kTorchLoad + "'").c_str(), "r");
+  std::array<double, 2> out{};
+  const bool read = pipe && fscanf(pipe, "%lf %lf", &out[0], &out[1]) == 2;
+  if (pipe) pclose(pipe);
+  if (!read) throw seg::DataError(python + " could not load the file with torch.load");
+  return out;
+}
+
+/// Reading a checkpoint and copying its weights into tensors that are there, as a load does.
+Json benchmark_checkpoint(const BenchmarkArguments& arguments) {
+  const std::string& path = arguments.config;
+  std::vector<std::pair<std::string, at::Tensor>> target;
+  double bytes = 0;
+  {
+    const seg::Value state = seg::find_state_dict(seg::read_checkpoint(path));
+    for (const auto& [name, value] : state.as_dict()) {
+      if (!value.is_tensor()) continue;
+      target.emplace_back(name.as_string(), at::ones_like(value.as_tensor()));
+      bytes += static_cast<double>(target.back().second.nbytes());
+    }
+  }
+  std::vector<double> times;
+  for (int64_t i = 0; i < arguments.iters; ++i) {
+    const double begin = seconds_now();
+    const seg::Value state = seg::find_state_dict(seg::read_checkpoint(path));
+    size_t next = 0;
+    for (const auto& [name, value] : state.as_dict()) {
+      if (value.is_tensor()) target[next++].second.copy_(value.as_tensor());
+    }
+    times.push_back(seconds_now() - begin);
+  }
+  std::sort(times.begin(), times.end());
+  Json out{{"megabytes", rounded(bytes / 1e6)},
+           {"seconds", rounded(times[times.size() / 2])},
+           {"least_seconds", rounded(times.front())}};
+  if (!arguments.python.empty()) {
+    const auto theirs = torch_load_seconds(arguments.python, path, arguments.iters);
+    out["torch_load_seconds"] = rounded(theirs[0]);
+    out["torch_load_least_seconds"] = rounded(theirs[1]);
+    out["ratio"] = rounded(times[times.size() / 2] / theirs[0]);
+  }
+  return out;
+}
+
 int benchmark(const BenchmarkArguments& arguments) {
   // The one line on standard output is the result.
   seg::log::set_level("ERROR");
+  if (std::count(arguments.what.begin(), arguments.what.end(), "checkpoint")) {
+    if (arguments.what.size() > 1) {
+      throw seg::UsageError("--what checkpoint measures a file, the others a configuration");
+    }
+    const Json out{{"file", arguments.config},
+                   {"cpu_threads", at::get_num_threads()},
+                   {"checkpoint", benchmark_checkpoint(arguments)}};
+    std::cout << out.dump() << std::endl;
+    return 0;
+  }
   std::optional<PictureFolder> pictures;
   if (!arguments.pictures.empty()) pictures.emplace();
   const seg::RunConfig config =
@@ -381,15 +465,21 @@ int main(int argc, char** argv) {
       "Measures what the training of a configuration costs, and prints one line of JSON: a step on "
       "synthetic images (step), the data pipeline alone (data), both together with the share of "
       "time spent waiting for data (train), and the time from the start of the program to the end "
-      "of the first step (start).",
+      "of the first step (start). With --what checkpoint CONFIG is a checkpoint: the time to read "
+      "it and copy its weights.",
       [](CLI::App& app) {
         auto arguments = std::make_shared<BenchmarkArguments>();
         app.add_option("config", arguments->config, "configuration file")->required();
         app.add_option("--what", arguments->what,
-                       "what to measure: step, data, train, start; one or more (default: step)")
+                       "what to measure: step, data, train, start, one or more (default: step); or "
+                       "checkpoint")
             ->type_name("NAME ...")
             ->expected(1, 4)
-            ->check(seg::known_word({"step", "data", "train", "start"}));
+            ->check(seg::known_word({"step", "data", "train", "start", "checkpoint"}));
+        app.add_option("--python", arguments->python,
+                       "with --what checkpoint: a Python with torch, to time torch.load(mmap=True) "
+                       "and the copy beside")
+            ->type_name("PROGRAM");
         app.add_option("--threads", arguments->threads,
                        "threads of the loader; with several numbers, data is measured for each "
                        "(default: num_workers of the configuration)")

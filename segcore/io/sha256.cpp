@@ -1,5 +1,6 @@
 #include "segcore/io/sha256.hpp"
 
+#include <algorithm>
 #include <array>
 #include <bit>
 #include <cstdint>
@@ -23,78 +24,68 @@ constexpr std::array<uint32_t, 64> kSha256Rounds{
     0x19a4c116, 0x1e376c08, 0x2748774c, 0x34b0bcb5, 0x391c0cb3, 0x4ed8aa4a, 0x5b9cca4f, 0x682e6ff3,
     0x748f82ee, 0x78a5636f, 0x84c87814, 0x8cc70208, 0x90befffa, 0xa4506ceb, 0xbef9a3f7, 0xc67178f2};
 
-class Sha256 {
- public:
-  void update(const char* data, size_t size) {
-    length_ += size;
-    while (size > 0) {
-      const size_t taken = std::min(size, block_.size() - filled_);
-      std::memcpy(block_.data() + filled_, data, taken);
-      filled_ += taken;
-      data += taken;
-      size -= taken;
-      if (filled_ == block_.size()) {
-        digest_block();
-        filled_ = 0;
-      }
-    }
-  }
-  std::string finish() {
-    const uint64_t bits = length_ * 8;
-    const char one = static_cast<char>(0x80), zero = 0;
-    update(&one, 1);
-    while (filled_ != 56) update(&zero, 1);
-    std::array<char, 8> tail{};
-    for (int i = 0; i < 8; ++i)
-      tail[static_cast<size_t>(i)] = static_cast<char>(bits >> (56 - 8 * i));
-    update(tail.data(), tail.size());
-    static constexpr char kDigits[] = "0123456789abcdef";
-    std::string out;
-    for (const uint32_t word : state_) {
-      for (int shift = 28; shift >= 0; shift -= 4) out += kDigits[(word >> shift) & 15];
-    }
-    return out;
-  }
-
- private:
-  void digest_block() {
-    std::array<uint32_t, 64> w{};
-    for (size_t i = 0; i < 16; ++i) {
-      for (size_t k = 0; k < 4; ++k) w[i] = w[i] << 8 | block_[4 * i + k];
-    }
-    for (size_t i = 16; i < 64; ++i) {
-      const uint32_t s0 = std::rotr(w[i - 15], 7) ^ std::rotr(w[i - 15], 18) ^ (w[i - 15] >> 3);
-      const uint32_t s1 = std::rotr(w[i - 2], 17) ^ std::rotr(w[i - 2], 19) ^ (w[i - 2] >> 10);
-      w[i] = w[i - 16] + s0 + w[i - 7] + s1;
-    }
-    auto [a, b, c, d, e, f, g, h] = state_;
-    for (size_t i = 0; i < 64; ++i) {
-      const uint32_t s1 = std::rotr(e, 6) ^ std::rotr(e, 11) ^ std::rotr(e, 25);
-      const uint32_t t1 = h + s1 + ((e & f) ^ (~e & g)) + kSha256Rounds[i] + w[i];
-      const uint32_t s0 = std::rotr(a, 2) ^ std::rotr(a, 13) ^ std::rotr(a, 22);
-      const uint32_t t2 = s0 + ((a & b) ^ (a & c) ^ (b & c));
-      h = g;
-      g = f;
-      f = e;
-      e = d + t1;
-      d = c;
-      c = b;
-      b = a;
-      a = t1 + t2;
-    }
-    const std::array<uint32_t, 8> change{a, b, c, d, e, f, g, h};
-    for (size_t i = 0; i < 8; ++i) state_[i] += change[i];
-  }
-
-  /// The first 32 bits of the fractional parts of the square roots of the first 8 primes.
-  std::array<uint32_t, 8> state_{0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a,
-                                 0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19};
-  std::array<unsigned char, 64> block_{};
-  size_t filled_ = 0;
-  uint64_t length_ = 0;
-};
-
 }  // namespace
+
+void Sha256::update(const char* data, size_t size) {
+  length_ += size;
+  while (size > 0) {
+    const size_t taken = std::min(size, block_.size() - filled_);
+    std::memcpy(block_.data() + filled_, data, taken);
+    filled_ += taken;
+    data += taken;
+    size -= taken;
+    if (filled_ == block_.size()) {
+      digest_block();
+      filled_ = 0;
+    }
+  }
+}
+
+std::string Sha256::finish() {
+  const uint64_t bits = length_ * 8;
+  const char one = static_cast<char>(0x80), zero = 0;
+  update(&one, 1);
+  while (filled_ != 56) update(&zero, 1);
+  std::array<char, 8> tail{};
+  for (int i = 0; i < 8; ++i)
+    tail[static_cast<size_t>(i)] = static_cast<char>(bits >> (56 - 8 * i));
+  update(tail.data(), tail.size());
+  static constexpr char kDigits[] = "0123456789abcdef";
+  std::string out;
+  for (const uint32_t word : state_) {
+    for (int shift = 28; shift >= 0; shift -= 4) out += kDigits[(word >> shift) & 15];
+  }
+  return out;
+}
+
+void Sha256::digest_block() {
+  std::array<uint32_t, 64> w{};
+  for (size_t i = 0; i < 16; ++i) {
+    for (size_t k = 0; k < 4; ++k) w[i] = w[i] << 8 | block_[4 * i + k];
+  }
+  for (size_t i = 16; i < 64; ++i) {
+    const uint32_t s0 = std::rotr(w[i - 15], 7) ^ std::rotr(w[i - 15], 18) ^ (w[i - 15] >> 3);
+    const uint32_t s1 = std::rotr(w[i - 2], 17) ^ std::rotr(w[i - 2], 19) ^ (w[i - 2] >> 10);
+    w[i] = w[i - 16] + s0 + w[i - 7] + s1;
+  }
+  auto [a, b, c, d, e, f, g, h] = state_;
+  for (size_t i = 0; i < 64; ++i) {
+    const uint32_t s1 = std::rotr(e, 6) ^ std::rotr(e, 11) ^ std::rotr(e, 25);
+    const uint32_t t1 = h + s1 + ((e & f) ^ (~e & g)) + kSha256Rounds[i] + w[i];
+    const uint32_t s0 = std::rotr(a, 2) ^ std::rotr(a, 13) ^ std::rotr(a, 22);
+    const uint32_t t2 = s0 + ((a & b) ^ (a & c) ^ (b & c));
+    h = g;
+    g = f;
+    f = e;
+    e = d + t1;
+    d = c;
+    c = b;
+    b = a;
+    a = t1 + t2;
+  }
+  const std::array<uint32_t, 8> change{a, b, c, d, e, f, g, h};
+  for (size_t i = 0; i < 8; ++i) state_[i] += change[i];
+}
 
 std::string sha256_of_text(std::string_view data) {
   Sha256 hash;

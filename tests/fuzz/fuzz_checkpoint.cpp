@@ -1,6 +1,8 @@
-// libFuzzer target: any bytes are a checkpoint that is read or refused with a message. Build with
-// clang and -DSEGCORE_FUZZ=ON (better with -DSEGCORE_SANITIZE=address,undefined), then run
-// fuzz_checkpoint with tests/data/io as the corpus.
+// libFuzzer target: any bytes are a checkpoint that is read or refused with a message.
+//
+//   cmake --preset fuzz && cmake --build --preset fuzz
+//   mkdir found && build/fuzz/fuzz_checkpoint -max_len=65536 -malloc_limit_mb=256 found
+//   tests/data/io
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <unistd.h>

@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "segcore/io/checkpoint.hpp"
+#include "segcore/torch.hpp"
 #include "tests/support/paths.hpp"
 #include "tests/support/python.hpp"
 #include "tests/support/temp_dir.hpp"
@@ -48,6 +50,22 @@ TEST(Benchmark, MakesPicturesForDataSetsThatAreNotThere) {
           "configs/segformer/b0_camvid.yaml --what data --pictures 40 60 --iters 1 --warmup 0"));
   ASSERT_EQ(result.status, 0) << result.output;
   EXPECT_EQ(nlohmann::json::parse(result.output)["data"][0]["images"], 4);
+}
+
+TEST(Benchmark, ReadsACheckpoint) {
+  const TempDir dir;
+  Value state = Value::dict();
+  state.set("weight", torch::rand({1000, 500}));
+  write_checkpoint(dir / "a.pth", state);
+  const std::string python = python_with_torch();
+  const CommandResult result =
+      run_command(program_path("benchmark") + " " + dir / "a.pth" + " --what checkpoint --iters 3" +
+                  (python.empty() ? "" : " --python " + python));
+  ASSERT_EQ(result.status, 0) << result.output;
+  const auto found = nlohmann::json::parse(result.output)["checkpoint"];
+  EXPECT_EQ(found["megabytes"], 2);
+  EXPECT_GT(found["seconds"], 0.0);
+  EXPECT_EQ(found.contains("ratio"), !python.empty());
 }
 
 TEST(Benchmark, RefusesWhatItDoesNotKnow) {
