@@ -1,8 +1,10 @@
 // Damaged files: each is read or refused with a message, whatever was done to it.
 #include <gtest/gtest.h>
 
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <new>
 #include <random>
 
 #include "registry/error.hpp"
@@ -10,6 +12,7 @@
 #include "segcore/io/unpickle.hpp"
 #include "segcore/io/zip_file.hpp"
 #include "segcore/torch.hpp"
+#include "tests/support/mutations.hpp"
 #include "tests/support/paths.hpp"
 #include "tests/support/temp_dir.hpp"
 
@@ -21,47 +24,30 @@ std::string file_bytes(const std::string& name) {
   return {std::istreambuf_iterator<char>(in), {}};
 }
 
-/// Flips bytes, cuts, repeats, and enlarges what may be a length.
-std::string mutated(std::string bytes, std::mt19937& random) {
-  auto below = [&](size_t n) { return static_cast<size_t>(random() % n); };
-  const size_t changes = 1 + below(4);
-  for (size_t i = 0; i < changes && !bytes.empty(); ++i) {
-    const size_t at = below(bytes.size());
-    switch (below(6)) {
-      case 0:
-        bytes[at] = static_cast<char>(random());
-        break;
-      case 1:
-        bytes[at] = static_cast<char>(bytes[at] ^ (1 << below(8)));
-        break;
-      case 2:
-        bytes.resize(at);
-        break;
-      case 3:
-        bytes.erase(at, 1 + below(8));
-        break;
-      case 4:
-        bytes.insert(at, bytes.substr(below(bytes.size()), below(64)));
-        break;
-      default:
-        for (size_t k = at; k < std::min(bytes.size(), at + 1 + below(8)); ++k) bytes[k] = '\xff';
-    }
-  }
-  return bytes;
-}
+/// The largest request for heap memory since the last reset, by this thread.
+thread_local size_t largest_request = 0;
 
-/// Uses every tensor, so that one that reaches beyond its storage is noticed.
-void touch(const Value& v, int depth = 0) {
+/// Uses every tensor, so that one that reaches beyond its storage is noticed. No storage may be
+/// larger than the file.
+void touch(const Value& v, size_t file_size, int depth = 0) {
   if (depth > 20) return;
   if (v.is_tensor() && v.as_tensor().defined()) {
     const at::Tensor& t = v.as_tensor();
+    if (t.has_storage()) {
+      EXPECT_LE(t.storage().nbytes(), file_size);
+    }
     if (t.numel() < 1000000) t.clone();
   } else if (v.is_list() || v.is_tuple()) {
-    for (const Value& item : v.as_list()) touch(item, depth + 1);
+    for (const Value& item : v.as_list()) touch(item, file_size, depth + 1);
   } else if (v.is_dict()) {
-    for (const auto& [key, value] : v.as_dict()) touch(value, depth + 1);
+    for (const auto& [key, value] : v.as_dict()) touch(value, file_size, depth + 1);
   }
 }
+
+/// What one request of memory may be: a value of a few dozen bytes for each byte of the file.
+constexpr size_t kRequestPerByte = 128, kRequestAtLeast = 65536;
+/// The storages of PicklesBehindAGoodChecksum do not come from the file.
+constexpr size_t kStorageOfPickle = 16000;
 
 struct Outcome {
   int read = 0, refused = 0;
@@ -72,13 +58,17 @@ Outcome mutate_and_read(const std::string& original, int times, const Read& read
   std::mt19937 random(1);
   Outcome out;
   for (int i = 0; i < times; ++i) {
-    const std::string bytes = mutated(original, random);
+    const std::string bytes = test::mutated(original, random);
     if (bytes.empty()) continue;
+    largest_request = 0;
     try {
-      touch(read(bytes));
+      const Value value = read(bytes);
+      EXPECT_LE(largest_request, kRequestPerByte * bytes.size() + kRequestAtLeast);
+      touch(value, bytes.size() + kStorageOfPickle);
       ++out.read;
     } catch (const CheckpointError& e) {
       EXPECT_STRNE(e.what(), "");
+      EXPECT_LE(largest_request, kRequestPerByte * bytes.size() + kRequestAtLeast);
       ++out.refused;
     }
   }
@@ -120,3 +110,12 @@ TEST(MutatedFiles, PicklesBehindAGoodChecksum) {
 
 }  // namespace
 }  // namespace seg
+
+// Notes the size of every request in this program.
+void* operator new(size_t size) {
+  if (size > seg::largest_request) seg::largest_request = size;
+  if (void* memory = std::malloc(size ? size : 1)) return memory;
+  throw std::bad_alloc();
+}
+void operator delete(void* memory) noexcept { std::free(memory); }
+void operator delete(void* memory, size_t) noexcept { std::free(memory); }
