@@ -185,7 +185,7 @@ TEST_F(EndToEnd, KilledAtAnyMomentEndsWithTheVeryWeightsOfTheRunNeverKilled) {
   words.insert(words.end(), changes.begin(), changes.end());
   const auto begin = std::chrono::steady_clock::now();
   ASSERT_EQ(BackgroundTool(words, dir_ / "whole.txt").wait(), 0) << dir_.read("whole.txt");
-  const double whole_s =
+  double whole_s =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
 
   words[3] = dir_ / "killed";
@@ -201,6 +201,12 @@ TEST_F(EndToEnd, KilledAtAnyMomentEndsWithTheVeryWeightsOfTheRunNeverKilled) {
       tool.send(SIGKILL);
     }
     const int code = tool.wait();
+    if (code == 0 && kills == 0) {
+      // Faster than the run that was timed: again, with less patience.
+      whole_s /= 2;
+      fs::remove_all(dir_ / "killed");
+      continue;
+    }
     if (code == 0) break;
     ASSERT_EQ(code, -SIGKILL) << dir_.read("killed.txt");
     ++kills;

@@ -4,6 +4,7 @@
 
 #include <filesystem>
 
+#include "registry/text.hpp"
 #include "segcore/data/image_io.hpp"
 #include "tests/support/paths.hpp"
 #include "tests/support/python.hpp"

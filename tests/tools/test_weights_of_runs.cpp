@@ -45,8 +45,9 @@ class WeightsOfRuns : public ::testing::Test {
 TEST_F(WeightsOfRuns, OnlyAFreshTrainingReadsPretrainedFiles) {
   const auto refused = train(pretrained_, "a");
   EXPECT_EQ(refused.status, 1);
-  EXPECT_THAT(refused.output, HasSubstr("pretrained.yaml:24:15: model.backbone.init_cfg: " +
-                                        dir_ / "pretrained.pth" + ": "));
+  EXPECT_THAT(refused.output,
+              HasSubstr("pretrained.yaml:24:15: model.backbone.init_cfg: cannot read " +
+                        dir_ / "pretrained.pth" + ": "));
 
   const auto trained = train(plain_, "b");
   ASSERT_EQ(trained.status, 0) << trained.output;

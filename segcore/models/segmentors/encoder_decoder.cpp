@@ -28,7 +28,9 @@ Spec<Backbone> encoder_decoder_backbone(const EncoderDecoderParams& p) {
   if (const auto* own = config.find("pretrained"); own && !own->value.is_null()) {
     throw OptionError("pretrained", "is given for the model and for its backbone");
   }
-  config.set("pretrained", Config::of(*p.pretrained));
+  Config checkpoint = Config::of(*p.pretrained);
+  checkpoint.origin = config.origin;
+  config.set("pretrained", std::move(checkpoint));
   Diagnostics problems;
   auto spec = Spec<Backbone>::parse(config, p.backbone.path(), problems);
   if (problems.has_errors()) throw ConfigError(problems);

@@ -104,7 +104,7 @@ TEST_F(Pretrained, FilesAreReadWhenAskedForAndNotByInitialisation) {
   net->init_weights();
   EXPECT_THAT(load_error([&] { load_pretrained_modules(*net); }), HasSubstr("<default>:1:"));
   EXPECT_THAT(load_error([&] { load_pretrained_modules(*net); }),
-              HasSubstr("init_cfg: nowhere.pth: "));
+              HasSubstr("init_cfg: cannot read nowhere.pth: "));
 }
 
 TEST_F(Pretrained, AClassifierServesAsABackbone) {
@@ -224,14 +224,18 @@ TEST_F(Pretrained, PositionsTakeAnotherGrid) {
   load_pretrained_modules(*net);
   expect_same(weight(*net, "pos_embed"), python_numbers("deit_bicubic"), 1e-6);
   // Without a class token in the file its place is left as it is.
-  const auto bare = python_numbers("vit").narrow(1, 1, 9).clone();
-  const std::string none = save("none.pth", "pos_embed", bare, *like);
-  const auto other = backbone(
-      vit_yaml(text(", img_size: [4, 8], init_cfg: {type: Pretrained, checkpoint: '", none, "'}")));
-  load_pretrained_modules(*other);
-  expect_same(weight(*other, "pos_embed").narrow(1, 1, 8),
-              python_numbers("vit_bicubic").narrow(1, 1, 8), 1e-6);
-  EXPECT_EQ(weight(*other, "pos_embed")[0][0].abs().max().item<double>(), 0);
+  const auto numbers = python_numbers("vit");
+  std::vector<std::shared_ptr<Backbone>> wide;
+  for (const int64_t front : {0, 1}) {
+    const auto tokens = numbers.narrow(1, 1 - front, 9 + front).clone();
+    const std::string file = save("wide.pth", "pos_embed", tokens, *like);
+    wide.push_back(backbone(vit_yaml(
+        text(", img_size: [4, 12], init_cfg: {type: Pretrained, checkpoint: '", file, "'}"))));
+    load_pretrained_modules(*wide.back());
+  }
+  expect_same(weight(*wide[0], "pos_embed").narrow(1, 1, 12),
+              weight(*wide[1], "pos_embed").narrow(1, 1, 12), 1e-6);
+  EXPECT_EQ(weight(*wide[0], "pos_embed")[0][0].abs().max().item<double>(), 0);
 }
 
 TEST_F(Pretrained, TablesTakeAnotherWindow) {

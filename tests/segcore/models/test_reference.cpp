@@ -146,7 +146,7 @@ TEST(ParityReport, TellsTheQuantityThatIsFurthestOff) {
   EXPECT_LT(wrong.logits, 1e-9);
   EXPECT_GE(wrong.logits, 0);
   EXPECT_EQ(run_fixture(dir.path(), dir.write("none.json", "[]")).why,
-            dir / "none.json: is no JSON object");
+            dir / "none.json: is no fixture: it is no object");
 }
 
 }  // namespace reference_test
