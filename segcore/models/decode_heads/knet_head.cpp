@@ -1,4 +1,5 @@
 #include "segcore/models/decode_heads/head_conv.hpp"
+#include "segcore/models/layers/plain_list.hpp"
 #include "segcore/models/layers/transformer.hpp"
 #include "segcore/torch.hpp"
 
@@ -153,7 +154,6 @@ struct KernelUpdateHeadParams {
   ActCfg ffn_act_cfg = act_cfg_of("{type: ReLU, inplace: true}");
   int64_t conv_kernel_size = 1;
   std::optional<KernelFeatTransform> feat_transform_cfg;
-  bool kernel_init = false;
   bool with_ffn = true;
   int64_t feat_gather_stride = 1;
   int64_t mask_transform_stride = 1;
@@ -184,7 +184,7 @@ class KernelUpdateHead final : public KernelUpdateStage {
         .optional("conv_kernel_size", &Params::conv_kernel_size, "side of the kernels", at_least(1))
         .optional("feat_transform_cfg", &Params::feat_transform_cfg,
                   "convolution of the features; null: none")
-        .optional("kernel_init", &Params::kernel_init, "the last layer begins with std 0.01")
+        .accepted("kernel_init", "K-Net does not initialise its kernel updates")
         .optional("with_ffn", &Params::with_ffn, "a feed-forward block follows the attention")
         .optional("feat_gather_stride", &Params::feat_gather_stride,
                   "stride of the features that are gathered", at_least(1))
@@ -230,14 +230,6 @@ class KernelUpdateHead final : public KernelUpdateStage {
       mask_fcs_->push_back(p.act_cfg.build(false));
     }
     fc_mask_ = register_module("fc_mask", std::make_shared<Linear>(p.in_channels, p.out_channels));
-  }
-
-  void init_weights() override {
-    const torch::NoGradGuard no_grad;
-    for (auto& parameter : parameters()) {
-      if (parameter.dim() > 1) torch::nn::init::xavier_uniform_(parameter);
-    }
-    if (p_.kernel_init) torch::nn::init::normal_(fc_mask_->weight, 0, 0.01);
   }
 
   KernelUpdate forward(const torch::Tensor& features, const KernelUpdate& before) override {
@@ -336,7 +328,8 @@ class IterativeDecodeHead final : public DecodeHead {
       throw OptionError("kernel_generate_head", "has no classifier of its own");
     }
     generate_ = register_module("kernel_generate_head", std::move(generate));
-    update_ = register_module("kernel_update_head", std::make_shared<ListOf<KernelUpdateStage>>());
+    update_ =
+        register_module("kernel_update_head", std::make_shared<PlainListOf<KernelUpdateStage>>());
     for (const auto& spec : p.kernel_update_head) update_->push_back(spec.build());
   }
 
@@ -364,7 +357,7 @@ class IterativeDecodeHead final : public DecodeHead {
   }
 
   std::shared_ptr<DecodeHead> generate_;
-  std::shared_ptr<ListOf<KernelUpdateStage>> update_;
+  std::shared_ptr<PlainListOf<KernelUpdateStage>> update_;
 };
 
 SEG_REGISTER(DecodeHead, IterativeDecodeHead);

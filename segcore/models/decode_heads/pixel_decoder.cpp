@@ -76,12 +76,12 @@ class PixelDecoder : public MaskPixelDecoder {
 
   void init_weights() override {
     MaskPixelDecoder::init_weights();
-    for (size_t i = 0; i < lateral_convs_->size(); ++i) {
+    // As the original: the last two maps keep the initialisation of every ConvModule.
+    for (size_t i = 0; i + 1 < lateral_convs_->size(); ++i) {
       caffe2_xavier(*(*lateral_convs_)[i].conv());
       caffe2_xavier(*(*output_convs_)[i].conv());
     }
     caffe2_xavier(*mask_feature_);
-    if (last_feat_conv_) caffe2_xavier(*last_feat_conv_->conv());
   }
 
  protected:

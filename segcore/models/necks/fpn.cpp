@@ -1,4 +1,5 @@
 #include "segcore/models/layers/conv_module.hpp"
+#include "segcore/models/layers/plain_list.hpp"
 #include "segcore/models/layers/resize.hpp"
 #include "segcore/models/neck.hpp"
 #include "segcore/torch.hpp"
@@ -96,8 +97,8 @@ class FPN final : public Neck {
     } else if (std::get<bool>(p.add_extra_convs)) {
       extra_ = p.extra_convs_on_inputs ? "on_input" : "on_output";
     }
-    lateral_ = register_module("lateral_convs", std::make_shared<ListOf<ConvModule>>());
-    fpn_ = register_module("fpn_convs", std::make_shared<ListOf<ConvModule>>());
+    lateral_ = register_module("lateral_convs", std::make_shared<PlainListOf<ConvModule>>());
+    fpn_ = register_module("fpn_convs", std::make_shared<PlainListOf<ConvModule>>());
     const auto conv = [&p](int64_t in, Size2 kernel, Size2 stride, Size2 padding,
                            const NormCfg& norm) {
       return std::make_shared<ConvModule>(ConvModuleOptions{.in_channels = in,
@@ -166,7 +167,7 @@ class FPN final : public Neck {
   Params params_;
   size_t start_, end_ = 0, num_outs_;
   std::string extra_;  ///< "" for pooling
-  std::shared_ptr<ListOf<ConvModule>> lateral_, fpn_;
+  std::shared_ptr<PlainListOf<ConvModule>> lateral_, fpn_;
   std::vector<FeatureInfo> features_;
 };
 

@@ -1,5 +1,6 @@
 #include "segcore/models/segmentors/encoder_decoder.hpp"
 
+#include "segcore/models/layers/plain_list.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {
@@ -55,7 +56,7 @@ EncoderDecoder::EncoderDecoder(const Params& p, bool cascade)
     features = neck_->features();
   }
   if (cascade) {
-    auto list = register_module("decode_head", std::make_shared<ListOf<DecodeHead>>());
+    auto list = register_module("decode_head", std::make_shared<PlainListOf<DecodeHead>>());
     for (const auto& spec : p.decode_head.values) {
       heads_.push_back(list->push_back(spec.build(features)));
     }
@@ -78,7 +79,7 @@ EncoderDecoder::EncoderDecoder(const Params& p, bool cascade)
   if (p.auxiliary_head) {
     auxiliary_list_ = p.auxiliary_head->is_list;
     if (auxiliary_list_) {
-      auto list = register_module("auxiliary_head", std::make_shared<ListOf<DecodeHead>>());
+      auto list = register_module("auxiliary_head", std::make_shared<PlainListOf<DecodeHead>>());
       for (const auto& spec : p.auxiliary_head->values) {
         auxiliary_.push_back(list->push_back(spec.build(features)));
       }

@@ -2,11 +2,18 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
+#include <fstream>
+#include <map>
+#include <nlohmann/json.hpp>
+
 #include "segcore/models/backbone.hpp"
 #include "segcore/models/decode_head.hpp"
 #include "segcore/models/layers/conv_module.hpp"
+#include "segcore/models/segmentor.hpp"
 #include "segcore/torch.hpp"
 #include "tests/support/config_errors.hpp"
+#include "tests/support/paths.hpp"
 
 namespace seg::init_test {
 
@@ -143,6 +150,90 @@ TEST(Initialisation, HeadsClassifyWithSmallWeights) {
   expect_moments(parameters["conv_seg.weight"], 0, 0.01);
   EXPECT_EQ(parameters["conv_seg.bias"].abs().max().item<double>(), 0);
   expect_moments(parameters["fusion_conv.conv.weight"], 0, std::sqrt(2.0 / 256));
+}
+
+// --- Whole models -------------------------------------------------------------------------------
+
+/// Sums over the values of a tensor in several initialisations.
+struct Moments {
+  double count = 0, sum = 0, squares = 0, fourths = 0, least = 1e30, greatest = -1e30;
+  void add(const torch::Tensor& tensor) {
+    const auto x = tensor.detach().to(torch::kFloat64);
+    count += static_cast<double>(x.numel());
+    sum += x.sum().item<double>();
+    squares += x.square().sum().item<double>();
+    fourths += x.pow(4).sum().item<double>();
+    least = std::min(least, x.min().item<double>());
+    greatest = std::max(greatest, x.max().item<double>());
+  }
+  double mean() const { return sum / count; }
+  double std() const { return std::sqrt(std::max(0.0, squares / count - mean() * mean())); }
+  double kurtosis() const { return fourths / count / (squares / count) / (squares / count); }
+};
+
+/// What is wrong with a tensor whose originals had these moments; "" where nothing is.
+std::string difference(const Moments& found, const std::vector<double>& expected) {
+  if (expected.size() == 1) {
+    const double value = expected[0], allowed = 1e-6 * std::abs(value);
+    if (std::abs(found.least - value) <= allowed && std::abs(found.greatest - value) <= allowed) {
+      return "";
+    }
+    return text("all are ", value, " in Python, from ", found.least, " to ", found.greatest,
+                " here");
+  }
+  const double mean = expected.at(1), std = expected.at(2), kurtosis = expected.at(3);
+  // Six standard errors of the two samples' difference: what chance brings is far below.
+  const double chance = 6 * std::sqrt(1 / expected.at(0) + 1 / found.count);
+  if (std::abs(found.mean() - mean) > chance * std) {
+    return text("the mean is ", mean, " in Python, ", found.mean(), " here");
+  }
+  // The fourth moment tells how much variances vary; few values say little of it.
+  if (std::abs(found.std() - std) > chance * std * std::max(1.0, std::sqrt(kurtosis - 1) / 2)) {
+    return text("the deviation is ", std, " in Python, ", found.std(), " here");
+  }
+  // A single value far out, as a cut normal distribution has one at times, decides the kurtosis.
+  if (expected.at(0) >= 500 && found.count >= 500 && kurtosis < 10 && found.kurtosis() < 10) {
+    if (std::abs(found.kurtosis() - kurtosis) > chance * kurtosis * std::sqrt(24.0) / 2) {
+      return text("the kurtosis is ", kurtosis, " in Python, ", found.kurtosis(), " here");
+    }
+    const double range = expected.at(5) - expected.at(4);
+    const double slack = range * (0.01 + 10 / std::min(found.count, expected.at(0)));
+    const bool uniform = std::abs(kurtosis - 1.8) < 0.1;
+    if (uniform && (std::abs(found.least - expected.at(4)) > slack ||
+                    std::abs(found.greatest - expected.at(5)) > slack)) {
+      return text("values are from ", expected.at(4), " to ", expected.at(5), " in Python, from ",
+                  found.least, " to ", found.greatest, " here");
+    }
+  }
+  return "";
+}
+
+TEST(Initialisation, EachTensorOfAModelHasTheMomentsOfItsOriginal) {
+  std::ifstream file(source_path("tests/data/initialisation.json"));
+  ASSERT_TRUE(file);
+  const auto data = nlohmann::json::parse(file);
+  for (const auto& entry : data.at("models")) {
+    const std::string name = entry.at("name");
+    SCOPED_TRACE(name);
+    const auto spec = Spec<Segmentor>::of(entry.at("model").dump());
+    std::map<std::string, Moments> moments;
+    for (int seed = 0; seed < 3; ++seed) {
+      torch::manual_seed(seed);
+      const auto model = spec.build();
+      model->init_weights();
+      for (const auto& item : model->named_parameters()) moments[item.key()].add(item.value());
+    }
+    size_t seen = 0;
+    for (const auto& [tensor, expected] : entry.at("tensors").items()) {
+      const auto found = moments.find(tensor);
+      ASSERT_NE(found, moments.end()) << tensor;
+      ++seen;
+      const auto wrong = difference(found->second, expected.get<std::vector<double>>());
+      EXPECT_TRUE(wrong.empty()) << tensor << ": " << wrong;
+    }
+    EXPECT_EQ(seen, moments.size());
+  }
+  EXPECT_GE(data.at("models").size(), 10u);
 }
 
 }  // namespace seg::init_test
