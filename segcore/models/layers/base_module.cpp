@@ -20,12 +20,13 @@ void base_module_init_below(torch::nn::Module& parent) {
 
 }  // namespace
 
-bool BaseModule::has_pretrained() const {
-  if (!init_cfg_) return false;
+std::vector<Spec<Initializer>> BaseModule::pretrained_rules() const {
+  std::vector<Spec<Initializer>> out;
+  if (!init_cfg_) return out;
   for (const auto& rule : init_cfg_->values) {
-    if (rule.type() == "Pretrained") return true;
+    if (rule.type() == "Pretrained") out.push_back(rule);
   }
-  return false;
+  return out;
 }
 
 void BaseModule::apply_init_cfg() {
@@ -37,13 +38,6 @@ void BaseModule::apply_init_cfg() {
     } catch (const OptionError& e) {
       throw detail::located(e, rule.config(), rule.path());
     }
-  }
-}
-
-void BaseModule::load_pretrained() {
-  if (!init_cfg_) return;
-  for (const auto& rule : init_cfg_->values) {
-    if (rule.type() == "Pretrained") rule.build()->apply(*this);
   }
 }
 

@@ -16,20 +16,21 @@ namespace seg {
 class BaseModule : public torch::nn::Module {
  public:
   /// Fills the weights: the rules of the `init_cfg` first, then the children (so that a child's own
-  /// rules win), then pretrained files. Overridden where an architecture has a recipe of its own.
+  /// rules win). No file is read. Overridden where an architecture has a recipe of its own.
   virtual void init_weights();
   /// The names by which `init_cfg: {layer: ...}` selects the module.
   virtual std::vector<std::string> python_names() const;
+  /// The rules of the `init_cfg` that read files, in their order. A run applies them, where it
+  /// begins anew.
+  std::vector<Spec<Initializer>> pretrained_rules() const;
 
  protected:
   BaseModule() = default;
   explicit BaseModule(InitCfg init_cfg) : init_cfg_(std::move(init_cfg)) {}
   /// Calls init_weights of the children, through lists and sequences.
   void init_children();
-  /// The two halves of init_cfg: all but pretrained files, and these.
+  /// Applies the rules of the `init_cfg` that read no file.
   void apply_init_cfg();
-  void load_pretrained();
-  bool has_pretrained() const;
 
   InitCfg init_cfg_;
 };

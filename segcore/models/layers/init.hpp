@@ -19,8 +19,6 @@ class Initializer {
   virtual void apply(torch::nn::Module& module) const = 0;
   /// Sets weight and bias of every layer below `module`.
   virtual void apply_to_all(torch::nn::Module& module) const = 0;
-  /// Loads weights from a file: done after all other rules.
-  virtual bool is_pretrained() const { return false; }
 };
 
 template <>

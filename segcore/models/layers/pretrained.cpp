@@ -96,6 +96,7 @@ void log_resized(const Value& before, const std::string& prefix, const Value& af
     const std::string name = prefix + key.as_string();
     const auto found = old.find(name);
     if (found == old.end() || found->second.sizes() == tensor.as_tensor().sizes()) continue;
+    if (!tensor.as_tensor().is_floating_point()) continue;  // tables of indices are no weights
     log::info(name, " is resized from ", found->second.sizes(), " to ", tensor.as_tensor().sizes());
   }
 }
@@ -159,19 +160,6 @@ LoadReport load_weights(torch::nn::Module& module, const Value& weights, const s
 
 namespace {
 
-/// The rules of an `init_cfg` that read files; only a module itself may see its own.
-struct PretrainedRules : BaseModule {
-  static std::vector<Spec<Initializer>> of(const BaseModule& module) {
-    std::vector<Spec<Initializer>> out;
-    const InitCfg& rules = module.*(&PretrainedRules::init_cfg_);
-    if (!rules) return out;
-    for (const auto& rule : rules->values) {
-      if (rule.type() == "Pretrained") out.push_back(rule);
-    }
-    return out;
-  }
-};
-
 /// "a.yaml:7:5: model.backbone.init_cfg: " of the rule that asked for a file.
 std::string rule_place(const Spec<Initializer>& rule) {
   const Origin& origin = rule.config().origin;
@@ -187,7 +175,7 @@ bool load_modules_below(torch::nn::Module& module, const std::string& prefix,
   }
   const auto* own = dynamic_cast<const BaseModule*>(&module);
   if (!own) return any;
-  for (const auto& rule : PretrainedRules::of(*own)) {
+  for (const auto& rule : own->pretrained_rules()) {
     const Value weights = state_dict(module);
     const auto& items = weights.as_dict();
     const bool useless = !kept.empty() && std::all_of(items.begin(), items.end(), [&](auto& item) {
