@@ -14,6 +14,7 @@
 #include "segcore/io/atomic_file.hpp"
 #include "segcore/io/model_zoo.hpp"
 #include "segcore/io/sha256.hpp"
+#include "segcore/models/smp/segmentation_model.hpp"
 #include "tools/common/command_line.hpp"
 
 namespace {
@@ -30,7 +31,30 @@ bool names_weights(const std::string& key) {
   return key == "load_from" || key == "checkpoint" || key == "pretrained";
 }
 
+/// A model of segmentation_models_pytorch names its encoder's weights, or takes the usual ones.
+std::optional<WantedWeights> weights_of_encoder(const seg::Config& model) {
+  const seg::Config::Item* encoder = model.find("encoder_name");
+  const seg::Config::Item* weights = model.find("encoder_weights");
+  seg::smp::EncoderOptions options{.weights = seg::smp::ModelParams{}.encoder_weights};
+  if (weights && weights->value.is_null()) return std::nullopt;
+  if (weights) options.weights = weights->value.scalar;
+  const auto names = seg::Registry<seg::smp::Encoder>::instance().names();
+  // What is misspelt is told by the programs that build the model.
+  if (!encoder || std::count(names.begin(), names.end(), encoder->value.scalar) == 0) {
+    return std::nullopt;
+  }
+  const std::string where = (weights ? weights : encoder)->value.origin.text();
+  try {
+    const auto built = seg::smp::build_encoder(encoder->value.scalar, options);
+    const auto rules = built->pretrained_rules();
+    return WantedWeights{rules.back().config().find("checkpoint")->value.scalar, where};
+  } catch (const seg::OptionError& error) {
+    throw seg::DataError(where + ": " + error.what());
+  }
+}
+
 void collect_weights(const seg::Config& config, std::vector<WantedWeights>& out) {
+  if (auto wanted = weights_of_encoder(config)) out.push_back(std::move(*wanted));
   for (const auto& item : config.map) {
     if (names_weights(item.key) && item.value.kind == seg::Config::Kind::kString) {
       out.push_back({item.value.scalar, item.value.origin.text()});
@@ -278,7 +302,8 @@ int main(int argc, char** argv) {
   return seg::run_main(
       argc, argv,
       "Downloads the published weights that configurations name (load_from, checkpoint, "
-      "pretrained) to $SEGCORE_HOME/checkpoints, else ~/.cache/segcore/checkpoints, where runs "
+      "pretrained, encoder_weights) to $SEGCORE_HOME/checkpoints, else "
+      "~/.cache/segcore/checkpoints, where runs "
       "look for them. What is there already is only checked.",
       [](CLI::App& app) {
         auto arguments = std::make_shared<FetchArguments>();

@@ -4,6 +4,7 @@
 #include <fstream>
 
 #include "registry/yaml.hpp"
+#include "tests/support/largest_request.hpp"
 #include "tests/support/mutations.hpp"
 #include "tests/support/paths.hpp"
 
@@ -22,13 +23,16 @@ TEST(MutatedYaml, IsReadOrRefused) {
     for (int i = 0; i < 700; ++i) {
       const std::string bytes = test::mutated(original, random);
       Config config;
+      test::largest_request = 0;
       try {
         config = parse_config(bytes);
       } catch (const ConfigError& error) {
         EXPECT_STRNE(error.what(), "");
+        EXPECT_LE(test::largest_request, test::request_limit(bytes.size()));
         ++refused;
         continue;
       }
+      EXPECT_LE(test::largest_request, test::request_limit(bytes.size()));
       ++read;
       const std::string written = dump_yaml(config);
       EXPECT_EQ(dump_yaml(parse_config(written)), written);

@@ -113,6 +113,20 @@ TEST_F(FetchWeights, SaysWhatWentWrong) {
             "mean 'resnest50'? A path or an https:// address works too.\n");
 }
 
+TEST_F(FetchWeights, KnowsTheEncodersOfModelsThatNameThem) {
+  dir_.write("usual.yaml", "model: {type: Unet, encoder_name: resnet34, classes: 5}\n");
+  const std::string usual = fetch("usual.yaml --dry-run").output;
+  EXPECT_THAT(usual, HasSubstr("https://huggingface.co/smp-hub/resnet34.imagenet/resolve/"));
+  EXPECT_THAT(usual, HasSubstr("-> " + cached("huggingface.co/")));
+  dir_.write("none.yaml", "model: {type: Unet, encoder_name: vgg11, encoder_weights: null}\n");
+  EXPECT_EQ(fetch("none.yaml --dry-run").output, "none.yaml: names no weights\n");
+  dir_.write("wrong.yaml", "model: {type: Unet, encoder_name: vgg11, encoder_weights: imagnet}\n");
+  const CommandResult wrong = fetch("wrong.yaml --dry-run");
+  EXPECT_NE(wrong.status, 0);
+  EXPECT_THAT(wrong.output, HasSubstr("wrong.yaml:1:57: "));
+  EXPECT_THAT(wrong.output, HasSubstr("Did you mean 'imagenet'?"));
+}
+
 TEST_F(FetchWeights, ChecksItsCommandLine) {
   EXPECT_EQ(fetch("open-mmlab://resnet18_v1c --dry-run").output,
             "open-mmlab://resnet18_v1c: "

@@ -132,6 +132,16 @@ if __name__ == "__main__":
     torch.save(everything, "zip.pt")
     torch.save(everything, "zip_protocol5.pt", pickle_protocol=5)
     torch.save(everything, "legacy.pt", _use_new_zipfile_serialization=False)
+    quantised = {
+        "w": torch.tensor([1.5, -2.0]),
+        "int8": torch.quantize_per_tensor(torch.tensor([0.5, -1.0, 2.0]), 0.1, 3, torch.qint8),
+        "channels": torch.quantize_per_channel(torch.tensor([[1.0], [2.0]]),
+                                               torch.tensor([0.5, 0.25]).double(),
+                                               torch.tensor([0, 1]), 0, torch.quint8),
+        "int32": torch.quantize_per_tensor(torch.tensor([1.0]), 0.5, 0, torch.qint32),
+    }
+    torch.save(quantised, "quantised.pt")
+    torch.save(quantised, "quantised_legacy.pt", _use_new_zipfile_serialization=False)
     torch.save({"w": torch.tensor([1.5, -2.0]), "v": torch.tensor([[0.25]])}, "native.tmp")
     swapped("native.tmp", "big_endian.pt")
     for protocol in range(6):

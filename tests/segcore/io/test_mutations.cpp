@@ -1,10 +1,9 @@
 // Damaged files: each is read or refused with a message, whatever was done to it.
+#include <c10/core/CPUAllocator.h>
 #include <gtest/gtest.h>
 
-#include <cstdlib>
 #include <filesystem>
 #include <fstream>
-#include <new>
 #include <random>
 
 #include "registry/error.hpp"
@@ -12,6 +11,7 @@
 #include "segcore/io/unpickle.hpp"
 #include "segcore/io/zip_file.hpp"
 #include "segcore/torch.hpp"
+#include "tests/support/largest_request.hpp"
 #include "tests/support/mutations.hpp"
 #include "tests/support/paths.hpp"
 #include "tests/support/temp_dir.hpp"
@@ -24,8 +24,31 @@ std::string file_bytes(const std::string& name) {
   return {std::istreambuf_iterator<char>(in), {}};
 }
 
-/// The largest request for heap memory since the last reset, by this thread.
-thread_local size_t largest_request = 0;
+/// The memory of tensors does not come from operator new.
+class NotedTensors final : public c10::Allocator {
+ public:
+  c10::DataPtr allocate(size_t size) override {
+    test::largest_request = std::max(test::largest_request, size);
+    return inner_->allocate(size);
+  }
+  void copy_data(void* to, const void* from, size_t size) const override {
+    inner_->copy_data(to, from, size);
+  }
+  c10::DeleterFnPtr raw_deleter() const override { return inner_->raw_deleter(); }
+
+ private:
+  c10::Allocator* inner_ = c10::GetDefaultCPUAllocator();
+};
+
+/// Notes requests for tensors while it lives.
+class NotingTensors {
+ public:
+  NotingTensors() { c10::SetCPUAllocator(&noted_, /*priority=*/1); }
+  ~NotingTensors() { c10::SetCPUAllocator(c10::GetDefaultCPUAllocator(), /*priority=*/1); }
+
+ private:
+  static inline NotedTensors noted_;
+};
 
 /// Uses every tensor, so that one that reaches beyond its storage is noticed. No storage may be
 /// larger than the file.
@@ -44,8 +67,6 @@ void touch(const Value& v, size_t file_size, int depth = 0) {
   }
 }
 
-/// What one request of memory may be: a value of a few dozen bytes for each byte of the file.
-constexpr size_t kRequestPerByte = 128, kRequestAtLeast = 65536;
 /// The storages of PicklesBehindAGoodChecksum do not come from the file.
 constexpr size_t kStorageOfPickle = 16000;
 
@@ -55,20 +76,21 @@ struct Outcome {
 
 template <class Read>
 Outcome mutate_and_read(const std::string& original, int times, const Read& read) {
+  const NotingTensors noting;
   std::mt19937 random(1);
   Outcome out;
   for (int i = 0; i < times; ++i) {
     const std::string bytes = test::mutated(original, random);
     if (bytes.empty()) continue;
-    largest_request = 0;
+    test::largest_request = 0;
     try {
       const Value value = read(bytes);
-      EXPECT_LE(largest_request, kRequestPerByte * bytes.size() + kRequestAtLeast);
+      EXPECT_LE(test::largest_request, test::request_limit(bytes.size()));
       touch(value, bytes.size() + kStorageOfPickle);
       ++out.read;
     } catch (const CheckpointError& e) {
       EXPECT_STRNE(e.what(), "");
-      EXPECT_LE(largest_request, kRequestPerByte * bytes.size() + kRequestAtLeast);
+      EXPECT_LE(test::largest_request, test::request_limit(bytes.size()));
       ++out.refused;
     }
   }
@@ -110,12 +132,3 @@ TEST(MutatedFiles, PicklesBehindAGoodChecksum) {
 
 }  // namespace
 }  // namespace seg
-
-// Notes the size of every request in this program.
-void* operator new(size_t size) {
-  if (size > seg::largest_request) seg::largest_request = size;
-  if (void* memory = std::malloc(size ? size : 1)) return memory;
-  throw std::bad_alloc();
-}
-void operator delete(void* memory) noexcept { std::free(memory); }
-void operator delete(void* memory, size_t) noexcept { std::free(memory); }

@@ -168,6 +168,22 @@ TEST(ReadCheckpoint, Safetensors) {
   EXPECT_EQ(root.as_dict().size(), expected.size() - 1);  // complex128 does not exist there
 }
 
+TEST(ReadCheckpoint, QuantisedTensorsAreObjectsAroundTheirNumbers) {
+  for (const char* file : {"quantised.pt", "quantised_legacy.pt"}) {
+    SCOPED_TRACE(file);
+    const Value root = read_checkpoint(data_file(file));
+    EXPECT_EQ(root.at("w").as_tensor()[1].item<float>(), -2.0f);
+    const auto stored = [&](const char* name) {
+      const OpaqueObject& object = root.at(name).as_opaque();
+      EXPECT_EQ(object.type, "torch._utils._rebuild_qtensor");
+      return object.arguments->at(0).as_tensor();
+    };
+    EXPECT_TRUE(stored("int8").equal(torch::tensor({8, -7, 23}, at::kChar)));
+    EXPECT_TRUE(stored("channels").equal(torch::tensor({2, 9}, at::kByte)));
+    EXPECT_TRUE(stored("int32").equal(torch::tensor({2}, at::kInt)));
+  }
+}
+
 TEST(ReadCheckpoint, BigEndianFiles) {
   const Value root = read_checkpoint(data_file("big_endian.pt"));
   EXPECT_EQ(root.at("w").as_tensor()[1].item<float>(), -2.0f);
