@@ -68,6 +68,16 @@ INSTANTIATE_TEST_SUITE_P(
         ForeignWeights{"timm_swin", "timm_swin",
                        "{type: SwinTransformer, pretrain_img_size: 64, embed_dims: 8, window_size: "
                        "2, depths: [1, 1, 1, 1], num_heads: [1, 1, 2, 2]}"},
+        ForeignWeights{"torchvision_swin", "torchvision_swin",
+                       "{type: SwinTransformer, pretrain_img_size: 64, embed_dims: 8, window_size: "
+                       "2, depths: [1, 1, 1, 1], num_heads: [1, 1, 2, 2]}"},
+        ForeignWeights{"torchvision_vit", "torchvision_vit",
+                       "{type: VisionTransformer, img_size: [32, 32], patch_size: 16, embed_dims: "
+                       "8, num_layers: 2, num_heads: 2, out_indices: [1], final_norm: true, "
+                       "patch_bias: true}"},
+        ForeignWeights{"torchvision_convnext", "torchvision_convnext",
+                       "{type: ConvNeXt, arch: {depths: [1, 1, 2, 1], channels: [4, 8, 8, 12]}, "
+                       "out_indices: [0, 1, 2, 3], gap_before_final_norm: false}"},
         ForeignWeights{"vit", "vit",
                        "{type: VisionTransformer, img_size: [32, 32], patch_size: 16, embed_dims: "
                        "8, num_layers: 2, num_heads: 2, out_indices: [1], final_norm: true, "
