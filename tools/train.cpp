@@ -8,13 +8,10 @@ struct TrainArguments {
   std::string config;
   seg::TrainOptions options;
   std::vector<std::string> resume, overrides;
-  std::string work_dir, launcher;
 };
 
 int train(TrainArguments& arguments, const CLI::App& app) {
   seg::TrainOptions& options = arguments.options;
-  if (app.count("--work-dir")) options.work_dir = arguments.work_dir;
-  if (app.count("--launcher")) options.launcher = arguments.launcher;
   options.resume = app.count("--resume") > 0;
   // "auto" is the word of MMSegmentation's own command line for no value.
   if (!arguments.resume.empty() && !arguments.resume[0].empty() && arguments.resume[0] != "auto") {
@@ -37,7 +34,7 @@ int main(int argc, char** argv) {
       [](CLI::App& app) {
         auto arguments = std::make_shared<TrainArguments>();
         app.add_option("config", arguments->config, "configuration file")->required();
-        app.add_option("--work-dir", arguments->work_dir,
+        app.add_option("--work-dir", arguments->options.work_dir,
                        "folder of the outputs (default: work_dir of the configuration, else "
                        "./work_dirs/<its name>)")
             ->type_name("DIR");
@@ -46,12 +43,7 @@ int main(int argc, char** argv) {
             ->type_name("[CHECKPOINT]")
             ->expected(0, 1);
         app.add_flag("--amp", arguments->options.amp, "train in mixed precision");
-        app.add_option("--launcher", arguments->launcher,
-                       "who started the processes: none, pytorch, slurm or mpi")
-            ->type_name("NAME")
-            ->check(seg::known_word({"none", "pytorch", "slurm", "mpi"}));
-        app.add_option("--local_rank,--local-rank", "set by older launchers; not used")
-            ->type_name("N");
+        seg::add_launcher(app, arguments->options.launcher);
         seg::add_cfg_options(app, arguments->overrides);
         return [arguments, &app] { return train(*arguments, app); };
       });

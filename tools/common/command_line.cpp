@@ -158,6 +158,13 @@ CLI::Option* add_cfg_options(CLI::App& app, std::vector<std::string>& overrides)
       ->expected(1, -1);
 }
 
+void add_launcher(CLI::App& app, std::optional<std::string>& launcher) {
+  app.add_option("--launcher", launcher, "who started the processes: none, pytorch, slurm or mpi")
+      ->type_name("NAME")
+      ->check(known_word({"none", "pytorch", "slurm", "mpi"}));
+  app.add_option("--local_rank,--local-rank", "set by older launchers; not used")->type_name("N");
+}
+
 CLI::Validator known_word(std::vector<std::string> words) {
   return {[words = std::move(words)](std::string& given) {
             if (std::find(words.begin(), words.end(), given) != words.end()) return std::string();

@@ -3,6 +3,7 @@
 #pragma once
 #include <CLI/CLI.hpp>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -12,6 +13,9 @@ namespace seg {
 
 /// `--cfg-options a.b=1 c=2`: several words, up to the next option; may be given several times.
 CLI::Option* add_cfg_options(CLI::App& app, std::vector<std::string>& overrides);
+
+/// `--launcher pytorch`, and what older launchers pass besides.
+void add_launcher(CLI::App& app, std::optional<std::string>& launcher);
 
 /// Checks of a value for CLI::Option::check, whose messages are worded as those of configurations.
 CLI::Validator known_word(std::vector<std::string> words);

@@ -273,9 +273,7 @@ class MixVisionTransformer final : public Backbone {
       } else if (is_norm(m)) {
         constant_init(m, 1, 0);
       } else if (auto* conv = dynamic_cast<Conv2d*>(&m)) {
-        const auto& o = conv->options;
-        const int64_t fan_out = o.kernel_size.h * o.kernel_size.w * o.out_channels / o.groups;
-        normal_init(m, 0, std::sqrt(2.0 / static_cast<double>(fan_out)));
+        group_fan_out_init(*conv);
       }
     });
   }

@@ -3,6 +3,7 @@
 #include <array>
 #include <cmath>
 
+#include "segcore/models/layers/init.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {
@@ -88,6 +89,12 @@ SEG_REGISTER(Conv2d, Conv2dAdaptivePadding);
 
 std::shared_ptr<Conv2d> build_conv(const ConvCfg& cfg, const ConvOptions& options) {
   return cfg ? cfg->build(options) : std::make_shared<Conv2d>(options);
+}
+
+void group_fan_out_init(Conv2d& conv) {
+  const ConvOptions& o = conv.options;
+  const int64_t fan_out = o.kernel_size.h * o.kernel_size.w * o.out_channels / o.groups;
+  normal_init(conv, 0, std::sqrt(2.0 / static_cast<double>(fan_out)));
 }
 
 torch::Tensor pad2d(const torch::Tensor& x, int64_t left, int64_t right, int64_t top,

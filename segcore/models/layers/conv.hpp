@@ -45,6 +45,10 @@ using ConvCfg = std::optional<Spec<Conv2d>>;
 
 std::shared_ptr<Conv2d> build_conv(const ConvCfg& cfg, const ConvOptions& options);
 
+/// Normal with the variance 2 / (kernel h * kernel w * out_channels / groups), bias 0: He's rule by
+/// the fan out, of one group.
+void group_fan_out_init(Conv2d& conv);
+
 /// Pads the two last dimensions at left, right, top and bottom: "zeros", "reflect", "replicate" or
 /// "circular".
 torch::Tensor pad2d(const torch::Tensor& x, int64_t left, int64_t right, int64_t top,
