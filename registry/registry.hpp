@@ -150,7 +150,10 @@ class Spec {
   explicit operator bool() const { return entry_ != nullptr; }
   const std::string& type() const { return type_; }
   /// The mapping it was read from; null for an empty one.
-  Config config() const { return config_ ? *config_ : Config{}; }
+  const Config& config() const {
+    static const Config none;
+    return config_ ? *config_ : none;
+  }
   const std::string& path() const { return path_; }
 
  private:

@@ -16,9 +16,12 @@ inline size_t request_limit(size_t size) { return 128 * size + 65536; }
 
 }  // namespace seg::test
 
-void* operator new(size_t size) {
+void* operator new(size_t size, const std::nothrow_t&) noexcept {
   seg::test::largest_request = std::max(seg::test::largest_request, size);
-  if (void* memory = std::malloc(size ? size : 1)) return memory;
+  return std::malloc(size ? size : 1);
+}
+void* operator new(size_t size) {
+  if (void* memory = operator new(size, std::nothrow)) return memory;
   throw std::bad_alloc();
 }
 void operator delete(void* memory) noexcept { std::free(memory); }
