@@ -123,7 +123,7 @@ TEST_F(FetchWeights, KnowsTheEncodersOfModelsThatNameThem) {
   dir_.write("wrong.yaml", "model: {type: Unet, encoder_name: vgg11, encoder_weights: imagnet}\n");
   const CommandResult wrong = fetch("wrong.yaml --dry-run");
   EXPECT_NE(wrong.status, 0);
-  EXPECT_THAT(wrong.output, HasSubstr("wrong.yaml:1:57: "));
+  EXPECT_THAT(wrong.output, HasSubstr("wrong.yaml:1:59: "));
   EXPECT_THAT(wrong.output, HasSubstr("Did you mean 'imagenet'?"));
 }
 

@@ -37,7 +37,13 @@ except ImportError:
     sys.exit()
 from mmengine.config import ConfigDict
 register_all_modules()
-MODELS.build(ConfigDict(fixture['model'])).load_state_dict(state, strict=True)
+def with_tuples(v):  # some models insist on them
+    if isinstance(v, dict):
+        return {k: with_tuples(x) for k, x in v.items()}
+    if isinstance(v, list) and all(isinstance(x, int) for x in v):
+        return tuple(v)
+    return [with_tuples(x) for x in v] if isinstance(v, list) else v
+MODELS.build(ConfigDict(with_tuples(fixture['model']))).load_state_dict(state, strict=True)
 print('loaded by mmseg')
 )";
 
