@@ -102,9 +102,9 @@ TEST(ReferenceFiles, AreThere) {
 // --- All fixtures of the collection beside the checkout
 // -------------------------------------------
 
-std::string contents(const std::string& path) {
-  std::ifstream in(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(in), {}};
+nlohmann::json contents(const std::string& path) {
+  std::ifstream in(path);
+  return nlohmann::json::parse(in);
 }
 
 TEST(ReferenceCollection, CountsWhatPasses) {
