@@ -33,7 +33,7 @@ class CSVVisBackend final : public VisBackend {
       // A logged training step; the row of an epoch is its last one.
       const double* epoch = find_scalar(scalars, "epoch");
       const double* before = training_ ? find_scalar(*training_, "epoch") : nullptr;
-      if (epoch && before && *epoch != *before) add_row({}, training_step_);
+      if (epoch && before && *epoch != *before) add_row_of_training();
       training_ = scalars;
       training_step_ = step;
     } else {
@@ -42,7 +42,7 @@ class CSVVisBackend final : public VisBackend {
   }
   void flush() override {
     // What was trained since the last validation, at the end or when the run is stopped.
-    if (training_ && fresh()) add_row({}, training_step_);
+    add_row_of_training();
   }
   ~CSVVisBackend() override {
     try {
@@ -54,6 +54,10 @@ class CSVVisBackend final : public VisBackend {
 
  private:
   bool fresh() const { return training_step_ > last_step_; }
+  /// Unless a row of metrics has the values already.
+  void add_row_of_training() {
+    if (training_ && fresh()) add_row({}, training_step_);
+  }
   void add_row(const Scalars& metrics, int64_t step) {
     std::vector<std::string> row(columns_.size());
     auto set = [&](const std::string& name, std::string value) {
@@ -66,7 +70,8 @@ class CSVVisBackend final : public VisBackend {
       row.resize(columns_.size());
       row[at] = std::move(value);
     };
-    set("step", std::to_string(step));
+    // Metrics may be numbered by epochs; the column counts training steps.
+    set("step", std::to_string(std::max(step, training_step_)));
     if (training_ && fresh()) {
       for (const auto& [name, value] : *training_) {
         set(name, is_whole_scalar(name) ? std::to_string(static_cast<int64_t>(value))

@@ -120,6 +120,25 @@ TEST(CSVVisBackend, HasARowForEachEpochWithoutValidation) {
   EXPECT_EQ(rows[2], "4,0.25,2,4");
 }
 
+TEST(CSVVisBackend, HasOneRowForEachEpochWithItsValidation) {
+  const test::TempDir dir;
+  const auto vis = visualizer("{type: CSVVisBackend}", dir.path().string());
+  for (int epoch = 1; epoch <= 3; ++epoch) {
+    for (int step = 1; step <= 2; ++step) {
+      const double iter = (epoch - 1) * 2 + step;
+      vis->add_scalars({{"loss", 1.0 / iter}, {"epoch", epoch}, {"iter", iter}},
+                       static_cast<int64_t>(iter));
+    }
+    // The second epoch is not validated.
+    if (epoch == 2) continue;
+    vis->add_scalars({{"mIoU", 10.0 * epoch}}, epoch);
+    vis->flush();
+  }
+  EXPECT_THAT(lines_of(dir.read("scalars.csv")),
+              ElementsAre("step,loss,epoch,iter,mIoU", "2,0.5,1,2,10.0", "4,0.25,2,4,",
+                          "6," + number_text(1.0 / 6, "") + ",3,6,30.0"));
+}
+
 TEST(EventFile, FramesRecordsWithMaskedChecksums) {
   EXPECT_EQ(crc32c("123456789"), 0xe3069283u);  // the check value of CRC-32C
   const std::string record = tf_record("abc");
@@ -161,8 +180,7 @@ TEST(TensorboardVisBackend, TensorBoardReadsIt) {
   }
   EXPECT_EQ(records, 6u);
   const std::string python = test::python_with_torch();
-  if (python.empty() ||
-      test::run_command(python + " -c 'import tensorboard, PIL'").status != 0) {
+  if (python.empty() || test::run_command(python + " -c 'import tensorboard, PIL'").status != 0) {
     GTEST_SKIP() << "no Python with TensorBoard (see $SEGCORE_PYTHON)";
   }
   const auto result = test::run_python(python, R"(
@@ -177,7 +195,7 @@ i = a.Images("val/picture")[0]
 print(i.step, i.width, i.height, Image.open(io.BytesIO(i.encoded_image_string)).getpixel((0, 0)))
 print(a.Tensors("config/text_summary")[0].tensor_proto.string_val[0])
 )",
-                                          dir.path().string());
+                                       dir.path().string());
   EXPECT_EQ(result.output,
             "['loss', 'decode.acc_seg'] ['val/picture'] ['config/text_summary']\n"
             "[(10, 0.5), (20, 0.25)] [12.25]\n"
