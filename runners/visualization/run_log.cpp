@@ -8,6 +8,7 @@
 #include <iterator>
 #include <map>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <set>
 
 #include "registry/error.hpp"
@@ -20,7 +21,7 @@ namespace fs = std::filesystem;
 
 struct LogFileRow {
   int64_t step = 0;
-  bool by_epoch = false;
+  bool training = false;
   std::vector<std::pair<std::string, double>> values;
 };
 
@@ -29,7 +30,6 @@ std::vector<LogFileRow> read_log_file(const fs::path& path) {
   if (!in) throw DataError(text("cannot read ", path.string()));
   const std::string contents{std::istreambuf_iterator<char>(in), {}};
   std::vector<LogFileRow> rows;
-  bool epochs = false;
   int64_t number = 0;
   for (size_t begin = 0; begin < contents.size();) {
     const size_t end = contents.find('\n', begin);
@@ -57,15 +57,30 @@ std::vector<LogFileRow> read_log_file(const fs::path& path) {
         row.values.emplace_back(key, value.get<double>());
       }
     }
-    const bool training = json.contains("iter");
-    if (!json.contains("step") && training) {
+    row.training = json.contains("iter");
+    if (!json.contains("step") && row.training) {
       row.step = static_cast<int64_t>(json["iter"].get<double>());
     }
-    epochs = epochs || json.contains("epoch");
-    row.by_epoch = !training && epochs;
     rows.push_back(std::move(row));
   }
   return rows;
+}
+
+/// Whether metrics are numbered by epochs instead of steps, as far as the rows tell. A validation
+/// comes after the training steps in front of it, so a lower number than theirs is one of epochs.
+/// Where an epoch is a single step, both are the same.
+std::optional<bool> metrics_by_epoch(const std::vector<LogFileRow>& rows) {
+  std::optional<int64_t> trained;
+  bool known = false;
+  for (const LogFileRow& row : rows) {
+    if (row.training) {
+      trained = row.step;
+    } else if (trained) {
+      if (row.step < *trained) return true;
+      known = true;
+    }
+  }
+  return known ? std::optional(false) : std::nullopt;
 }
 
 /// scalars.json of all launches, in order of time.
@@ -108,26 +123,36 @@ RunLog read_run_log(const std::string& path) {
   }
   RunLog run;
   run.path = path;
-  std::map<std::string, size_t> places;
+  struct Place {
+    size_t index;
+    bool training;
+  };
+  std::map<std::string, Place> places;
+  // A launch that was killed early may not tell, but goes on as the last one.
+  bool by_epoch = false;
   for (const fs::path& file : files) {
     const std::vector<LogFileRow> rows = read_log_file(file);
+    by_epoch = metrics_by_epoch(rows).value_or(by_epoch);
+    const auto counts_epochs = [&](const LogFileRow& row) { return by_epoch && !row.training; };
     // What an earlier launch did beyond the checkpoint that this one began from is not part of it.
-    for (const bool by_epoch : {false, true}) {
-      const auto first = std::find_if(rows.begin(), rows.end(),
-                                      [&](const auto& row) { return row.by_epoch == by_epoch; });
+    for (const bool epochs : {false, true}) {
+      const auto first = std::find_if(rows.begin(), rows.end(), [&](const LogFileRow& row) {
+        return counts_epochs(row) == epochs;
+      });
       if (first == rows.end()) continue;
       for (Series& s : run.series) {
-        if (s.by_epoch != by_epoch) continue;
+        if (s.by_epoch != epochs) continue;
         std::erase_if(s.points, [&](const auto& p) { return p.first >= first->step; });
       }
     }
     for (const LogFileRow& row : rows) {
       for (const auto& [key, value] : row.values) {
-        const auto [place, fresh] = places.emplace(key, run.series.size());
-        if (fresh) run.series.push_back({key, row.by_epoch, {}});
-        Series& s = run.series[place->second];
+        const auto [found, fresh] = places.emplace(key, Place{run.series.size(), row.training});
+        if (fresh) run.series.push_back({key, counts_epochs(row), {}});
+        const Place& place = found->second;
+        Series& s = run.series[place.index];
         // Training and validation have values of one name ("time"): the first kind is taken.
-        if (s.by_epoch != row.by_epoch) continue;
+        if (place.training != row.training) continue;
         if (!s.points.empty() && s.points.back().first >= row.step) continue;
         s.points.emplace_back(row.step, value);
       }

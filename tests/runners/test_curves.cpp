@@ -66,6 +66,32 @@ TEST(RunLog, MetricsOfEpochsHaveTheirOwnSteps) {
   EXPECT_THAT(run.find("mIoU")->points, ElementsAre(Pair(1, 5.0), Pair(2, 6.0)));
 }
 
+TEST(RunLog, MetricsOfEpochsMayBeNumberedBySteps) {
+  const test::TempDir dir;
+  dir.write("run/20260101_000000/vis_data/scalars.json",
+            "{\"loss\": 3.0, \"time\": 0.1, \"epoch\": 1, \"iter\": 30, \"step\": 30}\n"
+            "{\"mIoU\": 5.0, \"time\": 0.9, \"step\": 36}\n"
+            "{\"loss\": 2.0, \"time\": 0.2, \"epoch\": 2, \"iter\": 66, \"step\": 66}\n"
+            "{\"mIoU\": 6.0, \"time\": 0.8, \"step\": 72}\n");
+  // The next launch began with a validation that was due, and was killed after it.
+  dir.write("run/20260102_000000/vis_data/scalars.json", "{\"mIoU\": 6.5, \"step\": 72}\n");
+  RunLog run = read_run_log(dir / "run");
+  EXPECT_FALSE(run.find("mIoU")->by_epoch);
+  EXPECT_THAT(run.find("mIoU")->points, ElementsAre(Pair(36, 5.0), Pair(72, 6.5)));
+  EXPECT_THAT(run.find("time")->points, ElementsAre(Pair(30, 0.1), Pair(66, 0.2)))
+      << "of training alone";
+  run.name = "run";
+  EXPECT_EQ(curves_summary({run}, {"mIoU"}),
+            "run  mIoU: last 6.5 (step 72), lowest 5 (step 36), highest 6.5 (step 72)\n");
+
+  // Rows without epochs, of a run that counts them all the same.
+  dir.write("scalars.json",
+            "{\"loss\": 3.0, \"iter\": 36, \"step\": 36}\n{\"mIoU\": 5.0, \"step\": 1}\n");
+  const RunLog epochs = read_run_log(dir / "scalars.json");
+  EXPECT_TRUE(epochs.find("mIoU")->by_epoch);
+  EXPECT_FALSE(epochs.find("loss")->by_epoch);
+}
+
 TEST(RunLog, SaysWhatIsMissing) {
   const test::TempDir dir;
   const std::string place = dir.path().string();
