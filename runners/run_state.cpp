@@ -7,9 +7,14 @@
 #include <ctime>
 #include <filesystem>
 #include <fstream>
+#include <map>
+#include <regex>
+#include <unordered_map>
 
 #include "registry/log.hpp"
+#include "runners/dist/gather.hpp"
 #include "runners/hooks/hook.hpp"
+#include "runners/optim/optim_wrapper.hpp"
 #include "runners/optim/param_scheduler.hpp"
 #include "runners/run_config.hpp"
 #include "runners/run_context.hpp"
@@ -83,6 +88,65 @@ at::Tensor gather_rows(const RunContext& context, const at::Tensor& row) {
   rows[communicator.rank()].copy_(row);
   communicator.all_reduce_sum_(rows);
   return rows.to(at::kByte);
+}
+
+/// What `OptimWrapper::accumulated` gives, with the gradients of each rank: they are summed over
+/// the ranks only when the parameters are updated. Only rank 0 has those of all.
+Value gather_accumulated(const RunContext& context) {
+  Value out = context.optimizer->accumulated();
+  if (out.is_none()) return out;
+  std::unordered_map<std::string, at::Tensor> gradients;
+  for (const auto& [name, gradient] : out.at("gradients").as_dict()) {
+    gradients[name.as_string()] = gradient.as_tensor();
+  }
+  std::vector<std::string> names;
+  std::vector<at::Tensor> params, own;
+  for (const ParamGroup& group : context.optimizer->optimizer().groups()) {
+    for (size_t i = 0; i < group.params.size(); ++i) {
+      names.push_back(group.names[i]);
+      params.push_back(group.params[i]);
+      own.push_back(gradients[group.names[i]]);
+    }
+  }
+  Value ranks = Value::list();
+  for (const auto& tensors : gather_tensors(*context.communicator, own, params)) {
+    ValueDict of_rank;
+    for (size_t i = 0; i < names.size(); ++i) {
+      if (tensors[i].defined()) of_rank.emplace_back(names[i], tensors[i]);
+    }
+    ranks.push_back(Value::dict(std::move(of_rank)));
+  }
+  out.set("gradients", ranks);
+  return out;
+}
+
+/// The part of this rank of what `gather_accumulated` gave. Where the run had another number of
+/// ranks, each takes the mean, so that the mean over all stays what it was.
+Value scatter_accumulated(const RunContext& context, const Value& saved) {
+  const ValueList& ranks = saved.at("gradients").as_list();
+  const bool same = ranks.size() == static_cast<size_t>(context.communicator->size());
+  std::map<std::string, at::Tensor> gradients;
+  for (size_t r = 0; r < ranks.size(); ++r) {
+    const bool mine = same && r == static_cast<size_t>(context.communicator->rank());
+    for (const auto& [name, value] : ranks[r].as_dict()) {
+      const at::Tensor& tensor = value.as_tensor();
+      at::Tensor& gradient = gradients[name.as_string()];
+      if (mine) {
+        gradient = tensor;
+      } else if (!same) {
+        const at::Tensor part = tensor / static_cast<double>(ranks.size());
+        gradient = gradient.defined() ? gradient + part : part;
+      } else if (!gradient.defined()) {
+        gradient = at::zeros_like(tensor);  // a parameter is updated in all ranks or in none
+      }
+    }
+  }
+  ValueDict own;
+  for (auto& [name, gradient] : gradients) own.emplace_back(name, gradient);
+  Value out = Value::dict();
+  for (const char* key : {"steps", "loss_weight"}) out.set(key, saved.at(key));
+  out.set("gradients", Value::dict(std::move(own)));
+  return out;
 }
 
 /// State dict on the CPU; the tensors of a CPU model are its own, not copies.
@@ -169,6 +233,10 @@ void save_run_state(RunContext& context, const std::string& path, const SavePart
     own.set("validation_due", context.validation_due);
     own.set("train_log", context.train_log.state());
     own.set("hooks", Value::dict());
+    if (parts.optimizer) {
+      const Value accumulated = gather_accumulated(context);
+      if (!accumulated.is_none()) own.set("accumulated", accumulated);
+    }
     checkpoint.set(kOwnKey, own);
   }
   for (HookEntry& entry : *context.hooks) entry.hook->save_state(context, checkpoint);
@@ -278,7 +346,12 @@ ResumePoint load_run_state(RunContext& context, Value checkpoint, const std::str
         (*context.schedulers)[i]->load_state_dict(states[i]);
       }
     }
-    if (const Value* own = checkpoint.find(kOwnKey)) {
+    const Value* own = checkpoint.find(kOwnKey);
+    const Value* accumulated = own ? own->find("accumulated") : nullptr;
+    context.optimizer->set_progress(
+        point.iter, context.max_iters,
+        accumulated ? scatter_accumulated(context, *accumulated) : Value());
+    if (own) {
       context.train_log.load_state(own->at("train_log"));
       point.validation_due = own->at("validation_due").as_bool();
       const at::Tensor rows = own->at("generators").as_tensor();

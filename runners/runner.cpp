@@ -191,7 +191,6 @@ class TrainingRun {
 
   void run() {
     watch_stop_signals();
-    optimizer_->set_progress(context_.iter, context_.max_iters);
     context_.model->train();
     call_hooks(context_, &Hook::before_train);
     loader_.start(static_cast<uint64_t>(context_.iter), static_cast<uint64_t>(context_.max_iters));
@@ -276,6 +275,7 @@ class TrainingRun {
       }
       return;
     }
+    optimizer_->set_progress(0, context_.max_iters);
     begin_with_weights();
   }
 

@@ -114,6 +114,7 @@ class AmpOptimWrapper final : public OptimWrapper {
   }
 
  protected:
+  double loss_scale() const override { return scaling_ ? scale_.item<double>() : 1; }
   void backward(const at::Tensor& loss) override {
     OptimWrapper::backward(scaling_ ? loss * scale_ : loss);
   }

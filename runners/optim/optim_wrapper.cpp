@@ -5,6 +5,7 @@
 #include <ATen/core/grad_mode.h>
 
 #include <cmath>
+#include <unordered_map>
 #include <unordered_set>
 
 #include "registry/log.hpp"
@@ -102,15 +103,65 @@ OptimWrapper::OptimWrapper(const Params& params, torch::nn::Module& model)
 
 std::unique_ptr<Autocast> OptimWrapper::precision() const { return nullptr; }
 
-void OptimWrapper::set_progress(int64_t done, int64_t total) {
+void OptimWrapper::set_progress(int64_t done, int64_t total, const Value& accumulated) {
   const int64_t counts = params_.accumulative_counts;
   done_ = done;
   total_ = total;
   remainder_ = total % counts;
-  if (done % counts != 0) {
-    log::warn("the run begins at step ", done, ", in the middle of ", counts,
-              " accumulated steps: the gradients of the first ", done % counts, " are lost");
+  const int64_t steps = done < total ? done % counts : 0;
+  const int64_t given = accumulated.is_none() ? 0 : accumulated.at("steps").as_int();
+  if (given == steps) {
+    if (steps > 0) take_gradients(accumulated);
+    return;
   }
+  log::warn("the run begins at step ", done, ", after ", steps, " of ", counts,
+            " accumulated steps, and the checkpoint holds the gradients of ", given,
+            given == 1 ? " step" : " steps", ": gradients are lost");
+}
+
+Value OptimWrapper::accumulated() const {
+  const int64_t steps = done_ == total_ ? 0 : done_ % params_.accumulative_counts;
+  if (steps == 0) return {};
+  ValueDict gradients;
+  for (const ParamGroup& group : optimizer_->groups()) {
+    for (size_t i = 0; i < group.params.size(); ++i) {
+      const at::Tensor& grad = group.params[i].grad();
+      if (grad.defined()) gradients.emplace_back(group.names.at(i), grad.detach());
+    }
+  }
+  Value out = Value::dict();
+  out.set("steps", steps);
+  out.set("loss_weight", loss_weight());
+  out.set("gradients", Value::dict(std::move(gradients)));
+  return out;
+}
+
+void OptimWrapper::take_gradients(const Value& accumulated) {
+  const at::NoGradGuard no_grad;
+  std::unordered_map<std::string, at::Tensor> params;
+  for (const ParamGroup& group : optimizer_->groups()) {
+    for (size_t i = 0; i < group.params.size(); ++i) params[group.names.at(i)] = group.params[i];
+  }
+  // Another number of steps or scale of the loss than the run had that wrote them.
+  const double ratio = loss_weight() / accumulated.at("loss_weight").as_float();
+  for (const auto& [name, saved] : accumulated.at("gradients").as_dict()) {
+    const auto found = params.find(name.as_string());
+    if (found == params.end() || found->second.sizes() != saved.as_tensor().sizes()) {
+      throw CheckpointError(
+          text("the accumulated gradient of ", name.as_string(), " has shape ",
+               saved.as_tensor().sizes(), ", the model has ",
+               found == params.end() ? "no such parameter" : text(found->second.sizes())));
+    }
+    // In memory as the parameter is, as backward passes leave it.
+    at::Tensor grad = at::empty_like(found->second.detach()).copy_(saved.as_tensor());
+    if (ratio != 1) grad.mul_(ratio);
+    found->second.mutable_grad() = grad;
+  }
+}
+
+int64_t OptimWrapper::accumulation_length() const {
+  const int64_t counts = params_.accumulative_counts;
+  return counts > 1 && total_ >= 0 && done_ >= total_ - remainder_ ? remainder_ : counts;
 }
 
 bool OptimWrapper::will_update() const {
@@ -119,8 +170,7 @@ bool OptimWrapper::will_update() const {
 
 bool OptimWrapper::update_params(const at::Tensor& loss) {
   grad_norm_.reset();
-  int64_t factor = params_.accumulative_counts;
-  if (factor > 1 && total_ >= 0 && done_ >= total_ - remainder_) factor = remainder_;
+  const int64_t factor = accumulation_length();
   SEG_CHECK(factor > 0, "a step after the last one, ", total_);
   const bool update = will_update();
   backward(factor == 1 ? loss : loss / factor);

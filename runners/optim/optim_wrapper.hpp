@@ -72,8 +72,16 @@ class OptimWrapper {
   /// `update_params`; undefined where none was computed.
   const at::Tensor& grad_norm() const { return grad_norm_; }
   /// Where a run begins and ends, in steps of its loop: the last, incomplete accumulation is
-  /// weighted by its own length. Warns of a beginning in the middle of an accumulation.
-  void set_progress(int64_t done, int64_t total);
+  /// weighted by its own length.
+  /// \param accumulated  what `accumulated()` gave after `done` steps, or None. Where it does not
+  /// go
+  ///                     with `done`, gradients are lost, which is a warning.
+  /// \throws CheckpointError where a gradient belongs to no parameter.
+  void set_progress(int64_t done, int64_t total, const Value& accumulated = {});
+  /// The gradients since the last update, for a run that goes on from here:
+  /// {steps, loss_weight, gradients: {name of the parameter: tensor}}. A loss was multiplied by
+  /// `loss_weight` before its gradients were taken. None right after an update.
+  Value accumulated() const;
   /// Whether the next `update_params` updates the parameters, so that gradients must be summed over
   /// the processes.
   bool will_update() const;
@@ -96,12 +104,19 @@ class OptimWrapper {
  protected:
   virtual void backward(const at::Tensor& loss);
   virtual void step();
+  /// What `backward` multiplies a loss by.
+  virtual double loss_scale() const { return 1; }
   void clip_gradients();
   c10::Device device() const { return device_; }
 
   Params params_;
 
  private:
+  /// The accumulated steps that the gradient of the next one is averaged with, itself included.
+  int64_t accumulation_length() const;
+  double loss_weight() const { return loss_scale() / static_cast<double>(accumulation_length()); }
+  void take_gradients(const Value& accumulated);
+
   std::unique_ptr<Optimizer> optimizer_;
   std::optional<ParamGroup> base_;
   at::Tensor grad_norm_;

@@ -93,6 +93,97 @@ TEST(OptimWrapper, ClipsAndAccumulatesLikeMmengine) {
   }
 }
 
+/// A toy, its wrapper, and how many steps they have done of a run of eight.
+struct ResumableToy {
+  explicit ResumableToy(const std::string& type, int counts = 3)
+      : wrapper(Spec<OptimWrapper>::of("{type: " + type +
+                                       ", optimizer: {type: SGD, lr: 0.1, momentum: 0.9}, "
+                                       "clip_grad: {max_norm: 0.5}, accumulative_counts: " +
+                                       std::to_string(counts) + "}")
+                    .build(model)) {
+    wrapper->set_progress(0, 8);
+  }
+  void train(int from, int to) {
+    for (int k = from; k < to; ++k) wrapper->update_params(model.loss(k));
+  }
+  /// Goes on after `done` steps of another one.
+  void resume(const ResumableToy& other, int done) {
+    const torch::NoGradGuard no_grad;
+    model.p.copy_(other.model.p);
+    model.q.copy_(other.model.q);
+    wrapper->load_state_dict(other.wrapper->state_dict());
+    wrapper->set_progress(done, 8, other.wrapper->accumulated());
+  }
+  at::Tensor weights() const { return torch::cat({model.p.flatten(), model.q}).detach(); }
+  LineToy model{at::kFloat};
+  std::unique_ptr<OptimWrapper> wrapper;
+};
+
+constexpr const char* kScaledToy =
+    "AmpOptimWrapper, dtype: float32, loss_scale: {init_scale: 1024, growth_interval: 1}";
+
+TEST(OptimWrapper, GoesOnInTheMiddleOfAnAccumulationBitForBit) {
+  for (const std::string type : {"OptimWrapper", kScaledToy}) {
+    ResumableToy whole(type);
+    whole.train(0, 8);
+    for (int done = 1; done < 8; ++done) {
+      SCOPED_TRACE(type + " after step " + std::to_string(done));
+      ResumableToy first(type), second(type);
+      first.train(0, done);
+      EXPECT_EQ(first.wrapper->accumulated().is_none(), done % 3 == 0);
+      second.resume(first, done);
+      second.train(done, 8);
+      EXPECT_TRUE(torch::equal(second.weights(), whole.weights()));
+      EXPECT_TRUE(second.wrapper->accumulated().is_none()) << "the last step is an update";
+    }
+  }
+}
+
+TEST(OptimWrapper, AccumulatedGradientsFollowTheScaleAndTheNumberOfSteps) {
+  // One step of a scaled loss over five, taken over by a run that does not scale and divides by 3.
+  ResumableToy first(kScaledToy, 5), second("OptimWrapper", 3);
+  first.train(0, 1);
+  second.resume(first, 1);
+  at::Tensor expected = torch::autograd::grad({second.model.loss(0)}, {second.model.p})[0] / 3;
+  EXPECT_TRUE(torch::allclose(second.model.p.grad(), expected, 1e-5, 1e-7));
+}
+
+TEST(OptimWrapper, SaysWhereAccumulatedGradientsAreLost) {
+  const auto said = [](int done, const Value& accumulated) {
+    ResumableToy toy("OptimWrapper");
+    ::testing::internal::CaptureStdout();
+    ::testing::internal::CaptureStderr();
+    toy.wrapper->set_progress(done, 8, accumulated);
+    return ::testing::internal::GetCapturedStdout() + ::testing::internal::GetCapturedStderr();
+  };
+  ResumableToy toy("OptimWrapper");
+  toy.train(0, 1);
+  const Value one = toy.wrapper->accumulated();
+  EXPECT_THAT(said(5, {}),
+              ::testing::HasSubstr("the run begins at step 5, after 2 of 3 accumulated steps, and "
+                                   "the checkpoint holds the gradients of 0 steps: gradients are "
+                                   "lost"));
+  EXPECT_THAT(said(6, one),
+              ::testing::HasSubstr("the run begins at step 6, after 0 of 3 accumulated steps, and "
+                                   "the checkpoint holds the gradients of 1 step: gradients are "
+                                   "lost"));
+  EXPECT_EQ(said(7, one), "");
+  EXPECT_EQ(said(6, {}), "");
+  EXPECT_EQ(said(8, {}), "") << "nothing is left to do";
+
+  Value foreign = Value::dict(), gradients = Value::dict();
+  gradients.set("p", torch::zeros({3, 5}));
+  foreign.set("steps", 1);
+  foreign.set("loss_weight", 1.0);
+  foreign.set("gradients", gradients);
+  try {
+    toy.wrapper->set_progress(4, 8, foreign);
+    FAIL();
+  } catch (const CheckpointError& e) {
+    EXPECT_STREQ(e.what(), "the accumulated gradient of p has shape [3, 5], the model has [3, 4]");
+  }
+}
+
 TEST(ParamGroups, AreThoseOfMmengine) {
   for (const Json& c : wrapper_reference("groups.json")) {
     const std::string cfg = c["cfg"];

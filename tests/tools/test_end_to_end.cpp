@@ -1,19 +1,20 @@
 /// The programs as people run them: train, stop, resume, test; and killed at any moment.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <signal.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include <chrono>
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <opencv2/core.hpp>
 #include <random>
+#include <regex>
+#include <set>
 #include <thread>
 
-#include "registry/log.hpp"
+#include "segcore/data/image_io.hpp"
 #include "segcore/io/checkpoint.hpp"
+#include "tests/support/background_tool.hpp"
 #include "tests/support/paths.hpp"
 #include "tests/support/python.hpp"
 #include "tests/support/temp_dir.hpp"
@@ -25,50 +26,28 @@ namespace seg::test {
 namespace {
 
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 std::string end_to_end_tool(const std::string& name) { return program_path(name); }
 
-/// A program in the background.
-class BackgroundTool {
- public:
-  BackgroundTool(const std::vector<std::string>& words, const std::string& output) {
-    pid_ = fork();
-    if (pid_ != 0) return;
-    if (!freopen(output.c_str(), "a", stdout) || !freopen(output.c_str(), "a", stderr)) _exit(126);
-    std::vector<char*> argv;
-    for (const auto& word : words) argv.push_back(const_cast<char*>(word.c_str()));
-    argv.push_back(nullptr);
-    execv(argv[0], argv.data());
-    _exit(127);
-  }
-  void send(int signal) const { kill(pid_, signal); }
-  /// The exit code, or minus the signal that ended it.
-  int wait() {
-    int status = 0;
-    waitpid(pid_, &status, 0);
-    return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
-  }
-  bool running() const {
-    return waitid(P_PID, static_cast<id_t>(pid_), &info_, WEXITED | WNOHANG | WNOWAIT) == 0 &&
-           info_.si_pid == 0;
-  }
-
- private:
-  pid_t pid_ = 0;
-  mutable siginfo_t info_{};
-};
-
-/// The rows of the newest scalars.json with a loss, by step.
-std::vector<double> logged_losses(const fs::path& work_dir) {
-  std::vector<double> out;
+/// The rows of scalars.json of a work dir with one launch: those that have `key`.
+std::vector<nlohmann::json> logged_rows(const fs::path& work_dir, const std::string& key) {
+  std::vector<nlohmann::json> out;
   for (const auto& entry : fs::recursive_directory_iterator(work_dir)) {
     if (entry.path().filename() != "scalars.json") continue;
     std::ifstream file(entry.path());
     for (std::string line; std::getline(file, line);) {
-      const auto row = nlohmann::json::parse(line);
-      if (row.contains("loss")) out.push_back(row["loss"]);
+      auto row = nlohmann::json::parse(line);
+      if (row.contains(key)) out.push_back(std::move(row));
     }
   }
+  return out;
+}
+
+/// The values of `key` in those rows.
+std::vector<double> logged_values(const fs::path& work_dir, const std::string& key) {
+  std::vector<double> out;
+  for (const auto& row : logged_rows(work_dir, key)) out.push_back(row[key]);
   return out;
 }
 
@@ -82,7 +61,24 @@ class EndToEnd : public ::testing::Test {
     return run_command(end_to_end_tool("train") + " " + config_ + " --work-dir " + dir_ / work_dir +
                        " " + more);
   }
+  /// The words of the same command.
+  std::vector<std::string> train_words(const std::string& work_dir,
+                                       const std::vector<std::string>& more) const {
+    std::vector<std::string> words{end_to_end_tool("train"), config_, "--work-dir",
+                                   dir_ / work_dir};
+    words.insert(words.end(), more.begin(), more.end());
+    return words;
+  }
   Value checkpoint(const std::string& path) const { return read_checkpoint(dir_ / path); }
+  /// The files of checkpoints in a folder but for the best ones.
+  std::set<std::string> checkpoints(const std::string& folder) const {
+    std::set<std::string> out;
+    for (const auto& entry : fs::directory_iterator(dir_ / folder)) {
+      const std::string name = entry.path().filename().string();
+      if (entry.path().extension() == ".pth" && !name.starts_with("best_")) out.insert(name);
+    }
+    return out;
+  }
   static void expect_same_run(const Value& a, const Value& b) {
     for (const char* key : {"state_dict", "optimizer", "param_schedulers", "ema_state_dict"}) {
       EXPECT_EQ(first_difference(a.at(key), b.at(key), key), "");
@@ -118,6 +114,28 @@ TEST_F(EndToEnd, TrainsTestsAndLeavesTheFilesThatPeopleKnow) {
   }
   EXPECT_EQ(best, 1);
   EXPECT_EQ(launches, 1);
+  // A whole line of the file; the times are those of this run.
+  std::string record;
+  for (const auto& entry : fs::directory_iterator(dir_ / "w")) {
+    const std::string name = entry.path().filename().string();
+    if (entry.is_directory()) record = dir_.read("w/" + name + "/" + name + ".log");
+  }
+  const auto first = logged_rows(dir_ / "w", "loss").front();
+  const auto shown = [&](const char* key) {
+    char buffer[32];
+    std::snprintf(buffer, sizeof(buffer), "%.4f", first[key].get<double>());
+    return std::string(key) + ": " + buffer;
+  };
+  const std::string begin = " - segcore - INFO - Iter(train) [ 1/12]  ";
+  const size_t place = record.find(begin);
+  ASSERT_NE(place, std::string::npos);
+  EXPECT_TRUE(std::regex_match(record.substr(place - 19, 19),
+                               std::regex("\\d{4}/\\d\\d/\\d\\d \\d\\d:\\d\\d:\\d\\d")));
+  const std::string line = record.substr(place, record.find('\n', place) - place);
+  EXPECT_EQ(std::regex_replace(line, std::regex("eta: \\d:\\d\\d:\\d\\d"), "eta: 0:00:00"),
+            begin + "base_lr: 3.0000e-05 lr: 3.0000e-05  eta: 0:00:00  " + shown("time") + "  " +
+                shown("data_time") + "  " + shown("grad_norm") + "  " + shown("loss") + "  " +
+                shown("decode.loss_ce") + "  " + shown("decode.acc_seg"));
 
   const CommandResult tested = run_command(
       end_to_end_tool("test") + " " + config_ + " " + dir_ / "w/iter_12.pth" + " --work-dir " +
@@ -143,7 +161,7 @@ TEST_F(EndToEnd, TrainsTestsAndLeavesTheFilesThatPeopleKnow) {
 TEST_F(EndToEnd, SameSeedGivesTheSameLossesToTheLastDigit) {
   ASSERT_EQ(train("a").status, 0);
   ASSERT_EQ(train("b", "--cfg-options train_dataloader.num_workers=0").status, 0);
-  const auto a = logged_losses(dir_ / "a"), b = logged_losses(dir_ / "b");
+  const auto a = logged_values(dir_ / "a", "loss"), b = logged_values(dir_ / "b", "loss");
   EXPECT_EQ(a.size(), 12u);
   EXPECT_EQ(a, b);
   expect_same_run(checkpoint("a/iter_12.pth"), checkpoint("b/iter_12.pth"));
@@ -154,14 +172,10 @@ TEST_F(EndToEnd, StopsAtASignalAndGoesOnAsIfNothingHadBeen) {
   ASSERT_EQ(train("whole", more).status, 0);
   for (const int signal : {SIGTERM, SIGINT}) {
     const std::string name = signal == SIGTERM ? "term" : "int";
-    BackgroundTool tool({end_to_end_tool("train"), config_, "--work-dir", dir_ / name,
-                         "--cfg-options", "train_cfg.max_iters=60", "param_scheduler.1.end=60"},
-                        dir_ / (name + ".txt"));
-    // As soon as the first steps are logged.
-    while (tool.running() &&
-           dir_.read(name + ".txt").find("Iter(train) [ 3/60]") == std::string::npos) {
-      std::this_thread::sleep_for(std::chrono::milliseconds(5));
-    }
+    BackgroundTool tool(
+        train_words(name, {"--cfg-options", "train_cfg.max_iters=60", "param_scheduler.1.end=60"}),
+        dir_ / (name + ".txt"));
+    ASSERT_TRUE(tool.wait_for("Iter(train) [ 3/60]"));
     tool.send(signal);
     ASSERT_EQ(tool.wait(), 20) << dir_.read(name + ".txt");
     EXPECT_THAT(dir_.read(name + ".txt"),
@@ -175,44 +189,66 @@ TEST_F(EndToEnd, StopsAtASignalAndGoesOnAsIfNothingHadBeen) {
 }
 
 TEST_F(EndToEnd, KilledAtAnyMomentEndsWithTheVeryWeightsOfTheRunNeverKilled) {
-  const std::vector<std::string> changes{"--cfg-options",
-                                         "train_cfg.max_iters=80",
-                                         "param_scheduler.1.end=80",
+  const std::vector<std::string> changes{"--resume",
+                                         "--cfg-options",
+                                         "train_cfg.max_iters=60",
+                                         "param_scheduler.1.end=60",
                                          "train_cfg.val_interval=10",
                                          "default_hooks.checkpoint.interval=3",
                                          "default_hooks.checkpoint.max_keep_ckpts=3"};
-  std::vector<std::string> words{end_to_end_tool("train"), config_, "--work-dir", dir_ / "whole"};
-  words.insert(words.end(), changes.begin(), changes.end());
-  const auto begin = std::chrono::steady_clock::now();
-  ASSERT_EQ(BackgroundTool(words, dir_ / "whole.txt").wait(), 0) << dir_.read("whole.txt");
-  double whole_s =
-      std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  ASSERT_EQ(BackgroundTool(train_words("whole", changes), dir_ / "whole.txt").wait(), 0)
+      << dir_.read("whole.txt");
 
-  words[3] = dir_ / "killed";
-  words.insert(words.begin() + 4, "--resume");
-  // Any seed will do: the end must be the same.
+  // Any seed will do: the end must be the same. Four times twelve steps are fewer than sixty, so
+  // each kill hits a run that has something left to do.
+  constexpr int kKills = 4;
   std::mt19937 random(20);
-  std::uniform_real_distribution<double> moment(0.3, 1.0);
   int kills = 0;
-  for (int round = 0; round < 40; ++round) {
-    BackgroundTool tool(words, dir_ / "killed.txt");
-    if (kills < 6) {
-      std::this_thread::sleep_for(std::chrono::duration<double>(whole_s * moment(random)));
-      tool.send(SIGKILL);
-    }
-    const int code = tool.wait();
-    if (code == 0 && kills == 0) {
-      // Faster than the run that was timed: again, with less patience.
-      whole_s /= 2;
-      fs::remove_all(dir_ / "killed");
-      continue;
-    }
-    if (code == 0) break;
-    ASSERT_EQ(code, -SIGKILL) << dir_.read("killed.txt");
-    ++kills;
+  for (int launch = 0; launch < kKills; ++launch) {
+    BackgroundTool tool(train_words("killed", changes), dir_ / "killed.txt");
+    const int lines = std::uniform_int_distribution(1, 12)(random);
+    ASSERT_TRUE(tool.wait_for("Iter(", lines)) << tool.output();
+    // Within the step that follows, or the checkpoint, or the validation.
+    const int wait_us = std::uniform_int_distribution(0, 15000)(random);
+    std::this_thread::sleep_for(std::chrono::microseconds(wait_us));
+    tool.send(SIGKILL);
+    kills += tool.wait() == -SIGKILL ? 1 : 0;
   }
-  EXPECT_GE(kills, 1);
-  expect_same_run(checkpoint("whole/iter_80.pth"), checkpoint("killed/iter_80.pth"));
+  EXPECT_EQ(kills, kKills);
+  ASSERT_EQ(BackgroundTool(train_words("killed", changes), dir_ / "killed.txt").wait(), 0)
+      << dir_.read("killed.txt");
+  expect_same_run(checkpoint("whole/iter_60.pth"), checkpoint("killed/iter_60.pth"));
+}
+
+TEST_F(EndToEnd, GoesOnInTheMiddleOfAnAccumulation) {
+  const std::string scaled =
+      " optim_wrapper.type=AmpOptimWrapper optim_wrapper.loss_scale.init_scale=1024 "
+      "optim_wrapper.loss_scale.growth_interval=2";
+  for (const std::string& precision : {std::string(), scaled}) {
+    const std::string tag = precision.empty() ? "" : "_scaled";
+    const std::string more =
+        "--cfg-options optim_wrapper.accumulative_counts=2 default_hooks.checkpoint.interval=3" +
+        precision;
+    const CommandResult whole = train("whole" + tag, more);
+    ASSERT_EQ(whole.status, 0) << whole.output;
+    const std::string middle = "whole" + tag + "/iter_3.pth";
+    const CommandResult resumed = train("resumed" + tag, "--resume " + dir_ / middle + " " + more);
+    ASSERT_EQ(resumed.status, 0) << resumed.output;
+    EXPECT_THAT(resumed.output, Not(HasSubstr("gradients are lost")));
+    expect_same_run(checkpoint("whole" + tag + "/iter_12.pth"),
+                    checkpoint("resumed" + tag + "/iter_12.pth"));
+    EXPECT_NE(checkpoint(middle).at("segcore").find("accumulated"), nullptr);
+    EXPECT_EQ(checkpoint("whole" + tag + "/iter_6.pth").at("segcore").find("accumulated"), nullptr);
+  }
+  const std::string python = python_with_torch();
+  if (python.empty()) return;
+  const CommandResult result = run_python(python, R"(
+import sys, torch
+a = torch.load(sys.argv[1], weights_only=True)["segcore"]["accumulated"]
+print(a["steps"], a["loss_weight"], len(a["gradients"]), a["gradients"][0]["decode_head.conv_seg.bias"].shape)
+)",
+                                          dir_ / "whole/iter_3.pth");
+  EXPECT_EQ(result.output, "1 0.5 1 torch.Size([5])\n");
 }
 
 TEST_F(EndToEnd, ALossThatIsNotFiniteEndsTheRunWith21) {

@@ -9,6 +9,7 @@
 
 #include "registry/text.hpp"
 #include "segcore/io/checkpoint.hpp"
+#include "tests/support/background_tool.hpp"
 #include "tests/support/paths.hpp"
 #include "tests/support/python.hpp"
 #include "tests/support/ranks.hpp"
@@ -21,6 +22,7 @@ namespace seg::test {
 namespace {
 
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 CommandResult run_alone(const std::string& command) {
   return run_command("OMP_NUM_THREADS=1 " + program_path(command));
@@ -93,6 +95,37 @@ TEST_F(TwoProcesses, TrainLikeOneAndCountLikeOne) {
   }
   EXPECT_TRUE(want.contains("mIoU"));
   EXPECT_EQ(want, found);
+}
+
+TEST_F(TwoProcesses, GoOnInTheMiddleOfAnAccumulation) {
+  const std::string more =
+      "optim_wrapper.accumulative_counts=2 default_hooks.checkpoint.interval=3 "
+      "train_cfg.max_iters=6 train_cfg.val_interval=6 ";
+  const auto run = [&](const std::string& work_dir, const std::string& resume) {
+    for (const CommandResult& one : run_ranks(2, train_command(work_dir, 2, more) + resume)) {
+      EXPECT_EQ(one.status, 0) << one.output;
+      EXPECT_THAT(one.output, Not(HasSubstr("gradients are lost")));
+    }
+  };
+  const std::string resume = "--resume " + dir_ / "whole/iter_3.pth";
+  run("whole", "");
+  run("resumed", resume);
+  const Value middle = read_checkpoint(dir_ / "whole/iter_3.pth");
+  const ValueList& gradients = middle.at("segcore").at("accumulated").at("gradients").as_list();
+  ASSERT_EQ(gradients.size(), 2u);
+  EXPECT_NE(first_difference(gradients[0], gradients[1]), "") << "each rank has its own";
+  const Value whole = read_checkpoint(dir_ / "whole/iter_6.pth");
+  const Value resumed = read_checkpoint(dir_ / "resumed/iter_6.pth");
+  for (const char* key : {"state_dict", "ema_state_dict", "optimizer"}) {
+    EXPECT_EQ(first_difference(whole.at(key), resumed.at(key), key), "");
+  }
+
+  // One process takes the mean of what the two have gathered.
+  const CommandResult alone = run_alone(train_command("alone", 4, more) + resume);
+  ASSERT_EQ(alone.status, 0) << alone.output;
+  EXPECT_LT(weights_distance(whole.at("state_dict"),
+                             read_checkpoint(dir_ / "alone/iter_6.pth").at("state_dict")),
+            1e-4);
 }
 
 TEST_F(TwoProcesses, AMistakeEndsAllOfThem) {
