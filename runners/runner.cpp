@@ -323,8 +323,12 @@ class TrainingRun {
       throw;
     }
     const at::Tensor total = total_loss(losses);
-    if (reducer_ && optimizer_->will_update()) reducer_->before_backward(total);
-    optimizer_->update_params(total);
+    const auto update = [&] { optimizer_->update_params(total); };
+    if (reducer_ && optimizer_->will_update()) {
+      reducer_->average(total, update);
+    } else {
+      update();
+    }
     context_.grad_norm = optimizer_->grad_norm();
     context_.losses.clear();
     context_.losses.emplace_back("loss", total.detach());

@@ -2,6 +2,7 @@
 #pragma once
 #include <c10/core/Device.h>
 
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -32,8 +33,9 @@ class GradientReducer {
  public:
   virtual ~GradientReducer() = default;
   virtual void before_forward() = 0;
-  /// Before a backward pass whose gradients are to be averaged.
-  virtual void before_backward(const at::Tensor& loss) = 0;
+  /// Runs the backward pass of `loss`, after which gradients are means over the processes.
+  /// \throws RunEnded with 22 where a process is lost meanwhile; what `backward` throws.
+  virtual void average(const at::Tensor& loss, const std::function<void()>& backward) = 0;
 };
 
 /// For several processes; nothing for one. The weights of all become those of the first.

@@ -1,5 +1,7 @@
 #include "runners/dist/process_group.hpp"
 
+#include <gloo/common/error.h>
+#include <gloo/common/logging.h>
 #include <torch/nn/module.h>
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 #include <torch/csrc/distributed/c10d/ProcessGroup.hpp>
@@ -25,16 +27,35 @@ constexpr int kPeerLost = 22;
 // Like a registry: written while a library is loaded, only read after that.
 NcclFactory loaded_nccl_factory = nullptr;
 
+RunEnded peer_lost(const char* what, const char* why) {
+  return {kPeerLost, text("a process of the run was lost (", what, "): ", why)};
+}
+
+/// Runs what communicates among other things: only errors of the communication tell of a lost peer.
+template <class Call>
+void communicating(const char* what, const Call& call) {
+  try {
+    call();
+  } catch (const c10::DistError& e) {
+    throw peer_lost(what, e.what_without_backtrace());
+  } catch (const gloo::Exception& e) {
+    throw peer_lost(what, e.what());
+  } catch (const gloo::EnforceNotMet& e) {
+    throw peer_lost(what, e.what());
+  }
+}
+
 /// Runs a collective call; whatever goes wrong in it, a peer is gone or silent.
 template <class Call>
 void collectively(const char* what, const Call& call) {
   try {
     call();
+  } catch (const RunEnded&) {
+    throw;
   } catch (const c10::Error& e) {
-    throw RunEnded(kPeerLost, text("a process of the run was lost (", what,
-                                   "): ", e.what_without_backtrace()));
+    throw peer_lost(what, e.what_without_backtrace());
   } catch (const std::exception& e) {
-    throw RunEnded(kPeerLost, text("a process of the run was lost (", what, "): ", e.what()));
+    throw peer_lost(what, e.what());
   }
 }
 
@@ -127,19 +148,37 @@ class C10dGradientReducer final : public GradientReducer {
   }
 
   void before_forward() override {
-    collectively("gradients", [&] {
-      if (reducer_->should_rebuild_buckets()) reducer_->rebuild_buckets();
-      reducer_->prepare_for_forward();
+    communicating("gradients", [&] {
+      prepare([&] {
+        if (reducer_->should_rebuild_buckets()) reducer_->rebuild_buckets();
+        reducer_->prepare_for_forward();
+      });
     });
   }
-  void before_backward(const at::Tensor& loss) override {
-    collectively("gradients", [&] {
-      reducer_->prepare_for_backward(find_unused_ ? std::vector<at::Tensor>{loss}
-                                                  : std::vector<at::Tensor>{});
+  void average(const at::Tensor& loss, const std::function<void()>& backward) override {
+    communicating("gradients", [&] {
+      prepare([&] {
+        reducer_->prepare_for_backward(find_unused_ ? std::vector<at::Tensor>{loss}
+                                                    : std::vector<at::Tensor>{});
+      });
+      backward();
     });
   }
 
  private:
+  /// Begins the next step, which is when the reducer tells what the last one left undone.
+  template <class Call>
+  static void prepare(const Call& call) {
+    try {
+      call();
+    } catch (const c10::Error& e) {
+      if (std::string_view(e.what()).find("finished reduction") == std::string_view::npos) throw;
+      throw OptionError("find_unused_parameters",
+                        "some parameters had no part in the loss of the last step, so that their "
+                        "gradients could not be averaged. Write 'find_unused_parameters: true'");
+    }
+  }
+
   std::shared_ptr<c10d::Reducer> reducer_;
   bool find_unused_;
 };

@@ -51,8 +51,7 @@ TEST_F(Nccl, OneProcessSumsSendsAndReducesGradients) {
     layer->zero_grad(/*set_to_none=*/false);
     reducer->before_forward();
     const auto loss = layer->forward(x).square().sum();
-    reducer->before_backward(loss);
-    loss.backward();
+    reducer->average(loss, [&] { loss.backward(); });
     const auto expected =
         torch::autograd::grad(std::vector<torch::Tensor>{layer->forward(x).square().sum()},
                               std::vector<torch::Tensor>{layer->weight})[0];

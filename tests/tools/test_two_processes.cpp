@@ -128,6 +128,70 @@ TEST_F(TwoProcesses, GoOnInTheMiddleOfAnAccumulation) {
             1e-4);
 }
 
+TEST_F(TwoProcesses, AKilledPeerEndsTheRunWith22) {
+  struct Kill {
+    int rank;
+    std::string after;  // what the first rank has just logged
+    int wait_us;
+    std::string norm;
+  };
+  for (const Kill& how : std::vector<Kill>{{1, "Iter(train) [   3/", 4000, "GN"},
+                                           {1, "Iter(train) [   4/", 8000, "SyncBN"},
+                                           {0, "Iter(train) [   5/", 12000, "GN"},
+                                           {0, "Iter(train) [   3/", 16000, "SyncBN"},
+                                           {1, "Iter(val) [", 1000, "GN"},
+                                           {1, "Saving checkpoint at 4 iter", 0, "GN"}}) {
+    SCOPED_TRACE(text("rank ", how.rank, " after '", how.after, "' and ", how.wait_us, " us"));
+    const int port = free_port();
+    std::vector<std::unique_ptr<BackgroundTool>> ranks;
+    for (int rank = 0; rank < 2; ++rank) {
+      std::vector<std::string> words{program_path("train"),
+                                     config_,
+                                     "--work-dir",
+                                     dir_ / "w",
+                                     "--launcher",
+                                     "pytorch",
+                                     "--cfg-options",
+                                     "train_cfg.max_iters=1000",
+                                     "train_cfg.val_interval=6",
+                                     "default_hooks.checkpoint.max_keep_ckpts=1",
+                                     "model.decode_head.norm_cfg.type=" + how.norm};
+      if (how.norm == "GN") words.emplace_back("model.decode_head.norm_cfg.num_groups=2");
+      ranks.push_back(std::make_unique<BackgroundTool>(
+          words, dir_ / text("rank_", rank, ".txt"),
+          BackgroundTool::Environment{{"OMP_NUM_THREADS", "1"},
+                                      {"RANK", text(rank)},
+                                      {"LOCAL_RANK", text(rank)},
+                                      {"WORLD_SIZE", "2"},
+                                      {"MASTER_ADDR", "127.0.0.1"},
+                                      {"MASTER_PORT", text(port)}}));
+    }
+    ASSERT_TRUE(ranks[0]->wait_for(how.after)) << ranks[0]->output();
+    std::this_thread::sleep_for(std::chrono::microseconds(how.wait_us));
+    ranks[static_cast<size_t>(how.rank)]->send(SIGKILL);
+    EXPECT_EQ(ranks[static_cast<size_t>(how.rank)]->wait(), -SIGKILL);
+    BackgroundTool& other = *ranks[static_cast<size_t>(1 - how.rank)];
+    EXPECT_EQ(other.wait(), 22) << other.output();
+    EXPECT_THAT(other.output(), HasSubstr("error: a process of the run was lost ("));
+  }
+}
+
+TEST_F(TwoProcesses, AParameterWithoutGradientIsAMistakeOfTheConfig) {
+  // The head looks at the first stage alone, so the second gets no gradient.
+  const std::string unused = "model.decode_head.in_index=[0] model.decode_head.in_channels=[8] ";
+  for (const CommandResult& one : run_ranks(2, train_command("w", 2, unused))) {
+    EXPECT_EQ(one.status, 1) << one.output;
+    EXPECT_THAT(one.output,
+                HasSubstr("error: find_unused_parameters: some parameters had no part in the loss "
+                          "of the last step, so that their gradients could not be averaged. Write "
+                          "'find_unused_parameters: true'"));
+  }
+  for (const CommandResult& one :
+       run_ranks(2, train_command("v", 2, unused + "find_unused_parameters=true"))) {
+    EXPECT_EQ(one.status, 0) << one.output;
+  }
+}
+
 TEST_F(TwoProcesses, AMistakeEndsAllOfThem) {
   const auto both = run_ranks(2, "train " + config_ + " --cfg-options model.backbone.embed_dim=8");
   for (const CommandResult& one : both) {
