@@ -159,18 +159,14 @@ Value weights_on_cpu(const Segmentor& model) {
   return out;
 }
 
-/// The iterations that a checkpoint's name counts, for those written by a run.
-int64_t steps_of_name(const fs::path& path) {
-  const std::string stem = path.stem().string();
-  const size_t underscore = stem.find('_');
-  const std::string kind = stem.substr(0, underscore);
-  if (path.extension() != ".pth" || (kind != "iter" && kind != "epoch") ||
-      underscore + 1 >= stem.size()) {
-    return -1;
-  }
-  const std::string digits = stem.substr(underscore + 1);
-  if (digits.size() > 18 || digits.find_first_not_of("0123456789") != std::string::npos) return -1;
-  return std::stoll(digits);
+/// How far a run was that wrote a checkpoint of this name: {8, 0} for iter_8.pth and epoch_8.pth,
+/// {8, 70} for epoch_8_iter_70.pth, nothing for other names.
+std::optional<std::pair<int64_t, int64_t>> place_of_name(const fs::path& path) {
+  static const std::regex names("(?:iter|epoch)_(\\d{1,18})(?:_iter_(\\d{1,18}))?\\.pth");
+  std::smatch found;
+  const std::string name = path.filename().string();
+  if (!std::regex_match(name, found, names)) return std::nullopt;
+  return std::pair(std::stoll(found[1]), found[2].matched ? std::stoll(found[2]) : 0);
 }
 
 std::optional<FoundCheckpoint> try_read(const std::string& path) {
@@ -266,16 +262,17 @@ std::optional<FoundCheckpoint> find_run_state(const std::string& work_dir) {
     add(named);
     add(work_dir + "/" + fs::path(named).filename().string());
   }
-  std::vector<std::pair<int64_t, std::string>> others;
+  std::vector<std::pair<std::pair<int64_t, int64_t>, std::string>> others;
   std::error_code ignored;
   for (const auto& entry : fs::directory_iterator(work_dir, ignored)) {
-    const int64_t steps = steps_of_name(entry.path());
-    if (steps >= 0) others.emplace_back(-steps, entry.path().string());
+    if (const auto place = place_of_name(entry.path())) {
+      others.emplace_back(*place, entry.path().string());
+    }
   }
-  std::sort(others.begin(), others.end());
+  std::sort(others.rbegin(), others.rend());
   // The names of checkpoints by epochs and by iterations do not compare; each group is in order.
   const bool named_is_there = !candidates.empty();
-  for (const auto& [steps, path] : others) add(path);
+  for (const auto& [place, path] : others) add(path);
   if (!named.empty() && !named_is_there) {
     const std::string what =
         text(work_dir, "/last_checkpoint names ", named, ", which is not there");

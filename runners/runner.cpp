@@ -194,7 +194,10 @@ class TrainingRun {
     context_.model->train();
     call_hooks(context_, &Hook::before_train);
     loader_.start(static_cast<uint64_t>(context_.iter), static_cast<uint64_t>(context_.max_iters));
-    if (context_.validation_due) validate();
+    if (context_.validation_due) {
+      validate();
+      stop_if_asked();
+    }
     while (context_.iter < context_.max_iters && !context_.stop_training) {
       step();
       stop_if_asked();
@@ -267,7 +270,6 @@ class TrainingRun {
       context_.iter = point.iter;
       context_.epoch = context_.by_epoch ? point.iter / context_.epoch_length : 0;
       context_.validation_due = point.validation_due && validation_ != nullptr;
-      context_.last_saved_iter = point.iter;
       log::info("resumed from ", resumed->path, ", epoch: ", context_.epoch,
                 ", iter: ", context_.iter);
       if (context_.iter >= context_.max_iters) {
@@ -363,11 +365,10 @@ class TrainingRun {
     }
     if (signal == 0) return;
     loader_.stop();
-    const bool saved = context_.last_saved_iter == context_.iter;
-    const std::string path = saved && context_.runtime_info.find("last_ckpt")
-                                 ? context_.runtime_info.at("last_ckpt").as_string()
-                                 : text(context_.work_dir, "/iter_", context_.iter, ".pth");
-    if (!saved) {
+    call_hooks(context_, &Hook::on_stop);
+    if (context_.last_saved_iter != context_.iter) {
+      // The run has no CheckpointHook.
+      const std::string path = text(context_.work_dir, "/iter_", context_.iter, ".pth");
       context_.runtime_info.set("last_ckpt", path);
       save_run_state(context_, path);
       write_last_checkpoint(context_, path);
@@ -375,7 +376,8 @@ class TrainingRun {
     context_.visualizer->flush();
     throw RunEnded(20,
                    text("stopped by ", stop_signal_name(signal), " after iteration ", context_.iter,
-                        "; the checkpoint is ", path, "; --resume goes on from there"));
+                        "; the checkpoint is ", context_.runtime_info.at("last_ckpt").as_string(),
+                        "; --resume goes on from there"));
   }
 
   const RunConfig& config_;

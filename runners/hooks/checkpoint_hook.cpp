@@ -158,7 +158,14 @@ class CheckpointHook final : public Hook {
     const bool regular = params_.interval > 0 && step >= params_.save_begin && is_multiple(step);
     if (!regular && !(params_.save_last && last)) return;
     log::info("Saving checkpoint at ", step, params_.by_epoch ? " epochs" : " iterations");
-    save_regular(context, step);
+    save_regular(context, regular_parts());
+  }
+
+  /// Whatever the interval, and with all that going on needs; one of those that are kept.
+  void on_stop(RunContext& context) override {
+    if (context.last_saved_iter == context.iter) return;
+    log::info("Saving checkpoint at ", context.iter, " iterations");
+    save_regular(context, {});
   }
 
   void after_val(RunContext& context) override {
@@ -172,8 +179,7 @@ class CheckpointHook final : public Hook {
     for (size_t i = 0; i < best_metrics_.size(); ++i) better |= save_if_best(context, i);
     // The regular checkpoint of this step knows the earlier best only; a resumed run must know
     // this.
-    const int64_t step = params_.by_epoch ? context.epoch : context.iter;
-    if (better && !last_path_.empty() && last_step_ == step) save_regular(context, step);
+    if (better && last_id_ == checkpoint_id(context)) save_regular(context, regular_parts());
   }
 
   void after_train(RunContext& context) override {
@@ -192,25 +198,40 @@ class CheckpointHook final : public Hook {
   bool is_multiple(int64_t step) const {
     return (step - params_.save_begin) % params_.interval == 0;
   }
-  std::string file_name(int64_t step) const {
+  SaveParts regular_parts() const {
+    return {.optimizer = params_.save_optimizer,
+            .schedulers = params_.save_param_scheduler,
+            .progress = true};
+  }
+  /// Of the step just made: its number, or that of the epoch; "2_iter_70" in the middle of an
+  /// epoch, after two whole ones.
+  std::string checkpoint_id(const RunContext& context) const {
+    if (!params_.by_epoch) return text(context.iter);
+    const bool whole = context.iter % context.epoch_length == 0;
+    return whole ? text(context.epoch) : text(context.epoch, "_iter_", context.iter);
+  }
+  std::string file_name(const std::string& id) const {
     const std::string pattern =
         params_.filename_tmpl.value_or(params_.by_epoch ? "epoch_{}.pth" : "iter_{}.pth");
     const size_t hole = pattern.find("{}");
-    return pattern.substr(0, hole) + text(step) + pattern.substr(hole + 2);
+    return pattern.substr(0, hole) + id + pattern.substr(hole + 2);
   }
   /// "best_score", or "best_score_mIoU" where several metrics are watched.
   std::string info_key(const std::string& key, size_t i) const {
     return best_metrics_.size() == 1 ? key : key + "_" + best_metrics_[i];
   }
 
-  void save_regular(RunContext& context, int64_t step) {
-    std::vector<int64_t> kept;
+  void save_regular(RunContext& context, const SaveParts& parts) {
+    const std::string current = checkpoint_id(context);
+    std::vector<std::string> kept;
     if (const Value* ids = context.runtime_info.find("keep_ckpt_ids")) {
-      for (const Value& id : ids->as_list()) kept.push_back(id.as_int());
+      for (const Value& id : ids->as_list()) {
+        kept.push_back(id.is_string() ? id.as_string() : text(id.as_int()));
+      }
     }
-    std::erase(kept, step);
-    kept.push_back(step);
-    std::vector<int64_t> outdated;
+    std::erase(kept, current);
+    kept.push_back(current);
+    std::vector<std::string> outdated;
     while (params_.max_keep_ckpts > 0 &&
            kept.size() > static_cast<size_t>(params_.max_keep_ckpts)) {
       outdated.push_back(kept.front());
@@ -218,20 +239,21 @@ class CheckpointHook final : public Hook {
     }
     if (params_.max_keep_ckpts > 0) {
       Value ids = Value::list();
-      for (const int64_t id : kept) ids.push_back(id);
+      for (const std::string& id : kept) {
+        // Numbers as MMEngine has them; it fills any other id into its template as well.
+        const bool number = id.find_first_not_of("0123456789") == std::string::npos;
+        ids.push_back(number ? Value(int64_t{std::stoll(id)}) : Value(id));
+      }
       context.runtime_info.set("keep_ckpt_ids", ids);
     }
-    last_path_ = folder_ + "/" + file_name(step);
-    last_step_ = step;
+    last_path_ = folder_ + "/" + file_name(current);
+    last_id_ = current;
     context.runtime_info.set("last_ckpt", last_path_);
-    save_run_state(context, last_path_,
-                   {.optimizer = params_.save_optimizer,
-                    .schedulers = params_.save_param_scheduler,
-                    .progress = true});
+    save_run_state(context, last_path_, parts);
     write_last_checkpoint(context, last_path_);
     // Only now: at no moment is there less than the number asked for.
     if (!context.is_main()) return;
-    for (const int64_t id : outdated) {
+    for (const std::string& id : outdated) {
       std::error_code ignored;
       fs::remove(folder_ + "/" + file_name(id), ignored);
     }
@@ -255,7 +277,7 @@ class CheckpointHook final : public Hook {
     if (!(greater ? *score > best : *score < best)) return false;
 
     const int64_t step = params_.by_epoch ? context.epoch : context.iter;
-    std::string name = "best_" + metric + "_" + file_name(step);
+    std::string name = "best_" + metric + "_" + file_name(text(step));
     std::replace(name.begin(), name.end(), '/', '_');
     const std::string path = folder_ + "/" + name;
     std::string previous;
@@ -285,8 +307,7 @@ class CheckpointHook final : public Hook {
 
   Params params_;
   std::vector<std::string> best_metrics_;
-  std::string folder_, last_path_;
-  int64_t last_step_ = -1;
+  std::string folder_, last_path_, last_id_;
 };
 SEG_REGISTER(Hook, CheckpointHook);
 

@@ -49,6 +49,7 @@ struct HookParams {
 ///     }
 ///     after_train
 ///
+/// A signal ends the loop after a step or a validation with on_stop, and without after_train.
 /// `RunContext::phase` says whose step it is; a test runs as a validation of phase kTest. An epoch
 /// ends with the after_iter whose `RunContext::end_of_epoch` is set.
 class Hook {
@@ -61,6 +62,7 @@ class Hook {
   virtual void before_val(RunContext&) {}
   virtual void after_val(RunContext&) {}
   virtual void after_train(RunContext&) {}
+  virtual void on_stop(RunContext&) {}
   /// Adds to a checkpoint what a resumed run needs; may change what stands in it.
   virtual void save_state(RunContext&, Value& /*checkpoint*/) {}
   /// Takes it back. Called when a run is resumed, before the weights are loaded, and not for

@@ -76,6 +76,7 @@ class LoggerHook final : public Hook {
   }
 
   void after_train(RunContext&) override { clear_bar(); }
+  void on_stop(RunContext&) override { clear_bar(); }
 
  private:
   void after_train_iter(RunContext& context) {

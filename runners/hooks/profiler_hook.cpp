@@ -75,6 +75,9 @@ class ProfilerHook final : public Hook {
   void after_train(RunContext& context) override {
     if (running_) finish(context);
   }
+  void on_stop(RunContext& context) override {
+    if (running_) finish(context);
+  }
 
  private:
   void finish(const RunContext& context) {

@@ -1,6 +1,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <filesystem>
+
 #include "registry/error.hpp"
 #include "runners/hooks/hook.hpp"
 #include "runners/hooks/metric_rule.hpp"
@@ -171,6 +173,15 @@ TEST(RunState, TheNewestReadableCheckpointIsFound) {
   EXPECT_EQ(find_run_state(dir.path().string())->path, dir / "iter_12.pth");
   dir.write("iter_12.pth", "cut short");
   EXPECT_EQ(find_run_state(dir.path().string())->path, dir / "iter_8.pth");
+
+  // Of a run by epochs that was stopped in the third and lost its last_checkpoint.
+  std::filesystem::remove(dir / "last_checkpoint");
+  for (const char* name : {"iter_8.pth", "iter_12.pth"}) std::filesystem::remove(dir / name);
+  write("epoch_1_iter_70.pth", 70);
+  write("epoch_2.pth", 80);
+  EXPECT_EQ(find_run_state(dir.path().string())->path, dir / "epoch_2.pth");
+  write("epoch_2_iter_97.pth", 97);
+  EXPECT_EQ(find_run_state(dir.path().string())->path, dir / "epoch_2_iter_97.pth");
 }
 
 }  // namespace

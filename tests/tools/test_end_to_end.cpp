@@ -251,6 +251,92 @@ print(a["steps"], a["loss_weight"], len(a["gradients"]), a["gradients"][0]["deco
   EXPECT_EQ(result.output, "1 0.5 1 torch.Size([5])\n");
 }
 
+TEST_F(EndToEnd, TheCheckpointOfASignalIsOneOfThoseThatAreKept) {
+  const std::vector<std::string> changes{"--cfg-options",
+                                         "train_cfg.max_iters=60",
+                                         "param_scheduler.1.end=60",
+                                         "train_cfg.val_interval=60",
+                                         "default_hooks.checkpoint.interval=10",
+                                         "default_hooks.checkpoint.max_keep_ckpts=2"};
+  const std::set<std::string> last{"iter_50.pth", "iter_60.pth"};
+  ASSERT_EQ(BackgroundTool(train_words("whole", changes), dir_ / "whole.txt").wait(), 0);
+  EXPECT_EQ(checkpoints("whole"), last);
+
+  BackgroundTool tool(train_words("stopped", changes), dir_ / "stopped.txt");
+  ASSERT_TRUE(tool.wait_for("Iter(train) [23/60]")) << tool.output();
+  tool.send(SIGTERM);
+  ASSERT_EQ(tool.wait(), 20) << tool.output();
+  const auto files = checkpoints("stopped");
+  EXPECT_EQ(files.size(), 2u);
+  const std::string path = dir_.read("stopped/last_checkpoint");
+  EXPECT_THAT(tool.output(),
+              HasSubstr("; the checkpoint is " + path + "; --resume goes on from there"));
+  EXPECT_TRUE(files.contains(fs::path(path).filename().string())) << path;
+
+  auto again = changes;
+  again.insert(again.begin(), "--resume");
+  ASSERT_EQ(BackgroundTool(train_words("stopped", again), dir_ / "again.txt").wait(), 0)
+      << dir_.read("again.txt");
+  EXPECT_EQ(checkpoints("stopped"), last);
+  expect_same_run(checkpoint("whole/iter_60.pth"), checkpoint("stopped/iter_60.pth"));
+}
+
+TEST_F(EndToEnd, TheCheckpointOfASignalGoesWhereTheOthersGo) {
+  config_ = dir_.write("epochs.yaml", kEpochs);
+  const std::vector<std::string> changes{"--cfg-options",
+                                         "train_dataloader.dataset.num_samples=60",
+                                         "train_cfg.val_interval=3",
+                                         "default_hooks.checkpoint.max_keep_ckpts=1",
+                                         "default_hooks.checkpoint.filename_tmpl=model_{}.pth",
+                                         "default_hooks.checkpoint.out_dir=" + dir_ / "out"};
+  ASSERT_EQ(BackgroundTool(train_words("whole", changes), dir_ / "whole.txt").wait(), 0)
+      << dir_.read("whole.txt");
+  const std::set<std::string> last{"model_3.pth"};
+  EXPECT_EQ(checkpoints("out/whole"), last);
+
+  BackgroundTool tool(train_words("stopped", changes), dir_ / "stopped.txt");
+  ASSERT_TRUE(tool.wait_for("Epoch(train) [2][ 5/20]")) << tool.output();
+  tool.send(SIGINT);
+  ASSERT_EQ(tool.wait(), 20) << tool.output();
+  EXPECT_TRUE(checkpoints("stopped").empty());
+  const auto files = checkpoints("out/stopped");
+  ASSERT_EQ(files.size(), 1u);
+  // After one epoch and the step that the signal came in.
+  EXPECT_THAT(*files.begin(), ::testing::MatchesRegex("model_1_iter_[0-9]+\\.pth"));
+  EXPECT_EQ(dir_.read("stopped/last_checkpoint"), dir_ / "out/stopped/" + *files.begin());
+
+  auto again = changes;
+  again.insert(again.begin(), "--resume");
+  ASSERT_EQ(BackgroundTool(train_words("stopped", again), dir_ / "again.txt").wait(), 0)
+      << dir_.read("again.txt");
+  EXPECT_EQ(checkpoints("out/stopped"), last);
+  expect_same_run(checkpoint("out/whole/model_3.pth"), checkpoint("out/stopped/model_3.pth"));
+}
+
+TEST_F(EndToEnd, AValidationThatASignalEndedIsMadeWhenTheRunGoesOn) {
+  const std::vector<std::string> changes{"--resume", "--cfg-options",
+                                         "val_dataloader.dataset.num_samples=200",
+                                         "default_hooks.checkpoint.interval=6"};
+  ASSERT_EQ(BackgroundTool(train_words("whole", changes), dir_ / "whole.txt").wait(), 0)
+      << dir_.read("whole.txt");
+  // The second launch is stopped in the very validation that it begins with.
+  for (int launch = 0; launch < 2; ++launch) {
+    BackgroundTool tool(train_words("stopped", changes), dir_ / "stopped.txt");
+    ASSERT_TRUE(tool.wait_for("Iter(val) [ 10/100]")) << tool.output();
+    tool.send(SIGTERM);
+    ASSERT_EQ(tool.wait(), 20) << tool.output();
+    EXPECT_THAT(tool.output(), HasSubstr("stopped by SIGTERM after iteration 6;"));
+    EXPECT_THAT(tool.output(), Not(HasSubstr("Iter(val) [100/100]    aAcc")));
+  }
+  ASSERT_EQ(BackgroundTool(train_words("stopped", changes), dir_ / "stopped.txt").wait(), 0);
+  const Value whole = checkpoint("whole/iter_12.pth"), stopped = checkpoint("stopped/iter_12.pth");
+  expect_same_run(whole, stopped);
+  const auto score = [](const Value& c) {
+    return c.at("message_hub").at("runtime_info").at("best_score").as_float();
+  };
+  EXPECT_EQ(score(whole), score(stopped));
+}
+
 TEST_F(EndToEnd, ALossThatIsNotFiniteEndsTheRunWith21) {
   const CommandResult result = train("w",
                                      "--cfg-options optim_wrapper.optimizer.lr=1e30 "
