@@ -167,6 +167,20 @@ TEST_F(EndToEnd, SameSeedGivesTheSameLossesToTheLastDigit) {
   expect_same_run(checkpoint("a/iter_12.pth"), checkpoint("b/iter_12.pth"));
 }
 
+TEST_F(EndToEnd, SameSeedGivesTheSameLossesWithSeveralThreads) {
+  setenv("OMP_NUM_THREADS", "2", 1);
+  // Threads that wait by spinning take the time of each other where the machine has other work.
+  setenv("OMP_WAIT_POLICY", "passive", 1);
+  const std::string few = "--cfg-options train_cfg.max_iters=6";
+  ASSERT_EQ(train("a", few).status, 0);
+  ASSERT_EQ(train("b", few).status, 0);
+  unsetenv("OMP_WAIT_POLICY");
+  const auto losses = logged_values(dir_ / "a", "loss");
+  EXPECT_EQ(losses.size(), 6u);
+  EXPECT_EQ(losses, logged_values(dir_ / "b", "loss"));
+  expect_same_run(checkpoint("a/iter_6.pth"), checkpoint("b/iter_6.pth"));
+}
+
 TEST_F(EndToEnd, StopsAtASignalAndGoesOnAsIfNothingHadBeen) {
   const std::string more = "--cfg-options train_cfg.max_iters=60 param_scheduler.1.end=60";
   ASSERT_EQ(train("whole", more).status, 0);
@@ -249,6 +263,68 @@ print(a["steps"], a["loss_weight"], len(a["gradients"]), a["gradients"][0]["deco
 )",
                                           dir_ / "whole/iter_3.pth");
   EXPECT_EQ(result.output, "1 0.5 1 torch.Size([5])\n");
+}
+
+TEST_F(EndToEnd, MixedPrecisionGoesOnBitForBit) {
+  const CommandResult whole = train("whole", "--amp");
+  ASSERT_EQ(whole.status, 0) << whole.output;
+  const CommandResult resumed = train("resumed", "--amp --resume " + dir_ / "whole/iter_4.pth");
+  ASSERT_EQ(resumed.status, 0) << resumed.output;
+  expect_same_run(checkpoint("whole/iter_12.pth"), checkpoint("resumed/iter_12.pth"));
+  ASSERT_EQ(train("full").status, 0);
+  EXPECT_NE(logged_values(dir_ / "whole", "loss"), logged_values(dir_ / "full", "loss"));
+}
+
+/// A configuration of three epochs of four steps.
+constexpr const char* kEpochs = R"(
+_base_: tiny.yaml
+train_dataloader: {sampler: {type: DefaultSampler, shuffle: true}}
+param_scheduler: [{type: MultiStepLR, milestones: [1, 2], gamma: 0.5, by_epoch: true}]
+train_cfg: {_delete_: true, type: EpochBasedTrainLoop, max_epochs: 3, val_interval: 1}
+default_hooks:
+  logger: {log_metric_by_epoch: true}
+  checkpoint: {by_epoch: true, interval: 1}
+log_processor: {by_epoch: true}
+)";
+
+TEST_F(EndToEnd, TrainsByEpochs) {
+  config_ = dir_.write("epochs.yaml", kEpochs);
+  const CommandResult whole = train("whole");
+  ASSERT_EQ(whole.status, 0) << whole.output;
+  for (const char* line : {"Epoch(train) [1][1/4]  base_lr: 3.0000e-03 lr: 3.0000e-03  eta: ",
+                           "Epoch(train) [2][1/4]  base_lr: 1.5000e-03 lr: 1.5000e-03  eta: ",
+                           "Epoch(train) [3][4/4]  base_lr: 7.5000e-04 lr: 7.5000e-04  eta: ",
+                           "Saving checkpoint at 1 epochs", "Epoch(val) [1][3/3]    aAcc: "}) {
+    EXPECT_THAT(whole.output, HasSubstr(line));
+  }
+  EXPECT_EQ(checkpoints("whole"),
+            (std::set<std::string>{"epoch_1.pth", "epoch_2.pth", "epoch_3.pth"}));
+  EXPECT_EQ(dir_.read("whole/last_checkpoint"), dir_ / "whole/epoch_3.pth");
+  EXPECT_EQ(checkpoint("whole/epoch_2.pth").at("meta").at("epoch").as_int(), 2);
+  EXPECT_EQ(checkpoint("whole/epoch_2.pth").at("meta").at("iter").as_int(), 8);
+  EXPECT_EQ(logged_values(dir_ / "whole", "lr"),
+            (std::vector<double>{.003, .003, .003, .003, .0015, .0015, .0015, .0015, .00075, .00075,
+                                 .00075, .00075}));
+  std::vector<int> steps;
+  for (const auto& row : logged_rows(dir_ / "whole", "mIoU")) steps.push_back(row["step"]);
+  EXPECT_THAT(steps, ::testing::ElementsAre(1, 2, 3));
+
+  // From the middle of the second epoch, and from its beginning.
+  ASSERT_EQ(train("steps",
+                  "--cfg-options default_hooks.checkpoint.by_epoch=false "
+                  "default_hooks.checkpoint.interval=5")
+                .status,
+            0);
+  for (const std::string from : {"steps/iter_5.pth", "whole/epoch_1.pth"}) {
+    SCOPED_TRACE(from);
+    const std::string name = "from_" + fs::path(from).stem().string();
+    const CommandResult resumed = train(name, "--resume " + dir_ / from);
+    ASSERT_EQ(resumed.status, 0) << resumed.output;
+    EXPECT_THAT(resumed.output, HasSubstr(from.starts_with("steps") ? "Epoch(train) [2][2/4]"
+                                                                    : "Epoch(train) [2][1/4]"));
+    EXPECT_THAT(resumed.output, Not(HasSubstr("Epoch(train) [1]")));
+    expect_same_run(checkpoint("whole/epoch_3.pth"), checkpoint(name + "/epoch_3.pth"));
+  }
 }
 
 TEST_F(EndToEnd, TheCheckpointOfASignalIsOneOfThoseThatAreKept) {
@@ -337,6 +413,41 @@ TEST_F(EndToEnd, AValidationThatASignalEndedIsMadeWhenTheRunGoesOn) {
   EXPECT_EQ(score(whole), score(stopped));
 }
 
+TEST_F(EndToEnd, DrawsThePredictionsOfValidations) {
+  const CommandResult trained =
+      train("w",
+            "--cfg-options default_hooks.visualization.type=SegVisualizationHook "
+            "default_hooks.visualization.draw=true default_hooks.visualization.interval=2");
+  ASSERT_EQ(trained.status, 0) << trained.output;
+  std::set<std::string> pictures;
+  for (const auto& entry : fs::recursive_directory_iterator(dir_ / "w")) {
+    if (entry.path().parent_path().filename() != "vis_image") continue;
+    pictures.insert(entry.path().filename().string());
+    const cv::Mat picture = read_image(entry.path().string());
+    // The image, the truth and the prediction, with lines in between.
+    EXPECT_EQ(picture.size(), cv::Size(3 * 32 + 2 * 4, 32));
+    EXPECT_GT(cv::norm(picture.colRange(0, 32), picture.colRange(36, 68)), 0);
+    EXPECT_GT(cv::norm(picture.colRange(0, 32), picture.colRange(72, 104)), 0);
+  }
+  // The second of three batches of two, after each validation.
+  EXPECT_EQ(pictures, (std::set<std::string>{"val_shapes_1_2_6.png", "val_shapes_1_3_6.png",
+                                             "val_shapes_1_2_12.png", "val_shapes_1_3_12.png"}));
+}
+
+TEST_F(EndToEnd, StopsEarlyWhereAMetricGetsNoBetter) {
+  config_ = dir_.write("early.yaml", R"(
+_base_: tiny.yaml
+train_cfg: {val_interval: 4}
+custom_hooks: [{type: EarlyStoppingHook, monitor: mIoU, min_delta: 100, patience: 1}]
+)");
+  const CommandResult result = train("w");
+  ASSERT_EQ(result.status, 0) << result.output;
+  EXPECT_THAT(result.output, HasSubstr("training stops early: mIoU did not get better in 1 "
+                                       "validations (the best was "));
+  EXPECT_THAT(result.output, HasSubstr("Iter(train) [ 8/12]"));
+  EXPECT_THAT(result.output, Not(HasSubstr("Iter(train) [ 9/12]")));
+  EXPECT_EQ(checkpoints("w"), (std::set<std::string>{"iter_4.pth", "iter_8.pth"}));
+}
 TEST_F(EndToEnd, ALossThatIsNotFiniteEndsTheRunWith21) {
   const CommandResult result = train("w",
                                      "--cfg-options optim_wrapper.optimizer.lr=1e30 "
