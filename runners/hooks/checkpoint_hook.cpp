@@ -231,32 +231,31 @@ class CheckpointHook final : public Hook {
     }
     std::erase(kept, current);
     kept.push_back(current);
-    std::vector<std::string> outdated;
-    while (params_.max_keep_ckpts > 0 &&
-           kept.size() > static_cast<size_t>(params_.max_keep_ckpts)) {
-      outdated.push_back(kept.front());
-      kept.erase(kept.begin());
-    }
-    if (params_.max_keep_ckpts > 0) {
-      Value ids = Value::list();
-      for (const std::string& id : kept) {
-        // Numbers as MMEngine has them; it fills any other id into its template as well.
-        const bool number = id.find_first_not_of("0123456789") == std::string::npos;
-        ids.push_back(number ? Value(int64_t{std::stoll(id)}) : Value(id));
-      }
-      context.runtime_info.set("keep_ckpt_ids", ids);
-    }
+    // With those that are about to be deleted: a run that is killed before that does it later.
+    if (params_.max_keep_ckpts > 0) set_kept(context, kept);
     last_path_ = folder_ + "/" + file_name(current);
     last_id_ = current;
     context.runtime_info.set("last_ckpt", last_path_);
     save_run_state(context, last_path_, parts);
     write_last_checkpoint(context, last_path_);
+    if (params_.max_keep_ckpts <= 0) return;
     // Only now: at no moment is there less than the number asked for.
-    if (!context.is_main()) return;
-    for (const std::string& id : outdated) {
+    while (kept.size() > static_cast<size_t>(params_.max_keep_ckpts)) {
       std::error_code ignored;
-      fs::remove(folder_ + "/" + file_name(id), ignored);
+      if (context.is_main()) fs::remove(folder_ + "/" + file_name(kept.front()), ignored);
+      kept.erase(kept.begin());
     }
+    set_kept(context, kept);
+  }
+
+  static void set_kept(RunContext& context, const std::vector<std::string>& kept) {
+    Value ids = Value::list();
+    for (const std::string& id : kept) {
+      // Numbers as MMEngine has them; it fills any other id into its template as well.
+      const bool number = id.find_first_not_of("0123456789") == std::string::npos;
+      ids.push_back(number ? Value(int64_t{std::stoll(id)}) : Value(id));
+    }
+    context.runtime_info.set("keep_ckpt_ids", ids);
   }
 
   bool save_if_best(RunContext& context, size_t i) {

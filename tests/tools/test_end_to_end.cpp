@@ -232,6 +232,7 @@ TEST_F(EndToEnd, KilledAtAnyMomentEndsWithTheVeryWeightsOfTheRunNeverKilled) {
   ASSERT_EQ(BackgroundTool(train_words("killed", changes), dir_ / "killed.txt").wait(), 0)
       << dir_.read("killed.txt");
   expect_same_run(checkpoint("whole/iter_60.pth"), checkpoint("killed/iter_60.pth"));
+  EXPECT_EQ(checkpoints("killed"), checkpoints("whole"));
 }
 
 TEST_F(EndToEnd, GoesOnInTheMiddleOfAnAccumulation) {
@@ -355,6 +356,15 @@ TEST_F(EndToEnd, TheCheckpointOfASignalIsOneOfThoseThatAreKept) {
       << dir_.read("again.txt");
   EXPECT_EQ(checkpoints("stopped"), last);
   expect_same_run(checkpoint("whole/iter_60.pth"), checkpoint("stopped/iter_60.pth"));
+}
+
+TEST_F(EndToEnd, ACheckpointThatAKilledRunDidNotDeleteIsDeletedLater) {
+  const std::string more = "--cfg-options default_hooks.checkpoint.max_keep_ckpts=1 ";
+  ASSERT_EQ(train("w", more + "train_cfg.max_iters=8").status, 0);
+  EXPECT_EQ(checkpoints("w"), std::set<std::string>{"iter_8.pth"});
+  dir_.write("w/iter_4.pth", "of the run that was killed when iter_8.pth had just been written");
+  ASSERT_EQ(train("w", "--resume " + more).status, 0);
+  EXPECT_EQ(checkpoints("w"), std::set<std::string>{"iter_12.pth"});
 }
 
 TEST_F(EndToEnd, TheCheckpointOfASignalGoesWhereTheOthersGo) {
