@@ -97,6 +97,12 @@ void Diagnostics::add(const Diagnostics& other) {
   errors_ += other.errors_;
 }
 
+void OptionError::add_besides(const Diagnostics& found) {
+  auto all = besides_ ? std::make_shared<Diagnostics>(*besides_) : std::make_shared<Diagnostics>();
+  all->add(found);
+  besides_ = std::move(all);
+}
+
 namespace {
 std::string line_of(const Diagnostic& d) {
   return seg::text(d.where.text(), d.warning ? ": warning: " : ": error: ", d.path,

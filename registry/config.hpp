@@ -107,4 +107,33 @@ class ConfigError : public Error {
   Diagnostics diagnostics;
 };
 
+/// Keeps what several builders find wrong, so that all of it is told at once:
+///
+///   BuildErrors errors;
+///   for (const auto& spec : specs) errors.attempt([&] { parts.push_back(spec.build()); });
+///   errors.throw_if_any();
+class BuildErrors {
+ public:
+  /// \return false where the builder found the configuration wrong.
+  template <class Build>
+  bool attempt(const Build& build) {
+    try {
+      build();
+      return true;
+    } catch (const ConfigError& e) {
+      found_.add(e.diagnostics);
+      return false;
+    }
+  }
+  const Diagnostics& found() const { return found_; }
+  Diagnostics& found() { return found_; }
+  /// \throws ConfigError
+  void throw_if_any() const {
+    if (found_.has_errors()) throw ConfigError(found_);
+  }
+
+ private:
+  Diagnostics found_;
+};
+
 }  // namespace seg

@@ -1,11 +1,14 @@
 /// The errors a person can meet. tools/ turn each into one message and an exit code.
 #pragma once
+#include <memory>
 #include <stdexcept>
 #include <string>
 
 #include "registry/text.hpp"
 
 namespace seg {
+
+class Diagnostics;
 
 /// A broken contract in our own code (exit 70), and the base of all other errors.
 class Error : public std::runtime_error {
@@ -51,9 +54,13 @@ class OptionError : public Error {
   OptionError(std::string option, const std::string& message)
       : Error(message), option_(std::move(option)) {}
   const std::string& option() const { return option_; }
+  /// What the constructor found wrong besides, in parts that it built; null for nothing.
+  const Diagnostics* besides() const { return besides_.get(); }
+  void add_besides(const Diagnostics& found);
 
  private:
   std::string option_;
+  std::shared_ptr<const Diagnostics> besides_;
 };
 
 }  // namespace seg

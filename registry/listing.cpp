@@ -104,20 +104,20 @@ std::string markdown_escaped(const std::string& s) {
 
 std::string code(const std::string& s) { return s.empty() ? std::string() : "`" + s + "`"; }
 
-/// "training loop" for "Training-Loops".
-std::string plain_name(std::string name, bool singular) {
+/// "training loops" for "Training-Loops".
+std::string plain_name(std::string name) {
   for (char& c : name) {
     c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
     if (c == '-' || c == '_') c = ' ';
   }
-  if (singular && name.size() > 1 && name.back() == 's') name.pop_back();
   return name;
 }
 
+/// By its name or its plural: "loss", "losses", "transforms".
 const AnyRegistry* registry_called(const std::string& name) {
-  for (const bool singular : {false, true}) {
+  for (const char* ending : {"", "s", "es"}) {
     for (const AnyRegistry* registry : AnyRegistry::all()) {
-      if (plain_name(std::string(registry->category()), false) == plain_name(name, singular)) {
+      if (plain_name(std::string(registry->category())) + ending == plain_name(name)) {
         return registry;
       }
     }

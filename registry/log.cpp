@@ -8,6 +8,8 @@
 #include <algorithm>
 #include <memory>
 #include <mutex>
+#include <string>
+#include <utility>
 #include <vector>
 
 #include "registry/error.hpp"
@@ -71,22 +73,23 @@ class LogSinks {
 
   void write(Level level, std::string_view message) {
     const std::scoped_lock lock(mutex_);
-    const auto wanted = to_spdlog(level);
-    if (wanted < threshold()) return;
-    const spdlog::details::log_msg record("segcore", wanted,
-                                          spdlog::string_view_t(message.data(), message.size()));
-    // Flushed at once: what a killed run wrote last says why it was killed.
-    console_->log(record);
-    console_->flush();
-    if (!file_) return;
-    try {
-      file_->log(record);
-      file_->flush();
-    } catch (const spdlog::spdlog_ex& e) {
-      file_.reset();  // a full disk must not end a training; the console says what happened
-      console_->log({"segcore", spdlog::level::err,
-                     text("the log file cannot be written any more: ", e.what())});
+    if (holding_) {
+      held_.emplace_back(level, message);
+    } else {
+      write_now(level, message);
     }
+  }
+
+  void hold(bool on) {
+    const std::scoped_lock lock(mutex_);
+    holding_ = on;
+  }
+
+  void release() {
+    const std::scoped_lock lock(mutex_);
+    holding_ = false;
+    for (const auto& [level, message] : held_) write_now(level, message);
+    held_.clear();
   }
 
   void set_level(Level level) {
@@ -120,6 +123,25 @@ class LogSinks {
   }
 
  private:
+  void write_now(Level level, std::string_view message) {
+    const auto wanted = to_spdlog(level);
+    if (wanted < threshold()) return;
+    const spdlog::details::log_msg record("segcore", wanted,
+                                          spdlog::string_view_t(message.data(), message.size()));
+    // Flushed at once: what a killed run wrote last says why it was killed.
+    console_->log(record);
+    console_->flush();
+    if (!file_) return;
+    try {
+      file_->log(record);
+      file_->flush();
+    } catch (const spdlog::spdlog_ex& e) {
+      file_.reset();  // a full disk must not end a training; the console says what happened
+      console_->log({"segcore", spdlog::level::err,
+                     text("the log file cannot be written any more: ", e.what())});
+    }
+  }
+
   spdlog::level::level_enum threshold() const {
     return rank_ == 0 ? level_ : std::max(level_, spdlog::level::warn);
   }
@@ -129,6 +151,8 @@ class LogSinks {
   std::shared_ptr<spdlog::sinks::basic_file_sink_mt> file_;
   spdlog::level::level_enum level_ = spdlog::level::info;
   int rank_ = 0;
+  bool holding_ = false;
+  std::vector<std::pair<Level, std::string>> held_;
 };
 
 LogSinks& sinks() {
@@ -158,5 +182,10 @@ bool set_level(std::string_view name) {
 void open_file(const std::string& path) { sinks().open_file(path); }
 void set_rank(int rank) { sinks().set_rank(rank); }
 void flush() { sinks().flush(); }
+
+Held::Held() { sinks().hold(true); }
+Held::~Held() { release(); }
+void Held::stop() { sinks().hold(false); }
+void Held::release() { sinks().release(); }
 
 }  // namespace seg::log

@@ -22,6 +22,20 @@ void set_rank(int rank);
 /// Writes out what is buffered.
 void flush();
 
+/// Keeps records back, so that what is said before the log file is open comes into it, in its
+/// place. There may be one at a time.
+class Held {
+ public:
+  Held();
+  ~Held();  ///< writes what is still kept
+  Held(const Held&) = delete;
+  Held& operator=(const Held&) = delete;
+  /// Later records are written at once; those kept go on waiting.
+  void stop();
+  /// Stops, and writes those kept.
+  void release();
+};
+
 template <class... T>
 void debug(const T&... parts) {
   write(Level::kDebug, text(parts...));

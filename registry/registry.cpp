@@ -61,6 +61,7 @@ void detail::unknown_type(const Config& c, const std::string& path, std::string_
 ConfigError detail::located(const OptionError& error, const Config& c, const std::string& path) {
   Diagnostics problems;
   Problems(c, path, problems).error(error.option(), error.what());
+  if (error.besides()) problems.add(*error.besides());
   return ConfigError(problems);
 }
 

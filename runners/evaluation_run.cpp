@@ -1,5 +1,8 @@
 #include "runners/evaluation_run.hpp"
 
+#include "registry/log.hpp"
+#include "runners/corrupt_samples.hpp"
+#include "runners/image_size.hpp"
 #include "runners/stop_signal.hpp"
 #include "segcore/data/pipeline.hpp"
 #include "segcore/dist/communicator.hpp"
@@ -11,8 +14,7 @@ namespace {
 std::vector<std::vector<const PackedSample*>> by_image(const Batch& batch) {
   std::vector<std::vector<const PackedSample*>> out;
   for (const PackedSample& sample : batch.samples) {
-    const bool same = !out.empty() && out.back().front()->meta.index == sample.meta.index;
-    if (!same) out.emplace_back();
+    if (sample.meta.variant == 0) out.emplace_back();
     out.back().push_back(&sample);
   }
   return out;
@@ -28,28 +30,24 @@ LoaderPlace evaluation_place(const RunContext& context) {
 }  // namespace
 
 void check_bands(const Segmentor& model, const ModelInput& input) {
-  for (const auto& weight : model.named_parameters()) {
-    // The first convolution is the one that sees the images.
-    if (weight.value().dim() != 4) continue;
-    const int64_t taken = weight.value().size(1), given = input.images.size(1);
-    if (taken == given) return;
-    throw DataError(text(input.metas.empty() ? "" : input.metas[0].img_path + ": ", "has ", given,
-                         " bands, the model takes ", taken,
-                         ": set model.backbone.in_channels, or load other bands"));
-  }
+  const int64_t given = input.images.size(1);
+  const auto taken = image_bands(model);
+  if (!taken || *taken == given) return;
+  throw DataError(text(input.metas.empty() ? "" : input.metas[0].img_path + ": ", "has ", given,
+                       " bands, the model takes ", *taken,
+                       ": set model.backbone.in_channels, or load other bands"));
 }
 
 void call_hooks(RunContext& context, void (Hook::*stage)(RunContext&)) {
   for (HookEntry& entry : *context.hooks) ((*entry.hook).*stage)(context);
 }
 
-EvaluationRun::EvaluationRun(const DataLoaderParams& loader,
-                             const OneOrMany<Spec<Metric>>& evaluator, bool fp16, bool tta,
+EvaluationRun::EvaluationRun(const DataLoaderParams& loader, EvaluationParts parts, bool tta,
                              const RunContext& context)
-    : loader_(loader, evaluation_place(context)), fp16_(fp16), tta_(tta) {
-  for (const auto& spec : evaluator.values)
-    metrics_.push_back(spec.build(loader_.dataset().meta()));
-}
+    : loader_(loader, std::move(parts.dataset), evaluation_place(context)),
+      metrics_(std::move(parts.metrics)),
+      fp16_(parts.fp16),
+      tta_(tta) {}
 
 std::vector<std::string> EvaluationRun::metric_names(Communicator& communicator) {
   std::vector<std::string> names, classes;
@@ -72,7 +70,14 @@ std::vector<at::Tensor> EvaluationRun::predict(const Batch& batch, RunContext& c
   std::optional<at::ScalarType> half;
   if (fp16_) half = context.device.is_cpu() ? at::kBFloat16 : at::kHalf;
   const Autocast precision(context.device.type(), half);
+  if (batch.samples.empty()) return {};
   if (!tta_) {
+    for (const PackedSample& sample : batch.samples) {
+      if (sample.meta.variant == 0) continue;
+      throw DataError(text(sample.meta.img_path,
+                           ": the pipeline makes several augmentations of an image "
+                           "(TestTimeAug), which only a test with --tta joins"));
+    }
     const ModelInput input = preprocess(batch, /*training=*/false, context.device);
     try {
       return model.predict(input);
@@ -143,6 +148,7 @@ bool EvaluationRun::run(RunContext& context, Phase phase) {
   if (context.interrupted) {
     for (auto& metric : metrics_) metric->compute(*context.communicator);
   } else {
+    tell_left_out(context);
     collect(context);
   }
   call_hooks(context, &Hook::after_val);
@@ -152,6 +158,16 @@ bool EvaluationRun::run(RunContext& context, Phase phase) {
   context.batch_count = outer_count;
   context.eval_dataset = nullptr;
   return !context.interrupted;
+}
+
+void EvaluationRun::tell_left_out(const RunContext& context) const {
+  const auto all = static_cast<int64_t>(loader_.dataset().size());
+  const int64_t left_out = count_corrupt(loader_.dataset(), *context.communicator);
+  const char* phase = phase_name(context.phase);
+  if (left_out == all) throw DataError(text(phase, ": not one of ", all, " samples can be used"));
+  if (left_out == 0 || !context.is_main()) return;
+  log::warn(phase, ": ", left_out, " of ", all, left_out == 1 ? " samples is" : " samples are",
+            " corrupt and left out of the metrics");
 }
 
 void EvaluationRun::collect(RunContext& context) {

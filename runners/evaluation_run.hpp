@@ -6,6 +6,7 @@
 
 #include "runners/run_config.hpp"
 #include "runners/run_context.hpp"
+#include "runners/run_parts.hpp"
 
 namespace seg {
 
@@ -13,10 +14,11 @@ namespace seg {
 class EvaluationRun {
  public:
   /// \param tta  the pipeline of the data set makes several augmentations of each image.
-  EvaluationRun(const DataLoaderParams& loader, const OneOrMany<Spec<Metric>>& evaluator, bool fp16,
-                bool tta, const RunContext& context);
+  EvaluationRun(const DataLoaderParams& loader, EvaluationParts parts, bool tta,
+                const RunContext& context);
 
-  /// Runs all batches; the metrics are then in the context. Hooks see it as `phase`.
+  /// Runs all batches; the metrics are then in the context. Hooks see it as `phase`. Samples that
+  /// cannot be used, where the data set passes over such, count nowhere and are told of.
   /// \return false where a signal ended it before its time.
   bool run(RunContext& context, Phase phase);
   /// What the metrics will be called.
@@ -29,6 +31,7 @@ class EvaluationRun {
   std::vector<at::Tensor> predict(const Batch& batch, RunContext& context) const;
   /// The sample with its labels as the prediction is to be compared with them.
   PackedSample truth_of(const PackedSample& sample) const;
+  void tell_left_out(const RunContext& context) const;
   void collect(RunContext& context);
 
   DataLoader loader_;

@@ -8,6 +8,7 @@
 #include "registry/log.hpp"
 #include "runners/device.hpp"
 #include "runners/evaluation_run.hpp"
+#include "runners/image_size.hpp"
 #include "segcore/data/image_io.hpp"
 #include "segcore/data/pipeline.hpp"
 #include "segcore/evaluation/pictures.hpp"
@@ -24,6 +25,9 @@ namespace {
 
 /// Above it the logits of a whole image are not held at once.
 constexpr int64_t kPredictMostLogits = int64_t{1} << 28;  // bytes
+/// Above it an image is not predicted as a whole unless that is asked for: models were trained on
+/// parts of images, and their memory, and for attention their time, grows without bounds.
+constexpr int64_t kPredictMostPixels = 4'000'000;
 
 std::string predict_type(const Config& component) {
   const auto* type = component.find("type");
@@ -64,11 +68,13 @@ PredictPipeline predict_pipeline(const RunConfig& config) {
     if (const auto* item = dataset->find("pipeline")) steps = &item->value;
   }
   if (!steps) steps = config.tree.at_path("test_pipeline");
+  Config given;
   if (!steps || !steps->is_list()) {
-    Diagnostics problems;
-    problems.error(config.tree.origin, "test_dataloader",
-                   "its data set has no pipeline to read images with");
-    throw ConfigError(problems);
+    log::info("The configuration has no pipeline of a test: images are predicted as they are");
+    given = parse_config("pipeline: [{type: LoadImageFromFile}, {type: PackSegInputs}]")
+                .find("pipeline")
+                ->value;
+    steps = &given;
   }
   Config load = *steps, rest = *steps;
   load.list.clear();
@@ -105,12 +111,11 @@ Palette predict_palette(const RunConfig& config, const Value& checkpoint, int64_
     if (static_cast<int64_t>(palette.size()) >= classes) return palette;
   }
   if (const Config* dataset = predict_dataset(config)) {
-    Config lazy = *dataset;
-    lazy.set("lazy_init", Config::of(true));  // its files may not be here
     Diagnostics problems;
-    const auto spec = Spec<Dataset>::parse(lazy, "dataset", problems);
+    const auto spec = Spec<Dataset>::parse(*dataset, "dataset", problems);
     try {
-      if (spec) return palette_or_default(spec->build()->meta().palette, classes);
+      // Its files may not be here.
+      if (spec) return palette_or_default(lazy_dataset(*spec).build()->meta().palette, classes);
     } catch (const DataError& e) {
       log::debug("no palette from the data set: ", e.what());
     }
@@ -164,100 +169,74 @@ std::vector<std::pair<fs::path, fs::path>> predict_inputs(const PredictOptions& 
   return result;
 }
 
-/// The window of `model.test_cfg`, where it slides.
-std::optional<SlideWindow> predict_window(const RunConfig& config) {
-  const Config* mode = config.tree.at_path("model.test_cfg.mode");
-  if (!mode || mode->scalar != "slide") return std::nullopt;
-  const auto sides = [&](const char* key) -> std::optional<std::pair<int64_t, int64_t>> {
-    const Config* c = config.tree.at_path(std::string("model.test_cfg.") + key);
-    if (!c) return std::nullopt;
-    Diagnostics problems;
-    if (c->is_list() && c->list.size() == 2) {
-      const auto h = Convert<int64_t>::from(c->list[0], key, problems);
-      const auto w = Convert<int64_t>::from(c->list[1], key, problems);
-      if (h && w) return std::pair(*h, *w);
-    } else if (const auto both = Convert<int64_t>::from(*c, key, problems)) {
-      return std::pair(*both, *both);
+/// How an image is predicted that went through the pipeline.
+class Predictor {
+ public:
+  Predictor(Segmentor& model, c10::Device device, const RunConfig& config,
+            const std::optional<Size2>& asked)
+      : model_(model), device_(device), asked_(asked) {
+    const Config* mode = config.tree.at_path("model.test_cfg.mode");
+    slides_ = mode && mode->scalar == "slide";
+    crop_ = asked ? *asked : window_size(config.tree);
+    // Windows overlap by a third, as those of the published configs for ADE20K do.
+    stride_ = {std::max<int64_t>(1, crop_.h * 2 / 3), std::max<int64_t>(1, crop_.w * 2 / 3)};
+    const Config* stride = config.tree.at_path("model.test_cfg.stride");
+    Diagnostics checked;  // when the model was read
+    if (slides_ && !asked && stride) {
+      if (const auto given = Convert<Size2>::from(*stride, "", checked)) stride_ = *given;
     }
-    return std::nullopt;
-  };
-  const auto crop = sides("crop_size"), stride = sides("stride");
-  if (!crop || !stride) return std::nullopt;
-  return SlideWindow{crop->first, crop->second, stride->first, stride->second};
-}
+  }
 
-at::Tensor predict_sample(Segmentor& model, std::vector<PackedSample> samples, c10::Device device,
-                          const std::optional<SlideWindow>& window) {
-  std::vector<ModelInput> inputs;
-  for (PackedSample& sample : samples) {
-    Batch one;
-    one.samples.push_back(std::move(sample));
-    inputs.push_back(model.data_preprocessor()(one, /*training=*/false, device));
+  /// Class ids, int64 [ori H, ori W].
+  at::Tensor predict(std::vector<PackedSample> samples) const {
+    std::vector<ModelInput> inputs;
+    for (PackedSample& sample : samples) {
+      Batch one;
+      one.samples.push_back(std::move(sample));
+      inputs.push_back(model_.data_preprocessor()(one, /*training=*/false, device_));
+    }
+    if (inputs.size() > 1) return model_.predict_tta(inputs).at(0);
+    const ModelInput& input = inputs.at(0);
+    try {
+      return by_window(input) ? model_.predict_windows(input, crop_, stride_)
+                              : model_.predict(input).at(0);
+    } catch (const c10::Error&) {
+      check_bands(model_, input);
+      throw;
+    }
   }
-  if (inputs.size() > 1) return model.predict_tta(inputs).at(0);
-  const ModelInput& input = inputs.at(0);
-  const SampleMeta& meta = input.metas.at(0);
-  const int64_t height = input.images.size(2), width = input.images.size(3);
-  const bool as_loaded = !meta.flip && meta.ori_shape[0] == height && meta.ori_shape[1] == width &&
-                         meta.img_shape == meta.ori_shape;
-  const int64_t bytes = model.num_classes() * height * width * 4;
-  if (window && as_loaded && model.num_classes() > 1 && bytes > kPredictMostLogits) {
-    return predict_by_rows(model, input.images, *window);
+
+ private:
+  bool by_window(const ModelInput& input) const {
+    const int64_t height = input.images.size(2), width = input.images.size(3);
+    if (asked_) return asked_->h > 0;
+    // The same as the model's own prediction, without the logits of the whole image.
+    if (slides_) return model_.num_classes() * height * width * 4 > kPredictMostLogits;
+    if (height * width <= kPredictMostPixels) return false;
+    log::info(input.metas.at(0).img_path, ": ", height, "x", width,
+              " pixels are predicted by windows of ", crop_.h, "x", crop_.w, ", ", stride_.h, "x",
+              stride_.w, " apart (--window 0: as a whole)");
+    return true;
   }
-  try {
-    return model.predict(input).at(0);
-  } catch (const c10::Error&) {
-    check_bands(model, input);
-    throw;
-  }
-}
+
+  Segmentor& model_;
+  c10::Device device_;
+  std::optional<Size2> asked_;
+  bool slides_ = false;
+  Size2 crop_, stride_;
+};
 
 }  // namespace
 
-at::Tensor predict_by_rows(Segmentor& model, const at::Tensor& image, const SlideWindow& window) {
-  const int64_t height = image.size(2), width = image.size(3);
-  const auto places = [](int64_t side, int64_t crop, int64_t stride) {
-    return std::max<int64_t>(side - crop + stride - 1, 0) / stride + 1;
-  };
-  const int64_t rows = places(height, window.crop_h, window.stride_h);
-  const int64_t columns = places(width, window.crop_w, window.stride_w);
-  const int64_t band = std::min(window.crop_h, height);
-  const auto top_of = [&](int64_t row) {
-    return std::max<int64_t>(
-        std::min(row * window.stride_h + window.crop_h, height) - window.crop_h, 0);
-  };
-  at::Tensor ids = at::empty({height, width}, image.options().dtype(at::kLong));
-  at::Tensor sum, count;  // [1, C, band, W] and [1, 1, band, W], of the rows from `top` on
-  int64_t top = 0;
-  for (int64_t row = 0; row < rows; ++row) {
-    for (int64_t column = 0; column < columns; ++column) {
-      const int64_t right = std::min(column * window.stride_w + window.crop_w, width);
-      const int64_t left = std::max<int64_t>(right - window.crop_w, 0);
-      const at::Tensor logits =
-          model.encode_decode(image.narrow(2, top, band).narrow(3, left, right - left));
-      if (!sum.defined()) {
-        SEG_CHECK(logits.size(1) > 1, "expected a score for each of several classes");
-        sum = at::zeros({1, logits.size(1), band, width}, logits.options());
-        count = at::zeros({1, 1, band, width}, logits.options());
-      }
-      sum.narrow(3, left, right - left).add_(logits);
-      count.narrow(3, left, right - left).add_(1);
-    }
-    // No later window reaches the rows above the next one's top.
-    const int64_t next = row + 1 < rows ? top_of(row + 1) : top + band;
-    const int64_t ready = next - top;
-    if (ready > 0) {
-      const at::Tensor mean = sum.narrow(2, 0, ready) / count.narrow(2, 0, ready);
-      ids.narrow(0, top, ready).copy_(mean.argmax(1)[0]);
-      const int64_t kept = band - ready;
-      for (at::Tensor* buffer : {&sum, &count}) {
-        if (kept > 0) buffer->narrow(2, 0, kept).copy_(buffer->narrow(2, ready, kept).clone());
-        buffer->narrow(2, kept, ready).zero_();
-      }
-    }
-    top = next;
-  }
-  return ids;
+void apply_options(Config& tree, const PredictOptions& options) {
+  if (!options.window || options.window->h > 0) return;
+  Config* model = nullptr;
+  if (auto* item = tree.find("model")) model = &item->value;
+  auto* test_cfg = model ? model->find("test_cfg") : nullptr;
+  if (!test_cfg || !test_cfg->value.is_map()) return;
+  Config whole = Config::of("whole");
+  whole.origin.file = std::make_shared<const std::string>("--window");
+  test_cfg->value.set("mode", std::move(whole));
 }
 
 PredictReport predict_images(const RunConfig& config, const std::string& checkpoint_path,
@@ -274,7 +253,7 @@ PredictReport predict_images(const RunConfig& config, const std::string& checkpo
   model->to(device);
   model->eval();
   const Palette palette = predict_palette(config, checkpoint, model->num_classes());
-  const auto window = predict_window(config);
+  const Predictor predictor(*model, device, config, options.window);
 
   const torch::NoGradGuard no_grad;
   PredictReport result;
@@ -287,8 +266,7 @@ PredictReport predict_images(const RunConfig& config, const std::string& checkpo
       Rng rng(0, RngPurpose::kAugmentation, 0, i);
       Sample loaded = std::move(pipeline.load->run(std::move(sample), rng).at(0));
       const cv::Mat shown = displayable(loaded.image);
-      const at::Tensor ids =
-          predict_sample(*model, (*pipeline.rest)(std::move(loaded), 0, 0), device, window).cpu();
+      const at::Tensor ids = predictor.predict((*pipeline.rest)(std::move(loaded), 0, 0)).cpu();
       write_png(target.string() + ".png", overlay(shown, ids, palette, options.opacity));
       write_class_ids(target.string() + "_ids.png", ids, /*one_up=*/false);
       result.done.push_back(path.string());

@@ -7,12 +7,14 @@
 #include <thread>
 
 #include "registry/log.hpp"
+#include "runners/corrupt_samples.hpp"
 #include "runners/device.hpp"
 #include "runners/dist/launch.hpp"
 #include "runners/environment.hpp"
 #include "runners/evaluation_run.hpp"
 #include "runners/log_processor.hpp"
 #include "runners/run_context.hpp"
+#include "runners/run_parts.hpp"
 #include "runners/run_state.hpp"
 #include "runners/stop_signal.hpp"
 #include "segcore/data/dataset_check.hpp"
@@ -62,35 +64,56 @@ std::string make_log_folder(const std::string& work_dir, Communicator& communica
   return stamp_of(agree(communicator, seconds));
 }
 
-/// What training and testing have in common: the process, its folders, its log.
+/// This process, as far as it needs no other and writes nothing: its device, its random numbers.
+struct ProcessStart {
+  ProcessStart(const RunConfig& config, std::optional<uint64_t> resumed_seed)
+      : device(choose_device(config.env_cfg.device, local_rank(config.launcher))),
+        place(launch_place(config.launcher)) {
+    log::set_rank(place.rank);
+    log::set_level(config.log_level);
+    apply_environment(config.env_cfg, config.randomness.deterministic);
+    if (resumed_seed) {
+      seed = *resumed_seed;
+    } else if (config.randomness.seed) {
+      seed = static_cast<uint64_t>(*config.randomness.seed);
+    } else {
+      // As MMEngine draws it: below 2^31, so that it can be written into a config.
+      seed = std::random_device{}() >> 1;
+    }
+    torch::manual_seed(seed);
+  }
+
+  c10::Device device;
+  LaunchPlace place;
+  uint64_t seed = 0;  ///< where none is given, each process has drawn its own
+};
+
+/// What training and testing have in common: the joined processes, their folders, their log.
 class RunSession {
  public:
-  RunSession(const RunConfig& config, std::optional<uint64_t> seed) {
+  /// \param said_before  what was logged while the parts were built.
+  RunSession(const RunConfig& config, const ProcessStart& start, RunParts& parts,
+             log::Held& said_before)
+      : hooks_(std::move(parts.hooks)), model_(std::move(parts.model)) {
     context.config = &config;
-    context.device = choose_device(config.env_cfg.device, local_rank(config.launcher));
+    context.device = start.device;
     communicator_ = join_processes(config.launcher, config.env_cfg, context.device);
     context.communicator = communicator_.get();
-    log::set_rank(communicator_->rank());
-    log::set_level(config.log_level);
     context.work_dir = config.work_dir.value_or("./work_dirs/" + config.stem());
     context.timestamp = make_log_folder(context.work_dir, *communicator_);
     context.log_dir = context.work_dir + "/" + context.timestamp;
     context.experiment_name =
         config.experiment_name.value_or(config.stem()) + "_" + context.timestamp;
     if (context.is_main()) log::open_file(context.log_dir + "/" + context.timestamp + ".log");
-    set_seed(seed);
-    apply_environment(config.env_cfg, config.randomness.deterministic);
+    agree_on_seed(start.seed);
     log::info(environment_text(context));
     log::info("Config:\n", dump_yaml(config.tree));
-    visualizer_ =
-        config.visualizer ? config.visualizer->build(place()) : default_visualizer().build(place());
+    said_before.release();
+    visualizer_ = build_visualizer(
+        config, {.folder = context.log_dir + "/vis_data", .timestamp = context.timestamp});
     context.visualizer = visualizer_.get();
     context.hooks = &hooks_;
-  }
-
-  /// Hooks are built last: they may look at everything else.
-  void build_run_hooks() {
-    hooks_ = build_hooks(*context.config);
+    context.model = model_.get();
     std::string lines;
     for (const HookEntry& entry : hooks_) {
       std::string name = priority_text(entry.hook->priority());
@@ -100,38 +123,22 @@ class RunSession {
     log::info("Hooks will be executed in the following order:", lines);
   }
 
-  void build_model() {
-    model_ = context.config->model.build();
-    model_->init_weights();
-    model_->to(context.device);
-    context.model = model_.get();
-  }
-
   RunContext context;
 
  private:
-  static Spec<Visualizer> default_visualizer() {
-    return Spec<Visualizer>::of(
-        "{type: SegLocalVisualizer, name: visualizer, vis_backends: [{type: LocalVisBackend}]}");
-  }
-  VisPlace place() const {
-    return {.folder = context.log_dir + "/vis_data", .timestamp = context.timestamp};
-  }
-  void set_seed(std::optional<uint64_t> seed) {
-    const RandomnessParams& randomness = context.config->randomness;
-    int64_t chosen = 0;
-    if (seed) {
-      chosen = static_cast<int64_t>(*seed);
-    } else if (randomness.seed) {
-      chosen = *randomness.seed;
-    } else {
-      // As MMEngine draws it: below 2^31, so that it can be written into a config.
-      chosen = static_cast<int64_t>(std::random_device{}() >> 1);
+  /// The first process's seed becomes that of all, and they go on as it does: as if each had built
+  /// its model with that seed. Under `diff_rank_seed` the others begin anew, each in its own way.
+  void agree_on_seed(uint64_t drawn) {
+    context.seed = static_cast<uint64_t>(agree(*communicator_, static_cast<int64_t>(drawn)));
+    if (communicator_->size() == 1) return;
+    if (context.config->randomness.diff_rank_seed) {
+      const auto rank = static_cast<uint64_t>(communicator_->rank());
+      if (rank > 0) torch::manual_seed(context.seed + rank);
+      return;
     }
-    context.seed = static_cast<uint64_t>(agree(*communicator_, chosen));
-    const uint64_t rank =
-        randomness.diff_rank_seed ? static_cast<uint64_t>(communicator_->rank()) : 0;
-    torch::manual_seed(context.seed + rank);
+    at::Tensor state = generator_state(context);
+    communicator_->broadcast_(state, 0);
+    set_generator_state(context, state);
   }
 
   std::unique_ptr<Communicator> communicator_;
@@ -140,30 +147,21 @@ class RunSession {
   std::shared_ptr<Segmentor> model_;
 };
 
-/// Labels above the last output of the model would stop training in the middle.
-void check_class_count(const Segmentor& model, const Dataset& dataset, const char* which) {
-  const auto classes = static_cast<int64_t>(dataset.meta().classes.size());
-  if (classes > model.num_classes()) {
-    throw DataError(text("the model has num_classes: ", model.num_classes(), ", ", which, " has ",
-                         classes, " classes (", join(dataset.meta().classes, ", "), ")"));
-  }
-  if (classes > 0 && classes < model.num_classes()) {
-    log::warn("the model has num_classes: ", model.num_classes(), ", ", which, " only ", classes,
-              " classes");
-  }
-}
-
 class TrainingRun {
  public:
-  TrainingRun(const RunConfig& config, std::optional<FoundCheckpoint> resumed)
+  TrainingRun(const RunConfig& config, const ProcessStart& start, RunParts parts,
+              log::Held& said_before, std::optional<FoundCheckpoint> resumed)
       : config_(config),
-        session_(config, resumed ? seed_of_run_state(resumed->contents) : std::nullopt),
+        session_(config, start, parts, said_before),
         context_(session_.context),
-        loop_(config.train_cfg->build()),
-        loader_(*config.train_dataloader, {.seed = context_.seed,
-                                           .rank = context_.communicator->rank(),
-                                           .world_size = context_.communicator->size(),
-                                           .training = true}) {
+        loop_(std::move(parts.loop)),
+        loader_(*config.train_dataloader, std::move(parts.train_dataset),
+                {.seed = context_.seed,
+                 .rank = context_.communicator->rank(),
+                 .world_size = context_.communicator->size(),
+                 .training = true}),
+        optimizer_(std::move(parts.optimizer)),
+        schedulers_(std::move(parts.schedulers)) {
     if (resumed && config.randomness.seed &&
         static_cast<uint64_t>(*config.randomness.seed) != context_.seed) {
       log::warn("randomness.seed is ", *config.randomness.seed, ", the checkpoint goes on with ",
@@ -176,15 +174,12 @@ class TrainingRun {
     context_.max_epochs = loop_->max_epochs();
     context_.train_log = ScalarHistory(history_length(context_));
     check_data(loader_.dataset(), "train");
-    build_validation();
-    session_.build_model();
-    check_class_count(*context_.model, loader_.dataset(), "the data set of training");
-    if (validation_) {
-      check_class_count(*context_.model, validation_->dataset(), "the data set of validation");
-    }
+    if (parts.val) build_validation(std::move(*parts.val));
     reducer_ = make_reducer(*context_.communicator, *context_.model, config.find_unused_parameters);
-    build_optimizer();
-    session_.build_run_hooks();
+    // The reducer's buckets are the gradients.
+    optimizer_->keep_gradients(reducer_ != nullptr);
+    context_.optimizer = optimizer_.get();
+    context_.schedulers = &schedulers_;
     begin_from(std::move(resumed));
     write_config();
   }
@@ -200,21 +195,21 @@ class TrainingRun {
     }
     while (context_.iter < context_.max_iters && !context_.stop_training) {
       step();
+      if (context_.iter % context_.epoch_length == 0) tell_corrupt();
       stop_if_asked();
       if (context_.validation_due) validate();
       stop_if_asked();
     }
     loader_.stop();
+    tell_corrupt();
     call_hooks(context_, &Hook::after_train);
     context_.visualizer->flush();
   }
 
  private:
-  void build_validation() {
-    if (!config_.val_dataloader) return;
-    const bool fp16 = config_.val_cfg && config_.val_cfg->build()->fp16();
-    validation_ = std::make_unique<EvaluationRun>(*config_.val_dataloader, *config_.val_evaluator,
-                                                  fp16, /*tta=*/false, context_);
+  void build_validation(EvaluationParts parts) {
+    validation_ = std::make_unique<EvaluationRun>(*config_.val_dataloader, std::move(parts),
+                                                  /*tta=*/false, context_);
     context_.metric_names = validation_->metric_names(*context_.communicator);
     check_data(validation_->dataset(), "val");
   }
@@ -232,35 +227,6 @@ class TrainingRun {
       }
     }
     log::info(check_dataset(dataset, name, params));
-  }
-
-  void build_optimizer() {
-    optimizer_ = config_.optim_wrapper->build(*context_.model);
-    context_.optimizer = optimizer_.get();
-    // The reducer's buckets are the gradients.
-    optimizer_->keep_gradients(reducer_ != nullptr);
-    scale_learning_rate();
-    const ScheduleLength length{.max_iters = context_.max_iters,
-                                .max_epochs = context_.max_epochs,
-                                .epoch_length = context_.epoch_length};
-    if (config_.param_scheduler) {
-      for (const auto& spec : config_.param_scheduler->values) {
-        schedulers_.push_back(spec.build(*optimizer_, length));
-      }
-    }
-    context_.schedulers = &schedulers_;
-  }
-
-  void scale_learning_rate() {
-    if (!config_.auto_scale_lr || !config_.auto_scale_lr->enable) return;
-    const auto base = config_.auto_scale_lr->base_batch_size;
-    const int64_t real = loader_.batch_size() * context_.communicator->size();
-    const double ratio = static_cast<double>(real) / static_cast<double>(base);
-    log::info("The learning rate is given for batches of ", base, ", this run has ", real,
-              ": it is multiplied by ", ratio);
-    for (ParamGroup* group : optimizer_->scheduled_groups()) {
-      group->set("lr", group->number("lr") * ratio);
-    }
   }
 
   void begin_from(std::optional<FoundCheckpoint> resumed) {
@@ -355,6 +321,17 @@ class TrainingRun {
     context_.rng_before_val.reset();
   }
 
+  /// How many samples of training were found corrupt, where that are more than before.
+  void tell_corrupt() {
+    const int64_t count = count_corrupt(loader_.dataset(), *context_.communicator);
+    if (count == told_corrupt_) return;
+    told_corrupt_ = count;
+    if (!context_.is_main()) return;
+    log::warn("train: ", count, " of ", loader_.dataset().size(),
+              count == 1 ? " samples is corrupt and was" : " samples are corrupt and were",
+              " replaced by others");
+  }
+
   /// Writes a checkpoint and ends the run, where a signal asked for it. All ranks decide alike.
   void stop_if_asked() {
     int signal = stop_signal();
@@ -365,6 +342,7 @@ class TrainingRun {
     }
     if (signal == 0) return;
     loader_.stop();
+    tell_corrupt();
     call_hooks(context_, &Hook::on_stop);
     if (context_.last_saved_iter != context_.iter) {
       // The run has no CheckpointHook.
@@ -389,6 +367,7 @@ class TrainingRun {
   std::unique_ptr<GradientReducer> reducer_;
   std::unique_ptr<OptimWrapper> optimizer_;
   std::vector<std::unique_ptr<ParamScheduler>> schedulers_;
+  int64_t told_corrupt_ = 0;
 };
 
 /// The checkpoint of `load_from`. What is wrong with it is told with the line that names it.
@@ -503,7 +482,12 @@ void run_training(const RunConfig& config) {
   auto resumed = resume_source(config);
   // Before anything is built or written, although the run reads it again: files are mapped.
   if (!resumed && config.load_from) read_load_from(config);
-  TrainingRun(config, std::move(resumed)).run();
+  const ProcessStart start(config, resumed ? seed_of_run_state(resumed->contents) : std::nullopt);
+  log::Held said_before;
+  RunParts parts =
+      build_parts(config, {.train = true, .place = start.place, .device = start.device});
+  said_before.stop();
+  TrainingRun(config, start, std::move(parts), said_before, std::move(resumed)).run();
 }
 
 Scalars run_test(const RunConfig& config, const std::string& checkpoint,
@@ -515,15 +499,16 @@ Scalars run_test(const RunConfig& config, const std::string& checkpoint,
   }
   // Before anything is written: a wrong name is the most common mistake.
   const Value contents = read_checkpoint(resolve_checkpoint(checkpoint));
-  RunSession session(config, std::nullopt);
+  const ProcessStart start(config, std::nullopt);
+  log::Held said_before;
+  RunParts parts =
+      build_parts(config, {.test = true, .place = start.place, .device = start.device});
+  said_before.stop();
+  RunSession session(config, start, parts, said_before);
   RunContext& context = session.context;
   context.phase = Phase::kTest;
-  const bool fp16 = config.test_cfg && config.test_cfg->build()->fp16();
-  EvaluationRun test(*config.test_dataloader, *config.test_evaluator, fp16, options.tta, context);
+  EvaluationRun test(*config.test_dataloader, std::move(*parts.test), options.tta, context);
   if (options.out) test.write_predictions(*options.out);
-  session.build_model();
-  check_class_count(*context.model, test.dataset(), "the data set of the test");
-  session.build_run_hooks();
   const LoadReport report = load_whole_model(*context.model, contents, checkpoint);
   if (!report.exact()) log::warn(checkpoint, ":\n", report.text());
   if (const Value* meta = contents.find("meta")) {
@@ -542,19 +527,6 @@ Scalars run_test(const RunConfig& config, const std::string& checkpoint,
   return context.metrics;
 }
 
-void build_all(const RunConfig& config) {
-  const auto model = config.model.build();
-  model->init_weights();
-  if (config.optim_wrapper) {
-    const auto optimizer = config.optim_wrapper->build(*model);
-    const int64_t iters = config.train_cfg ? config.train_cfg->build()->max_iters(1000) : 1000;
-    if (config.param_scheduler) {
-      for (const auto& spec : config.param_scheduler->values) {
-        spec.build(*optimizer, ScheduleLength{iters, 1, iters});
-      }
-    }
-  }
-  build_hooks(config);
-}
+void build_all(const RunConfig& config) { build_parts(config, {.check = true}); }
 
 }  // namespace seg

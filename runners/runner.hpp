@@ -42,8 +42,9 @@ void run_training(const RunConfig& config);
 Scalars run_test(const RunConfig& config, const std::string& checkpoint,
                  const TestOptions& options = {});
 
-/// Builds everything and reads no data: what `tools/print_config --check` does.
-/// \throws ConfigError
+/// Builds everything that the configuration names, and looks for no files of data: what
+/// `tools/print_config --check` does.
+/// \throws ConfigError with all that is wrong.
 void build_all(const RunConfig& config);
 
 }  // namespace seg

@@ -18,6 +18,7 @@
 #include "registry/yaml.hpp"
 #include "runners/device.hpp"
 #include "runners/environment.hpp"
+#include "runners/image_size.hpp"
 #include "runners/run_config.hpp"
 #include "runners/runner.hpp"
 #include "segcore/data/image_io.hpp"
@@ -68,15 +69,8 @@ double rounded(double value) {
 /// The shape of each training image: as asked for, else what the configuration crops or pads to.
 std::array<int64_t, 2> image_shape(const BenchmarkArguments& arguments, const seg::Config& tree) {
   if (!arguments.shape.empty()) return {arguments.shape[0], arguments.shape[1]};
-  seg::Diagnostics unused;
-  for (const char* key : {"model.data_preprocessor.size", "data_preprocessor.size", "crop_size"}) {
-    const seg::Config* value = tree.at_path(key);
-    if (!value) continue;
-    if (const auto size = seg::Convert<std::array<int64_t, 2>>::from(*value, "", unused)) {
-      return *size;
-    }
-  }
-  return {512, 512};
+  const seg::Size2 size = seg::training_size(tree).value_or(seg::Size2(512));
+  return {size.h, size.w};
 }
 
 /// Blocks of random colours and classes: noise of single pixels would not compress as pictures do.
@@ -170,19 +164,13 @@ int64_t batch_size_of(const BenchmarkArguments& arguments, const seg::RunConfig&
   return config.train_dataloader ? config.train_dataloader->batch_size : 2;
 }
 
-/// Bands that the model takes.
-int64_t band_count(const seg::Config& tree) {
-  const seg::Config* bands = tree.at_path("model.backbone.in_channels");
-  return bands && bands->is_scalar() ? std::stoll(bands->scalar) : 3;
-}
-
 /// A training step on random images that are in memory.
 Json benchmark_step(const BenchmarkArguments& arguments, const seg::RunConfig& config,
                     c10::Device device) {
   BenchmarkedModel model(config, device);
   const auto shape = image_shape(arguments, config.tree);
   const int64_t size = batch_size_of(arguments, config);
-  const auto batch = synthetic_batch(size, shape, band_count(config.tree),
+  const auto batch = synthetic_batch(size, shape, seg::image_bands(model.model()).value_or(3),
                                      std::min<int64_t>(model.model().num_classes(), 255));
   for (int64_t i = 0; i < arguments.warmup; ++i) model.step(batch);
   seg::synchronize_device(device);

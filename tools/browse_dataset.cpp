@@ -47,10 +47,13 @@ int browse(const BrowseArguments& arguments) {
   const auto palette =
       seg::palette_or_default(meta.palette, static_cast<int64_t>(meta.classes.size()));
   const size_t count = std::min(dataset->size(), static_cast<size_t>(arguments.num));
+  const auto unusable =
+      arguments.split == "train" ? seg::Unusable::kReplaced : seg::Unusable::kLeftOut;
   size_t written = 0;
   for (size_t i = 0; i < count; ++i) {
     const size_t index = i * dataset->size() / count;  // spread over the data set
-    const auto samples = dataset->get(index, seed, static_cast<uint64_t>(arguments.epoch));
+    const auto samples =
+        dataset->get(index, seed, static_cast<uint64_t>(arguments.epoch), unusable);
     for (size_t variant = 0; variant < samples.size(); ++variant) {
       const seg::PackedSample& sample = samples[variant];
       std::vector<cv::Mat> pictures{seg::displayable(sample.image)};

@@ -6,6 +6,7 @@
 #include <sstream>
 
 #include "registry/yaml.hpp"
+#include "runners/image_size.hpp"
 #include "segcore/io/weights.hpp"
 #include "segcore/models/segmentor.hpp"
 #include "segcore/testing/flops.hpp"
@@ -73,25 +74,6 @@ void print_modules(const torch::nn::Module& module, const std::string& name, int
   }
 }
 
-/// Bands that the image has: as many as the first convolution takes.
-int64_t image_bands(const seg::Config& model) {
-  const auto* bands = model.at_path("backbone.in_channels");
-  return bands && bands->is_scalar() ? std::stoll(bands->scalar) : 3;
-}
-
-/// What --shape says, else the crop of training or of testing, else 512 x 512.
-std::vector<int64_t> image_size(const InspectArguments& arguments, const seg::Config& config) {
-  if (!arguments.shape.empty()) return arguments.shape;
-  for (const char* key : {"crop_size", "model.data_preprocessor.size", "data_preprocessor.size",
-                          "model.test_cfg.crop_size"}) {
-    const auto* value = config.at_path(key);
-    if (value && value->is_list() && value->list.size() == 2 && value->list[0].is_scalar()) {
-      return {std::stoll(value->list[0].scalar), std::stoll(value->list[1].scalar)};
-    }
-  }
-  return {512, 512};
-}
-
 int inspect(const InspectArguments& arguments) {
   const seg::Config config = seg::load_config(arguments.config, arguments.overrides);
   const seg::Config* tree = config.at_path("model");
@@ -99,6 +81,9 @@ int inspect(const InspectArguments& arguments) {
   seg::Diagnostics problems;
   const auto spec = seg::Spec<seg::Segmentor>::parse(*tree, "model", problems);
   if (problems.has_errors()) throw seg::ConfigError(problems);
+  const seg::Size2 size = arguments.shape.empty()
+                              ? seg::training_size(config).value_or(seg::Size2(512))
+                              : seg::Size2(arguments.shape[0], arguments.shape[1]);
   const auto model = spec->build();
   if (arguments.state_dict) {
     const seg::Value state = seg::state_dict(*model);
@@ -112,8 +97,7 @@ int inspect(const InspectArguments& arguments) {
   print_modules(*model, "model", 0, arguments.depth);
   int64_t trained = 0;
   for (const auto& p : model->parameters()) trained += p.requires_grad() ? p.numel() : 0;
-  const auto size = image_size(arguments, config);
-  const auto images = torch::zeros({1, image_bands(*tree), size[0], size[1]});
+  const auto images = torch::zeros({1, seg::image_bands(*model).value_or(3), size.h, size.w});
   model->eval();
   torch::NoGradGuard no_grad;
   std::vector<torch::Tensor> features;

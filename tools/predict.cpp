@@ -1,4 +1,7 @@
 /// Predicts images without labels and writes what was seen in them.
+#include <algorithm>
+#include <optional>
+
 #include "registry/log.hpp"
 #include "runners/prediction.hpp"
 #include "tools/common/command_line.hpp"
@@ -9,12 +12,28 @@ struct PredictArguments {
   std::string config, checkpoint;
   seg::PredictOptions options;
   std::vector<std::string> overrides;
+  std::vector<int64_t> window;
 };
 
+/// `--window 512 768`, `--window 512` for both sides, `--window 0` for none.
+std::optional<seg::Size2> window_of(const std::vector<int64_t>& given) {
+  if (given.empty()) return std::nullopt;
+  if (given.size() == 2 && std::min(given[0], given[1]) < 1) {
+    throw seg::UsageError(
+        seg::text("--window takes a height and a width of at least 1, or 0 alone, "
+                  "got ",
+                  seg::join(given, " ")));
+  }
+  return seg::Size2(given.front(), given.back());
+}
+
 int predict(const PredictArguments& arguments) {
-  const seg::RunConfig config = seg::load_run_config(arguments.config, arguments.overrides);
-  const seg::PredictReport report =
-      seg::predict_images(config, arguments.checkpoint, arguments.options);
+  seg::PredictOptions options = arguments.options;
+  options.window = window_of(arguments.window);
+  const seg::RunConfig config =
+      seg::load_run_config(arguments.config, arguments.overrides,
+                           [&](seg::Config& tree) { seg::apply_options(tree, options); });
+  const seg::PredictReport report = seg::predict_images(config, arguments.checkpoint, options);
   seg::log::flush();
   if (report.failed.empty()) return 0;
   std::cerr << "error: " << report.failed.size() << " of "
@@ -33,9 +52,9 @@ int main(int argc, char** argv) {
       argc, argv,
       "Predicts images without labels. Writes OUT/<stem>.png, the classes in colour over the "
       "image, and OUT/<stem>_ids.png, the class ids as grey values (0 is the first class). Images "
-      "of subfolders go into subfolders of OUT. Large images are predicted by sliding window where "
-      "model.test_cfg has mode: slide. Images that cannot be read are named at the end, and the "
-      "exit code is then 1; all others are done.",
+      "of subfolders go into subfolders of OUT. Images of more than 4 million pixels are predicted "
+      "by a sliding window. Images that cannot be read are named at the end, and the exit code is "
+      "then 1; all others are done.",
       [](CLI::App& app) {
         auto arguments = std::make_shared<PredictArguments>();
         app.add_option("config", arguments->config, "configuration file")->required();
@@ -49,6 +68,14 @@ int main(int argc, char** argv) {
                        "of the colours over the image, 0 to 1 (default 0.5)")
             ->type_name("A")
             ->check(seg::number_between(0, 1));
+        app.add_option(
+               "--window", arguments->window,
+               "predict by windows of this size, which overlap by a third; one number for "
+               "both sides, 0 for whole images (default: as model.test_cfg says, but images "
+               "of more than 4 million pixels by windows of the size of training)")
+            ->type_name("H W")
+            ->expected(1, 2)
+            ->check(seg::whole_number(0));
         app.add_option("--device", arguments->options.device,
                        "auto, cpu, cuda or cuda:1 (default: env_cfg.device)")
             ->type_name("NAME");

@@ -66,19 +66,24 @@ int local_rank(const std::string& launcher) {
   return launch_number(launcher, launch_variables(launcher).local_rank);
 }
 
-std::unique_ptr<Communicator> join_processes(const std::string& launcher, const EnvParams& env,
-                                             c10::Device device) {
-  if (launcher == "none") return std::make_unique<SingleProcess>();
+LaunchPlace launch_place(const std::string& launcher) {
+  if (launcher == "none") return {};
   const LaunchVariables names = launch_variables(launcher);
-  Rendezvous place;
-  place.rank = launch_number(launcher, names.rank);
-  place.size = launch_number(launcher, names.size);
+  const LaunchPlace place{launch_number(launcher, names.rank), launch_number(launcher, names.size)};
   if (place.rank >= place.size) {
     throw UsageError(text("launcher '", launcher, "': ", names.rank, "=", place.rank,
                           " does not go with ", names.size, "=", place.size));
   }
-  if (place.size == 1) return std::make_unique<SingleProcess>();
+  return place;
+}
 
+std::unique_ptr<Communicator> join_processes(const std::string& launcher, const EnvParams& env,
+                                             c10::Device device) {
+  const LaunchPlace mine = launch_place(launcher);
+  if (mine.size == 1) return std::make_unique<SingleProcess>();
+  Rendezvous place;
+  place.rank = mine.rank;
+  place.size = mine.size;
   const char* host = std::getenv("MASTER_ADDR");
   const char* port = std::getenv("MASTER_PORT");
   if (launcher == "slurm") {

@@ -23,6 +23,13 @@ struct EnvParams;
 /// \throws UsageError where the launcher's environment is missing.
 int local_rank(const std::string& launcher);
 
+/// The place of this process among all of the run, known before they are joined.
+struct LaunchPlace {
+  int rank = 0, size = 1;
+};
+/// \throws UsageError where the launcher's environment is missing or makes no sense.
+LaunchPlace launch_place(const std::string& launcher);
+
 /// The processes of this run for `launcher`: "none", "pytorch", "slurm" or "mpi".
 /// \throws UsageError where the launcher's environment is missing or cannot be served.
 std::unique_ptr<Communicator> join_processes(const std::string& launcher, const EnvParams& env,

@@ -39,12 +39,11 @@ class SegVisualizationHook final : public Hook {
   void after_iter(RunContext& context) override {
     if (!params_.draw || context.phase == Phase::kTrain) return;
     if ((context.batch_index + 1) % params_.interval != 0) return;
-    const auto& samples = context.batch->samples;
     size_t image = 0;
-    for (size_t i = 0; i < samples.size(); ++i) {
+    for (const PackedSample& sample : context.batch->samples) {
       // Augmentations of one image have one prediction.
-      if (i > 0 && samples[i].meta.index == samples[i - 1].meta.index) continue;
-      draw(context, samples[i], context.predictions->at(image++));
+      if (sample.meta.variant > 0) continue;
+      draw(context, sample, context.predictions->at(image++));
     }
   }
 

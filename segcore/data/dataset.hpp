@@ -19,6 +19,12 @@ struct DatasetMeta {
   int64_t ignore_index = 255;
 };
 
+/// What a data set gives in place of a sample that cannot be used.
+enum class Unusable {
+  kReplaced,  ///< the next good one, so that batches of training stay full
+  kLeftOut,   ///< nothing: an evaluation counts each image once
+};
+
 /// Images with labels, by index. Const after construction: workers share it.
 class Dataset {
  public:
@@ -26,8 +32,10 @@ class Dataset {
   virtual size_t size() const = 0;
   /// The sample after its pipeline; several (with one meta.index) under test-time augmentation.
   /// \param seed, epoch  with the index, all that random transforms depend on.
+  /// \param unusable  how a sample is passed over where that is allowed (`skip_corrupt: true`).
   /// \throws DataError naming the file that is missing or damaged.
-  virtual std::vector<PackedSample> get(size_t index, uint64_t seed, uint64_t epoch) const = 0;
+  virtual std::vector<PackedSample> get(size_t index, uint64_t seed, uint64_t epoch,
+                                        Unusable unusable = Unusable::kReplaced) const = 0;
   virtual const DatasetMeta& meta() const = 0;
   /// Image and annotation path of a sample, without reading them; made-up names for samples that
   /// are drawn in memory, "" for a missing annotation.
@@ -39,9 +47,9 @@ class Dataset {
   virtual Sample with_image(size_t index) const { return describe(index); }
   /// Drawn in memory: `paths` names no files.
   virtual bool in_memory(size_t) const { return false; }
-  /// Samples that were found unusable so far and replaced by others (`skip_corrupt: true`).
-  virtual size_t corrupt_samples() const { return 0; }
-  /// Unusable samples are replaced and not an error.
+  /// The indices of the samples that were found unusable and passed over so far, rising.
+  virtual std::vector<size_t> corrupt_samples() const { return {}; }
+  /// Unusable samples are passed over and not an error.
   virtual bool skips_corrupt() const { return false; }
   /// Annotations that belong to no image, where that can be said without reading them.
   virtual std::vector<std::string> annotations_without_image() const { return {}; }
@@ -52,5 +60,9 @@ struct Category<Dataset> {
   static constexpr std::string_view name = "dataset";
   using Signature = std::unique_ptr<Dataset>();
 };
+
+/// The same data set with `lazy_init: true`, also inside of those that join or repeat others: it is
+/// built without looking for its files.
+Spec<Dataset> lazy_dataset(const Spec<Dataset>& spec);
 
 }  // namespace seg

@@ -206,7 +206,8 @@ class DataLoader::Impl {
   }
 
   std::vector<PackedSample> load(const Draw& draw) const {
-    auto samples = dataset_->get(draw.index, place_.seed, draw.epoch);
+    auto samples = dataset_->get(draw.index, place_.seed, draw.epoch,
+                                 place_.training ? Unusable::kReplaced : Unusable::kLeftOut);
     if (pin_) {
       for (auto& sample : samples) {
         sample.image = sample.image.pin_memory();

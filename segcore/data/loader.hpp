@@ -32,7 +32,8 @@ struct LoaderPlace {
   int rank = 0;
   int world_size = 1;
   /// Evaluation drops what a sampler adds to give all ranks equally many samples, so that each
-  /// sample counts once; ranks may then have different numbers of batches.
+  /// sample counts once; ranks may then have different numbers of batches. Unusable samples are
+  /// left out of it, so that a batch may be short or empty.
   bool training = true;
 };
 

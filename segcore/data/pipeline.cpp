@@ -3,17 +3,17 @@
 namespace seg {
 
 Pipeline::Pipeline(const std::vector<Spec<Transform>>& steps) {
+  BuildErrors errors;
   for (size_t i = 0; i < steps.size(); ++i) {
     if (i > 0 && steps[i - 1].type() == "PackSegInputs") {
-      Diagnostics problems;
-      problems.error(steps[i].config().origin, steps[i].path(),
-                     text(steps[i].type(),
-                          " cannot follow PackSegInputs, which ends a pipeline. "
-                          "Put it before"));
-      throw ConfigError(problems);
+      errors.found().error(steps[i].config().origin, steps[i].path(),
+                           text(steps[i].type(),
+                                " cannot follow PackSegInputs, which ends a pipeline. "
+                                "Put it before"));
     }
-    steps_.push_back(steps[i].build());
+    errors.attempt([&] { steps_.push_back(steps[i].build()); });
   }
+  errors.throw_if_any();
 }
 
 std::vector<Sample> Pipeline::run(Sample sample, Rng& rng) const {
@@ -41,7 +41,10 @@ Sample Pipeline::load_image(Sample sample) const {
 std::vector<PackedSample> Pipeline::operator()(Sample sample, uint64_t seed, uint64_t epoch) const {
   Rng rng(seed, RngPurpose::kAugmentation, epoch, static_cast<uint64_t>(sample.meta.index));
   std::vector<PackedSample> out;
-  for (Sample& result : run(std::move(sample), rng)) out.push_back(pack(std::move(result)));
+  for (Sample& result : run(std::move(sample), rng)) {
+    result.meta.variant = static_cast<int64_t>(out.size());
+    out.push_back(pack(std::move(result)));
+  }
   return out;
 }
 

@@ -12,7 +12,8 @@ namespace seg {
 
 /// Where a sample comes from and what was done to it; sizes are height, width.
 struct SampleMeta {
-  int64_t index = 0;  ///< into the data set; augmentations of one image (TTA) share it
+  int64_t index = 0;    ///< into the data set; augmentations of one image (TTA) share it
+  int64_t variant = 0;  ///< which augmentation of its image
   std::string img_path;
   std::string seg_map_path;  ///< empty without annotations
   std::array<int64_t, 2> ori_shape{};   ///< as loaded

@@ -23,9 +23,11 @@ std::vector<std::shared_ptr<Loss>> register_losses(torch::nn::Module& parent,
   std::vector<std::shared_ptr<Loss>> out;
   if (option.is_list) {
     auto all = parent.register_module("loss_decode", std::make_shared<ListOf<Loss>>());
+    BuildErrors errors;
     for (const auto& spec : option.values) {
-      out.push_back(all->push_back(build_loss(spec, channels)));
+      errors.attempt([&] { out.push_back(all->push_back(build_loss(spec, channels))); });
     }
+    errors.throw_if_any();
   } else {
     for (const auto& spec : option.values) {
       out.push_back(parent.register_module("loss_decode", build_loss(spec, channels)));
@@ -132,16 +134,18 @@ DecodeHead::DecodeHead(const DecodeHeadParams& p, const std::vector<FeatureInfo>
   indices_ = list ? *list : std::vector<int64_t>{std::get<int64_t>(p.in_index)};
   const auto count = static_cast<int64_t>(inputs.size());
   std::vector<int64_t> widths;
+  std::optional<OptionError> wrong;  // told together with what is wrong with the losses
   for (auto& index : indices_) {
     if (index < -count || index >= count) {
-      throw OptionError("in_index", text("there is no map ", index, ": the head is given ", count,
-                                         count == 1 ? " map" : " maps"));
+      wrong.emplace("in_index", text("there is no map ", index, ": the head is given ", count,
+                                     count == 1 ? " map" : " maps"));
+      break;
     }
     if (index < 0) index += count;
     inputs_.push_back(inputs[static_cast<size_t>(index)]);
     widths.push_back(inputs_.back().channels);
   }
-  if (p.in_channels) {
+  if (p.in_channels && !wrong) {
     const auto* given_list = std::get_if<std::vector<int64_t>>(&*p.in_channels);
     const auto given =
         given_list ? *given_list : std::vector<int64_t>{std::get<int64_t>(*p.in_channels)};
@@ -149,12 +153,12 @@ DecodeHead::DecodeHead(const DecodeHeadParams& p, const std::vector<FeatureInfo>
       const auto show = [](const std::vector<int64_t>& v) {
         return v.size() == 1 ? text(v[0]) : "[" + join(v, ", ") + "]";
       };
-      throw OptionError("in_channels", text("is ", show(given), ", but the chosen maps (in_index ",
-                                            show(indices_), ") have ", show(widths),
-                                            " channels. Leave it out to take what they have"));
+      wrong.emplace("in_channels", text("is ", show(given), ", but the chosen maps (in_index ",
+                                        show(indices_), ") have ", show(widths),
+                                        " channels. Leave it out to take what they have"));
     }
   }
-  if (p.input_transform == "resize_concat") {
+  if (p.input_transform == "resize_concat" && !wrong) {
     FeatureInfo joined{.channels = 0, .stride = inputs_[0].stride};
     for (const auto& input : inputs_) joined.channels += input.channels;
     inputs_ = {joined};
@@ -162,7 +166,13 @@ DecodeHead::DecodeHead(const DecodeHeadParams& p, const std::vector<FeatureInfo>
   out_channels_ = p.out_channels.value_or(p.num_classes);
   threshold_ = p.threshold.value_or(0.3);
 
-  losses_ = register_losses(*this, p.loss_decode, out_channels_);
+  BuildErrors errors;
+  errors.attempt([&] { losses_ = register_losses(*this, p.loss_decode, out_channels_); });
+  if (wrong) {
+    wrong->add_besides(errors.found());
+    throw *wrong;
+  }
+  errors.throw_if_any();
   if (p.sampler) {
     sampler_ = p.sampler->build();
     if (sampler_->needs_pixel_losses()) {

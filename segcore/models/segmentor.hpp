@@ -33,6 +33,10 @@ class Segmentor : public BaseModule {
   /// Class ids, int64 [ori H, ori W], one an image: inference, padding removed, flips undone,
   /// resized to the original shape, argmax (or threshold for one output channel).
   virtual std::vector<torch::Tensor> predict(const ModelInput& input) = 0;
+  /// The same for one image that may be very large: by a sliding window, whatever `test_cfg` says.
+  /// Gives what `predict` gives with that window, but holds the logits of hardly more rows than the
+  /// window has.
+  virtual torch::Tensor predict_windows(const ModelInput& input, Size2 crop, Size2 stride) = 0;
   /// The same for several augmentations of one image each (test-time augmentation): the
   /// probabilities at the original shape are averaged.
   /// \param augmented  one input for each augmentation, each of the same images in the same order.

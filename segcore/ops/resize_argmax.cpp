@@ -75,9 +75,28 @@ at::Tensor resize_columns(const at::Tensor& x, int64_t width, bool align_corners
 
 }  // namespace
 
+std::array<int64_t, 2> input_rows_of(const LogitsGeometry& geometry, int64_t y, bool wide) {
+  const int64_t in = geometry.unpadded[0], out = geometry.original[0];
+  if (in == out) return {y, y};
+  int64_t first = 0, second = 0;
+  if (wide) {
+    double share = 0;
+    fill_taps(in, out, y, y + 1, geometry.align_corners, &first, &second, &share);
+  } else {
+    float share = 0;
+    fill_taps(in, out, y, y + 1, geometry.align_corners, &first, &second, &share);
+  }
+  return {first, second};
+}
+
 LogitRows::LogitRows(const at::Tensor& logits, const LogitsGeometry& geometry)
     : logits_(logits), geometry_(geometry) {
   SEG_CHECK(logits.dim() == 3, "expected [C, h, w], got ", logits.sizes());
+}
+
+LogitRows::LogitRows(const at::Tensor& logits, const LogitsGeometry& geometry, int64_t first_row)
+    : LogitRows(logits, geometry) {
+  first_row_ = first_row;
 }
 
 const at::Tensor& LogitRows::columns() const {
@@ -96,13 +115,14 @@ at::Tensor LogitRows::rows(int64_t begin, int64_t end) const {
   const auto& g = geometry_;
   const at::Tensor& columns = this->columns();
   const int64_t small = columns.size(1);
-  if (begin == 0 && end == height() && small == g.input[0] && g.unpadded == g.original &&
-      g.unpadded[0] == small && !g.flip_vertical) {
+  if (!first_row_ && begin == 0 && end == height() && small == g.input[0] &&
+      g.unpadded == g.original && g.unpadded[0] == small && !g.flip_vertical) {
     return columns;
   }
   // From rows of the result to rows of the input, undoing flip and padding, to rows of the logits.
   const auto input_rows = [&](at::Tensor index) {
     if (g.flip_vertical) index = g.unpadded[0] - 1 - index;
+    if (first_row_) return take_rows(columns, index - *first_row_);
     if (small == g.input[0]) return take_rows(columns, index);
     const auto taps = row_taps(small, g.input[0], 0, g.input[0], g.align_corners, columns);
     const auto share = taps.share.index_select(0, index.to(columns.device()));

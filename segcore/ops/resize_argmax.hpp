@@ -4,6 +4,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <array>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -19,11 +20,20 @@ struct LogitsGeometry {
   bool align_corners = false;
 };
 
+/// The rows of the padded input between which row `y` of the result lies; the same one twice where
+/// it is one. Neither becomes less as y rises. Not for flip_vertical. \param wide  for logits in
+/// double precision.
+std::array<int64_t, 2> input_rows_of(const LogitsGeometry& geometry, int64_t y, bool wide);
+
 /// Logits of one image that give their full-size rows piece by piece. Not for several threads.
 class LogitRows {
  public:
   /// \param logits  float [C, h, w], of any size.
   LogitRows(const at::Tensor& logits, const LogitsGeometry& geometry);
+  /// Of logits at the size of the padded input, only some rows: then only the rows of the result
+  /// that lie between these can be asked for. \param first_row  of the input, which is the first
+  /// row of the logits.
+  LogitRows(const at::Tensor& logits, const LogitsGeometry& geometry, int64_t first_row);
   /// Rows begin <= y < end of the logits at the original shape, float [C, end - begin, W].
   at::Tensor rows(int64_t begin, int64_t end) const;
   int64_t height() const { return geometry_.original[0]; }
@@ -38,6 +48,7 @@ class LogitRows {
 
   at::Tensor logits_;
   LogitsGeometry geometry_;
+  std::optional<int64_t> first_row_;
   mutable at::Tensor columns_;  ///< made when rows are asked for
 };
 

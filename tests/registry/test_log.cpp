@@ -71,6 +71,29 @@ TEST_F(Log, ObeysLevelAndRank) {
   EXPECT_TRUE(matches(dir_.read("a.log"), ".*DEBUG - 1\n.*WARNING - 2\n")) << dir_.read("a.log");
 }
 
+TEST_F(Log, HeldRecordsComeIntoTheFileInTheirPlace) {
+  ::testing::internal::CaptureStdout();
+  {
+    log::Held held;
+    log::info("kept 1");
+    log::debug("kept 2");
+    held.stop();
+    log::open_file(dir_ / "a.log");
+    log::info("before");
+    held.release();
+    log::info("after");
+  }
+  EXPECT_TRUE(matches(dir_.read("a.log"), ".*before\n.*INFO - kept 1\n.*after\n"))
+      << dir_.read("a.log");
+  log::open_file("");
+  {
+    const log::Held held;
+    log::warn("at the end");
+  }
+  EXPECT_TRUE(matches(::testing::internal::GetCapturedStdout(),
+                      ".*before\n.*kept 1\n.*after\n.*at the end\n"));
+}
+
 TEST_F(Log, KeepsRecordsOfThreadsWhole) {
   ::testing::internal::CaptureStdout();
   log::open_file(dir_ / "a.log");

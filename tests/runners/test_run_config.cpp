@@ -3,8 +3,11 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <filesystem>
+
 #include "runners/runner.hpp"
 #include "tests/support/config_errors.hpp"
+#include "tests/support/paths.hpp"
 #include "tests/support/temp_dir.hpp"
 #include "tests/support/tiny_run.hpp"
 
@@ -111,6 +114,28 @@ TEST_F(RunConfigTest, TestTimeAugmentationNeedsItsPipeline) {
   Config tree = load_config(path_);
   EXPECT_THAT(config_error([&] { apply_options(tree, options); }),
               HasSubstr("--tta needs 'tta_pipeline' in the configuration"));
+}
+
+/// Every option of every configuration that is shipped, and no word of a warning.
+TEST(AllConfigs, PassTheCheckOfAllOptions) {
+  size_t count = 0;
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(source_path("configs"))) {
+    const std::string path = entry.path().string();
+    if (entry.path().extension() != ".yaml") continue;
+    if (path.find("/_base_/") != std::string::npos) continue;
+    // Rules that map the names of weights.
+    if (path.find("/configs/weights/") != std::string::npos) continue;
+    ++count;
+    Diagnostics problems;
+    EXPECT_EQ(config_error([&] {
+                Config tree = load_config(path, {}, problems);
+                warn_unused_variables(tree, run_config_keys(), problems);
+                read_run_config(std::move(tree), path, problems);
+              }),
+              "no error");
+    EXPECT_EQ(problems.warnings_text(), "");
+  }
+  EXPECT_GT(count, 100u);
 }
 
 }  // namespace

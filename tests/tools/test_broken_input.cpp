@@ -50,6 +50,7 @@ struct BrokenCase {
   std::vector<std::string> remove;
   int64_t exit = 1;
   std::string says;
+  std::optional<std::vector<std::string>> leaves;
   static Schema<BrokenCase> schema() {
     using P = BrokenCase;
     return Schema<P>("A wrong input.")
@@ -59,6 +60,7 @@ struct BrokenCase {
         .optional("make", &P::make, "other files")
         .optional("remove", &P::remove, "files that are taken away first")
         .optional("exit", &P::exit, "exit code")
+        .optional("leaves", &P::leaves, "all that is in the folder afterwards")
         .required("says", &P::says,
                   "all that is written to standard error; DIR is the folder, '...' at the end of a "
                   "line stands for the rest of it");
@@ -197,6 +199,13 @@ class BrokenInput : public ::testing::Test {
     EXPECT_EQ(as_expected(said, broken.says), broken.says);
     ASSERT_TRUE(WIFEXITED(status));
     EXPECT_EQ(here ? 1 : WEXITSTATUS(status), broken.exit);
+    if (broken.leaves) {
+      std::set<std::string> left;
+      for (const auto& entry : fs::directory_iterator(dir.path())) {
+        left.insert(entry.path().filename().string());
+      }
+      EXPECT_EQ(left, std::set<std::string>(broken.leaves->begin(), broken.leaves->end()));
+    }
     // Whatever the table says: these are no messages for people.
     for (const char* never : {"internal error", "terminate", "c10::", "std::", "frame #"}) {
       EXPECT_EQ(said.find(never), std::string::npos) << said;

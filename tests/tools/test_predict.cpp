@@ -110,6 +110,65 @@ TEST_F(Predict, TestShowsImagesUpright) {
   EXPECT_EQ(cv::norm(first, upright, cv::NORM_INF), 0);
 }
 
+/// Too many pixels for one pass: by windows of the size of training, unless asked otherwise.
+TEST_F(Predict, LargePicturesAreDoneByWindows) {
+  write_png(*dir_ / "large.png", tiny_image(1600, 2600, 4));
+  const std::string size = " --cfg-options model.data_preprocessor.size=[160,208]";
+  const std::string said = "1600x2600 pixels are predicted by windows of ";
+  const CommandResult windows = predict(*dir_ / "large.png" + " --out " + *dir_ / "l" + size);
+  ASSERT_EQ(windows.status, 0) << windows.output;
+  EXPECT_THAT(windows.output, HasSubstr(said + "160x208, 106x138 apart (--window 0: as a whole)"));
+  const CommandResult same =
+      predict(*dir_ / "large.png" + " --out " + *dir_ / "lw --window 160 208");
+  ASSERT_EQ(same.status, 0) << same.output;
+  EXPECT_THAT(same.output, Not(HasSubstr(said)));
+  EXPECT_EQ(read_labels(*dir_ / "l/large_ids.png").size(), cv::Size(2600, 1600));
+  EXPECT_EQ(dir_->read("l/large_ids.png"), dir_->read("lw/large_ids.png"));
+
+  // test_cfg says whole here; a window that is asked for is taken for any picture.
+  write_png(*dir_ / "small.png", tiny_image(40, 60, 5));
+  const auto ids = [&](const std::string& out, const std::string& more) {
+    const CommandResult result = predict(*dir_ / "small.png" + " --out " + *dir_ / out + more);
+    EXPECT_EQ(result.status, 0) << result.output;
+    return read_labels(*dir_ / (out + "/small_ids.png"));
+  };
+  const std::string slide =
+      " --cfg-options model.test_cfg.mode=slide model.test_cfg.crop_size=[24,32] "
+      "model.test_cfg.stride=[16,21]";
+  const cv::Mat asked = ids("s1", " --window 24 32"), configured = ids("s2", slide);
+  EXPECT_EQ(cv::norm(asked, configured, cv::NORM_INF), 0);
+  const cv::Mat all = ids("s3", ""), all_too = ids("s4", " --window 0" + slide);
+  EXPECT_EQ(cv::norm(all, all_too, cv::NORM_INF), 0);
+  EXPECT_NE(cv::norm(all, asked, cv::NORM_INF), 0);
+}
+
+/// Weights with a configuration of the model alone.
+TEST_F(Predict, NeedsNoDataSetInTheConfiguration) {
+  dir_->write("alone.yaml", R"(_base_: tiny.yaml
+train_dataloader: null
+train_cfg: null
+optim_wrapper: null
+val_dataloader: null
+val_evaluator: null
+test_dataloader: null
+test_evaluator: null
+)");
+  write_png(*dir_ / "one_more.png", tiny_image(24, 40, 6));
+  const CommandResult result =
+      run_command(tool("predict") + " " + *dir_ / "alone.yaml" + " " + *dir_ / "w/iter_2.pth" +
+                  " " + *dir_ / "one_more.png" + " --out " + *dir_ / "al" + " --opacity 1");
+  ASSERT_EQ(result.status, 0) << result.output;
+  EXPECT_THAT(result.output, HasSubstr("The configuration has no pipeline of a test"));
+  const CommandResult usual =
+      predict(*dir_ / "one_more.png" + " --out " + *dir_ / "us" + " --opacity 1");
+  ASSERT_EQ(usual.status, 0) << usual.output;
+  // Colours too are those of the data set of training, which the checkpoint knows.
+  for (const char* name : {"one_more.png", "one_more_ids.png"}) {
+    EXPECT_EQ(dir_->read(std::string("al/") + name), dir_->read(std::string("us/") + name)) << name;
+    EXPECT_FALSE(dir_->read(std::string("al/") + name).empty());
+  }
+}
+
 TEST_F(Predict, TellsOfWrongInput) {
   const CommandResult missing = predict(*dir_ / "nowhere" + " --out " + *dir_ / "o");
   EXPECT_EQ(missing.status, 1);
@@ -120,6 +179,11 @@ TEST_F(Predict, TellsOfWrongInput) {
   EXPECT_THAT(empty.output, HasSubstr("empty: the folder holds no images"));
   EXPECT_EQ(predict(*dir_ / "one.png").status, 2);
   EXPECT_EQ(predict(*dir_ / "one.png" + " --out o --opacity 2").status, 2);
+  const CommandResult window = predict(*dir_ / "one.png" + " --out o --window 0 32");
+  EXPECT_EQ(window.status, 2);
+  EXPECT_THAT(window.output,
+              HasSubstr("predict: --window takes a height and a width of at least 1, or 0 alone, "
+                        "got 0 32"));
 }
 
 }  // namespace

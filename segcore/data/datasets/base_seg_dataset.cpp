@@ -459,9 +459,9 @@ Sample BaseSegDataset::describe(size_t index) const {
   return sample;
 }
 
-size_t BaseSegDataset::corrupt_samples() const {
+std::vector<size_t> BaseSegDataset::corrupt_samples() const {
   const std::lock_guard lock(corrupt_mutex_);
-  return corrupt_.size();
+  return {corrupt_.begin(), corrupt_.end()};
 }
 
 void BaseSegDataset::note_corrupt(size_t index, const std::string& why) const {
@@ -474,9 +474,22 @@ void BaseSegDataset::note_corrupt(size_t index, const std::string& why) const {
   log::warn("sample ", index, " is skipped: ", why, " (", count, " skipped so far)");
 }
 
-std::vector<PackedSample> BaseSegDataset::get(size_t index, uint64_t seed, uint64_t epoch) const {
+std::vector<PackedSample> BaseSegDataset::get(size_t index, uint64_t seed, uint64_t epoch,
+                                              Unusable unusable) const {
   const size_t count = size();
   SEG_CHECK(index < count, "sample ", index, " of ", count);
+  if (unusable == Unusable::kLeftOut) {
+    try {
+      return pipeline_(describe(index), seed, epoch);
+    } catch (const EmptySample& e) {
+      if (params_.test_mode && !params_.skip_corrupt) throw;
+      note_corrupt(index, e.what());
+    } catch (const DataError& e) {
+      if (!params_.skip_corrupt) throw;
+      note_corrupt(index, e.what());
+    }
+    return {};
+  }
   std::string last;
   for (size_t i = 0; i <= static_cast<size_t>(params_.max_refetch) && i < count; ++i) {
     const size_t tried = (index + i) % count;

@@ -88,7 +88,8 @@ Schema<P> seg_dataset_schema(const std::string& summary) {
                 "label 0 is ignored and all others are one less")
       .optional("backend_args", &P::backend_args, "where files are: only local ones are supported")
       .optional("skip_corrupt", &P::skip_corrupt,
-                "replaces an unusable sample by the next good one, counts and logs it")
+                "passes over unusable samples, names and counts them: training takes the next good "
+                "one, an evaluation leaves them out")
       .validate([](const P& p, Problems& problems) { detail::check_seg_dataset(p, problems); });
 }
 
@@ -105,12 +106,13 @@ class BaseSegDataset : public Dataset {
   explicit BaseSegDataset(const Params& params) : BaseSegDataset(params, KnownClasses{}) {}
 
   size_t size() const override;
-  std::vector<PackedSample> get(size_t index, uint64_t seed, uint64_t epoch) const override;
+  std::vector<PackedSample> get(size_t index, uint64_t seed, uint64_t epoch,
+                                Unusable unusable) const override;
   const DatasetMeta& meta() const override { return meta_; }
   std::pair<std::string, std::string> paths(size_t index) const override;
   Sample describe(size_t index) const override;
   Sample with_image(size_t index) const override { return pipeline_.load_image(describe(index)); }
-  size_t corrupt_samples() const override;
+  std::vector<size_t> corrupt_samples() const override;
   bool skips_corrupt() const override { return params_.skip_corrupt; }
   std::vector<std::string> annotations_without_image() const override;
 

@@ -29,7 +29,11 @@ class ConcatDataset final : public Dataset {
   }
 
   explicit ConcatDataset(const Params& params) {
-    for (const auto& spec : params.datasets) parts_.push_back(spec.build());
+    BuildErrors errors;
+    for (const auto& spec : params.datasets) {
+      errors.attempt([&] { parts_.push_back(spec.build()); });
+    }
+    errors.throw_if_any();
     std::vector<std::string> ignored;
     if (params.ignore_keys) {
       if (const auto* one = std::get_if<std::string>(&*params.ignore_keys)) {
@@ -60,10 +64,11 @@ class ConcatDataset final : public Dataset {
     return sum;
   }
 
-  std::vector<PackedSample> get(size_t index, uint64_t seed, uint64_t epoch) const override {
+  std::vector<PackedSample> get(size_t index, uint64_t seed, uint64_t epoch,
+                                Unusable unusable) const override {
     const auto [part, inner] = locate(index);
     // Equal indices of different parts must not draw equal numbers; the first part draws as alone.
-    auto samples = parts_[part]->get(inner, seed + part * 0x9E3779B97F4A7C15u, epoch);
+    auto samples = parts_[part]->get(inner, seed + part * 0x9E3779B97F4A7C15u, epoch, unusable);
     for (auto& sample : samples) sample.meta.index = static_cast<int64_t>(index);
     return samples;
   }
@@ -87,10 +92,14 @@ class ConcatDataset final : public Dataset {
     const auto [part, inner] = locate(index);
     return parts_[part]->in_memory(inner);
   }
-  size_t corrupt_samples() const override {
-    size_t sum = 0;
-    for (const auto& part : parts_) sum += part->corrupt_samples();
-    return sum;
+  std::vector<size_t> corrupt_samples() const override {
+    std::vector<size_t> out;
+    size_t before = 0;
+    for (const auto& part : parts_) {
+      for (const size_t index : part->corrupt_samples()) out.push_back(before + index);
+      before += part->size();
+    }
+    return out;
   }
 
   bool skips_corrupt() const override {

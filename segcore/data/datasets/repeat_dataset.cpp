@@ -23,10 +23,11 @@ class RepeatDataset final : public Dataset {
       : inner_(params.dataset.build()), times_(static_cast<size_t>(params.times)) {}
 
   size_t size() const override { return times_ * inner_->size(); }
-  std::vector<PackedSample> get(size_t index, uint64_t seed, uint64_t epoch) const override {
+  std::vector<PackedSample> get(size_t index, uint64_t seed, uint64_t epoch,
+                                Unusable unusable) const override {
     // Each repetition is an epoch of the data set, so that its augmentations differ.
-    auto samples =
-        inner_->get(index % inner_->size(), seed, epoch * times_ + index / inner_->size());
+    auto samples = inner_->get(index % inner_->size(), seed,
+                               epoch * times_ + index / inner_->size(), unusable);
     for (auto& sample : samples) sample.meta.index = static_cast<int64_t>(index);
     return samples;
   }
@@ -43,7 +44,15 @@ class RepeatDataset final : public Dataset {
     return inner_->with_image(index % inner_->size());
   }
   bool in_memory(size_t index) const override { return inner_->in_memory(index % inner_->size()); }
-  size_t corrupt_samples() const override { return inner_->corrupt_samples(); }
+  /// Each with all of its repetitions.
+  std::vector<size_t> corrupt_samples() const override {
+    const auto once = inner_->corrupt_samples();
+    std::vector<size_t> out;
+    for (size_t time = 0; time < times_; ++time) {
+      for (const size_t index : once) out.push_back(time * inner_->size() + index);
+    }
+    return out;
+  }
 
   bool skips_corrupt() const override { return inner_->skips_corrupt(); }
   std::vector<std::string> annotations_without_image() const override {

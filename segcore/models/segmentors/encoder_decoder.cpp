@@ -55,14 +55,32 @@ EncoderDecoder::EncoderDecoder(const Params& p, bool cascade)
     neck_ = register_module("neck", p.neck->build(features));
     features = neck_->features();
   }
+  BuildErrors errors;
   if (cascade) {
     auto list = register_module("decode_head", std::make_shared<PlainListOf<DecodeHead>>());
     for (const auto& spec : p.decode_head.values) {
-      heads_.push_back(list->push_back(spec.build(features)));
+      errors.attempt([&] { heads_.push_back(list->push_back(spec.build(features))); });
     }
   } else {
-    heads_.push_back(register_module("decode_head", p.decode_head.values.at(0).build(features)));
+    errors.attempt([&] {
+      heads_.push_back(register_module("decode_head", p.decode_head.values.at(0).build(features)));
+    });
   }
+  if (p.auxiliary_head) {
+    auxiliary_list_ = p.auxiliary_head->is_list;
+    if (auxiliary_list_) {
+      auto list = register_module("auxiliary_head", std::make_shared<PlainListOf<DecodeHead>>());
+      for (const auto& spec : p.auxiliary_head->values) {
+        errors.attempt([&] { auxiliary_.push_back(list->push_back(spec.build(features))); });
+      }
+    } else {
+      errors.attempt([&] {
+        auxiliary_.push_back(
+            register_module("auxiliary_head", p.auxiliary_head->values.at(0).build(features)));
+      });
+    }
+  }
+  errors.throw_if_any();
   for (size_t i = 0; i < heads_.size(); ++i) {
     const bool refines = dynamic_cast<CascadeDecodeHead*>(heads_[i].get()) != nullptr;
     if (refines && i == 0) {
@@ -74,18 +92,6 @@ EncoderDecoder::EncoderDecoder(const Params& p, bool cascade)
       throw OptionError("decode_head", text(p.decode_head.values[i].type(),
                                             " refines no other head's output: it can only be the "
                                             "first of a cascade"));
-    }
-  }
-  if (p.auxiliary_head) {
-    auxiliary_list_ = p.auxiliary_head->is_list;
-    if (auxiliary_list_) {
-      auto list = register_module("auxiliary_head", std::make_shared<PlainListOf<DecodeHead>>());
-      for (const auto& spec : p.auxiliary_head->values) {
-        auxiliary_.push_back(list->push_back(spec.build(features)));
-      }
-    } else {
-      auxiliary_.push_back(
-          register_module("auxiliary_head", p.auxiliary_head->values.at(0).build(features)));
     }
   }
   const TrainCfg train_cfg = p.train_cfg.value_or(TrainCfg{});

@@ -12,6 +12,7 @@ class LogitSegmentor : public Segmentor {
   torch::Tensor encode_decode(const torch::Tensor& images) override;
   torch::Tensor inference(const torch::Tensor& images) override;
   std::vector<torch::Tensor> predict(const ModelInput& input) override;
+  torch::Tensor predict_windows(const ModelInput& input, Size2 crop, Size2 stride) override;
   std::vector<torch::Tensor> predict_tta(const std::vector<ModelInput>& augmented) override;
   const DataPreProcessor& data_preprocessor() const override { return *data_preprocessor_; }
 

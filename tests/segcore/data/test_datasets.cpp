@@ -208,12 +208,47 @@ TEST(BaseSegDataset, SkipCorruptReplacesAndCounts) {
   EXPECT_THAT(message, HasSubstr(dir / "img/01.png"));
   const auto data = dataset_of(tiny(dir, ", skip_corrupt: true"));
   EXPECT_EQ(data->get(1, 0, 0).at(0).meta.index, 3);
-  EXPECT_EQ(data->corrupt_samples(), 2u);
+  EXPECT_THAT(data->corrupt_samples(), ElementsAre(1u, 2u));
   EXPECT_EQ(data->get(2, 0, 1).at(0).meta.index, 3);
   EXPECT_EQ(data->get(0, 0, 1).at(0).meta.index, 0);
-  EXPECT_EQ(data->corrupt_samples(), 2u);
+  EXPECT_THAT(data->corrupt_samples(), ElementsAre(1u, 2u));
   const auto impatient = dataset_of(tiny(dir, ", skip_corrupt: true, max_refetch: 1"));
   EXPECT_THROW(impatient->get(1, 0, 0), DataError);
+}
+
+TEST(BaseSegDataset, AnEvaluationLeavesOutWhatIsCorrupt) {
+  const TempDir dir;
+  test::write_tiny_dataset(dir, 4);
+  dir.write("img/01.png", "no picture");
+  EXPECT_THROW(dataset_of(tiny(dir))->get(1, 0, 0, Unusable::kLeftOut), DataError);
+  const std::string skipping = tiny(dir, ", skip_corrupt: true");
+  const auto data = dataset_of(skipping);
+  EXPECT_TRUE(data->get(1, 0, 0, Unusable::kLeftOut).empty());
+  EXPECT_EQ(data->get(2, 0, 0, Unusable::kLeftOut).at(0).meta.index, 2);
+  EXPECT_THAT(data->corrupt_samples(), ElementsAre(1u));
+  const auto both =
+      dataset_of("{type: ConcatDataset, datasets: [" + tiny(dir) + ", " + skipping + "]}");
+  EXPECT_TRUE(both->get(5, 0, 0, Unusable::kLeftOut).empty());
+  EXPECT_THAT(both->corrupt_samples(), ElementsAre(5u));
+  const auto twice = dataset_of("{type: RepeatDataset, times: 2, dataset: " + skipping + "}");
+  EXPECT_TRUE(twice->get(5, 0, 0, Unusable::kLeftOut).empty());
+  EXPECT_THAT(twice->corrupt_samples(), ElementsAre(1u, 5u));
+}
+
+/// `ignore_empty: true` says that a picture may be unreadable; `test_mode` that none is missing.
+TEST(BaseSegDataset, AnEvaluationLeavesOutEmptyImagesButInTestMode) {
+  const TempDir dir;
+  test::write_tiny_dataset(dir, 2);
+  dir.write("img/01.png", "no picture");
+  const auto data = [&](const std::string& more) {
+    return dataset_of("{type: BaseSegDataset, data_root: " + dir.path().string() +
+                      ", data_prefix: {img_path: img, seg_map_path: ann}, img_suffix: .png, "
+                      "metainfo: {classes: [a, b, c]}, pipeline: [{type: LoadImageFromFile, "
+                      "ignore_empty: true}, {type: PackSegInputs}]" +
+                      more + "}");
+  };
+  EXPECT_TRUE(data("")->get(1, 0, 0, Unusable::kLeftOut).empty());
+  EXPECT_THROW(data(", test_mode: true")->get(1, 0, 0, Unusable::kLeftOut), DataError);
 }
 
 TEST(KnownDatasets, CamVid) {

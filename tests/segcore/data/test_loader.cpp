@@ -5,6 +5,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <set>
 #include <thread>
 
 #include "segcore/torch.hpp"
@@ -25,8 +26,10 @@ class CountingDataset final : public Dataset {
   explicit CountingDataset(size_t size, int64_t fails_at = -1, int delay_ms = 0)
       : size_(size), fails_at_(fails_at), delay_ms_(delay_ms) {}
   size_t size() const override { return size_; }
-  std::vector<PackedSample> get(size_t index, uint64_t seed, uint64_t epoch) const override {
+  std::vector<PackedSample> get(size_t index, uint64_t seed, uint64_t epoch,
+                                Unusable unusable) const override {
     ++loaded;
+    if (unusable == Unusable::kLeftOut && unusables.contains(index)) return {};
     // The later of a batch are ready first.
     if (delay_ms_) {
       std::this_thread::sleep_for(std::chrono::milliseconds(delay_ms_ * (index % 3)));
@@ -43,6 +46,7 @@ class CountingDataset final : public Dataset {
     return {"img_" + std::to_string(index) + ".png", ""};
   }
   mutable std::atomic<size_t> loaded{0};
+  std::set<size_t> unusables;
 
  private:
   size_t size_;
@@ -130,6 +134,20 @@ TEST(DataLoader, EvaluationCountsEverySampleOnce) {
                   {.rank = 3, .world_size = 4, .training = false});
   EXPECT_EQ(idle.batches_per_epoch(), 0u);
   EXPECT_TRUE(drain(idle, 0, 10).empty());
+}
+
+TEST(DataLoader, EvaluationLeavesOutUnusableSamplesAndTrainingDoesNot) {
+  const auto data = std::make_shared<CountingDataset>(7);
+  data->unusables = {1, 2, 3};
+  for (const int workers : {0, 2}) {
+    const auto options = loader_options(text(
+        "batch_size: 2, sampler: {type: DefaultSampler, shuffle: false}, num_workers: ", workers));
+    DataLoader evaluation(options, data, {.training = false});
+    EXPECT_THAT(drain(evaluation, 0, 4),
+                ElementsAre(ElementsAre(0), ElementsAre(), ElementsAre(4, 5), ElementsAre(6)));
+    DataLoader training(options, data, {});
+    EXPECT_THAT(drain(training, 0, 2), ElementsAre(ElementsAre(0, 1), ElementsAre(2, 3)));
+  }
 }
 
 TEST(DataLoader, WithoutASamplerTrainingShufflesAndEvaluationDoesNot) {
