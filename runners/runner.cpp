@@ -22,6 +22,7 @@
 #include "segcore/io/checkpoint.hpp"
 #include "segcore/io/model_zoo.hpp"
 #include "segcore/io/named_weights.hpp"
+#include "segcore/models/layers/communicates.hpp"
 #include "segcore/models/layers/load_pretrained.hpp"
 #include "segcore/torch.hpp"
 
@@ -113,6 +114,7 @@ class RunSession {
         config, {.folder = context.log_dir + "/vis_data", .timestamp = context.timestamp});
     context.visualizer = visualizer_.get();
     context.hooks = &hooks_;
+    connect_modules(*model_, communicator_.get());
     context.model = model_.get();
     std::string lines;
     for (const HookEntry& entry : hooks_) {
@@ -285,7 +287,7 @@ class TrainingRun {
     if (reducer_) reducer_->before_forward();
     try {
       const auto precision = optimizer_->precision();
-      losses = model.loss(input.images, {input.labels, input.edges});
+      losses = model.loss(input.images, Targets(input));
     } catch (const c10::Error&) {
       check_bands(model, input);
       throw;

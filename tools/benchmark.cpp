@@ -121,7 +121,7 @@ class BenchmarkedModel {
     seg::LossMap losses;
     {
       const auto precision = optimizer_->precision();
-      losses = model_->loss(input.images, {input.labels, input.edges});
+      losses = model_->loss(input.images, seg::Targets(input));
     }
     loss_ = seg::total_loss(losses);
     optimizer_->update_params(loss_);

@@ -143,8 +143,23 @@ void grouping_log_totals(const Optimizer& optimizer) {
   }
 }
 
-/// What each custom key selected; a key that selects nothing gets a warning with the name of a
-/// module that it may have meant. No error: configs in use list keys for several models at once.
+/// Keys that configs in use list for whatever model they train: most models lack some of them.
+const std::set<std::string>& common_custom_keys() {
+  static const std::set<std::string> keys{"absolute_pos_embed",
+                                          "cls_token",
+                                          "head",
+                                          "level_embed",
+                                          "norm",
+                                          "pos_block",
+                                          "pos_embed",
+                                          "query_embed",
+                                          "query_feat",
+                                          "relative_position_bias_table"};
+  return keys;
+}
+
+/// What each custom key selected. One that selects nothing is told in passing where it is common,
+/// else with a warning and the name of a module that it may have meant.
 void grouping_log_keys(const std::map<std::string, CustomKey>& keys,
                        const std::map<std::string, std::vector<std::string>>& matched,
                        const torch::nn::Module& model) {
@@ -154,8 +169,13 @@ void grouping_log_keys(const std::map<std::string, CustomKey>& keys,
     const size_t dot = item.key().rfind('.');
     known.insert(dot == std::string::npos ? item.key() : item.key().substr(dot + 1));
   }
+  std::vector<std::string> absent;
   for (const auto& [key, options] : keys) {
     const auto found = matched.find(key);
+    if (found == matched.end() && common_custom_keys().contains(key)) {
+      absent.push_back(key);
+      continue;
+    }
     if (found == matched.end()) {
       log::warn("paramwise_cfg.custom_keys: '", key,
                 "' is part of no parameter's name, or of names that longer keys take.",
@@ -174,6 +194,9 @@ void grouping_log_keys(const std::map<std::string, CustomKey>& keys,
     const auto& names = found->second;
     log::info("paramwise_cfg.custom_keys: '", key, "' (", join(said, ", "), "): ", names.size(),
               " tensors, ", names.front(), names.size() > 1 ? " ... " + names.back() : "");
+  }
+  if (!absent.empty()) {
+    log::info("paramwise_cfg.custom_keys: the model has no ", join(absent, ", "));
   }
 }
 

@@ -148,6 +148,25 @@ NamedTensors named_tensors(const Value& state, const LoadOptions& options) {
   return under;
 }
 
+/// Lets the modules that want to change names, outer ones first.
+void call_before_load(torch::nn::Module& module, const std::string& prefix, NamedTensors& given) {
+  if (auto* changes = dynamic_cast<ChangesBeforeLoad*>(&module)) {
+    NamedTensors below;
+    std::vector<size_t> places;
+    for (size_t i = 0; i < given.size(); ++i) {
+      if (!given[i].first.starts_with(prefix)) continue;
+      below.emplace_back(given[i].first.substr(prefix.size()), given[i].second);
+      places.push_back(i);
+    }
+    changes->before_load(below);
+    SEG_CHECK(below.size() == places.size(), "before_load may only change names");
+    for (size_t i = 0; i < places.size(); ++i) given[places[i]].first = prefix + below[i].first;
+  }
+  for (const auto& child : module.named_children()) {
+    if (child.value()) call_before_load(*child.value(), prefix + child.key() + ".", given);
+  }
+}
+
 /// How many parts at the end two dotted names have in common: 2 for "a.conv.weight", "conv.weight".
 size_t common_parts(const std::string& a, const std::string& b) {
   size_t i = 0, parts = 0;
@@ -334,6 +353,7 @@ LoadReport load_state_dict(torch::nn::Module& module, const Value& state,
   } catch (const CheckpointError& error) {
     throw CheckpointError(place + error.what());
   }
+  call_before_load(module, "", given);
   std::unordered_map<std::string, at::Tensor> by_name(given.begin(), given.end());
   std::vector<std::regex> ignored;
   for (const std::string& pattern : options.ignore) ignored.push_back(name_pattern(pattern));

@@ -31,6 +31,17 @@ struct LoadOptions {
   std::vector<std::string> ignore;
 };
 
+/// A module that looks at weights before load_state_dict compares their names with its own.
+class ChangesBeforeLoad {
+ public:
+  using NamedTensors = std::vector<std::pair<std::string, at::Tensor>>;
+  virtual ~ChangesBeforeLoad() = default;
+  /// \param weights  what lies under the module, names without its prefix. Names may be changed,
+  /// and
+  ///                 the module may register what only these weights have.
+  virtual void before_load(NamedTensors& weights) = 0;
+};
+
 /// What became of a load.
 struct LoadReport {
   struct ShapeMismatch {

@@ -9,7 +9,9 @@ namespace seg {
 /// What a consumer must know of a feature map: its width and its stride to the input image.
 struct FeatureInfo {
   int64_t channels = 0;
-  int64_t stride = 1;
+  int64_t stride =
+      1;  ///< 0: no map but a class token [N, channels], which belongs to the map before
+  bool is_token() const { return stride == 0; }
 };
 
 /// Makes a list of feature maps from a batch of images.

@@ -132,9 +132,13 @@ DecodeHead::DecodeHead(const DecodeHeadParams& p, const std::vector<FeatureInfo>
     : BaseModule(p.init_cfg), params_(p), ignore_index_(p.ignore_index.value_or(-100)) {
   const auto* list = std::get_if<std::vector<int64_t>>(&p.in_index);
   indices_ = list ? *list : std::vector<int64_t>{std::get<int64_t>(p.in_index)};
-  const auto count = static_cast<int64_t>(inputs.size());
-  std::vector<int64_t> widths;
   std::optional<OptionError> wrong;  // told together with what is wrong with the losses
+  std::vector<int64_t> maps;  // without the class tokens, which have no index of their own
+  for (size_t i = 0; i < inputs.size(); ++i) {
+    if (!inputs[i].is_token()) maps.push_back(static_cast<int64_t>(i));
+  }
+  const auto count = static_cast<int64_t>(maps.size());
+  std::vector<int64_t> widths, chosen;
   for (auto& index : indices_) {
     if (index < -count || index >= count) {
       wrong.emplace("in_index", text("there is no map ", index, ": the head is given ", count,
@@ -142,7 +146,8 @@ DecodeHead::DecodeHead(const DecodeHeadParams& p, const std::vector<FeatureInfo>
       break;
     }
     if (index < 0) index += count;
-    inputs_.push_back(inputs[static_cast<size_t>(index)]);
+    chosen.push_back(maps[static_cast<size_t>(index)]);
+    inputs_.push_back(inputs[static_cast<size_t>(chosen.back())]);
     widths.push_back(inputs_.back().channels);
   }
   if (p.in_channels && !wrong) {
@@ -158,6 +163,7 @@ DecodeHead::DecodeHead(const DecodeHeadParams& p, const std::vector<FeatureInfo>
                                         " channels. Leave it out to take what they have"));
     }
   }
+  indices_ = chosen;
   if (p.input_transform == "resize_concat" && !wrong) {
     FeatureInfo joined{.channels = 0, .stride = inputs_[0].stride};
     for (const auto& input : inputs_) joined.channels += input.channels;
@@ -270,19 +276,9 @@ Schema<TestCfg> TestCfg::schema() {
       .optional("mode", &TestCfg::mode, "the whole image at once, or by a sliding window",
                 one_of({"whole", "slide"}))
       .optional("crop_size", &TestCfg::crop_size, "height and width of the window",
-                Check<std::optional<Size2>>{[](const std::optional<Size2>& v) {
-                                              return !v || (v->h > 0 && v->w > 0)
-                                                         ? std::string()
-                                                         : "must be above 0";
-                                            },
-                                            {}})
+                sides_at_least(1))
       .optional("stride", &TestCfg::stride, "steps of the window, down and right",
-                Check<std::optional<Size2>>{[](const std::optional<Size2>& v) {
-                                              return !v || (v->h > 0 && v->w > 0)
-                                                         ? std::string()
-                                                         : "must be above 0";
-                                            },
-                                            {}})
+                sides_at_least(1))
       .optional("subdivision_steps", &TestCfg::subdivision_steps,
                 "refinements of a head that samples points", at_least(0))
       .optional("subdivision_num_points", &TestCfg::subdivision_num_points,

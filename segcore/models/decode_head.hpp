@@ -55,7 +55,7 @@ struct DecodeHeadParams {
 /// The model's `train_cfg`. Its options are for heads that sample points.
 struct TrainCfg {
   int64_t num_points = 2048;
-  int64_t oversample_ratio = 3;
+  double oversample_ratio = 3;
   double importance_sample_ratio = 0.75;
   static Schema<TrainCfg> schema();
 };
@@ -77,7 +77,8 @@ class DecodeHead : public BaseModule {
   /// `channels_required`: false where the head's struct has a default.
   static Schema<DecodeHeadParams> base_schema(bool channels_required = true);
 
-  /// \param inputs  all maps that backbone and neck give; `in_index` chooses among them.
+  /// \param inputs  all maps that backbone and neck give; `in_index` chooses among them. Class
+  ///                tokens between them are not counted.
   /// \throws OptionError where `in_channels` is given and is not what they have.
   DecodeHead(const DecodeHeadParams& p, const std::vector<FeatureInfo>& inputs);
 
@@ -126,7 +127,7 @@ class DecodeHead : public BaseModule {
 
  private:
   DecodeHeadParams params_;
-  std::vector<int64_t> indices_;
+  std::vector<int64_t> indices_;  ///< of the chosen maps among all that the head is given
   std::vector<FeatureInfo> inputs_;
   int64_t out_channels_ = 0;
   double threshold_ = 0;

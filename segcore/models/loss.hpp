@@ -2,11 +2,13 @@
 #pragma once
 #include <torch/nn/module.h>
 
+#include <array>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "registry/registry.hpp"
+#include "segcore/data/sample.hpp"
 
 namespace seg {
 
@@ -18,8 +20,14 @@ using LossMap = std::vector<std::pair<std::string, torch::Tensor>>;
 struct Targets {
   torch::Tensor labels;  ///< int64 [N, H, W]
   torch::Tensor edges;   ///< int64 [N, H, W], 1 where classes meet; only for heads that learn them
-  Targets(torch::Tensor l, torch::Tensor e = {})  // NOLINT: most have labels alone
-      : labels(std::move(l)), edges(std::move(e)) {}
+  /// Height and width of each image before it was padded; empty: none was.
+  std::vector<std::array<int64_t, 2>> img_shapes;
+  Targets(torch::Tensor l, torch::Tensor e = {},  // NOLINT: most have labels alone
+          std::vector<std::array<int64_t, 2>> shapes = {})
+      : labels(std::move(l)), edges(std::move(e)), img_shapes(std::move(shapes)) {}
+  explicit Targets(const ModelInput& input) : labels(input.labels), edges(input.edges) {
+    for (const auto& meta : input.metas) img_shapes.push_back(meta.img_shape);
+  }
 };
 
 /// A training objective of a decode head.

@@ -548,7 +548,8 @@ Comparison Fixture::compare(bool single, const std::optional<Config>& given,
       const bool ignored = !fixture.contains("labels");
       const std::vector<int64_t> size{shape.at(0), shape.at(2), shape.at(3)};
       const Targets targets(labels(size, fixture.at("classes"), ignored).to(device),
-                            edges(size).to(device));
+                            edges(size).to(device),
+                            fixture.value("img_shapes", std::vector<std::array<int64_t, 2>>{}));
       compare_training(compare, fixture, *model, x, targets, smp);
     }
     return std::move(compare.out);

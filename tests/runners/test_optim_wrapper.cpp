@@ -227,6 +227,23 @@ TEST(ParamGroups, AKeyThatFitsNothingIsAWarningWithTheNearestName) {
                         "or of names that longer keys take. Did you mean 'decode_head'?"));
 }
 
+TEST(ParamGroups, KeysThatConfigsListForAnyModelAreNoNews) {
+  ModelToy model;
+  const auto spec = Spec<OptimWrapper>::of(
+      "{type: OptimWrapper, optimizer: {type: AdamW}, paramwise_cfg: {custom_keys: {pos_block: "
+      "{decay_mult: 0}, absolute_pos_embed: {decay_mult: 0}}}}");
+  ::testing::internal::CaptureStdout();
+  ::testing::internal::CaptureStderr();
+  spec.build(model);
+  const std::string said =
+      ::testing::internal::GetCapturedStdout() + ::testing::internal::GetCapturedStderr();
+  EXPECT_THAT(said, ::testing::HasSubstr("INFO"));
+  EXPECT_THAT(said,
+              ::testing::HasSubstr(
+                  "paramwise_cfg.custom_keys: the model has no absolute_pos_embed, pos_block"));
+  EXPECT_THAT(said, ::testing::Not(::testing::HasSubstr("WARN")));
+}
+
 TEST(ParamGroups, OptionsOfAnotherConstructorAreAnError) {
   ModelToy model;
   const auto spec = Spec<OptimWrapper>::of(

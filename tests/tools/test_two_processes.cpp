@@ -54,11 +54,13 @@ class TwoProcesses : public ::testing::Test {
   TwoProcesses() { config_ = dir_.write("tiny.yaml", tiny_run_yaml()); }
   /// Nothing may depend on what else is in a batch or on draws that ranks make apart.
   std::string train_command(const std::string& work_dir, int batch_size,
-                            const std::string& more = "") const {
+                            const std::string& more = "",
+                            const std::string& norm =
+                                "model.decode_head.norm_cfg.type=GN "
+                                "model.decode_head.norm_cfg.num_groups=2") const {
     return text("train ", config_, " --work-dir ", dir_ / work_dir,
-                " --cfg-options train_dataloader.batch_size=", batch_size,
-                " model.decode_head.norm_cfg.type=GN model.decode_head.norm_cfg.num_groups=2 "
-                "model.decode_head.dropout_ratio=0 model.backbone.drop_rate=0 "
+                " --cfg-options train_dataloader.batch_size=", batch_size, " ", norm,
+                " model.decode_head.dropout_ratio=0 model.backbone.drop_rate=0 "
                 "model.backbone.drop_path_rate=0 train_cfg.max_iters=4 train_cfg.val_interval=4 ",
                 more);
   }
@@ -190,6 +192,18 @@ TEST_F(TwoProcesses, AParameterWithoutGradientIsAMistakeOfTheConfig) {
        run_ranks(2, train_command("v", 2, unused + "find_unused_parameters=true"))) {
     EXPECT_EQ(one.status, 0) << one.output;
   }
+}
+
+TEST_F(TwoProcesses, NormaliseTheWholeBatchBySyncBN) {
+  const std::string norm = "model.decode_head.norm_cfg.type=SyncBN";
+  const CommandResult alone = run_alone(train_command("one", 4, "", norm));
+  ASSERT_EQ(alone.status, 0) << alone.output;
+  const auto both = run_ranks(2, train_command("two", 2, "", norm));
+  ASSERT_EQ(both[0].status, 0) << both[0].output;
+  ASSERT_EQ(both[1].status, 0) << both[1].output;
+  const Value one = read_checkpoint(dir_ / "one/iter_4.pth");
+  const Value two = read_checkpoint(dir_ / "two/iter_4.pth");
+  EXPECT_LT(weights_distance(one.at("state_dict"), two.at("state_dict")), 1e-4);
 }
 
 TEST_F(TwoProcesses, AMistakeEndsAllOfThem) {

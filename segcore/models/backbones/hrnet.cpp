@@ -60,7 +60,6 @@ struct HRNetParams {
   bool norm_eval = false;
   bool with_cp = false;
   int64_t frozen_stages = -1;
-  bool zero_init_residual = false;
   bool multiscale_output = true;
   std::optional<std::string> pretrained;
   InitCfg init_cfg;
@@ -95,8 +94,7 @@ std::shared_ptr<Sequential> hrnet_blocks(const HRNetParams& p, const std::string
                     .planes = planes,
                     .with_cp = p.with_cp,
                     .conv_cfg = p.conv_cfg,
-                    .norm_cfg = p.norm_cfg,
-                    .zero_init = p.zero_init_residual && !p.init_cfg && !p.pretrained};
+                    .norm_cfg = p.norm_cfg};
   for (int64_t i = 0; i < count; ++i) {
     o.downsample = o.in_channels != out;
     if (block == "BASIC") {
@@ -201,8 +199,8 @@ class HRNet final : public Backbone {
                   "recompute blocks in the backward pass to save memory")
         .optional("frozen_stages", &Params::frozen_stages,
                   "the stem and so many stages are not trained; -1: none", in_range(-1, 4))
-        .optional("zero_init_residual", &Params::zero_init_residual,
-                  "the last norm of each block begins at zero")
+        .accepted("zero_init_residual",
+                  "has no effect, as in MMSegmentation, whose condition for it is never true")
         .optional("multiscale_output", &Params::multiscale_output,
                   "give the maps of all resolutions, not the finest alone")
         .optional("pretrained", &Params::pretrained,

@@ -253,8 +253,8 @@ class STDCContextPathNet final : public Backbone {
         .optional("out_channels", &Params::out_channels, "width of the refined maps", at_least(1))
         .optional("ffm_cfg", &Params::ffm_cfg, "the fusion")
         .optional("upsample_mode", &Params::upsample_mode, "how maps are enlarged",
-                  one_of({"nearest", "bilinear"}))
-        .optional("align_corners", &Params::align_corners, "for bilinear; null: no")
+                  one_of({"nearest", "bilinear", "bicubic", "area"}))
+        .optional("align_corners", &Params::align_corners, "for bilinear and bicubic; null: no")
         .optional("norm_cfg", &Params::norm_cfg, "type of the norms")
         .optional("init_cfg", &Params::init_cfg, "how weights are filled");
   }

@@ -16,12 +16,12 @@ struct SwinTransformerParams {
   Size2 pretrain_img_size = 224;
   int64_t in_channels = 3;
   int64_t embed_dims = 96;
-  int64_t patch_size = 4;
+  Size2 patch_size = 4;
   int64_t window_size = 7;
   double mlp_ratio = 4;
   std::vector<int64_t> depths{2, 2, 6, 2};
   std::vector<int64_t> num_heads{3, 6, 12, 24};
-  std::vector<int64_t> strides{4, 2, 2, 2};
+  std::vector<Size2> strides{4, 2, 2, 2};
   std::vector<int64_t> out_indices{0, 1, 2, 3};
   bool qkv_bias = true;
   std::optional<double> qk_scale;
@@ -231,13 +231,14 @@ class SwinTransformer final : public Backbone, public AdaptsPretrained {
         .optional("in_channels", &P::in_channels, "bands of the image", at_least(1))
         .optional("embed_dims", &P::embed_dims, "width of the first stage; doubles with each",
                   at_least(1))
-        .optional("patch_size", &P::patch_size, "side of a patch", at_least(1))
+        .optional("patch_size", &P::patch_size, "sides of a patch", sides_at_least(1))
         .optional("window_size", &P::window_size, "side of a window, in tokens", at_least(1))
         .optional("mlp_ratio", &P::mlp_ratio, "width of feed-forward blocks over that of tokens",
                   above(0))
         .optional("depths", &P::depths, "blocks of each stage", at_least(0))
         .optional("num_heads", &P::num_heads, "attention heads of each stage", at_least(1))
-        .optional("strides", &P::strides, "of the patch embedding and each merging", at_least(1))
+        .optional("strides", &P::strides, "of the patch embedding and each merging",
+                  sides_at_least(1))
         .optional("out_indices", &P::out_indices, "stages whose maps are given", at_least(0))
         .optional("qkv_bias", &P::qkv_bias, "biases of query, key and value")
         .optional("qk_scale", &P::qk_scale, "factor of scores; null: 1 / sqrt(width of a head)")
@@ -257,16 +258,17 @@ class SwinTransformer final : public Backbone, public AdaptsPretrained {
             "number of stages that are not trained, -1: not even the patch embedding is frozen")
         .optional("init_cfg", &P::init_cfg, "initialisation; null: as the authors'")
         .validate([](const P& p, Problems& problems) {
-          const auto check = [&](const char* name, const std::vector<int64_t>& list) {
-            if (list.size() != p.depths.size()) {
-              problems.error(
-                  name, text("has ", list.size(), " entries for ", p.depths.size(), " stages"));
+          const auto check = [&](const char* name, size_t entries) {
+            if (entries != p.depths.size()) {
+              problems.error(name,
+                             text("has ", entries, " entries for ", p.depths.size(), " stages"));
             }
           };
-          check("num_heads", p.num_heads);
-          check("strides", p.strides);
+          check("num_heads", p.num_heads.size());
+          check("strides", p.strides.size());
           if (!p.strides.empty() && p.strides[0] != p.patch_size) {
-            problems.error("strides", text("the first must be patch_size, ", p.patch_size));
+            problems.error("strides", text("the first must be patch_size, ",
+                                           Convert<Size2>::show(p.patch_size)));
           }
           for (const int64_t i : p.out_indices) {
             if (i >= static_cast<int64_t>(p.depths.size())) {
@@ -290,7 +292,7 @@ class SwinTransformer final : public Backbone, public AdaptsPretrained {
       : Backbone(with_pretrained(p.init_cfg, p.pretrained)), params_(p) {
     const NormCfg patch_norm = p.patch_norm ? NormCfg(p.norm_cfg) : NormCfg();
     if (p.use_abs_pos_embed) {
-      grid_ = {p.pretrain_img_size.h / p.patch_size, p.pretrain_img_size.w / p.patch_size};
+      grid_ = {p.pretrain_img_size.h / p.patch_size.h, p.pretrain_img_size.w / p.patch_size.w};
       position_ = register_parameter("absolute_pos_embed",
                                      torch::zeros({1, grid_.h * grid_.w, p.embed_dims}));
     }
@@ -305,7 +307,7 @@ class SwinTransformer final : public Backbone, public AdaptsPretrained {
     for (const int64_t n : p.depths) total += n;
     const auto rates = drop_path_rates(p.drop_path_rate, total);
     size_t block = 0;
-    int64_t dims = p.embed_dims, stride = p.strides.at(0);
+    int64_t dims = p.embed_dims, stride = p.strides.at(0).h;
     auto stages = register_module("stages", std::make_shared<ListOf<BaseModule>>());
     for (size_t i = 0; i < p.depths.size(); ++i) {
       Stage stage;
@@ -325,7 +327,7 @@ class SwinTransformer final : public Backbone, public AdaptsPretrained {
                                                                .stride = p.strides[i + 1],
                                                                .norm_cfg = patch_norm}));
         dims *= 2;
-        stride *= p.strides[i + 1];
+        stride *= p.strides[i + 1].h;
       }
       stages_.push_back(std::move(stage));
     }

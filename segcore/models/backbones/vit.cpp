@@ -74,7 +74,7 @@ class VisionTransformer final : public Backbone, public AdaptsPretrained {
                   "stochastic depth of the last block; rises from 0", in_range(0, 1))
         .optional("with_cls_token", &P::with_cls_token, "let the class token through the blocks")
         .optional("output_cls_token", &P::output_cls_token,
-                  "give the class token after each map, [N, embed_dims]")
+                  "give the class token with each map, [N, embed_dims], to heads that ask for it")
         .optional("norm_cfg", &P::norm_cfg, "norms")
         .optional("act_cfg", &P::act_cfg, "activation of the feed-forward blocks")
         .optional("patch_norm", &P::patch_norm, "a norm after the patch embedding")
@@ -159,8 +159,7 @@ class VisionTransformer final : public Backbone, public AdaptsPretrained {
     const size_t maps = (p.out_origin ? 1 : 0) + out_indices_.size();
     for (size_t i = 0; i < maps; ++i) {
       features_.push_back({p.embed_dims, p.patch_size});
-      // A class token has no positions.
-      if (p.output_cls_token) features_.push_back({p.embed_dims, 0});
+      if (p.output_cls_token) features_.push_back({.channels = p.embed_dims, .stride = 0});
     }
     const auto& kept = p.frozen_exclude;
     if (std::find(kept.begin(), kept.end(), "all") == kept.end()) {

@@ -1,6 +1,7 @@
 #include <cmath>
 
 #include "segcore/models/decode_heads/head_conv.hpp"
+#include "segcore/models/layers/communicates.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {
@@ -20,7 +21,7 @@ torch::Tensor ema_normalize(const torch::Tensor& x, int64_t p, int64_t dim) {
 }
 
 /// Reconstructs a map from few bases that expectation maximisation finds in it.
-class EMAModule final : public Layer {
+class EMAModule final : public Layer, public Communicates {
  public:
   EMAModule(int64_t channels, int64_t bases, int64_t stages, double momentum)
       : stages_(stages), momentum_(momentum) {
@@ -40,8 +41,9 @@ class EMAModule final : public Layer {
     }
     const auto out = at::bmm(bases, attention.transpose(1, 2)).view_as(x);
     if (is_training()) {
-      const auto mean = ema_normalize(bases.mean(0, true), 2, 1);
-      bases_.mul_(1 - momentum_).add_(mean, momentum_);
+      auto mean = bases.mean(0, true);
+      average_over_processes_(mean);
+      bases_.mul_(1 - momentum_).add_(ema_normalize(mean, 2, 1), momentum_);
     }
     return out;
   }

@@ -68,7 +68,7 @@ torch::Tensor MiddleModuleHead::forward(const std::vector<torch::Tensor>& featur
 // --- Depthwise separable ------------------------------------------------------------------------
 
 struct DepthwiseSeparableFCNHeadParams : FCNHeadParams {
-  ActCfg dw_act_cfg;
+  std::optional<std::variant<Spec<Activation>, std::string>> dw_act_cfg;
 };
 
 /// An FCNHead of depthwise separable convolutions.
@@ -80,7 +80,15 @@ class DepthwiseSeparableFCNHead final : public FCNHead {
         .source("Fast-SCNN, Poudel et al. 2019, arXiv:1902.04502")
         .include(FCNHead::options())
         .optional("dw_act_cfg", &Params::dw_act_cfg,
-                  "activation after depthwise convolutions; null: none");
+                  "activation after depthwise convolutions; null: none; 'default': ReLU, as after "
+                  "the others")
+        .validate([](const Params& p, Problems& problems) {
+          const auto* word = p.dw_act_cfg ? std::get_if<std::string>(&*p.dw_act_cfg) : nullptr;
+          if (word && *word != "default") {
+            problems.error("dw_act_cfg",
+                           text("must be a mapping, null or 'default', got '", *word, "'"));
+          }
+        });
   }
   DepthwiseSeparableFCNHead(const Params& p, const std::vector<FeatureInfo>& inputs)
       : FCNHead(p, inputs, OwnConvs{}) {
@@ -93,7 +101,11 @@ class DepthwiseSeparableFCNHead final : public FCNHead {
       o.kernel_size = p.kernel_size;
       o.padding = p.kernel_size / 2;
       o.norm_cfg = p.norm_cfg;
-      o.dw_act_cfg = p.dw_act_cfg;
+      if (!p.dw_act_cfg) {
+        o.dw_act_cfg = ActCfg();
+      } else if (const auto* act = std::get_if<Spec<Activation>>(&*p.dw_act_cfg)) {
+        o.dw_act_cfg = *act;
+      }
       return std::make_shared<DepthwiseSeparableConvModule>(o);
     };
     auto convs = std::make_shared<Sequential>();

@@ -1,3 +1,6 @@
+#include <algorithm>
+
+#include "segcore/io/weights.hpp"
 #include "segcore/models/decode_head.hpp"
 #include "segcore/models/layers/conv_module.hpp"
 #include "segcore/ops/random.hpp"
@@ -31,11 +34,12 @@ namespace {
 /// Non-negative matrix factorisation by multiplicative updates.
 class NMF2D final : public Layer {
  public:
-  NMF2D(const HamParams& p, int64_t channels) : params_(p) {
-    if (!p.rand_init) {
-      bases_ = register_buffer(
-          "bases", make_bases(p.MD_S, channels / p.MD_S, torch::TensorOptions(torch::kFloat32)));
-    }
+  NMF2D(const HamParams& p, int64_t channels) : params_(p), channels_(channels) {}
+
+  /// Makes the buffer `bases` that is kept without rand_init, where it is not there yet.
+  void keep_bases(const torch::TensorOptions& options) {
+    if (params_.rand_init || bases_.defined()) return;
+    bases_ = register_buffer("bases", make_bases(params_.MD_S, channels_ / params_.MD_S, options));
   }
 
   /// x [N, C, H, W], not negative.
@@ -69,11 +73,15 @@ class NMF2D final : public Layer {
   }
 
   HamParams params_;
-  torch::Tensor bases_;
+  int64_t channels_;
+  torch::Tensor bases_;  ///< [S, D, R]; undefined with rand_init, or while it was not needed
 };
 
 /// A decomposition between two 1x1 convolutions: `ham_in`, `ham`, `ham_out`.
-class Hamburger final : public Layer {
+///
+/// As in MMSegmentation, a model that is only built has no `ham.bases`: they come with weights that
+/// have them, else when they are first needed.
+class Hamburger final : public Layer, public ChangesBeforeLoad {
  public:
   Hamburger(int64_t channels, const HamParams& p, const NormCfg& norm) {
     const auto conv = [channels](const NormCfg& cfg) {
@@ -87,10 +95,25 @@ class Hamburger final : public Layer {
     ham_out_ = register_module("ham_out", conv(norm));
   }
   torch::Tensor forward(const torch::Tensor& x) override {
+    ham_->keep_bases(like_weights());
     return (x + ham_out_->forward(ham_->forward(ham_in_->forward(x).relu_()))).relu_();
+  }
+  void before_load(NamedTensors& weights) override {
+    const bool there = std::any_of(weights.begin(), weights.end(),
+                                   [](const auto& item) { return item.first == "ham.bases"; });
+    if (there) ham_->keep_bases(like_weights());
+  }
+  /// A run keeps copies of all buffers from its beginning on, before the first step.
+  void train(bool on = true) override {
+    Layer::train(on);
+    if (on) ham_->keep_bases(like_weights());
   }
 
  private:
+  torch::TensorOptions like_weights() const {
+    return ham_in_->conv()->weight.options().requires_grad(false);
+  }
+
   std::shared_ptr<ConvModule> ham_in_, ham_out_;
   std::shared_ptr<NMF2D> ham_;
 };

@@ -124,23 +124,6 @@ struct Category<KernelUpdateStage> {
   using Signature = std::shared_ptr<KernelUpdateStage>();
 };
 
-struct KernelFeatTransform {
-  int64_t kernel_size = 1;
-  std::optional<bool> bias;
-  ConvCfg conv_cfg;
-  NormCfg norm_cfg;
-  ActCfg act_cfg = relu_cfg();
-  static Schema<KernelFeatTransform> schema() {
-    using P = KernelFeatTransform;
-    return Schema<P>("A convolution of the features.")
-        .optional("kernel_size", &P::kernel_size, "of the convolution", at_least(1))
-        .optional("bias", &P::bias, "null: only without a norm")
-        .optional("conv_cfg", &P::conv_cfg, "type of the convolution")
-        .optional("norm_cfg", &P::norm_cfg, "type of the norm; null: none")
-        .optional("act_cfg", &P::act_cfg, "type of the activation; null: none");
-  }
-};
-
 struct KernelUpdateHeadParams {
   int64_t num_classes = 150;
   int64_t num_ffn_fcs = 2;
@@ -153,7 +136,7 @@ struct KernelUpdateHeadParams {
   Spec<Activation> act_cfg = Spec<Activation>::of("{type: ReLU, inplace: true}");
   ActCfg ffn_act_cfg = act_cfg_of("{type: ReLU, inplace: true}");
   int64_t conv_kernel_size = 1;
-  std::optional<KernelFeatTransform> feat_transform_cfg;
+  std::optional<ConvModuleCfg> feat_transform_cfg;
   bool with_ffn = true;
   int64_t feat_gather_stride = 1;
   int64_t mask_transform_stride = 1;
@@ -201,18 +184,15 @@ class KernelUpdateHead final : public KernelUpdateStage {
     attention_norm_ = register_module("attention_norm", norm.build(width));
     kernel_update_conv_ = register_module("kernel_update_conv", p.kernel_updator_cfg.build());
     if (p.feat_transform_cfg) {
-      const auto& t = *p.feat_transform_cfg;
-      feat_transform_ = register_module(
-          "feat_transform",
-          std::make_shared<ConvModule>(ConvModuleOptions{.in_channels = p.in_channels,
-                                                         .out_channels = p.in_channels,
-                                                         .kernel_size = t.kernel_size,
-                                                         .stride = p.feat_gather_stride,
-                                                         .padding = p.feat_gather_stride / 2,
-                                                         .bias = t.bias,
-                                                         .conv_cfg = t.conv_cfg,
-                                                         .norm_cfg = t.norm_cfg,
-                                                         .act_cfg = t.act_cfg}));
+      ConvModuleOptions o = p.feat_transform_cfg->options();
+      o.in_channels = o.out_channels = p.in_channels;
+      o.stride = p.feat_gather_stride;
+      o.padding = p.feat_gather_stride / 2;
+      if (p.in_channels % o.groups != 0) {
+        throw OptionError("feat_transform_cfg",
+                          text(o.groups, " groups do not divide in_channels ", p.in_channels));
+      }
+      feat_transform_ = register_module("feat_transform", std::make_shared<ConvModule>(o));
     }
     if (p.with_ffn) {
       ffn_ = register_module(

@@ -6,6 +6,7 @@
 #include "segcore/models/assigners/assigner.hpp"
 #include "segcore/models/decode_head.hpp"
 #include "segcore/models/decode_heads/pixel_decoder.hpp"
+#include "segcore/models/layers/communicates.hpp"
 #include "segcore/models/layers/detr_layers.hpp"
 #include "segcore/models/layers/point_sample.hpp"
 #include "segcore/models/layers/positional_encoding.hpp"
@@ -91,7 +92,6 @@ struct MaskFormerHeadParams {
   std::optional<MaskTrainCfg> train_cfg;
   bool align_corners = false;
   std::optional<int64_t> ignore_index = 255;
-  InitCfg init_cfg;
 
   static Schema<MaskFormerHeadParams> schema() {
     using P = MaskFormerHeadParams;
@@ -113,7 +113,7 @@ struct MaskFormerHeadParams {
         .optional("train_cfg", &P::train_cfg, "matching; null: only prediction")
         .optional("align_corners", &P::align_corners, "how the model resizes logits")
         .optional("ignore_index", &P::ignore_index, "label without loss; null: none")
-        .optional("init_cfg", &P::init_cfg, "how weights are filled")
+        .accepted("init_cfg", "has no effect, as in MMDetection: weights are filled as the paper's")
         .accepted("test_cfg", "the model's test_cfg is used")
         .accepted("in_index", "all maps are used")
         .accepted("strides", "the pixel decoder knows them")
@@ -160,18 +160,18 @@ constexpr double kMaskLossEps = std::numeric_limits<float>::epsilon();
 
 /// What MaskFormer and Mask2Former share: queries are matched with the classes of an image, and
 /// logits are sums over queries of class probability times mask probability.
-class MaskQueryHead : public DecodeHead {
+class MaskQueryHead : public DecodeHead, public Communicates {
  public:
   MaskQueryHead(const MaskFormerHeadParams& p, const std::vector<FeatureInfo>& inputs)
       : DecodeHead(base_params(p, inputs), inputs), p_(p) {}
 
   using DecodeHead::forward;
   torch::Tensor forward(const std::vector<torch::Tensor>& features) override {
-    const auto last = outputs(features, /*all=*/false).back();
+    const auto last = outputs(features, {}, /*all=*/false).back();
     return semantic(last.classes, last.masks);
   }
   torch::Tensor predict(const std::vector<torch::Tensor>& features, Size2 image) override {
-    const auto last = outputs(features, /*all=*/false).back();
+    const auto last = outputs(features, {}, /*all=*/false).back();
     return semantic(last.classes, resize(last.masks, image));
   }
 
@@ -179,10 +179,28 @@ class MaskQueryHead : public DecodeHead {
     if (!assigner_) {
       throw Error("a head without train_cfg cannot be trained: give it train_cfg.assigner");
     }
-    const auto all = outputs(features, /*all=*/true);
+    const auto padding = padding_of(targets.img_shapes, features.back());
+    const auto all = outputs(features, padding, /*all=*/true);
     const auto truths = truths_of(targets.labels, all[0].masks.scalar_type());
+    // All layers are matched first, so that processes exchange what they found but once.
+    std::vector<std::vector<torch::Tensor>> matched;
+    auto counts = at::zeros({static_cast<int64_t>(all.size())}, at::TensorOptions(at::kDouble));
+    for (const auto& output : all) {
+      auto& layer = matched.emplace_back();
+      int64_t count = 0;
+      for (size_t i = 0; i < truths.size(); ++i) {
+        const auto n = static_cast<int64_t>(i);
+        layer.push_back(match(output.classes[n].detach(), output.masks[n].detach(), truths[i]));
+        count += std::max<int64_t>((layer[i] >= 0).sum().item<int64_t>(), 1);
+      }
+      counts[static_cast<int64_t>(matched.size()) - 1] = count;
+    }
+    average_over_processes_(counts);
     std::vector<std::array<torch::Tensor, 3>> losses;
-    for (const auto& output : all) losses.push_back(layer_loss(output, truths));
+    for (size_t i = 0; i < all.size(); ++i) {
+      const double count = std::max(counts[static_cast<int64_t>(i)].item<double>(), 1.0);
+      losses.push_back(layer_loss(all[i], truths, matched[i], count));
+    }
     LossMap out;
     const auto add = [&](const std::string& prefix, const std::array<torch::Tensor, 3>& values) {
       const char* names[] = {"loss_cls", "loss_mask", "loss_dice"};
@@ -212,9 +230,11 @@ class MaskQueryHead : public DecodeHead {
   }
 
   /// What the queries say after each layer that is supervised, or after the last.
+  /// \param padding  bool [N, h, w] of the last map's size, true where it shows padding; undefined:
+  ///                 nowhere.
   virtual std::vector<QueryOutput> outputs(const std::vector<torch::Tensor>& features,
-                                           bool all) = 0;
-  /// The query of each class of an image, or -1 for those that match none; int64 [Q].
+                                           const torch::Tensor& padding, bool all) = 0;
+  /// The class of an image that each query stands for, or -1; int64 [Q] on the CPU.
   virtual torch::Tensor match(const torch::Tensor& classes, const torch::Tensor& masks,
                               const ImageTruth& truth) const = 0;
   /// Losses of matched masks: pixels and overlap.
@@ -275,8 +295,29 @@ class MaskQueryHead : public DecodeHead {
     out.align_corners = p.align_corners;
     out.ignore_index = p.ignore_index;
     out.dropout_ratio = 0;
-    out.init_cfg = p.init_cfg;
+    out.init_cfg = std::nullopt;
     return out;
+  }
+
+  /// Where a map [N, C, h, w] shows padding, bool [N, h, w]; undefined where it does nowhere.
+  ///
+  /// As in MMSegmentation, the first image as it was before padding is taken for the size of the
+  /// whole batch: the padding of images that are smaller is seen, its own is not.
+  static torch::Tensor padding_of(const std::vector<std::array<int64_t, 2>>& shapes,
+                                  const torch::Tensor& map) {
+    const auto kept = [&](size_t side, int64_t length) {
+      // The row (or column) of the whole that each of the map shows.
+      const auto whole =
+          at::arange(shapes[0][side], at::TensorOptions(at::kFloat)).view({1, 1, -1});
+      const auto shown = at::upsample_nearest1d(whole, {length}).flatten();
+      std::vector<double> ends;
+      for (const auto& shape : shapes) ends.push_back(static_cast<double>(shape[side]));
+      return shown < at::tensor(ends, at::kFloat).unsqueeze(1);  // [N, length]
+    };
+    if (shapes.empty()) return {};
+    const auto padding =
+        (kept(0, map.size(2)).unsqueeze(2) & kept(1, map.size(3)).unsqueeze(1)).logical_not();
+    return padding.any().item<bool>() ? padding.to(map.device()) : torch::Tensor();
   }
 
   static torch::Tensor semantic(const torch::Tensor& classes, const torch::Tensor& masks) {
@@ -304,21 +345,22 @@ class MaskQueryHead : public DecodeHead {
   }
 
   /// Losses of classes, pixels and overlap of one layer.
+  /// \param matched  what match() says of each image.
+  /// \param count  pairs of a query and a class, a mean over processes.
   std::array<torch::Tensor, 3> layer_loss(const QueryOutput& output,
-                                          const std::vector<ImageTruth>& truths) const {
+                                          const std::vector<ImageTruth>& truths,
+                                          const std::vector<torch::Tensor>& matched,
+                                          double count) const {
     std::vector<torch::Tensor> labels, masks, truth_masks;
-    double count = 0;
     for (size_t i = 0; i < truths.size(); ++i) {
-      const auto n = static_cast<int64_t>(i);
-      const auto matched = match(output.classes[n].detach(), output.masks[n].detach(), truths[i])
-                               .to(truths[i].labels.device());
-      const auto queries = (matched >= 0).nonzero().squeeze(1);
-      const auto chosen = matched.index_select(0, queries);
-      labels.push_back(at::full({matched.size(0)}, p_.num_classes, truths[i].labels.options())
+      const auto device = truths[i].labels.device();
+      const auto found = (matched[i] >= 0).nonzero().squeeze(1);
+      const auto queries = found.to(device);
+      const auto chosen = matched[i].index_select(0, found).to(device);
+      labels.push_back(at::full({matched[i].size(0)}, p_.num_classes, truths[i].labels.options())
                            .index_copy(0, queries, truths[i].labels.index_select(0, chosen)));
-      masks.push_back(output.masks[n].index_select(0, queries));
+      masks.push_back(output.masks[static_cast<int64_t>(i)].index_select(0, queries));
       truth_masks.push_back(truths[i].masks.index_select(0, chosen));
-      count += static_cast<double>(std::max<int64_t>(queries.size(0), 1));
     }
     const auto label = at::cat(labels);  // [N * Q]
     const auto scores = output.classes.flatten(0, 1);
@@ -374,7 +416,7 @@ class MaskFormerHead final : public MaskQueryHead {
   }
 
   void init_weights() override {
-    MaskQueryHead::init_weights();
+    pixel_decoder_->init_weights();
     if (input_proj_) {
       kaiming_init(*input_proj_,
                    {.a = 1, .fan_out = false, .leaky_relu = true, .uniform_distribution = true});
@@ -385,19 +427,23 @@ class MaskFormerHead final : public MaskQueryHead {
   }
 
  private:
-  std::vector<QueryOutput> outputs(const std::vector<torch::Tensor>& features, bool all) override {
-    const auto pixels = pixel_decoder_->forward(features);
-    const auto& map = pixels.memories[0];
-    const auto memory = (input_proj_ ? input_proj_->forward(map) : map).flatten(2).transpose(1, 2);
-    const auto positions =
-        p_.positional_encoding(map.size(2), map.size(3), memory.options());  // [1, h*w, C]
+  std::vector<QueryOutput> outputs(const std::vector<torch::Tensor>& features,
+                                   const torch::Tensor& padding, bool all) override {
+    const auto pixels = pixel_decoder_->forward(features, padding);
+    const auto map = input_proj_ ? input_proj_->forward(pixels.memories[0]) : pixels.memories[0];
+    const auto memory = map.flatten(2).transpose(1, 2);           // [N, h*w, C]
+    const auto positions = p_.positional_encoding(map, padding);  // [N or 1, h*w, C]
+    const auto allowed = allowed_keys(padding);
     const auto query_pos = query_embed_->weight.unsqueeze(0).expand({memory.size(0), -1, -1});
     auto query = at::zeros_like(query_pos);
     std::vector<QueryOutput> out;
     auto& layers = decoder_->layers();
     for (size_t i = 0; i < layers.size(); ++i) {
-      query = layers[i].forward(
-          {.query = query, .query_pos = query_pos, .memory = memory, .memory_pos = positions});
+      query = layers[i].forward({.query = query,
+                                 .query_pos = query_pos,
+                                 .memory = memory,
+                                 .memory_pos = positions,
+                                 .allowed = allowed});
       const bool last = i + 1 == layers.size();
       if (last || (all && p_.transformer_decoder.return_intermediate)) {
         out.push_back(read(decoder_->post_norm().forward(query), pixels.mask_feature));
@@ -486,7 +532,7 @@ class Mask2FormerHead final : public MaskQueryHead {
   }
 
   void init_weights() override {
-    MaskQueryHead::init_weights();
+    pixel_decoder_->init_weights();
     for (const auto& layer : *input_projs_) {
       if (auto* conv = dynamic_cast<Conv2d*>(layer.get())) {
         kaiming_init(*conv,
@@ -499,8 +545,9 @@ class Mask2FormerHead final : public MaskQueryHead {
   }
 
  private:
-  std::vector<QueryOutput> outputs(const std::vector<torch::Tensor>& features, bool all) override {
-    const auto pixels = pixel_decoder_->forward(features);
+  std::vector<QueryOutput> outputs(const std::vector<torch::Tensor>& features,
+                                   const torch::Tensor& padding, bool all) override {
+    const auto pixels = pixel_decoder_->forward(features, padding);
     SEG_CHECK(pixels.memories.size() >= levels_, "the pixel decoder gives ", pixels.memories.size(),
               " maps, but queries attend to ", levels_);
     std::vector<torch::Tensor> memories, positions;
@@ -508,7 +555,7 @@ class Mask2FormerHead final : public MaskQueryHead {
       const auto& map = pixels.memories[i];
       memories.push_back((*input_projs_)[i].forward(map).flatten(2).transpose(1, 2) +
                          level_embed_->weight[static_cast<int64_t>(i)]);
-      positions.push_back(p_.positional_encoding(map.size(2), map.size(3), map.options()));
+      positions.push_back(p_.positional_encoding(map));
     }
     const int64_t images = pixels.mask_feature.size(0);
     const auto query_pos = query_embed_->weight.unsqueeze(0).expand({images, -1, -1});

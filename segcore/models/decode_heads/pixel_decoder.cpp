@@ -5,6 +5,7 @@
 #include "segcore/models/layers/conv_module.hpp"
 #include "segcore/models/layers/detr_layers.hpp"
 #include "segcore/models/layers/positional_encoding.hpp"
+#include "segcore/models/layers/recompute.hpp"
 #include "segcore/models/layers/resize.hpp"
 #include "segcore/torch.hpp"
 
@@ -47,7 +48,6 @@ void xavier_matrices(torch::nn::Module& module, bool uniform) {
 struct PixelDecoderParams {
   NormCfg norm_cfg = norm_cfg_of("{type: GN, num_groups: 32}");
   ActCfg act_cfg = relu_cfg();
-  InitCfg init_cfg;
 };
 
 class PixelDecoder : public MaskPixelDecoder {
@@ -57,7 +57,7 @@ class PixelDecoder : public MaskPixelDecoder {
     return Schema<Params>("")
         .optional("norm_cfg", &Params::norm_cfg, "type of the norms; null: none")
         .optional("act_cfg", &Params::act_cfg, "type of the activations")
-        .optional("init_cfg", &Params::init_cfg, "how weights are filled")
+        .accepted("init_cfg", "has no effect, as in MMDetection: weights are filled as the paper's")
         .accepted("in_channels", "the head gives it")
         .accepted("feat_channels", "the head gives it")
         .accepted("out_channels", "the head gives it");
@@ -69,13 +69,13 @@ class PixelDecoder : public MaskPixelDecoder {
   }
   PixelDecoder(const Params& p, const PixelDecoderInputs& in) : PixelDecoder(p, in, true) {}
 
-  DecodedPixels forward(const std::vector<torch::Tensor>& features) override {
+  DecodedPixels forward(const std::vector<torch::Tensor>& features, const torch::Tensor&) override {
     return {fuse(last_feat_conv_->forward(features.back()), features), {features.back()}};
   }
   bool passes_backbone_memory() const override { return true; }
 
+  // Not the rules of an `init_cfg`, which the originals of all three do not look at.
   void init_weights() override {
-    MaskPixelDecoder::init_weights();
     // As the original: the last two maps keep the initialisation of every ConvModule.
     for (size_t i = 0; i + 1 < lateral_convs_->size(); ++i) {
       caffe2_xavier(*(*lateral_convs_)[i].conv());
@@ -85,8 +85,7 @@ class PixelDecoder : public MaskPixelDecoder {
   }
 
  protected:
-  PixelDecoder(const Params& p, const PixelDecoderInputs& in, bool with_last)
-      : MaskPixelDecoder(p.init_cfg) {
+  PixelDecoder(const Params& p, const PixelDecoderInputs& in, bool with_last) {
     lateral_convs_ = register_module("lateral_convs", std::make_shared<ListOf<ConvModule>>());
     output_convs_ = register_module("output_convs", std::make_shared<ListOf<ConvModule>>());
     for (size_t i = 0; i + 1 < in.features.size(); ++i) {
@@ -142,7 +141,7 @@ class TransformerEncoderPixelDecoder final : public PixelDecoder {
         .optional("positional_encoding", &Params::positional_encoding, "how positions are told");
   }
   TransformerEncoderPixelDecoder(const Params& p, const PixelDecoderInputs& in)
-      : PixelDecoder(p, in, false), positions_(p.positional_encoding) {
+      : PixelDecoder(p, in, false), positions_(p.positional_encoding), num_cp_(p.encoder.num_cp) {
     const int64_t width = p.encoder.layer_cfg.self_attn_cfg.embed_dims;
     if (width != in.feat_channels) {
       throw OptionError("encoder", text("embed_dims is ", width, ", but feat_channels of the head ",
@@ -162,12 +161,19 @@ class TransformerEncoderPixelDecoder final : public PixelDecoder {
         register_module("encoder_out_proj",
                         pixel_conv(in.feat_channels, in.feat_channels, 3, p.norm_cfg, p.act_cfg));
   }
-  DecodedPixels forward(const std::vector<torch::Tensor>& features) override {
+  DecodedPixels forward(const std::vector<torch::Tensor>& features,
+                        const torch::Tensor& padding) override {
     const auto last = encoder_in_proj_->forward(features.back());
-    const int64_t h = last.size(2), w = last.size(3);
-    const auto positions = positions_(h, w, last.options());
+    const auto positions = positions_(last, padding);
+    const auto allowed = allowed_keys(padding);
     auto x = last.flatten(2).transpose(1, 2);  // [N, h*w, C]
-    for (const auto& layer : *layers_) x = layer->forward(x, positions);
+    int64_t left = num_cp_;
+    for (const auto& layer : *layers_) {
+      const auto run = [layer, positions, allowed](const torch::Tensor& query) {
+        return layer->forward(query, positions, allowed);
+      };
+      x = left-- > 0 ? recompute(run, x) : run(x);
+    }
     const auto memory = x.transpose(1, 2).reshape_as(last);
     return {fuse(encoder_out_proj_->forward(memory), features), {memory}};
   }
@@ -181,6 +187,7 @@ class TransformerEncoderPixelDecoder final : public PixelDecoder {
 
  private:
   SinePositionalEncoding positions_;
+  int64_t num_cp_;
   std::shared_ptr<torch::nn::Module> encoder_;
   std::shared_ptr<ListOf<DetrEncoderLayer>> layers_;
   std::shared_ptr<Conv2d> encoder_in_proj_;
@@ -198,7 +205,6 @@ struct MSDeformAttnPixelDecoderParams {
   ActCfg act_cfg = relu_cfg();
   DetrEncoderCfg<DeformableEncoderLayerCfg> encoder;
   SinePositionalEncoding positional_encoding{.num_feats = 128, .normalize = true};
-  InitCfg init_cfg;
 };
 
 class MSDeformAttnPixelDecoder final : public MaskPixelDecoder {
@@ -213,13 +219,13 @@ class MSDeformAttnPixelDecoder final : public MaskPixelDecoder {
         .optional("act_cfg", &Params::act_cfg, "type of the activations")
         .required("encoder", &Params::encoder, "the transformer")
         .optional("positional_encoding", &Params::positional_encoding, "how positions are told")
-        .optional("init_cfg", &Params::init_cfg, "how weights are filled")
+        .accepted("init_cfg", "has no effect, as in MMDetection: weights are filled as the paper's")
         .accepted("in_channels", "the head gives it")
         .accepted("feat_channels", "the head gives it")
         .accepted("out_channels", "the head gives it");
   }
   MSDeformAttnPixelDecoder(const Params& p, const PixelDecoderInputs& in)
-      : MaskPixelDecoder(p.init_cfg), positions_(p.positional_encoding) {
+      : positions_(p.positional_encoding), num_cp_(p.encoder.num_cp) {
     const auto& attention = p.encoder.layer_cfg.self_attn_cfg;
     const size_t maps = in.features.size();
     levels_ = static_cast<size_t>(attention.num_levels);
@@ -260,15 +266,15 @@ class MSDeformAttnPixelDecoder final : public MaskPixelDecoder {
                                                              .out_channels = in.out_channels}));
   }
 
-  DecodedPixels forward(const std::vector<torch::Tensor>& features) override {
+  /// Looks at padding like at the rest, as the original.
+  DecodedPixels forward(const std::vector<torch::Tensor>& features, const torch::Tensor&) override {
     std::vector<torch::Tensor> inputs, positions, references;
     std::vector<Size2> sizes;
     for (size_t i = 0; i < levels_; ++i) {
       const auto map = (*input_convs_)[i].forward(features[features.size() - 1 - i]);
       const auto [h, w] = sizes.emplace_back(map_size(map));
       inputs.push_back(map.flatten(2).transpose(1, 2));
-      positions.push_back(positions_(h, w, map.options()) +
-                          level_encoding_->weight[static_cast<int64_t>(i)]);
+      positions.push_back(positions_(map) + level_encoding_->weight[static_cast<int64_t>(i)]);
       const auto centre = [&](int64_t side) {
         return (at::arange(side, map.options()) + 0.5) / static_cast<double>(side);
       };
@@ -279,7 +285,13 @@ class MSDeformAttnPixelDecoder final : public MaskPixelDecoder {
     }
     auto x = at::cat(inputs, 1);  // [N, sum of h*w, C]
     const auto position = at::cat(positions, 1), reference = at::cat(references, 0);
-    for (const auto& layer : *layers_) x = layer->forward(x, position, reference, sizes);
+    int64_t left = num_cp_;
+    for (const auto& layer : *layers_) {
+      const auto run = [layer, reference, sizes](at::TensorList in) {
+        return layer->forward(in[0], in[1], reference, sizes);
+      };
+      x = left-- > 0 ? recompute_of(run, {x, position}) : run({x, position});
+    }
     std::vector<torch::Tensor> out;
     int64_t first = 0;
     for (const auto& [h, w] : sizes) {
@@ -299,7 +311,6 @@ class MSDeformAttnPixelDecoder final : public MaskPixelDecoder {
   }
 
   void init_weights() override {
-    MaskPixelDecoder::init_weights();
     for (const auto& conv : *input_convs_) {
       xavier_init(*conv->conv(), 1, 0, /*uniform_distribution=*/true);
     }
@@ -319,6 +330,7 @@ class MSDeformAttnPixelDecoder final : public MaskPixelDecoder {
 
  private:
   SinePositionalEncoding positions_;
+  int64_t num_cp_;
   size_t levels_ = 0, outs_ = 0;
   std::shared_ptr<ListOf<ConvModule>> input_convs_, lateral_convs_, output_convs_;
   std::shared_ptr<torch::nn::Module> encoder_;

@@ -18,7 +18,10 @@ struct DecodedPixels {
 class MaskPixelDecoder : public BaseModule {
  public:
   using BaseModule::BaseModule;
-  virtual DecodedPixels forward(const std::vector<torch::Tensor>& features) = 0;
+  /// \param padding  bool [N, h, w] of the last map's size, true where it shows padding; undefined:
+  ///                 nowhere.
+  virtual DecodedPixels forward(const std::vector<torch::Tensor>& features,
+                                const torch::Tensor& padding) = 0;
   /// The memory is the backbone's own last map, so its width may have to change.
   virtual bool passes_backbone_memory() const { return false; }
 };

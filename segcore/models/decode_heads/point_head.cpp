@@ -102,8 +102,7 @@ class PointHead final : public CascadeDecodeHead {
     {
       const torch::NoGradGuard no_grad;
       points = uncertain_points(previous, point_uncertainty, train_cfg_.num_points,
-                                static_cast<double>(train_cfg_.oversample_ratio),
-                                train_cfg_.importance_sample_ratio);
+                                train_cfg_.oversample_ratio, train_cfg_.importance_sample_ratio);
     }
     const auto logits = classify(select(features), previous, points).unsqueeze(3);  // [N, C, P, 1]
     const auto labels = point_sample(targets.labels.unsqueeze(1).to(points.scalar_type()), points,

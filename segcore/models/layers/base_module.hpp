@@ -120,4 +120,15 @@ struct Convert<Size2> {
   static std::string show(const Size2& value);
 };
 
+/// A bound of both sides, of each element of a list.
+inline auto sides_at_least(int64_t low) {
+  return detail::AnyCheck{
+      [low](const Size2& v) {
+        return v.h >= low && v.w >= low
+                   ? std::string()
+                   : text("must be at least ", low, ", got ", Convert<Size2>::show(v));
+      },
+      std::function<void(TypeDoc&)>([low](TypeDoc& d) { d.minimum = static_cast<double>(low); })};
+}
+
 }  // namespace seg

@@ -1,10 +1,9 @@
 /// Batch norm, alone and over all processes of a run.
 #pragma once
+#include "segcore/models/layers/communicates.hpp"
 #include "segcore/models/layers/norm.hpp"
 
 namespace seg {
-
-class Communicator;
 
 struct BatchNormParams {
   double eps = 1e-5;
@@ -33,19 +32,11 @@ class BatchNorm : public Norm {
 };
 
 /// Batch norm whose statistics are those of all processes; in one process plain batch norm.
-class SyncBatchNorm final : public BatchNorm {
+class SyncBatchNorm final : public BatchNorm, public Communicates {
  public:
   using BatchNorm::BatchNorm;
   std::vector<std::string> python_names() const override { return {"SyncBatchNorm", "_BatchNorm"}; }
   torch::Tensor forward(const torch::Tensor& x) override;
-  /// \param communicator  must outlive the layer's use; null: this process alone.
-  void connect(Communicator* communicator) { communicator_ = communicator; }
-
- private:
-  Communicator* communicator_ = nullptr;
 };
-
-/// Lets all SyncBN layers of a model share their statistics with the other processes.
-void connect_sync_batch_norms(torch::nn::Module& model, Communicator* communicator);
 
 }  // namespace seg

@@ -1,8 +1,57 @@
 #include "segcore/models/layers/conv_module.hpp"
 
+#include <algorithm>
+
 #include "segcore/torch.hpp"
 
 namespace seg {
+
+Schema<ConvModuleCfg> ConvModuleCfg::schema() {
+  using P = ConvModuleCfg;
+  return Schema<P>("A convolution with norm and activation.")
+      .optional("kernel_size", &P::kernel_size, "of the convolution", sides_at_least(1))
+      .optional("dilation", &P::dilation, "of the convolution", sides_at_least(1))
+      .optional("groups", &P::groups, "of channels that are convolved apart", at_least(1))
+      .optional("bias", &P::bias, "of the convolution; 'auto': only without a norm")
+      .optional("conv_cfg", &P::conv_cfg, "type of the convolution; null: Conv2d")
+      .optional("norm_cfg", &P::norm_cfg, "type of the norm; null: none")
+      .optional("act_cfg", &P::act_cfg, "type of the activation; null: none")
+      .optional("inplace", &P::inplace, "the activation overwrites its input")
+      .optional("with_spectral_norm", &P::with_spectral_norm, "must be false")
+      .optional("padding_mode", &P::padding_mode, "how padding is filled",
+                one_of({"zeros", "reflect", "replicate", "circular"}))
+      .optional("order", &P::order, "of convolution, norm and activation",
+                one_of({"conv", "norm", "act"}))
+      .accepted("efficient_conv_bn_eval", "changes no outcome")
+      .validate([](const P& p, Problems& problems) {
+        const auto* word = std::get_if<std::string>(&p.bias);
+        if (word && *word != "auto") {
+          problems.error("bias", text("must be true, false or 'auto', got '", *word, "'"));
+        }
+        if (p.with_spectral_norm) {
+          problems.error("with_spectral_norm", "spectral norm is not supported");
+        }
+        auto sorted = p.order;
+        std::sort(sorted.begin(), sorted.end());
+        if (sorted != std::array<std::string, 3>{"act", "conv", "norm"}) {
+          problems.error("order", "must have each of conv, norm and act once");
+        }
+      });
+}
+
+ConvModuleOptions ConvModuleCfg::options() const {
+  ConvModuleOptions o{.kernel_size = kernel_size,
+                      .dilation = dilation,
+                      .groups = groups,
+                      .conv_cfg = conv_cfg,
+                      .norm_cfg = norm_cfg,
+                      .act_cfg = act_cfg,
+                      .inplace = inplace,
+                      .padding_mode = padding_mode};
+  if (const auto* given = std::get_if<bool>(&bias)) o.bias = *given;
+  for (size_t i = 0; i < order.size(); ++i) o.order[i] = order[i].front();
+  return o;
+}
 
 ConvModule::ConvModule(const ConvModuleOptions& o)
     : order_(o.order), padding_mode_(o.padding_mode) {

@@ -22,6 +22,23 @@ struct ConvModuleOptions {
   std::array<char, 3> order{'c', 'n', 'a'};
 };
 
+/// What a config says of a ConvModule that stands inside a larger module, in mmcv's words: an
+/// option group. Widths, stride and padding are the module's own.
+struct ConvModuleCfg {
+  Size2 kernel_size = 1, dilation = 1;
+  int64_t groups = 1;
+  std::variant<bool, std::string> bias = std::string("auto");
+  ConvCfg conv_cfg;
+  NormCfg norm_cfg;
+  ActCfg act_cfg = relu_cfg();
+  bool inplace = true;
+  bool with_spectral_norm = false;
+  std::string padding_mode = "zeros";
+  std::array<std::string, 3> order{"conv", "norm", "act"};
+  static Schema<ConvModuleCfg> schema();
+  ConvModuleOptions options() const;
+};
+
 /// mmcv's ConvModule: children `conv`, the norm under its abbreviation (`bn`), `activate`.
 class ConvModule final : public Layer {
  public:

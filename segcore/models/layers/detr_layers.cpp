@@ -23,6 +23,7 @@ Schema<DetrAttentionCfg> DetrAttentionCfg::schema() {
       .optional("dropout", &P::dropout, "older name of attn_drop, and of dropout_layer's",
                 in_range(0, 1))
       .optional("dropout_layer", &P::dropout_layer, "before the shortcut; null: none")
+      .optional("bias", &P::bias, "of the projections")
       .accepted("batch_first", "the batch is always first")
       .accepted("init_cfg", "the head fills the weights");
 }
@@ -32,9 +33,13 @@ std::shared_ptr<MultiheadAttention> DetrAttentionCfg::build() const {
                      .num_heads = num_heads,
                      .attn_drop = dropout.value_or(attn_drop),
                      .proj_drop = proj_drop,
-                     .dropout_layer = dropout_layer};
-  if (dropout && *dropout > 0) {
-    o.dropout_layer = Spec<DropLayer>::of(text("{type: Dropout, drop_prob: ", *dropout, "}"));
+                     .dropout_layer = dropout_layer,
+                     .bias = bias};
+  if (dropout) {
+    // The older name sets the probability of whatever layer is there.
+    o.dropout_layer =
+        Spec<DropLayer>::of(text("{type: ", dropout_layer ? dropout_layer->type() : "Dropout",
+                                 ", drop_prob: ", *dropout, "}"));
   }
   return std::make_shared<MultiheadAttention>(o);
 }
@@ -73,9 +78,22 @@ Schema<DetrFFNCfg> DetrFFNCfg::schema() {
       .optional("num_fcs", &P::num_fcs, "layers", at_least(2))
       .optional("act_cfg", &P::act_cfg, "type of the activations")
       .optional("ffn_drop", &P::ffn_drop, "dropout after each layer", in_range(0, 1))
+      .optional("dropout", &P::dropout, "older name of ffn_drop", in_range(0, 1))
       .optional("dropout_layer", &P::dropout_layer, "before the shortcut; null: none")
       .optional("add_identity", &P::add_identity, "with a shortcut")
-      .accepted("init_cfg", "the head fills the weights");
+      .optional("add_residual", &P::add_residual, "older name of add_identity")
+      .optional("layer_scale_init_value", &P::layer_scale_init_value,
+                "first value of a learned factor of each channel; 0: none", at_least(0))
+      .accepted("init_cfg", "the head fills the weights")
+      .validate([](const P& p, Problems& problems) {
+        const auto once = [&](bool older, const char* name, const char* newer) {
+          if (older && problems.given(newer)) {
+            problems.error(name, text("is the older name of ", newer, ", which is given too"));
+          }
+        };
+        once(p.dropout.has_value(), "dropout", "ffn_drop");
+        once(p.add_residual.has_value(), "add_residual", "add_identity");
+      });
 }
 
 std::shared_ptr<FFN> DetrFFNCfg::build() const {
@@ -83,9 +101,10 @@ std::shared_ptr<FFN> DetrFFNCfg::build() const {
                                           .feedforward_channels = feedforward_channels,
                                           .num_fcs = num_fcs,
                                           .act_cfg = act_cfg,
-                                          .ffn_drop = ffn_drop,
+                                          .ffn_drop = dropout.value_or(ffn_drop),
                                           .dropout_layer = dropout_layer,
-                                          .add_identity = add_identity});
+                                          .add_identity = add_residual.value_or(add_identity),
+                                          .layer_scale_init_value = layer_scale_init_value});
 }
 
 Schema<DetrEncoderLayerCfg> DetrEncoderLayerCfg::schema() {
@@ -127,16 +146,25 @@ Schema<DetrDecoderCfg> DetrDecoderCfg::schema() {
       .accepted("init_cfg", "the head fills the weights");
 }
 
+torch::Tensor allowed_keys(const torch::Tensor& padding) {
+  if (!padding.defined()) return {};
+  return padding.logical_not().view({padding.size(0), 1, 1, -1});
+}
+
 DetrEncoderLayer::DetrEncoderLayer(const DetrEncoderLayerCfg& cfg) {
   self_attn_ = register_module("self_attn", cfg.self_attn_cfg.build());
   ffn_ = register_module("ffn", cfg.ffn_cfg.build());
   norms_ = register_module("norms", detr_norms(cfg.norm_cfg, cfg.self_attn_cfg.embed_dims, 2));
 }
 
-torch::Tensor DetrEncoderLayer::forward(const torch::Tensor& query,
-                                        const torch::Tensor& query_pos) {
-  auto out = self_attn_->forward(MultiheadAttention::Inputs{
-      .query = query, .key = query, .value = query, .query_pos = query_pos, .key_pos = query_pos});
+torch::Tensor DetrEncoderLayer::forward(const torch::Tensor& query, const torch::Tensor& query_pos,
+                                        const torch::Tensor& allowed) {
+  auto out = self_attn_->forward(MultiheadAttention::Inputs{.query = query,
+                                                            .key = query,
+                                                            .value = query,
+                                                            .query_pos = query_pos,
+                                                            .key_pos = query_pos,
+                                                            .mask = allowed});
   out = ffn_->forward((*norms_)[0].forward(out));
   return (*norms_)[1].forward(out);
 }

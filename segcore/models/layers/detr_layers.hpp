@@ -11,6 +11,7 @@ struct DetrAttentionCfg {
   double attn_drop = 0, proj_drop = 0;
   std::optional<double> dropout;
   DropCfg dropout_layer;
+  bool bias = true;
   static Schema<DetrAttentionCfg> schema();
   std::shared_ptr<MultiheadAttention> build() const;
 };
@@ -27,8 +28,11 @@ struct DetrFFNCfg {
   int64_t embed_dims = 256, feedforward_channels = 1024, num_fcs = 2;
   ActCfg act_cfg = act_cfg_of("{type: ReLU, inplace: true}");
   double ffn_drop = 0;
+  std::optional<double> dropout;
   DropCfg dropout_layer;
   bool add_identity = true;
+  std::optional<bool> add_residual;
+  double layer_scale_init_value = 0;
   static Schema<DetrFFNCfg> schema();
   std::shared_ptr<FFN> build() const;
 };
@@ -41,7 +45,7 @@ struct DetrEncoderLayerCfg {
 };
 
 struct DeformableEncoderLayerCfg {
-  DeformableAttentionCfg self_attn_cfg;
+  DeformableAttentionCfg self_attn_cfg{.dropout = 0};
   DetrFFNCfg ffn_cfg;
   Spec<Norm> norm_cfg = Spec<Norm>::of("{type: LN}");
   static Schema<DeformableEncoderLayerCfg> schema();
@@ -59,12 +63,20 @@ template <class LayerCfg>
 struct DetrEncoderCfg {
   int64_t num_layers = 0;
   LayerCfg layer_cfg;
+  int64_t num_cp = -1;
   static Schema<DetrEncoderCfg> schema() {
     return Schema<DetrEncoderCfg>("Transformer encoder.")
         .required("num_layers", &DetrEncoderCfg::num_layers, "layers", at_least(1))
         .optional("layer_cfg", &DetrEncoderCfg::layer_cfg, "options of each layer")
-        .accepted("num_cp", "all layers keep what they need")
-        .accepted("init_cfg", "the head fills the weights");
+        .optional("num_cp", &DetrEncoderCfg::num_cp,
+                  "recompute so many layers in the backward pass to save memory; -1: none",
+                  at_least(-1))
+        .accepted("init_cfg", "the head fills the weights")
+        .validate([](const DetrEncoderCfg& cfg, Problems& problems) {
+          if (cfg.num_cp > cfg.num_layers) {
+            problems.error("num_cp", text("is ", cfg.num_cp, " of ", cfg.num_layers, " layers"));
+          }
+        });
   }
 };
 
@@ -76,11 +88,18 @@ struct DetrDecoderCfg {
   static Schema<DetrDecoderCfg> schema();
 };
 
+/// `allowed` of layers whose keys are the places of a map that may show padding.
+/// \param padding  bool [N, h, w], true where it does, or undefined.
+/// \return bool [N, 1, 1, h * w], or undefined.
+torch::Tensor allowed_keys(const torch::Tensor& padding);
+
 /// Attention among the queries and a feed-forward block, each followed by a norm.
 class DetrEncoderLayer final : public BaseModule {
  public:
   explicit DetrEncoderLayer(const DetrEncoderLayerCfg& cfg);
-  torch::Tensor forward(const torch::Tensor& query, const torch::Tensor& query_pos);
+  /// \param allowed  bool, broadcast to [N, heads, Q, Q]; undefined: everything.
+  torch::Tensor forward(const torch::Tensor& query, const torch::Tensor& query_pos,
+                        const torch::Tensor& allowed = {});
 
  private:
   std::shared_ptr<MultiheadAttention> self_attn_;

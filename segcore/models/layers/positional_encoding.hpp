@@ -17,8 +17,12 @@ struct SinePositionalEncoding {
   double eps = 1e-6;
   double offset = 0;
   static Schema<SinePositionalEncoding> schema();
-  /// Sines and cosines of row and column: [1, height * width, 2 * num_feats].
-  at::Tensor operator()(int64_t height, int64_t width, const at::TensorOptions& options) const;
+  /// Sines and cosines of row and column.
+  /// \param map  [N, C, h, w]; what the positions are like in type and device.
+  /// \param padding  bool [N, h, w], true where the map shows padding; undefined: nowhere. Rows and
+  ///                 columns are counted, and normalised, by the places that show none.
+  /// \return [N, h * w, 2 * num_feats]; without padding [1, ...].
+  at::Tensor operator()(const at::Tensor& map, const at::Tensor& padding = {}) const;
 };
 
 }  // namespace seg

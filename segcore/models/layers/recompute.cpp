@@ -2,14 +2,16 @@
 
 #include <ATen/autocast_mode.h>
 
+#include <algorithm>
+
 #include "segcore/torch.hpp"
 
 namespace seg {
 namespace {
 
-using TensorFunction = std::function<at::Tensor(const at::Tensor&)>;
+using TensorFunction = std::function<at::Tensor(at::TensorList)>;
 
-/// What decides the outcome of f besides x and the weights.
+/// What decides the outcome of f besides the inputs and the weights.
 struct RecomputeState : torch::CustomClassHolder {
   TensorFunction f;
   at::DeviceType device;
@@ -66,32 +68,39 @@ class RecomputeScope {
 
 class RecomputeFunction : public torch::autograd::Function<RecomputeFunction> {
  public:
-  static at::Tensor forward(torch::autograd::AutogradContext* ctx, const at::Tensor& x,
+  static at::Tensor forward(torch::autograd::AutogradContext* ctx, at::TensorList inputs,
                             const c10::intrusive_ptr<RecomputeState>& state) {
-    ctx->save_for_backward({x});
+    ctx->save_for_backward(inputs.vec());
     ctx->saved_data["state"] = c10::IValue::make_capsule(state);
-    return state->f(x);
+    return state->f(inputs);
   }
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext* ctx,
                                                  torch::autograd::variable_list gradients) {
     const auto capsule = ctx->saved_data["state"].toCapsule();
     const auto& state = static_cast<const RecomputeState&>(*capsule);
-    auto x = ctx->get_saved_variables()[0].detach().requires_grad_();
+    auto inputs = ctx->get_saved_variables();
+    for (auto& x : inputs) x = x.detach().requires_grad_(x.requires_grad());
     at::Tensor y;
     {
       const at::AutoGradMode grad(true);
       const RecomputeScope scope(state);
-      y = state.f(x);
+      y = state.f(inputs);
     }
     torch::autograd::backward({y}, {gradients[0]});
-    return {x.grad(), {}};
+    torch::autograd::variable_list out;
+    for (const auto& x : inputs) out.push_back(x.grad());
+    out.emplace_back();  // of the state
+    return out;
   }
 };
 
 }  // namespace
 
-at::Tensor recompute(const TensorFunction& f, const at::Tensor& x) {
-  if (!at::GradMode::is_enabled() || !x.requires_grad()) return f(x);
+at::Tensor recompute_of(const TensorFunction& f, at::TensorList inputs) {
+  const bool needed =
+      std::any_of(inputs.begin(), inputs.end(), [](const auto& x) { return x.requires_grad(); });
+  if (!at::GradMode::is_enabled() || !needed) return f(inputs);
+  const at::Tensor& x = inputs.front();
   auto state = c10::make_intrusive<RecomputeState>();
   state->f = f;
   state->device = x.device().type();
@@ -102,7 +111,11 @@ at::Tensor recompute(const TensorFunction& f, const at::Tensor& x) {
   }
   state->autocast = at::autocast::is_autocast_enabled(state->device);
   state->autocast_type = at::autocast::get_autocast_dtype(state->device);
-  return RecomputeFunction::apply(x, state);
+  return RecomputeFunction::apply(inputs, state);
+}
+
+at::Tensor recompute(const std::function<at::Tensor(const at::Tensor&)>& f, const at::Tensor& x) {
+  return recompute_of([f](at::TensorList inputs) { return f(inputs[0]); }, {x});
 }
 
 }  // namespace seg

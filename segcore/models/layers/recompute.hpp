@@ -12,4 +12,8 @@ namespace seg {
 /// As with PyTorch's, running statistics of norms inside f move twice.
 at::Tensor recompute(const std::function<at::Tensor(const at::Tensor&)>& f, const at::Tensor& x);
 
+/// The same of several tensors: f(inputs). What f sees beside them must not need a gradient,
+/// weights apart.
+at::Tensor recompute_of(const std::function<at::Tensor(at::TensorList)>& f, at::TensorList inputs);
+
 }  // namespace seg

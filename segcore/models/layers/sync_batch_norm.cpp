@@ -75,14 +75,15 @@ class SyncedNormalisation : public torch::autograd::Function<SyncedNormalisation
 
 torch::Tensor SyncBatchNorm::forward(const torch::Tensor& input) {
   const bool use_batch = is_training() || !running_mean_.defined();
-  if (!communicator_ || communicator_->size() == 1 || !use_batch) return BatchNorm::forward(input);
+  auto* communicator = others();
+  if (!communicator || !use_batch) return BatchNorm::forward(input);
   const double momentum = next_momentum();
   const bool narrow = input.scalar_type() == at::kHalf || input.scalar_type() == at::kBFloat16;
   const auto x = narrow ? input.to(at::kFloat) : input;
   SyncedStatistics statistics;
   {
     at::NoGradGuard no_grad;
-    statistics = synced_statistics(x, *communicator_);
+    statistics = synced_statistics(x, *communicator);
     if (is_training() && running_mean_.defined()) {
       const auto unbiased = statistics.count / (statistics.count - 1).clamp_min(1);
       running_mean_.lerp_(statistics.mean.to(running_mean_.scalar_type()), momentum);
@@ -91,7 +92,7 @@ torch::Tensor SyncBatchNorm::forward(const torch::Tensor& input) {
   }
   auto out = SyncedNormalisation::apply(x, statistics.mean, (statistics.var + params_.eps).rsqrt(),
                                         statistics.count,
-                                        reinterpret_cast<int64_t>(communicator_));  // NOLINT
+                                        reinterpret_cast<int64_t>(communicator));  // NOLINT
   if (weight.defined()) {
     out = out * per_channel(weight.to(out.scalar_type()), out) +
           per_channel(bias.to(out.scalar_type()), out);
@@ -100,11 +101,5 @@ torch::Tensor SyncBatchNorm::forward(const torch::Tensor& input) {
 }
 
 SEG_REGISTER_AS(Norm, SyncBatchNorm, "SyncBN");
-
-void connect_sync_batch_norms(torch::nn::Module& model, Communicator* communicator) {
-  for_each_module(model, [communicator](torch::nn::Module& m) {
-    if (auto* norm = dynamic_cast<SyncBatchNorm*>(&m)) norm->connect(communicator);
-  });
-}
 
 }  // namespace seg

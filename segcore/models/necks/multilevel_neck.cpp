@@ -26,14 +26,16 @@ class MultiLevelNeck final : public Neck {
         .optional("in_channels", &P::in_channels,
                   "widths of all maps; null: what the backbone gives")
         .required("out_channels", &P::out_channels, "width of all maps it gives", at_least(1))
-        .optional("scales", &P::scales, "factor of each map it gives", above(0))
+        .optional("scales", &P::scales,
+                  "factor of each map it gives: of the only map, or of so many of the first ones",
+                  above(0))
         .optional("norm_cfg", &P::norm_cfg, "norm after convolutions; null: none")
         .optional("act_cfg", &P::act_cfg, "activation after convolutions; null: none");
   }
 
   MultiLevelNeck(const Params& p, const std::vector<FeatureInfo>& inputs) : scales_(p.scales) {
     check_in_channels(p.in_channels, inputs);
-    if (inputs.size() != 1 && inputs.size() != scales_.size()) {
+    if (inputs.size() != 1 && inputs.size() < scales_.size()) {
       throw OptionError("scales", text("has ", scales_.size(), " factors for ", inputs.size(),
                                        " maps; one map, or one for each factor is needed"));
     }

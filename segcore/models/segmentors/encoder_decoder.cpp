@@ -52,6 +52,7 @@ EncoderDecoder::EncoderDecoder(const Params& p, bool cascade)
   backbone_ = register_module("backbone", encoder_decoder_backbone(p).build());
   auto features = backbone_->features();
   if (p.neck) {
+    std::erase_if(features, [](const FeatureInfo& f) { return f.is_token(); });
     neck_ = register_module("neck", p.neck->build(features));
     features = neck_->features();
   }
@@ -101,7 +102,13 @@ EncoderDecoder::EncoderDecoder(const Params& p, bool cascade)
 
 std::vector<torch::Tensor> EncoderDecoder::extract_feat(const torch::Tensor& images) {
   auto features = backbone_->forward(images);
-  return neck_ ? neck_->forward(features) : features;
+  if (!neck_) return features;
+  const auto infos = backbone_->features();
+  std::vector<torch::Tensor> maps;
+  for (size_t i = 0; i < features.size(); ++i) {
+    if (!infos[i].is_token()) maps.push_back(std::move(features[i]));
+  }
+  return neck_->forward(maps);
 }
 
 torch::Tensor EncoderDecoder::logits(const torch::Tensor& images) {

@@ -1,3 +1,4 @@
+#include "segcore/io/weights.hpp"
 #include "segcore/models/layers/drop.hpp"
 #include "segcore/models/layers/resize.hpp"
 #include "segcore/models/smp/segmentation_model.hpp"
@@ -161,7 +162,7 @@ Schema<P> deeplab_schema(const std::string& summary, int64_t min_depth) {
 
 }  // namespace
 
-class DeepLabV3 final : public SegmentationModel {
+class DeepLabV3 final : public SegmentationModel, public ChangesBeforeLoad {
  public:
   using Params = DeepLabV3Params;
   static Schema<Params> schema() {
@@ -178,6 +179,18 @@ class DeepLabV3 final : public SegmentationModel {
                 {.in_channels = p.decoder_channels,
                  .kernel_size = 1,
                  .upsampling = p.upsampling.value_or(whole)});
+  }
+
+  /// Weights of older versions have the decoder's layers by number.
+  void before_load(NamedTensors& weights) override {
+    const std::pair<std::string, const char*> numbers[] = {{"decoder.0.", "decoder.aspp."},
+                                                           {"decoder.1.", "decoder.conv."},
+                                                           {"decoder.2.", "decoder.bn."}};
+    for (auto& [name, tensor] : weights) {
+      for (const auto& [from, to] : numbers) {
+        if (name.starts_with(from)) name = to + name.substr(from.size());
+      }
+    }
   }
 };
 SEG_REGISTER(Segmentor, DeepLabV3);

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "segcore/io/value.hpp"
+#include "segcore/io/weights.hpp"
 #include "segcore/models/layers/drop.hpp"
 #include "segcore/models/smp/segmentation_model.hpp"
 #include "segcore/testing/reference.hpp"
@@ -308,6 +309,25 @@ TEST(SmpModels, BeginAsTheLibrarysDo) {
   // Kaiming's normal by the fan out: variance 2 / fan_out.
   const double encoder = std::sqrt(2.0 / (512 * 9));
   EXPECT_NEAR(moments_of(*model, "encoder.layer4.0.conv1.weight").std, encoder, 0.01 * encoder);
+}
+
+TEST(SmpModels, DeepLabV3TakesWeightsWhoseDecoderHasNumbers) {
+  const auto model = smp_model("type: DeepLabV3, encoder_name: resnet18, decoder_channels: 8");
+  const Value state = state_dict(*model);
+  ValueDict items;
+  for (const auto& [key, tensor] : state.as_dict()) {
+    std::string name = key.as_string();
+    for (const auto& [now, before] :
+         {std::pair{"decoder.aspp.", "decoder.0."}, std::pair{"decoder.conv.", "decoder.1."},
+          std::pair{"decoder.bn.", "decoder.2."}}) {
+      if (name.starts_with(now)) name = before + name.substr(std::string(now).size());
+    }
+    items.emplace_back(name, tensor.as_tensor() + 1);
+  }
+  ASSERT_TRUE(Value::dict(items).find("decoder.1.weight"));
+  const auto report = load_state_dict(*model, Value::dict(std::move(items)), {.strict = true});
+  EXPECT_TRUE(report.exact());
+  EXPECT_EQ(model->named_parameters()["decoder.bn.bias"].min().item<double>(), 1);
 }
 
 }  // namespace seg::smp_test
