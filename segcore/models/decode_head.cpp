@@ -133,7 +133,7 @@ DecodeHead::DecodeHead(const DecodeHeadParams& p, const std::vector<FeatureInfo>
   const auto* list = std::get_if<std::vector<int64_t>>(&p.in_index);
   indices_ = list ? *list : std::vector<int64_t>{std::get<int64_t>(p.in_index)};
   std::optional<OptionError> wrong;  // told together with what is wrong with the losses
-  std::vector<int64_t> maps;  // without the class tokens, which have no index of their own
+  std::vector<int64_t> maps;         // without the class tokens, which have no index of their own
   for (size_t i = 0; i < inputs.size(); ++i) {
     if (!inputs[i].is_token()) maps.push_back(static_cast<int64_t>(i));
   }
