@@ -386,6 +386,11 @@ class TreeBuilder final : public YAML::EventHandler {
     if (!key.is_scalar()) {
       problems_.error(origin(mark), path(), "a key must be a text");
       frame.repeated = true;
+    } else if (key.scalar.size() > detail::kMaxKeyBytes) {
+      problems_.error(origin(mark), path(),
+                      seg::text("a key of more than ", detail::kMaxKeyBytes,
+                                " bytes; is a bracket or a quote missing before it?"));
+      frame.repeated = true;
     }
     frame.has_key = true;
     frame.key = key.scalar;

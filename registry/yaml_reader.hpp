@@ -14,6 +14,8 @@ namespace seg::detail {
 /// depth.
 inline constexpr size_t kMaxConfigValues = 500'000;
 inline constexpr size_t kMaxConfigDepth = 100;
+/// YAML allows 1024 characters for a key in its line, and each byte may be written as `\xNN`.
+inline constexpr size_t kMaxKeyBytes = 250;
 
 /// Reads one document. Errors are added to `problems`, and what could be read is given back: null
 /// where that is nothing.

@@ -1,5 +1,6 @@
 /// The interface of feature extractors.
 #pragma once
+#include <algorithm>
 #include <vector>
 
 #include "segcore/models/layers/base_module.hpp"
@@ -23,6 +24,12 @@ class Backbone : public BaseModule {
   virtual std::vector<torch::Tensor> forward(const torch::Tensor& images) = 0;
   virtual std::vector<FeatureInfo> features() const = 0;
 };
+
+/// Whether the map of a stage is among those that `out_indices` asks for.
+inline bool gives_stage(const std::vector<int64_t>& out_indices, size_t stage) {
+  return std::find(out_indices.begin(), out_indices.end(), static_cast<int64_t>(stage)) !=
+         out_indices.end();
+}
 
 template <>
 struct Category<Backbone> {

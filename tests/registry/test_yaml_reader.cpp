@@ -159,6 +159,9 @@ TEST(YamlReader, TellsWhatIsWrongAndWhere) {
   };
   for (const auto& row : table)
     EXPECT_EQ(parse_error(row.yaml), only_error(row.message)) << row.yaml;
+  EXPECT_EQ(parse_error("a: 1\n" + std::string(251, 'k') + ": 2\n"),
+            only_error("a.yaml:2:1: error: a key of more than 250 bytes; is a bracket or a quote "
+                       "missing before it?"));
 }
 
 TEST(YamlReader, TellsSeveralErrorsAtOnce) {

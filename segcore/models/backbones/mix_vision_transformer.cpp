@@ -245,7 +245,7 @@ class MixVisionTransformer final : public Backbone {
       parts.norm = stage->register_module("2", p.norm_cfg.build(dims));
       in_channels = dims;
       stride *= p.strides[i];
-      if (gives(i)) features_.push_back({dims, stride});
+      if (gives_stage(out_indices_, i)) features_.push_back({dims, stride});
       stages_.push_back(std::move(parts));
     }
   }
@@ -258,7 +258,7 @@ class MixVisionTransformer final : public Backbone {
       auto [tokens, size] = stage.patch_embed->forward(x);
       for (const auto& block : *stage.blocks) tokens = block->forward(tokens, size);
       x = nlc_to_nchw(stage.norm->forward(tokens), size);
-      if (gives(i)) out.push_back(x);
+      if (gives_stage(out_indices_, i)) out.push_back(x);
     }
     return out;
   }
@@ -284,10 +284,6 @@ class MixVisionTransformer final : public Backbone {
     std::shared_ptr<ListOf<MitEncoderLayer>> blocks;
     std::shared_ptr<Norm> norm;
   };
-  bool gives(size_t stage) const {
-    return std::find(out_indices_.begin(), out_indices_.end(), static_cast<int64_t>(stage)) !=
-           out_indices_.end();
-  }
 
   std::vector<int64_t> out_indices_;
   std::vector<Stage> stages_;

@@ -1,4 +1,3 @@
-#include <algorithm>
 #include <array>
 
 #include "segcore/models/backbone.hpp"
@@ -93,7 +92,7 @@ class MobileNetV2 final : public Backbone {
       in = out;
       stride *= p.strides[i];
       layers_.push_back(register_module(text("layer", i + 1), layer));
-      if (gives(i)) features_.push_back({.channels = out, .stride = stride});
+      if (gives_stage(p_.out_indices, i)) features_.push_back({.channels = out, .stride = stride});
     }
     freeze_stages();
   }
@@ -105,7 +104,7 @@ class MobileNetV2 final : public Backbone {
     std::vector<torch::Tensor> out;
     for (size_t i = 0; i < layers_.size(); ++i) {
       x = layers_[i]->forward(x);
-      if (gives(i)) out.push_back(x);
+      if (gives_stage(p_.out_indices, i)) out.push_back(x);
     }
     return out;
   }
@@ -128,10 +127,6 @@ class MobileNetV2 final : public Backbone {
                                                  {6, 160, 3},
                                                  {6, 320, 1}}};  // table 2
 
-  bool gives(size_t i) const {
-    return std::find(p_.out_indices.begin(), p_.out_indices.end(), static_cast<int64_t>(i)) !=
-           p_.out_indices.end();
-  }
   void freeze_stages() {
     if (p_.frozen_stages < 0) return;
     // As in MMSegmentation, the norm of the stem goes on counting.

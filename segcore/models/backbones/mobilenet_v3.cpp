@@ -1,5 +1,3 @@
-#include <algorithm>
-
 #include "segcore/models/backbone.hpp"
 #include "segcore/models/backbones/conv_backbone.hpp"
 #include "segcore/models/layers/inverted_residual.hpp"
@@ -152,7 +150,7 @@ class MobileNetV3 final : public Backbone {
     std::vector<torch::Tensor> out;
     for (size_t i = 0; i < layers_.size(); ++i) {
       x = layers_[i]->forward(x);
-      if (gives(i)) out.push_back(x);
+      if (gives_stage(p_.out_indices, i)) out.push_back(x);
     }
     return out;
   }
@@ -167,11 +165,8 @@ class MobileNetV3 final : public Backbone {
   void add(std::shared_ptr<Layer> layer, int64_t channels, int64_t stride) {
     const size_t i = layers_.size();
     layers_.push_back(register_module(text("layer", i), std::move(layer)));
-    if (gives(i)) features_.push_back({.channels = channels, .stride = stride});
-  }
-  bool gives(size_t i) const {
-    return std::find(p_.out_indices.begin(), p_.out_indices.end(), static_cast<int64_t>(i)) !=
-           p_.out_indices.end();
+    if (gives_stage(p_.out_indices, i))
+      features_.push_back({.channels = channels, .stride = stride});
   }
   void freeze_stages() {
     for (int64_t i = 0; i <= p_.frozen_stages; ++i) freeze_module(*layers_[i]);

@@ -257,7 +257,7 @@ ResNet::ResNet(const Params& p, const std::vector<int64_t>& blocks, int64_t expa
     width = o.in_channels;
     stride *= p.strides[i];
     layers_.push_back(register_module(text("layer", i + 1), layer));
-    if (std::find(p.out_indices.begin(), p.out_indices.end(), i) != p.out_indices.end()) {
+    if (gives_stage(p.out_indices, i)) {
       features_.push_back({.channels = width, .stride = stride});
     }
   }
@@ -289,9 +289,7 @@ std::vector<torch::Tensor> ResNet::forward(const torch::Tensor& images) {
   std::vector<torch::Tensor> out;
   for (size_t i = 0; i < layers_.size(); ++i) {
     x = layers_[i]->forward(x);
-    if (std::find(p_.out_indices.begin(), p_.out_indices.end(), i) != p_.out_indices.end()) {
-      out.push_back(x);
-    }
+    if (gives_stage(p_.out_indices, i)) out.push_back(x);
   }
   return out;
 }

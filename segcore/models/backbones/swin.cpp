@@ -317,7 +317,7 @@ class SwinTransformer final : public Backbone, public AdaptsPretrained {
         stage.blocks->push_back(
             std::make_shared<SwinBlock>(p, dims, p.num_heads[i], k % 2 == 1, rates[block++]));
       }
-      if (gives(i)) features_.push_back({dims, stride});
+      if (gives_stage(params_.out_indices, i)) features_.push_back({dims, stride});
       widths_.push_back(dims);
       if (i + 1 < p.depths.size()) {
         stage.downsample = stage.module->register_module(
@@ -351,7 +351,8 @@ class SwinTransformer final : public Backbone, public AdaptsPretrained {
     std::vector<torch::Tensor> out;
     for (size_t i = 0; i < stages_.size(); ++i) {
       for (const auto& block : *stages_[i].blocks) x = block->forward(x, size);
-      if (gives(i)) out.push_back(nlc_to_nchw(norms_[i]->forward(x), size));
+      if (gives_stage(params_.out_indices, i))
+        out.push_back(nlc_to_nchw(norms_[i]->forward(x), size));
       if (stages_[i].downsample) std::tie(x, size) = stages_[i].downsample->forward(x, size);
     }
     return out;
@@ -411,10 +412,6 @@ class SwinTransformer final : public Backbone, public AdaptsPretrained {
     std::shared_ptr<ListOf<SwinBlock>> blocks;
     std::shared_ptr<PatchMerging> downsample;  ///< null in the last
   };
-  bool gives(size_t stage) const {
-    const auto& list = params_.out_indices;
-    return std::find(list.begin(), list.end(), static_cast<int64_t>(stage)) != list.end();
-  }
   void freeze() {
     const auto stop = [](torch::nn::Module& m) {
       m.eval();

@@ -139,22 +139,18 @@ class VisionTransformer final : public Backbone, public AdaptsPretrained {
     const auto* one = std::get_if<int64_t>(&p.out_indices);
     out_indices_ = one ? std::vector<int64_t>{*one == -1 ? p.num_layers - 1 : *one}
                        : std::get<1>(p.out_indices);
-    const auto rates = drop_path_rates(p.drop_path_rate, p.num_layers);
-    layers_ = register_module("layers", std::make_shared<ListOf<ViTBlock>>());
-    for (int64_t i = 0; i < p.num_layers; ++i) {
-      layers_->push_back(std::make_shared<ViTBlock>(
-          ViTBlockOptions{.embed_dims = p.embed_dims,
-                          .num_heads = p.num_heads,
-                          .feedforward_channels = p.mlp_ratio * p.embed_dims,
-                          .drop_rate = p.drop_rate,
-                          .attn_drop_rate = p.attn_drop_rate,
-                          .drop_path_rate = rates[static_cast<size_t>(i)],
-                          .num_fcs = p.num_fcs,
-                          .qkv_bias = p.qkv_bias,
-                          .act_cfg = p.act_cfg,
-                          .norm_cfg = p.norm_cfg,
-                          .with_cp = p.with_cp}));
-    }
+    layers_ = register_module(
+        "layers", vit_blocks(p.num_layers, {.embed_dims = p.embed_dims,
+                                            .num_heads = p.num_heads,
+                                            .feedforward_channels = p.mlp_ratio * p.embed_dims,
+                                            .drop_rate = p.drop_rate,
+                                            .attn_drop_rate = p.attn_drop_rate,
+                                            .drop_path_rate = p.drop_path_rate,
+                                            .num_fcs = p.num_fcs,
+                                            .qkv_bias = p.qkv_bias,
+                                            .act_cfg = p.act_cfg,
+                                            .norm_cfg = p.norm_cfg,
+                                            .with_cp = p.with_cp}));
     if (p.final_norm) final_norm_ = register_norm(*this, p.norm_cfg, p.embed_dims, "1");
     const size_t maps = (p.out_origin ? 1 : 0) + out_indices_.size();
     for (size_t i = 0; i < maps; ++i) {
@@ -183,10 +179,7 @@ class VisionTransformer final : public Backbone, public AdaptsPretrained {
     for (size_t i = 0; i < layers_->size(); ++i) {
       x = (*layers_)[i].forward(x);
       if (final_norm_ && i + 1 == layers_->size()) x = final_norm_->forward(x);
-      if (std::find(out_indices_.begin(), out_indices_.end(), static_cast<int64_t>(i)) !=
-          out_indices_.end()) {
-        give(x, size, out);
-      }
+      if (gives_stage(out_indices_, i)) give(x, size, out);
     }
     return out;
   }

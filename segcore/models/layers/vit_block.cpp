@@ -34,4 +34,13 @@ torch::Tensor ViTBlock::forward(const torch::Tensor& tokens) {
   return with_cp_ ? recompute(block, tokens) : block(tokens);
 }
 
+std::shared_ptr<ListOf<ViTBlock>> vit_blocks(int64_t count, ViTBlockOptions options) {
+  auto blocks = std::make_shared<ListOf<ViTBlock>>();
+  for (const double rate : drop_path_rates(options.drop_path_rate, count)) {
+    options.drop_path_rate = rate;
+    blocks->push_back(std::make_shared<ViTBlock>(options));
+  }
+  return blocks;
+}
+
 }  // namespace seg

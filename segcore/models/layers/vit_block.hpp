@@ -29,4 +29,7 @@ class ViTBlock final : public BaseModule {
   std::shared_ptr<FFN> ffn_;
 };
 
+/// So many blocks; their stochastic depth rises from 0 to `options.drop_path_rate`.
+std::shared_ptr<ListOf<ViTBlock>> vit_blocks(int64_t count, ViTBlockOptions options);
+
 }  // namespace seg
