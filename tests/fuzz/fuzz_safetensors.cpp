@@ -16,7 +16,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (fd < 0 || write(fd, data, size) != static_cast<ssize_t>(size)) return 0;
   try {
     const auto file = seg::MappedFile::open("/proc/self/fd/" + std::to_string(fd));
-    for (const auto& [name, tensor] : seg::read_safetensors(file).as_dict()) {
+    const seg::Value tensors = seg::read_safetensors(file);
+    for (const auto& [name, tensor] : tensors.as_dict()) {
       // No tensor is larger than the file, and all of it can be read.
       if (tensor.as_tensor().nbytes() > size) __builtin_trap();
       tensor.as_tensor().clone();

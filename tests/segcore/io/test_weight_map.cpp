@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <fstream>
+#include <ostream>
 #include <sstream>
 
 #include "segcore/io/weight_map.hpp"
@@ -37,6 +38,10 @@ Value weights_named_as(const std::string& name) {
 
 struct ForeignWeights {
   const char *map, *names, *backbone;
+  /// What GoogleTest prints, in place of three addresses.
+  friend std::ostream& operator<<(std::ostream& out, const ForeignWeights& w) {
+    return out << w.names << " by " << w.map;
+  }
 };
 
 class WeightMaps : public ::testing::TestWithParam<ForeignWeights> {};
