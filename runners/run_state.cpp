@@ -181,6 +181,23 @@ std::optional<FoundCheckpoint> try_read(const std::string& path) {
   }
 }
 
+/// Where a run by epochs goes on: at the same place of the same epoch, though a batch of another
+/// size or another number of processes has changed how many iterations an epoch has.
+void place_in_epoch(const RunContext& context, const Value* own, ResumePoint& point) {
+  const int64_t length = context.epoch_length;
+  const Value* saved = own ? own->find("epoch_length") : nullptr;
+  // Another program's checkpoint: only its epochs tell how long they were.
+  const bool foreign = !own && point.epoch > 0 && point.iter / length != point.epoch;
+  const int64_t was = saved ? saved->as_int() : foreign ? point.iter / point.epoch : length;
+  if (was != length && was > 0) {
+    const int64_t iter = point.iter;
+    point.iter = iter / was * length + iter % was * length / was;
+    log::warn("an epoch had ", was, " iterations and has ", length, " now: iteration ", iter,
+              " is counted as ", point.iter);
+  }
+  point.epoch = point.iter / length;
+}
+
 }  // namespace
 
 at::Tensor generator_state(const RunContext& context) {
@@ -224,6 +241,7 @@ void save_run_state(RunContext& context, const std::string& path, const SavePart
     own.set("generators",
             gather_rows(context, before_val.defined() ? before_val : generator_state(context)));
     own.set("batches_done", context.iter);
+    if (context.by_epoch) own.set("epoch_length", context.epoch_length);
     own.set("batch_size", context.train_loader->batch_size());
     own.set("world_size", context.communicator->size());
     own.set("validation_due", context.validation_due);
@@ -312,9 +330,25 @@ ResumePoint load_run_state(RunContext& context, Value checkpoint, const std::str
     point.iter = meta.at("iter").as_int();
     point.epoch = meta.at("epoch").as_int();
     point.seed = seed_of_run_state(checkpoint);
+    const Value* own = checkpoint.find(kOwnKey);
+    const int64_t saved_iter = point.iter;
+    if (context.by_epoch) {
+      place_in_epoch(context, own, point);
+    } else {
+      point.epoch = 0;
+    }
     // Hooks may exchange weights, so the state dict must be one that can be changed.
     checkpoint.set("state_dict", find_state_dict(checkpoint, "state_dict"));
-    for (HookEntry& entry : *context.hooks) entry.hook->load_state(context, checkpoint);
+    bool averages = false;
+    for (HookEntry& entry : *context.hooks) {
+      entry.hook->load_state(context, checkpoint);
+      averages = averages || entry.type == "EMAHook";
+    }
+    if (!averages && checkpoint.find("ema_state_dict")) {
+      log::warn(path,
+                " holds averaged weights, and this config has no EMAHook: the training goes "
+                "on from the average");
+    }
     load_state_dict(*context.model, checkpoint.at("state_dict"), {.strict = true}, path);
 
     if (const Value* hub = checkpoint.find("message_hub")) {
@@ -340,10 +374,11 @@ ResumePoint load_run_state(RunContext& context, Value checkpoint, const std::str
                                    context.schedulers->size()));
       }
       for (size_t i = 0; i < states.size(); ++i) {
-        (*context.schedulers)[i]->load_state_dict(states[i]);
+        ParamScheduler& schedule = *(*context.schedulers)[i];
+        schedule.load_state_dict(states[i]);
+        if (point.iter != saved_iter && !schedule.by_epoch()) schedule.set_steps_done(point.iter);
       }
     }
-    const Value* own = checkpoint.find(kOwnKey);
     const Value* accumulated = own ? own->find("accumulated") : nullptr;
     context.optimizer->set_progress(
         point.iter, context.max_iters,

@@ -34,7 +34,7 @@ std::optional<FoundCheckpoint> find_run_state(const std::string& work_dir);
 
 /// Where to go on.
 struct ResumePoint {
-  int64_t iter = 0;
+  int64_t iter = 0;  ///< of this run, whose epochs may be longer or shorter than the saved one's
   int64_t epoch = 0;
   /// The validation after `iter` was not finished when the checkpoint was written.
   bool validation_due = false;

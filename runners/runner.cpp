@@ -236,7 +236,7 @@ class TrainingRun {
       const ResumePoint point =
           load_run_state(context_, std::move(resumed->contents), resumed->path);
       context_.iter = point.iter;
-      context_.epoch = context_.by_epoch ? point.iter / context_.epoch_length : 0;
+      context_.epoch = point.epoch;
       context_.validation_due = point.validation_due && validation_ != nullptr;
       log::info("resumed from ", resumed->path, ", epoch: ", context_.epoch,
                 ", iter: ", context_.iter);

@@ -73,6 +73,10 @@ class Adam : public Optimizer {
             group.number("maximize"),     group.number("decoupled_weight_decay")};
   }
 
+  std::vector<Kept> kept() const override {
+    return {{"step", true}, {"exp_avg", true}, {"exp_avg_sq", true}, {"max_exp_avg_sq", false}};
+  }
+
   void update(Bunch& b) override {
     const std::vector<double>& n = b.numbers;
     const bool amsgrad = n[kAmsgrad] != 0;

@@ -3,6 +3,7 @@
 #include <ATen/Functions.h>
 #include <ATen/core/grad_mode.h>
 
+#include <algorithm>
 #include <set>
 #include <tuple>
 
@@ -134,6 +135,26 @@ Value Optimizer::state_dict() const {
   return out;
 }
 
+void Optimizer::check_kept(const Value& saved) const {
+  const std::vector<Kept> own = kept();
+  std::vector<std::string> names;
+  bool fits = true;
+  for (const auto& [key, value] : saved.as_dict()) {
+    const std::string& name = names.emplace_back(key.as_string());
+    fits =
+        fits && std::any_of(own.begin(), own.end(), [&](const Kept& k) { return name == k.name; });
+  }
+  for (const Kept& k : own) {
+    const Value* value = saved.find(k.name);
+    fits = fits && (!k.always || (value && !value->is_none()));
+  }
+  if (fits) return;
+  throw CheckpointError(text("the optimizer's state holds ", join(names, ", "),
+                             ", which this config's optimizer does not go on with: was it saved "
+                             "with another optimizer? Give the checkpoint as load_from to begin "
+                             "with its weights"));
+}
+
 void Optimizer::load_state_dict(const Value& saved) {
   const at::NoGradGuard no_grad;
   const ValueList& saved_groups = saved.at("param_groups").as_list();
@@ -160,6 +181,7 @@ void Optimizer::load_state_dict(const Value& saved) {
       const auto found = saved_state.find(indices[i].as_int());
       if (found == saved_state.end()) continue;
       const at::Tensor& param = group.params[i];
+      check_kept(*found->second);
       for (const auto& [key, value] : found->second->as_dict()) {
         const std::string& name = key.as_string();
         if (value.is_none()) continue;

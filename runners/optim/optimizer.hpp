@@ -54,7 +54,8 @@ class Optimizer {
 
   /// {state: {index: {name: tensor}}, param_groups: [{..., params: [index]}]}
   Value state_dict() const;
-  /// \throws CheckpointError where the groups or shapes do not fit.
+  /// \throws CheckpointError where the groups or shapes do not fit, or another kind of optimizer
+  ///         wrote it.
   void load_state_dict(const Value& state);
 
  protected:
@@ -73,8 +74,16 @@ class Optimizer {
   /// The options that an update depends on, as `update` wants them.
   virtual std::vector<double> numbers(const ParamGroup& group) const = 0;
   virtual void update(Bunch& bunch) = 0;
+  /// What is kept of a parameter after its first update; `always` or by some settings only.
+  struct Kept {
+    const char* name;
+    bool always;
+  };
+  virtual std::vector<Kept> kept() const = 0;
 
  private:
+  void check_kept(const Value& saved) const;
+
   Value defaults_;
   std::vector<ParamGroup> groups_;
   std::vector<std::vector<State>> states_;  ///< by group and parameter

@@ -45,6 +45,7 @@ ParamScheduler::ParamScheduler(const ParamSchedulerParams& params, What what, Op
       by_epoch_(params.by_epoch),
       verbose_(params.verbose),
       unit_(1),
+      first_last_step_(params.last_step),
       groups_(wrapper.scheduled_groups()) {
   end_ = params.end.value_or(by_epoch_ ? length.max_epochs : length.max_iters);
   if (end_ <= begin_) {
@@ -104,6 +105,11 @@ void ParamScheduler::step() {
   for (size_t i = 0; i < groups_.size(); ++i) last_value_.push_back(value(i));
 }
 
+void ParamScheduler::set_steps_done(int64_t steps) {
+  global_step_ = steps;
+  last_step_ = first_last_step_ + std::max<int64_t>(0, std::min(global_step_ + 1, end_) - begin_);
+}
+
 void ParamScheduler::observe(const std::vector<std::pair<std::string, double>>&) {}
 
 Value ParamScheduler::state_dict() const {
@@ -129,8 +135,7 @@ void ParamScheduler::load_state_dict(const Value& state) {
                                " parameter groups, this config has ", groups_.size()));
   }
   for (size_t i = 0; i < base.size(); ++i) base_values_[i] = base[i].as_float();
-  last_step_ = state.at("last_step").as_int();
-  global_step_ = state.at("_global_step").as_int();
+  set_steps_done(state.at("_global_step").as_int());
   if (const Value* last = state.find("_last_value")) {
     last_value_.clear();
     for (const Value& v : last->as_list()) last_value_.push_back(v.as_float());

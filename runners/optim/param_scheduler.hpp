@@ -48,6 +48,9 @@ class ParamScheduler {
   virtual Value state_dict() const;
   /// \throws CheckpointError
   virtual void load_state_dict(const Value& state);
+  /// Goes to the place in this schedule that so many steps lead to: the range may not be the one
+  /// that the steps were counted in. Values stay as they are until the next step.
+  void set_steps_done(int64_t steps);
 
  protected:
   enum class What { kLr, kMomentum };
@@ -68,13 +71,15 @@ class ParamScheduler {
   /// Iterations that one unit of the config's steps has: epoch_length when converted, else 1.
   int64_t unit() const { return unit_; }
 
-  int64_t begin_, end_, last_step_, global_step_ = -1;
+  int64_t begin_, end_;
+  /// `last_step_` counts the steps in [begin_, end_), `global_step_` all; both from -1 on.
+  int64_t last_step_, global_step_ = -1;
   std::vector<double> base_values_;
 
  private:
   What what_;
   bool by_epoch_, verbose_;
-  int64_t unit_;
+  int64_t unit_, first_last_step_;
   std::vector<ParamGroup*> groups_;
   std::vector<double> last_value_;
 };

@@ -64,11 +64,13 @@ class LinearSchedule : public ParamScheduler {
         total_(end_ - begin_ - 1) {
     start();
   }
-  double next(size_t, double value) override {
+  double next(size_t i, double value) override {
     if (last_step_ == 0) return value * start_;
-    return value * (1.0 + (end_factor_ - start_) /
-                              (static_cast<double>(total_) * start_ +
-                               static_cast<double>(last_step_ - 1) * (end_factor_ - start_)));
+    const double slope = end_factor_ - start_, total = static_cast<double>(total_);
+    const double before = total * start_ + static_cast<double>(last_step_ - 1) * slope;
+    // From a value of zero no factor leads away.
+    if (before == 0) return base_values_[i] * slope / total;
+    return value * (1.0 + slope / before);
   }
   void describe(Value& state) const override {
     state.set("start_factor", start_);

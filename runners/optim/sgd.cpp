@@ -51,6 +51,8 @@ class SGD final : public Optimizer {
             group.number("weight_decay"), group.number("nesterov"), group.number("maximize")};
   }
 
+  std::vector<Kept> kept() const override { return {{"momentum_buffer", false}}; }
+
   void update(Bunch& b) override {
     if (b.numbers[kMomentum] == 0) {
       apply(b.params, b.grads, {}, b.numbers, false, b.found_inf);

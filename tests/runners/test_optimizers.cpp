@@ -207,6 +207,17 @@ TEST(Optimizers, TellWhichSavedStateDoesNotFit) {
   other->add_group(std::move(wider));
   EXPECT_EQ(checkpoint_error([&] { other->load_state_dict(state); }),
             "the optimizer's 'exp_avg' of a.bias has shape [3], the parameter has [5]");
+
+  const std::string another =
+      ", which this config's optimizer does not go on with: was it saved with another optimizer? "
+      "Give the checkpoint as load_from to begin with its weights";
+  auto sgd = Spec<Optimizer>::of("{type: SGD, momentum: 0.9}").build();
+  sgd->add_group(toy_group());
+  EXPECT_EQ(checkpoint_error([&] { sgd->load_state_dict(state); }),
+            "the optimizer's state holds exp_avg, exp_avg_sq, step" + another);
+  toy_step(*sgd, 0);
+  EXPECT_EQ(checkpoint_error([&] { optimizer->load_state_dict(sgd->state_dict()); }),
+            "the optimizer's state holds momentum_buffer" + another);
 }
 
 TEST(Optimizers, TellWhatIsWrongInAConfig) {

@@ -154,6 +154,56 @@ TEST(Schedulers, GoOnFromASavedState) {
   }
 }
 
+TEST(Schedulers, GoOnInAnotherRange) {
+  Json c{{"lrs", {0.5}}, {"adam", false}, {"iters", 20}, {"max_epochs", 1}, {"epoch_length", 20}};
+  const auto poly = [](int begin, int end) {
+    return Json::array({{{"type", "PolyLR"}, {"by_epoch", false}, {"begin", begin}, {"end", end}}});
+  };
+  c["specs"] = poly(0, 20);
+  ScheduledToy model(1);
+  auto wrapper = toy_wrapper(model, c);
+  auto schedulers = toy_schedulers(*wrapper, c);
+  for (int64_t i = 0; i < 15; ++i) scheduled_step(schedulers, i, 20);
+  const Value saved = wrapper->state_dict(), state = schedulers[0]->state_dict();
+  for (const auto& [begin, end] : {std::pair(10, 20), std::pair(0, 12), std::pair(0, 40)}) {
+    SCOPED_TRACE(text(begin, " to ", end));
+    c["specs"] = poly(begin, end);
+    auto again = toy_wrapper(model, c);
+    auto resumed = toy_schedulers(*again, c);
+    again->load_state_dict(saved);
+    resumed[0]->load_state_dict(state);
+    double before = scheduled_values(*again, false)[0];
+    EXPECT_GT(before, 0);
+    for (int64_t i = 15; i < 40; ++i) {
+      scheduled_step(resumed, i, 20);
+      const double now = scheduled_values(*again, false)[0];
+      EXPECT_GE(now, 0);
+      EXPECT_LE(now, before);
+      before = now;
+    }
+    // At its end it is at eta_min, where the range had not ended before.
+    if (end > 15) {
+      EXPECT_NEAR(before, 0, 1e-12);
+    }
+  }
+}
+
+TEST(Schedulers, ALineMayBeginAtZero) {
+  Json c{{"lrs", {0.5}}, {"adam", false}, {"iters", 5}, {"max_epochs", 1}, {"epoch_length", 5}};
+  c["specs"] = Json::array({{{"type", "LinearLR"},
+                             {"by_epoch", false},
+                             {"start_factor", 0.0},
+                             {"begin", 0},
+                             {"end", 5}}});
+  ScheduledToy model(1);
+  auto wrapper = toy_wrapper(model, c);
+  auto schedulers = toy_schedulers(*wrapper, c);
+  for (int64_t i = 0; i < 5; ++i) {
+    EXPECT_NEAR(scheduled_values(*wrapper, false)[0], 0.5 * static_cast<double>(i) / 4, 1e-12);
+    scheduled_step(schedulers, i, 5);
+  }
+}
+
 TEST(Schedulers, TellWhatIsWrongInAConfig) {
   EXPECT_EQ(test::spec_error<ParamScheduler>("{type: PolyLR, begin: 5, end: 5}"),
             "<default>:1:31: error: end: must be above begin, 5, got 5\n"

@@ -328,6 +328,36 @@ TEST_F(EndToEnd, TrainsByEpochs) {
   }
 }
 
+TEST_F(EndToEnd, EpochsOfAnotherLengthGoOnWithTheNextEpoch) {
+  config_ = dir_.write("epochs.yaml", kEpochs);
+  const CommandResult whole = train("whole", "--cfg-options train_cfg.max_epochs=2");
+  ASSERT_EQ(whole.status, 0) << whole.output;
+  const CommandResult larger = train("larger", "--resume " + dir_ / "whole/epoch_2.pth" +
+                                                   " --cfg-options train_dataloader.batch_size=5");
+  ASSERT_EQ(larger.status, 0) << larger.output;
+  EXPECT_THAT(larger.output, HasSubstr("an epoch had 4 iterations and has 2 now: iteration 8 is "
+                                       "counted as 4"));
+  EXPECT_THAT(larger.output, HasSubstr("epoch: 2, iter: 4"));
+  EXPECT_THAT(larger.output, HasSubstr("Epoch(train) [3][1/2]"));
+  EXPECT_EQ(checkpoint("larger/epoch_3.pth").at("meta").at("iter").as_int(), 6);
+}
+
+TEST_F(EndToEnd, TellsWhereTheConfigOfAResumedRunDoesNotFit) {
+  ASSERT_EQ(train("w", "--cfg-options train_cfg.max_iters=4").status, 0);
+  const std::string resume = "--resume " + dir_ / "w/iter_4.pth" + " --cfg-options ";
+  const CommandResult no_average =
+      train("no_average", resume + "custom_hooks=[] train_cfg.max_iters=5");
+  EXPECT_EQ(no_average.status, 0) << no_average.output;
+  EXPECT_THAT(no_average.output,
+              HasSubstr("holds averaged weights, and this config has no EMAHook"));
+  const CommandResult other = train("other", resume + "optim_wrapper.optimizer.type=SGD");
+  EXPECT_EQ(other.status, 1);
+  EXPECT_THAT(
+      other.output,
+      HasSubstr("w/iter_4.pth: the optimizer's state holds exp_avg, exp_avg_sq, step, which "
+                "this config's optimizer does not go on with"));
+}
+
 TEST_F(EndToEnd, TheCheckpointOfASignalIsOneOfThoseThatAreKept) {
   const std::vector<std::string> changes{"--cfg-options",
                                          "train_cfg.max_iters=60",
