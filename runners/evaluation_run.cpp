@@ -38,6 +38,19 @@ void check_bands(const Segmentor& model, const ModelInput& input) {
                        ": set model.backbone.in_channels, or load other bands"));
 }
 
+void tell_of_input(const Segmentor& model, const ModelInput& input, const c10::Error& e) {
+  check_bands(model, input);
+  // Networks halve their input five or six times, and look at windows of what is left.
+  constexpr int64_t kSmall = 64;
+  const int64_t height = input.images.size(2), width = input.images.size(3);
+  if (std::min(height, width) >= kSmall) return;
+  const std::string why = e.what_without_backtrace();
+  throw DataError(
+      text(input.metas.empty() ? "" : input.metas[0].img_path + ": ", height, "x", width,
+           " pixels are too few for this model (", why.substr(0, why.find('\n')),
+           "); pad images with model.data_preprocessor.test_cfg: {size_divisor: ", kSmall, "}"));
+}
+
 void call_hooks(RunContext& context, void (Hook::*stage)(RunContext&)) {
   for (HookEntry& entry : *context.hooks) ((*entry.hook).*stage)(context);
 }
@@ -81,8 +94,8 @@ std::vector<at::Tensor> EvaluationRun::predict(const Batch& batch, RunContext& c
     const ModelInput input = preprocess(batch, /*training=*/false, context.device);
     try {
       return model.predict(input);
-    } catch (const c10::Error&) {
-      check_bands(model, input);
+    } catch (const c10::Error& e) {
+      tell_of_input(model, input, e);
       throw;
     }
   }

@@ -43,6 +43,10 @@ class EvaluationRun {
 /// model takes. \throws DataError
 void check_bands(const Segmentor& model, const ModelInput& input);
 
+/// The same where a prediction failed, and for a small image, that no map is left of. Returns where
+/// the input may not be the reason. \throws DataError
+void tell_of_input(const Segmentor& model, const ModelInput& input, const c10::Error& e);
+
 /// Calls one stage of all hooks.
 void call_hooks(RunContext& context, void (Hook::*stage)(RunContext&));
 

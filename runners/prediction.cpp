@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <map>
 #include <opencv2/core.hpp>
+#include <set>
 
 #include "registry/log.hpp"
 #include "runners/device.hpp"
@@ -123,6 +124,10 @@ Palette predict_palette(const RunConfig& config, const Value& checkpoint, int64_
   return default_palette(classes);
 }
 
+constexpr std::string_view kIdsSuffix = "_ids";
+std::string ids_end() { return std::string(kIdsSuffix) + ".png"; }
+fs::path with_end(const fs::path& stem, const std::string& end) { return stem.string() + end; }
+
 bool predict_is_image(const fs::path& path) {
   std::string suffix = path.extension().string();
   std::transform(suffix.begin(), suffix.end(), suffix.begin(),
@@ -155,16 +160,33 @@ std::vector<std::pair<fs::path, fs::path>> predict_inputs(const PredictOptions& 
     found.push_back(input);
   }
   std::map<fs::path, int> stems;
+  std::set<fs::path> inputs;
   const auto target = [&](const fs::path& image, bool whole_name) {
     fs::path name = fs::is_directory(input) ? fs::relative(image, input) : image.filename();
     if (!whole_name) name.replace_extension();
     return out / name;
   };
-  for (const fs::path& image : found) ++stems[target(image, false)];
+  for (const fs::path& image : found) {
+    ++stems[target(image, false)];
+    inputs.insert(fs::weakly_canonical(image));
+  }
+  // a.jpg beside a.png: both keep their suffix; and so does a_ids.png beside a.png.
+  const auto keeps_suffix = [&](const fs::path& stem) {
+    if (stems.at(stem) > 1) return true;
+    const std::string name = stem.string();
+    return name.ends_with(kIdsSuffix) &&
+           stems.count(name.substr(0, name.size() - kIdsSuffix.size())) > 0;
+  };
   std::vector<std::pair<fs::path, fs::path>> result;
   for (const fs::path& image : found) {
-    // a.jpg beside a.png: both keep their suffix.
-    result.emplace_back(image, target(image, stems[target(image, false)] > 1));
+    const fs::path to = target(image, keeps_suffix(target(image, false)));
+    for (const fs::path& picture : {with_end(to, ".png"), with_end(to, ids_end())}) {
+      if (inputs.count(fs::weakly_canonical(picture)) > 0) {
+        throw DataError(text(picture.string(), " is an image to predict, which the prediction of ",
+                             image.string(), " would overwrite: give another folder as --out"));
+      }
+    }
+    result.emplace_back(image, to);
   }
   return result;
 }
@@ -200,8 +222,8 @@ class Predictor {
     try {
       return by_window(input) ? model_.predict_windows(input, crop_, stride_)
                               : model_.predict(input).at(0);
-    } catch (const c10::Error&) {
-      check_bands(model_, input);
+    } catch (const c10::Error& e) {
+      tell_of_input(model_, input, e);
       throw;
     }
   }
@@ -267,8 +289,8 @@ PredictReport predict_images(const RunConfig& config, const std::string& checkpo
       Sample loaded = std::move(pipeline.load->run(std::move(sample), rng).at(0));
       const cv::Mat shown = displayable(loaded.image);
       const at::Tensor ids = predictor.predict((*pipeline.rest)(std::move(loaded), 0, 0)).cpu();
-      write_png(target.string() + ".png", overlay(shown, ids, palette, options.opacity));
-      write_class_ids(target.string() + "_ids.png", ids, /*one_up=*/false);
+      write_png(with_end(target, ".png"), overlay(shown, ids, palette, options.opacity));
+      write_class_ids(with_end(target, ids_end()), ids, /*one_up=*/false);
       result.done.push_back(path.string());
       log::info("[", i + 1, "/", inputs.size(), "] ", path.string(), " -> ", target.string(),
                 ".png");

@@ -169,7 +169,7 @@ class IoUMetric final : public Metric {
     const std::string strange = strange_;
     reset();
     if (p_.format_only) {
-      log::info("predictions are in ", folder_);
+      if (!folder_.empty()) log::info("predictions are in ", folder_);
       return {};
     }
     return results(sum, strange);

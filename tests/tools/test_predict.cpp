@@ -169,6 +169,30 @@ test_evaluator: null
   }
 }
 
+TEST_F(Predict, WritesOverNoImageAndNoOtherPrediction) {
+  write_png(*dir_ / "own/a.png", tiny_image(20, 30, 1));
+  write_png(*dir_ / "own/a_ids.png", tiny_image(20, 30, 2));
+  const std::string before = dir_->read("own/a.png");
+  const CommandResult same = predict(*dir_ / "own" + " --out " + *dir_ / "own");
+  EXPECT_EQ(same.status, 1);
+  EXPECT_THAT(same.output, HasSubstr("own/a.png is an image to predict, which the prediction of "));
+  EXPECT_EQ(dir_->read("own/a.png"), before);
+  ASSERT_EQ(predict(*dir_ / "own" + " --out " + *dir_ / "apart").status, 0);
+  for (const char* name : {"a.png", "a_ids.png", "a_ids.png.png", "a_ids.png_ids.png"}) {
+    EXPECT_TRUE(fs::exists(*dir_ / "apart/" + name)) << name;
+  }
+}
+
+TEST_F(Predict, NamesAnImageThatIsTooSmallAndDoesTheOthers) {
+  write_png(*dir_ / "small/a.png", tiny_image(3, 40, 1));
+  write_png(*dir_ / "small/b.png", tiny_image(40, 40, 2));
+  const CommandResult result = predict(*dir_ / "small" + " --out " + *dir_ / "small_out");
+  EXPECT_EQ(result.status, 1);
+  EXPECT_THAT(result.output,
+              HasSubstr("small/a.png: 3x40 pixels are too few for this model (Calculated padded "));
+  EXPECT_TRUE(fs::exists(*dir_ / "small_out/b.png"));
+}
+
 TEST_F(Predict, TellsOfWrongInput) {
   const CommandResult missing = predict(*dir_ / "nowhere" + " --out " + *dir_ / "o");
   EXPECT_EQ(missing.status, 1);

@@ -196,8 +196,9 @@ class UNet final : public Backbone {
       throw DataError(text("images of ", images.size(2), "x", images.size(3),
                            " do not fit this UNet: height and width must be multiples of ",
                            divisor_,
-                           ". Set crop_size, or size or size_divisor of the data "
-                           "preprocessor, so that they are"));
+                           ". For training set size of the data preprocessor (crop_size), for "
+                           "tests its test_cfg: {size_divisor: ",
+                           divisor_, "}"));
     }
     std::vector<torch::Tensor> encoded;
     torch::Tensor x = images;

@@ -89,7 +89,9 @@ std::vector<torch::Tensor> SegmentationModel::extract_feat(const torch::Tensor& 
     throw DataError(text("images of ", size.h, "x", size.w, " do not fit this ",
                          python_names().front(), ": height and width must be multiples of ", stride,
                          ". Pad them to ", padded(size.h), "x", padded(size.w),
-                         ": set crop_size, or size or size_divisor of the data preprocessor"));
+                         ": for training set size of the data preprocessor (crop_size), for tests "
+                         "its test_cfg: {size_divisor: ",
+                         stride, "}"));
   }
   return encoder_->forward(images);
 }

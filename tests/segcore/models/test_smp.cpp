@@ -95,9 +95,11 @@ TEST(SmpModels, NameThePaddingThatASizeNeeds) {
     }
     return std::string("no error");
   };
-  EXPECT_EQ(message("type: Linknet, encoder_name: resnet18", {40, 64}),
-            "images of 40x64 do not fit this Linknet: height and width must be multiples of 32. "
-            "Pad them to 64x64: set crop_size, or size or size_divisor of the data preprocessor");
+  EXPECT_EQ(
+      message("type: Linknet, encoder_name: resnet18", {40, 64}),
+      "images of 40x64 do not fit this Linknet: height and width must be multiples of 32. "
+      "Pad them to 64x64: for training set size of the data preprocessor (crop_size), for tests "
+      "its test_cfg: {size_divisor: 32}");
   EXPECT_THAT(message("type: DeepLabV3, encoder_name: resnet18", {24, 33}),
               HasSubstr("do not fit this DeepLabV3: height and width must be multiples of 8. Pad "
                         "them to 24x40"));
