@@ -48,6 +48,7 @@ seg::Value only_tensors(const seg::Value& state) {
   seg::ValueDict out;
   for (const auto& [name, value] : state.as_dict()) {
     if (name.is_string() && value.is_tensor() && value.as_tensor().defined()) {
+      seg::check_name_length(name.as_string());
       out.emplace_back(name, value);
     }
   }
@@ -128,6 +129,9 @@ int convert(const ConvertArguments& arguments) {
   try {
     found = seg::find_state_dict(contents, arguments.key);
     state = only_tensors(found);
+    if (state.as_dict().empty()) {
+      throw seg::CheckpointError(seg::text("there are no weights under '", arguments.key, "'"));
+    }
     if (map) state = map->apply(state);
   } catch (const seg::CheckpointError& error) {
     // A file without weights may still be rewritten whole.
@@ -152,6 +156,12 @@ int convert(const ConvertArguments& arguments) {
       if (!key.is_string() || value.is_tensor()) continue;
       const bool weights = value.is_dict() && &value.as_dict() == &found.as_dict();
       if (!weights && !(has_meta && key.as_string() == "meta")) left_out.push_back(key.as_string());
+    }
+    // Of the weights themselves: a sparse tensor, an object of Python.
+    if (&found.as_dict() != &contents.as_dict()) {
+      for (const auto& [name, value] : found.as_dict()) {
+        if (name.is_string() && !value.is_tensor()) left_out.push_back(name.as_string());
+      }
     }
   }
   const std::string written = arguments.strip ? arguments.out + ".unnamed" : arguments.out;

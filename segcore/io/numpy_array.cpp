@@ -198,7 +198,10 @@ std::optional<Value> numpy_scalar(const Value& dtype_object, const Value& data) 
   const at::Tensor element = numpy_elements(*dtype, bytes, {});
   if (*dtype->type == at::kBool) return Value(element.item<bool>());
   if (dtype->kind == 'f') return Value(element.item<double>());
-  if (*dtype->type == at::kUInt64) return Value(static_cast<int64_t>(*element.const_data_ptr<uint64_t>()));
+  if (*dtype->type == at::kUInt64) {
+    const uint64_t number = *element.const_data_ptr<uint64_t>();
+    return number > INT64_MAX ? Value(element) : Value(static_cast<int64_t>(number));
+  }
   if (dtype->kind == 'i' || dtype->kind == 'u') return Value(element.item<int64_t>());
   return Value(element);
 }

@@ -438,6 +438,18 @@ Value Unpickler::rebuild_tensor(const ValueList& arguments, bool third_version) 
     normalize_bools(static_cast<char*>(storage.mutable_data_ptr()), static_cast<size_t>(available));
   }
   out.unsafeGetTensorImpl()->set_sizes_and_strides(sizes, strides, begin / element + offset);
+  // Last, for views that PyTorch turns around only when they are read: {'neg': True}.
+  const auto is_set = [&](const char* name) {
+    const Value* metadata = arguments.size() > wanted ? &arguments.back() : nullptr;
+    const Value* flag = metadata && metadata->is_dict() ? metadata->find(name) : nullptr;
+    return flag && flag->is_bool() && flag->as_bool();
+  };
+  try {
+    if (is_set("conj")) out = at::conj_physical(out);
+    if (is_set("neg")) out = at::neg(out);
+  } catch (const c10::Error&) {
+    fail("a negated or conjugated tensor of type ", dtype_name(dtype));
+  }
   return out;
 }
 

@@ -105,6 +105,7 @@ NamedTensors named_tensors(const Value& state, const LoadOptions& options) {
   for (const auto& [key, value] : state.as_dict()) {
     if (!key.is_string() || !value.is_tensor() || !value.as_tensor().defined()) continue;
     std::string name = key.as_string();
+    check_name_length(name);
     // DataParallel's wrapper, possibly twice (EMA of a wrapped model).
     while (name.rfind("module.", 0) == 0) name.erase(0, 7);
     out.emplace_back(std::move(name), value.as_tensor());
@@ -284,6 +285,14 @@ std::string LoadReport::text() const {
   return out;
 }
 
+void check_name_length(const std::string& name) {
+  // No module is nested so deeply, and std::regex takes the more of the stack the longer a text is.
+  constexpr size_t kLongestName = 4096, kShown = 60;
+  if (name.size() <= kLongestName) return;
+  throw CheckpointError(
+      text("the name of a weight has ", name.size(), " bytes: '", name.substr(0, kShown), "...'"));
+}
+
 Value find_state_dict(const Value& checkpoint, const std::string& key) {
   if (!key.empty()) {
     const Value* found = checkpoint.find(key);
@@ -377,6 +386,10 @@ LoadReport load_state_dict(torch::nn::Module& module, const Value& state,
       return;
     }
     const at::Tensor& source = found->second;
+    if (source.is_complex() && !target.is_complex()) {
+      throw CheckpointError(
+          text(place, "'", name, "' is of complex numbers, the model's are real"));
+    }
     if (source.sizes() != target.sizes()) {
       // Single numbers are saved as [] or [1].
       const bool same_number =

@@ -62,6 +62,9 @@ struct LoadReport {
 /// \throws CheckpointError where there is none; it says what the checkpoint holds instead.
 Value find_state_dict(const Value& checkpoint, const std::string& key = "");
 
+/// \throws CheckpointError for a name that is too long to be one of a weight.
+void check_name_length(const std::string& name);
+
 /// Copies weights by name into a module, converting types and devices. Tensors of another shape
 /// are left alone and reported.
 /// \param state  name -> tensor, or a checkpoint that holds one (find_state_dict is applied).

@@ -69,6 +69,11 @@ TEST_F(Convert, StripsForPublishing) {
   EXPECT_EQ(convert("run.pth run.pth --strip").output, result.output);
 }
 
+TEST_F(Convert, NamesAWeightThatIsNoTensor) {
+  const CommandResult result = convert(source_path("tests/data/io/turned.pt") + " a.pth --strip");
+  EXPECT_THAT(result.output, HasSubstr(".pth: 3 tensors, 0.0 MB\nleft out: sparse\n"));
+}
+
 TEST_F(Convert, MapsNamesAndChecksThem) {
   const std::string config = source_path("configs/segformer/b0_camvid.yaml");
   dir_.write("m.yaml", "rules: [{match: '^backbone\\.', name: ''}]\n");
@@ -82,7 +87,13 @@ TEST_F(Convert, MapsNamesAndChecksThem) {
 }
 
 TEST_F(Convert, SaysWhatIsWrong) {
+  Value long_name = Value::dict();
+  long_name.set(std::string(80'000, 'a') + ".weight", torch::ones({1}));
+  write_checkpoint(dir_ / "long.pth", long_name);
+  dir_.write("long.yaml", "rules: [{match: '(a+)\\.weight', name: b}]\n");
   const std::pair<const char*, const char*> table[] = {
+      {"long.pth a.pth --map long.yaml", "the name of a weight has 80007 bytes: 'aaaa"},
+      {"run.pth a.pth --key optimizer", "error: run.pth: there are no weights under 'optimizer'"},
       {"run.pth a.onnx", "OUT must end in .pth, .pt or .safetensors, got 'a.onnx'"},
       {"none.pth a.pth", "error: cannot read none.pth: No such file or directory"},
       {"run.pth no/a.pth", "there is no folder no"},

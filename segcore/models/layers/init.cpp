@@ -85,8 +85,19 @@ void uniform_init(torch::nn::Module& layer, double a, double b, double bias) {
   init_layer(layer, bias, [&](torch::Tensor w) { w.uniform_(a, b); });
 }
 
+namespace {
+/// \throws OptionError for a weight that has no inputs and outputs, a norm's for one.
+void check_matrix(const torch::nn::Module& layer, const torch::Tensor& weight, const char* rule) {
+  if (weight.dim() >= 2) return;
+  throw OptionError("type", text(rule, " is for weights of two and more dimensions; that of ",
+                                 layer_names(layer).front(), " has ", weight.dim(),
+                                 ". Name the layers that it is for: layer: Conv2d"));
+}
+}  // namespace
+
 void xavier_init(torch::nn::Module& layer, double gain, double bias, bool uniform_distribution) {
   init_layer(layer, bias, [&](torch::Tensor w) {
+    check_matrix(layer, w, "Xavier");
     if (uniform_distribution) {
       torch::nn::init::xavier_uniform_(w, gain);
     } else {
@@ -102,6 +113,7 @@ void trunc_normal_init(torch::nn::Module& layer, double mean, double std, double
 
 void kaiming_init(torch::nn::Module& layer, const KaimingOptions& o) {
   init_layer(layer, o.bias, [&](torch::Tensor w) {
+    check_matrix(layer, w, "Kaiming");
     using torch::nn::init::FanModeType;
     using torch::nn::init::NonlinearityType;
     const FanModeType mode = o.fan_out ? FanModeType(torch::kFanOut) : FanModeType(torch::kFanIn);
@@ -398,12 +410,7 @@ class OrthogonalInitializer final : public LayerInitializer {
   explicit OrthogonalInitializer(const Params& p) : LayerInitializer(p), params_(p) {}
   void fill(torch::nn::Module& layer) const override {
     init_layer(layer, params_.bias_value(), [&](torch::Tensor w) {
-      if (w.dim() < 2) {
-        throw OptionError("type",
-                          text("Orthogonal is for weights of two and more dimensions; that of ",
-                               layer_names(layer).front(), " has ", w.dim(),
-                               ". Name the layers that it is for: layer: Conv2d"));
-      }
+      check_matrix(layer, w, "Orthogonal");
       torch::nn::init::orthogonal_(w, params_.gain);
     });
   }

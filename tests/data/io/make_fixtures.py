@@ -142,6 +142,11 @@ if __name__ == "__main__":
     }
     torch.save(quantised, "quantised.pt")
     torch.save(quantised, "quantised_legacy.pt", _use_new_zipfile_serialization=False)
+    # Views that are turned around only when they are read, and a weight that is an object.
+    numbers = torch.tensor([1 + 2j, -3 + 4j])
+    torch.save({"state_dict": {"neg": torch._neg_view(torch.arange(3.0)), "conj": numbers.clone().conj(),
+                               "imag": numbers.clone().conj().imag, "sparse": torch.eye(2).to_sparse()}},
+               "turned.pt")
     torch.save({"w": torch.tensor([1.5, -2.0]), "v": torch.tensor([[0.25]])}, "native.tmp")
     swapped("native.tmp", "big_endian.pt")
     for protocol in range(6):

@@ -184,6 +184,15 @@ TEST(ReadCheckpoint, QuantisedTensorsAreObjectsAroundTheirNumbers) {
   }
 }
 
+TEST(ReadCheckpoint, NegatedAndConjugatedViewsHaveTheNumbersThatPythonReads) {
+  const Value root = read_checkpoint(data_file("turned.pt"));
+  const Value& state = root.at("state_dict");
+  EXPECT_TRUE(state.at("neg").as_tensor().equal(torch::tensor({0.0f, -1.0f, -2.0f})));
+  EXPECT_TRUE(state.at("imag").as_tensor().equal(torch::tensor({-2.0f, -4.0f})));
+  EXPECT_TRUE(at::imag(state.at("conj").as_tensor()).equal(torch::tensor({-2.0f, -4.0f})));
+  EXPECT_TRUE(at::real(state.at("conj").as_tensor()).equal(torch::tensor({1.0f, -3.0f})));
+}
+
 TEST(ReadCheckpoint, BigEndianFiles) {
   const Value root = read_checkpoint(data_file("big_endian.pt"));
   EXPECT_EQ(root.at("w").as_tensor()[1].item<float>(), -2.0f);

@@ -142,6 +142,18 @@ TEST(LoadStateDict, ReportsWhatDoesNotFit) {
             "a.pth: there are no weights in it: it holds epoch");
 }
 
+TEST(LoadStateDict, RefusesComplexNumbersAndNamesThatAreNoNames) {
+  Net net;
+  Value state = filled_state(1);
+  state.set("scale", torch::ones({4}, torch::kComplexFloat));
+  EXPECT_EQ(mismatch([&] { load_state_dict(net, state); }),
+            "'scale' is of complex numbers, the model's are real");
+  state = filled_state(1);
+  state.set(std::string(5000, 'a'), torch::ones({4}));
+  EXPECT_EQ(mismatch([&] { load_state_dict(net, state); }),
+            "the name of a weight has 5000 bytes: '" + std::string(60, 'a') + "...'");
+}
+
 TEST(LoadStateDict, ListsAreShort) {
   Value state = filled_state(1);
   for (int i = 0; i < 20; ++i) state.set(text("extra.", i), torch::zeros({1}));

@@ -1,5 +1,6 @@
 #include "segcore/models/layers/init.hpp"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -85,6 +86,15 @@ TEST(InitCfg, OrthogonalRowsHaveTheLengthOfTheGain) {
             "<default>:1:8: error: init_cfg.type: Orthogonal is for weights of two and more "
             "dimensions; that of BatchNorm2d has 1. Name the layers that it is for: layer: Conv2d\n"
             "1 error in the configuration");
+}
+
+TEST(InitCfg, RulesByFanNameALayerThatHasNone) {
+  for (const char* rule : {"Xavier", "Kaiming", "Caffe2Xavier"}) {
+    EXPECT_THAT(
+        test::config_error([&] { Sample s(text("{type: ", rule, ", layer: _BatchNorm}")); }),
+        ::testing::HasSubstr("is for weights of two and more dimensions; that of "
+                             "BatchNorm2d has 1"));
+  }
 }
 
 TEST(InitCfg, BiasByProbability) {
