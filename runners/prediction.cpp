@@ -124,9 +124,12 @@ Palette predict_palette(const RunConfig& config, const Value& checkpoint, int64_
   return default_palette(classes);
 }
 
-constexpr std::string_view kIdsSuffix = "_ids";
-std::string ids_end() { return std::string(kIdsSuffix) + ".png"; }
-fs::path with_end(const fs::path& stem, const std::string& end) { return stem.string() + end; }
+/// The files that are written for an image.
+struct PredictPictures {
+  explicit PredictPictures(const fs::path& stem)
+      : shown(stem.string() + ".png"), ids(stem.string() + "_ids.png") {}
+  fs::path shown, ids;
+};
 
 bool predict_is_image(const fs::path& path) {
   std::string suffix = path.extension().string();
@@ -159,7 +162,7 @@ std::vector<std::pair<fs::path, fs::path>> predict_inputs(const PredictOptions& 
   } else {
     found.push_back(input);
   }
-  std::map<fs::path, int> stems;
+  std::map<fs::path, int> written;
   std::set<fs::path> inputs;
   const auto target = [&](const fs::path& image, bool whole_name) {
     fs::path name = fs::is_directory(input) ? fs::relative(image, input) : image.filename();
@@ -167,20 +170,18 @@ std::vector<std::pair<fs::path, fs::path>> predict_inputs(const PredictOptions& 
     return out / name;
   };
   for (const fs::path& image : found) {
-    ++stems[target(image, false)];
+    const PredictPictures pictures(target(image, false));
+    ++written[pictures.shown];
+    ++written[pictures.ids];
     inputs.insert(fs::weakly_canonical(image));
   }
-  // a.jpg beside a.png: both keep their suffix; and so does a_ids.png beside a.png.
-  const auto keeps_suffix = [&](const fs::path& stem) {
-    if (stems.at(stem) > 1) return true;
-    const std::string name = stem.string();
-    return name.ends_with(kIdsSuffix) &&
-           stems.count(name.substr(0, name.size() - kIdsSuffix.size())) > 0;
-  };
   std::vector<std::pair<fs::path, fs::path>> result;
   for (const fs::path& image : found) {
-    const fs::path to = target(image, keeps_suffix(target(image, false)));
-    for (const fs::path& picture : {with_end(to, ".png"), with_end(to, ids_end())}) {
+    // a.jpg beside a.png: both keep their suffix; and so does a_ids.png beside a.png.
+    const bool shared = written.at(PredictPictures(target(image, false)).shown) > 1;
+    const fs::path to = target(image, shared);
+    const PredictPictures pictures(to);
+    for (const fs::path& picture : {pictures.shown, pictures.ids}) {
       if (inputs.count(fs::weakly_canonical(picture)) > 0) {
         throw DataError(text(picture.string(), " is an image to predict, which the prediction of ",
                              image.string(), " would overwrite: give another folder as --out"));
@@ -289,11 +290,12 @@ PredictReport predict_images(const RunConfig& config, const std::string& checkpo
       Sample loaded = std::move(pipeline.load->run(std::move(sample), rng).at(0));
       const cv::Mat shown = displayable(loaded.image);
       const at::Tensor ids = predictor.predict((*pipeline.rest)(std::move(loaded), 0, 0)).cpu();
-      write_png(with_end(target, ".png"), overlay(shown, ids, palette, options.opacity));
-      write_class_ids(with_end(target, ids_end()), ids, /*one_up=*/false);
+      const PredictPictures pictures(target);
+      write_png(pictures.shown, overlay(shown, ids, palette, options.opacity));
+      write_class_ids(pictures.ids, ids, /*one_up=*/false);
       result.done.push_back(path.string());
-      log::info("[", i + 1, "/", inputs.size(), "] ", path.string(), " -> ", target.string(),
-                ".png");
+      log::info("[", i + 1, "/", inputs.size(), "] ", path.string(), " -> ",
+                pictures.shown.string());
     } catch (const DataError& e) {
       result.failed.emplace_back(path.string(), e.what());
       log::warn("[", i + 1, "/", inputs.size(), "] ", e.what());

@@ -97,7 +97,7 @@ std::string name_replacement(const std::string& python) {
   return std::regex_replace(out, std::regex(R"(\\(.))"), "$1");
 }
 
-using NamedTensors = std::vector<std::pair<std::string, at::Tensor>>;
+using NamedTensors = ChangesBeforeLoad::NamedTensors;
 
 /// The names of a state dict as the model has them, with their tensors.
 NamedTensors named_tensors(const Value& state, const LoadOptions& options) {

@@ -139,18 +139,9 @@ class VisionTransformer final : public Backbone, public AdaptsPretrained {
     const auto* one = std::get_if<int64_t>(&p.out_indices);
     out_indices_ = one ? std::vector<int64_t>{*one == -1 ? p.num_layers - 1 : *one}
                        : std::get<1>(p.out_indices);
-    layers_ = register_module(
-        "layers", vit_blocks(p.num_layers, {.embed_dims = p.embed_dims,
-                                            .num_heads = p.num_heads,
-                                            .feedforward_channels = p.mlp_ratio * p.embed_dims,
-                                            .drop_rate = p.drop_rate,
-                                            .attn_drop_rate = p.attn_drop_rate,
-                                            .drop_path_rate = p.drop_path_rate,
-                                            .num_fcs = p.num_fcs,
-                                            .qkv_bias = p.qkv_bias,
-                                            .act_cfg = p.act_cfg,
-                                            .norm_cfg = p.norm_cfg,
-                                            .with_cp = p.with_cp}));
+    ViTBlockOptions block = vit_block_options(p);
+    block.with_cp = p.with_cp;
+    layers_ = register_module("layers", vit_blocks(p.num_layers, block));
     if (p.final_norm) final_norm_ = register_norm(*this, p.norm_cfg, p.embed_dims, "1");
     const size_t maps = (p.out_origin ? 1 : 0) + out_indices_.size();
     for (size_t i = 0; i < maps; ++i) {

@@ -58,17 +58,7 @@ class SegmenterMaskTransformerHead final : public DecodeHead {
   SegmenterMaskTransformerHead(const Params& p, const std::vector<FeatureInfo>& all)
       : DecodeHead(p, all), init_std_(p.init_std) {
     remove_conv_seg();
-    layers_ = register_module(
-        "layers", vit_blocks(p.num_layers, {.embed_dims = p.embed_dims,
-                                            .num_heads = p.num_heads,
-                                            .feedforward_channels = p.mlp_ratio * p.embed_dims,
-                                            .drop_rate = p.drop_rate,
-                                            .attn_drop_rate = p.attn_drop_rate,
-                                            .drop_path_rate = p.drop_path_rate,
-                                            .num_fcs = p.num_fcs,
-                                            .qkv_bias = p.qkv_bias,
-                                            .act_cfg = p.act_cfg,
-                                            .norm_cfg = p.norm_cfg}));
+    layers_ = register_module("layers", vit_blocks(p.num_layers, vit_block_options(p)));
     dec_proj_ = register_module("dec_proj", std::make_shared<Linear>(in_channels(), p.embed_dims));
     cls_emb_ = register_parameter("cls_emb", torch::randn({1, num_classes(), p.embed_dims}));
     patch_proj_ =

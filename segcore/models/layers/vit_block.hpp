@@ -14,6 +14,21 @@ struct ViTBlockOptions {
   bool with_cp = false;
 };
 
+/// The options of the blocks from those of a backbone or head that is made of them.
+template <class Params>
+ViTBlockOptions vit_block_options(const Params& p) {
+  return {.embed_dims = p.embed_dims,
+          .num_heads = p.num_heads,
+          .feedforward_channels = p.mlp_ratio * p.embed_dims,
+          .drop_rate = p.drop_rate,
+          .attn_drop_rate = p.attn_drop_rate,
+          .drop_path_rate = p.drop_path_rate,
+          .num_fcs = p.num_fcs,
+          .qkv_bias = p.qkv_bias,
+          .act_cfg = p.act_cfg,
+          .norm_cfg = p.norm_cfg};
+}
+
 /// Attention and a feed-forward block, each after a norm: children `ln1`, `attn`, `ln2`, `ffn`.
 class ViTBlock final : public BaseModule {
  public:
