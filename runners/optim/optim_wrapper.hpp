@@ -74,8 +74,7 @@ class OptimWrapper {
   /// Where a run begins and ends, in steps of its loop: the last, incomplete accumulation is
   /// weighted by its own length.
   /// \param accumulated  what `accumulated()` gave after `done` steps, or None. Where it does not
-  /// go
-  ///                     with `done`, gradients are lost, which is a warning.
+  ///                     go with `done`, gradients are lost, which is a warning.
   /// \throws CheckpointError where a gradient belongs to no parameter.
   void set_progress(int64_t done, int64_t total, const Value& accumulated = {});
   /// The gradients since the last update, for a run that goes on from here:

@@ -37,8 +37,7 @@ class ChangesBeforeLoad {
   using NamedTensors = std::vector<std::pair<std::string, at::Tensor>>;
   virtual ~ChangesBeforeLoad() = default;
   /// \param weights  what lies under the module, names without its prefix. Names may be changed,
-  /// and
-  ///                 the module may register what only these weights have.
+  ///                 and the module may register what only these weights have.
   virtual void before_load(NamedTensors& weights) = 0;
 };
 
