@@ -1,7 +1,7 @@
 /// Draws the recorded values of runs as curves.
 #include "runners/visualization/plot.hpp"
 #include "runners/visualization/run_log.hpp"
-#include "segcore/data/image_io.hpp"
+#include "segcore/image/image_io.hpp"
 #include "segcore/io/atomic_file.hpp"
 #include "tools/common/command_line.hpp"
 

@@ -1,10 +1,10 @@
 /// Pictures of augmented samples beside their labels, as the model gets them.
 #include <filesystem>
 
-#include "runners/run_config.hpp"
+#include "runners/start/run_config.hpp"
 #include "segcore/data/dataset_check.hpp"
-#include "segcore/data/image_io.hpp"
 #include "segcore/evaluation/pictures.hpp"
+#include "segcore/image/image_io.hpp"
 #include "tools/common/command_line.hpp"
 
 namespace {

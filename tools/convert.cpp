@@ -11,8 +11,8 @@
 #include "segcore/io/sha256.hpp"
 #include "segcore/io/weight_map.hpp"
 #include "segcore/io/weights.hpp"
-#include "segcore/models/layers/pretrained.hpp"
 #include "segcore/models/segmentor.hpp"
+#include "segcore/models/weights/pretrained.hpp"
 #include "segcore/torch.hpp"
 #include "tools/common/command_line.hpp"
 

@@ -6,10 +6,10 @@
 #include <sstream>
 
 #include "registry/yaml.hpp"
-#include "runners/image_size.hpp"
+#include "runners/evaluate/image_size.hpp"
 #include "segcore/io/weights.hpp"
 #include "segcore/models/segmentor.hpp"
-#include "segcore/testing/flops.hpp"
+#include "segcore/profile/flops.hpp"
 #include "segcore/torch.hpp"
 #include "tools/common/command_line.hpp"
 

@@ -3,7 +3,7 @@
 #include <optional>
 
 #include "registry/log.hpp"
-#include "runners/prediction.hpp"
+#include "runners/evaluate/prediction.hpp"
 #include "tools/common/command_line.hpp"
 
 namespace {

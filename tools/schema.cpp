@@ -2,7 +2,7 @@
 #include <iostream>
 
 #include "registry/json_schema.hpp"
-#include "runners/run_config.hpp"
+#include "runners/start/run_config.hpp"
 #include "segcore/io/atomic_file.hpp"
 #include "tools/common/command_line.hpp"
 

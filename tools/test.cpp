@@ -1,5 +1,5 @@
 /// Tests the weights of a checkpoint on the test set of a configuration.
-#include "runners/runner.hpp"
+#include "runners/train/training_run.hpp"
 #include "tools/common/command_line.hpp"
 
 namespace {

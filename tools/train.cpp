@@ -1,5 +1,5 @@
 /// Trains the model of a configuration.
-#include "runners/runner.hpp"
+#include "runners/train/training_run.hpp"
 #include "tools/common/command_line.hpp"
 
 namespace {

@@ -1,4 +1,4 @@
-// The door of the CUDA module, which runners/device.cpp opens after LibTorch's CUDA part.
+// The door of the CUDA module, which runners/start/device.cpp opens after LibTorch's CUDA part.
 #include "runners/cuda/nccl.hpp"
 #include "segcore/ops/cuda/kernels.hpp"
 #include "segcore/ops/cuda_kernels.hpp"

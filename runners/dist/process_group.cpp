@@ -15,9 +15,9 @@
 
 #include "registry/error.hpp"
 #include "registry/log.hpp"
-#include "runners/device.hpp"
-#include "runners/dist/launch.hpp"
 #include "runners/dist/nccl.hpp"
+#include "runners/start/device.hpp"
+#include "runners/start/processes.hpp"
 
 namespace seg {
 namespace {

@@ -2,7 +2,7 @@
 
 #include "registry/error.hpp"
 #include "runners/hooks/hook.hpp"
-#include "runners/run_context.hpp"
+#include "runners/hooks/run_context.hpp"
 
 namespace seg {
 

@@ -4,10 +4,10 @@
 #include <set>
 
 #include "registry/log.hpp"
+#include "runners/checkpoint/run_state.hpp"
 #include "runners/hooks/hook.hpp"
 #include "runners/hooks/metric_rule.hpp"
-#include "runners/run_context.hpp"
-#include "runners/run_state.hpp"
+#include "runners/hooks/run_context.hpp"
 #include "segcore/io/atomic_file.hpp"
 #include "segcore/io/checkpoint.hpp"
 #include "segcore/io/sha256.hpp"

@@ -4,7 +4,7 @@
 #include "registry/log.hpp"
 #include "runners/hooks/hook.hpp"
 #include "runners/hooks/metric_rule.hpp"
-#include "runners/run_context.hpp"
+#include "runners/hooks/run_context.hpp"
 
 namespace seg {
 

@@ -9,7 +9,7 @@
 
 #include "registry/log.hpp"
 #include "runners/hooks/hook.hpp"
-#include "runners/run_context.hpp"
+#include "runners/hooks/run_context.hpp"
 #include "segcore/io/weights.hpp"
 #include "segcore/models/segmentor.hpp"
 

@@ -1,6 +1,6 @@
-#include "runners/device.hpp"
 #include "runners/hooks/hook.hpp"
-#include "runners/run_context.hpp"
+#include "runners/hooks/run_context.hpp"
+#include "runners/start/device.hpp"
 
 namespace seg {
 

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <array>
 
-#include "runners/run_config.hpp"
+#include "runners/start/run_config.hpp"
 
 namespace seg {
 namespace {

@@ -1,7 +1,7 @@
 #include <chrono>
 
 #include "runners/hooks/hook.hpp"
-#include "runners/run_context.hpp"
+#include "runners/hooks/run_context.hpp"
 
 namespace seg {
 

@@ -6,9 +6,9 @@
 
 #include "registry/log.hpp"
 #include "runners/hooks/hook.hpp"
-#include "runners/log_processor.hpp"
-#include "runners/run_config.hpp"
-#include "runners/run_context.hpp"
+#include "runners/hooks/run_context.hpp"
+#include "runners/log/log_processor.hpp"
+#include "runners/start/run_config.hpp"
 #include "segcore/io/atomic_file.hpp"
 
 namespace seg {

@@ -1,6 +1,6 @@
 #include "runners/hooks/hook.hpp"
+#include "runners/hooks/run_context.hpp"
 #include "runners/optim/param_scheduler.hpp"
-#include "runners/run_context.hpp"
 
 namespace seg {
 

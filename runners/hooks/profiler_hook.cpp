@@ -4,9 +4,9 @@
 #include <set>
 
 #include "registry/log.hpp"
-#include "runners/device.hpp"
 #include "runners/hooks/hook.hpp"
-#include "runners/run_context.hpp"
+#include "runners/hooks/run_context.hpp"
+#include "runners/start/device.hpp"
 #include "segcore/io/atomic_file.hpp"
 
 namespace fs = std::filesystem;

@@ -1,6 +1,6 @@
 #include "runners/hooks/hook.hpp"
+#include "runners/hooks/run_context.hpp"
 #include "runners/optim/optim_wrapper.hpp"
-#include "runners/run_context.hpp"
 
 namespace seg {
 

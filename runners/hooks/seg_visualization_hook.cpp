@@ -1,10 +1,10 @@
 #include <filesystem>
 
 #include "runners/hooks/hook.hpp"
-#include "runners/run_config.hpp"
-#include "runners/run_context.hpp"
-#include "segcore/data/image_io.hpp"
+#include "runners/hooks/run_context.hpp"
+#include "runners/start/run_config.hpp"
 #include "segcore/evaluation/pictures.hpp"
+#include "segcore/image/image_io.hpp"
 
 namespace fs = std::filesystem;
 

@@ -1,7 +1,7 @@
 #include <torch/nn/module.h>
 
 #include "runners/hooks/hook.hpp"
-#include "runners/run_context.hpp"
+#include "runners/hooks/run_context.hpp"
 #include "segcore/dist/communicator.hpp"
 #include "segcore/models/segmentor.hpp"
 

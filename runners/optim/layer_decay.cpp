@@ -7,7 +7,7 @@
 
 #include "registry/log.hpp"
 #include "runners/optim/param_groups.hpp"
-#include "segcore/models/layers/base_module.hpp"
+#include "segcore/models/nn/base_module.hpp"
 
 namespace seg {
 namespace {

@@ -9,7 +9,7 @@
 #include <unordered_set>
 
 #include "registry/log.hpp"
-#include "segcore/models/layers/norm.hpp"
+#include "segcore/models/nn/norm.hpp"
 
 namespace seg {
 

@@ -4,8 +4,8 @@
 #include <unordered_set>
 
 #include "registry/log.hpp"
-#include "segcore/models/layers/conv.hpp"
-#include "segcore/models/layers/norm.hpp"
+#include "segcore/models/nn/conv.hpp"
+#include "segcore/models/nn/norm.hpp"
 
 namespace seg {
 

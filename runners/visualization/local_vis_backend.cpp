@@ -8,7 +8,7 @@
 
 #include "runners/visualization/scalar_rows.hpp"
 #include "runners/visualization/visualizer.hpp"
-#include "segcore/data/image_io.hpp"
+#include "segcore/image/image_io.hpp"
 #include "segcore/io/atomic_file.hpp"
 
 namespace seg {

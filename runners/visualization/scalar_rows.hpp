@@ -3,7 +3,7 @@
 #include <cstdint>
 #include <string>
 
-#include "runners/scalars.hpp"
+#include "runners/log/scalars.hpp"
 
 namespace seg {
 

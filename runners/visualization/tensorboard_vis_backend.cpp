@@ -4,7 +4,7 @@
 
 #include "runners/visualization/event_file.hpp"
 #include "runners/visualization/visualizer.hpp"
-#include "segcore/data/image_io.hpp"
+#include "segcore/image/image_io.hpp"
 #include "segcore/io/atomic_file.hpp"
 
 namespace seg {

@@ -6,7 +6,7 @@
 #include <string>
 
 #include "registry/registry.hpp"
-#include "runners/scalars.hpp"
+#include "runners/log/scalars.hpp"
 
 namespace seg {
 

@@ -7,8 +7,8 @@
 #include <unordered_set>
 
 #include "registry/error.hpp"
-#include "segcore/data/image_io.hpp"
 #include "segcore/data/transform.hpp"
+#include "segcore/image/image_io.hpp"
 
 namespace seg {
 namespace {

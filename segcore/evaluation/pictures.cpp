@@ -7,7 +7,7 @@
 #include <opencv2/imgproc.hpp>
 
 #include "registry/error.hpp"
-#include "segcore/data/image_io.hpp"
+#include "segcore/image/image_io.hpp"
 
 namespace seg {
 namespace {

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <vector>
 
-#include "segcore/models/layers/base_module.hpp"
+#include "segcore/models/nn/base_module.hpp"
 
 namespace seg {
 

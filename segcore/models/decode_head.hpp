@@ -6,12 +6,12 @@
 #include <vector>
 
 #include "segcore/models/backbone.hpp"
-#include "segcore/models/layers/activation.hpp"
-#include "segcore/models/layers/conv.hpp"
-#include "segcore/models/layers/drop.hpp"
-#include "segcore/models/layers/norm.hpp"
-#include "segcore/models/layers/resize.hpp"
 #include "segcore/models/loss.hpp"
+#include "segcore/models/nn/activation.hpp"
+#include "segcore/models/nn/conv.hpp"
+#include "segcore/models/nn/drop.hpp"
+#include "segcore/models/nn/norm.hpp"
+#include "segcore/models/nn/resize.hpp"
 #include "segcore/models/pixel_sampler.hpp"
 
 namespace seg {

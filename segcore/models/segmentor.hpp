@@ -6,8 +6,8 @@
 
 #include "segcore/data/sample.hpp"
 #include "segcore/models/data_preprocessor.hpp"
-#include "segcore/models/layers/base_module.hpp"
 #include "segcore/models/loss.hpp"
+#include "segcore/models/nn/base_module.hpp"
 
 namespace seg {
 

@@ -12,10 +12,10 @@
 
 #include "registry/registry.hpp"
 #include "registry/yaml.hpp"
-#include "segcore/data/image_io.hpp"
+#include "segcore/image/image_io.hpp"
 #include "segcore/io/sha256.hpp"
 #include "segcore/io/weights.hpp"
-#include "segcore/models/layers/drop.hpp"
+#include "segcore/models/nn/drop.hpp"
 #include "segcore/models/segmentor.hpp"
 #include "segcore/models/smp/encoder.hpp"
 #include "segcore/ops/random.hpp"

@@ -3,9 +3,9 @@
 #include <torch/nn/modules/linear.h>
 #include <unistd.h>
 
-#include "runners/dist/launch.hpp"
 #include "runners/dist/nccl.hpp"
 #include "runners/dist/process_group.hpp"
+#include "runners/start/processes.hpp"
 #include "segcore/torch.hpp"
 #include "tests/support/gpu.hpp"
 #include "tests/support/paths.hpp"

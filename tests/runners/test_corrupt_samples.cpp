@@ -1,4 +1,4 @@
-#include "runners/corrupt_samples.hpp"
+#include "runners/evaluate/corrupt_samples.hpp"
 
 #include <gtest/gtest.h>
 

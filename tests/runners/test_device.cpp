@@ -1,4 +1,4 @@
-#include "runners/device.hpp"
+#include "runners/start/device.hpp"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -4,10 +4,10 @@
 #include <filesystem>
 
 #include "registry/error.hpp"
+#include "runners/checkpoint/run_state.hpp"
 #include "runners/hooks/hook.hpp"
 #include "runners/hooks/metric_rule.hpp"
-#include "runners/run_context.hpp"
-#include "runners/run_state.hpp"
+#include "runners/hooks/run_context.hpp"
 #include "segcore/io/checkpoint.hpp"
 #include "segcore/io/weights.hpp"
 #include "segcore/models/segmentor.hpp"

@@ -1,12 +1,12 @@
 /// Whole lines of the log, against those of MMEngine 0.10.7.
-#include "runners/log_processor.hpp"
+#include "runners/log/log_processor.hpp"
 
 #include <gtest/gtest.h>
 
 #include "runners/hooks/hook.hpp"
+#include "runners/hooks/run_context.hpp"
 #include "runners/optim/optim_wrapper.hpp"
-#include "runners/run_config.hpp"
-#include "runners/run_context.hpp"
+#include "runners/start/run_config.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {

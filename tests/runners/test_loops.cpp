@@ -1,4 +1,4 @@
-#include "runners/loops.hpp"
+#include "runners/train/length.hpp"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -5,8 +5,8 @@
 #include <nlohmann/json.hpp>
 
 #include "runners/optim/optim_wrapper.hpp"
-#include "segcore/models/layers/conv.hpp"
-#include "segcore/models/layers/norm.hpp"
+#include "segcore/models/nn/conv.hpp"
+#include "segcore/models/nn/norm.hpp"
 #include "segcore/testing/reference.hpp"
 #include "segcore/torch.hpp"
 #include "tests/support/config_errors.hpp"

@@ -1,11 +1,11 @@
-#include "runners/run_config.hpp"
+#include "runners/start/run_config.hpp"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <filesystem>
 
-#include "runners/runner.hpp"
+#include "runners/train/training_run.hpp"
 #include "tests/support/config_errors.hpp"
 #include "tests/support/paths.hpp"
 #include "tests/support/temp_dir.hpp"

@@ -1,13 +1,13 @@
 /// What is found wrong before a run begins, with nothing read or written.
-#include "runners/run_parts.hpp"
+#include "runners/start/parts.hpp"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <filesystem>
 
-#include "runners/run_context.hpp"
-#include "runners/runner.hpp"
+#include "runners/hooks/run_context.hpp"
+#include "runners/train/training_run.hpp"
 #include "tests/support/config_errors.hpp"
 #include "tests/support/temp_dir.hpp"
 #include "tests/support/tiny_run.hpp"

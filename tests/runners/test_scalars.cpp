@@ -1,9 +1,9 @@
-#include "runners/scalars.hpp"
+#include "runners/log/scalars.hpp"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "runners/log_processor.hpp"
+#include "runners/log/log_processor.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg::test {

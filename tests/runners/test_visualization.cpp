@@ -10,7 +10,7 @@
 #include "runners/visualization/event_file.hpp"
 #include "runners/visualization/scalar_rows.hpp"
 #include "runners/visualization/visualizer.hpp"
-#include "segcore/data/image_io.hpp"
+#include "segcore/image/image_io.hpp"
 #include "tests/support/config_errors.hpp"
 #include "tests/support/python.hpp"
 #include "tests/support/temp_dir.hpp"

@@ -3,7 +3,7 @@
 #include <ATen/Context.h>
 #include <gtest/gtest.h>
 
-#include "runners/device.hpp"
+#include "runners/start/device.hpp"
 
 namespace seg::test {
 

@@ -4,7 +4,7 @@
 #include <opencv2/core.hpp>
 #include <string>
 
-#include "segcore/data/image_io.hpp"
+#include "segcore/image/image_io.hpp"
 #include "tests/support/temp_dir.hpp"
 
 namespace seg::test {

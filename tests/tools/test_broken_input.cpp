@@ -13,8 +13,8 @@
 
 #include "registry/schema.hpp"
 #include "registry/yaml.hpp"
-#include "runners/runner.hpp"
-#include "segcore/data/image_io.hpp"
+#include "runners/train/training_run.hpp"
+#include "segcore/image/image_io.hpp"
 #include "tests/support/paths.hpp"
 #include "tests/support/temp_dir.hpp"
 #include "tests/support/tiny_images.hpp"

@@ -12,7 +12,7 @@
 #include <set>
 #include <thread>
 
-#include "segcore/data/image_io.hpp"
+#include "segcore/image/image_io.hpp"
 #include "segcore/io/checkpoint.hpp"
 #include "tests/support/background_tool.hpp"
 #include "tests/support/paths.hpp"

@@ -10,8 +10,8 @@
 #include <sstream>
 
 #include "registry/text.hpp"
-#include "runners/run_config.hpp"
-#include "segcore/data/image_io.hpp"
+#include "runners/start/run_config.hpp"
+#include "segcore/image/image_io.hpp"
 #include "segcore/io/weights.hpp"
 #include "segcore/models/segmentor.hpp"
 #include "segcore/torch.hpp"
@@ -202,7 +202,7 @@ TEST_F(Programs, ListTellsCategoriesTypesAndOptions) {
             "IterBasedTrainLoop (training loop)\n"
             "  Trains for a number of iterations.\n"
             "  Source: MMEngine 0.10, IterBasedTrainLoop\n"
-            "  File: runners/loops.cpp\n"
+            "  File: runners/train/length.cpp\n"
             "\n"
             "  max_iters: int, at least 1 (required)\n"
             "      training steps in all\n"

@@ -9,7 +9,7 @@
 
 #include "registry/error.hpp"
 #include "registry/log.hpp"
-#include "segcore/data/image_io.hpp"
+#include "segcore/image/image_io.hpp"
 
 namespace seg {
 namespace {

@@ -1,10 +1,10 @@
 #include <numeric>
 #include <opencv2/core.hpp>
 
-#include "segcore/data/image_io.hpp"
 #include "segcore/data/transform.hpp"
 #include "segcore/data/transforms/file_backend.hpp"
 #include "segcore/data/transforms/pixels.hpp"
+#include "segcore/image/image_io.hpp"
 
 namespace seg {
 

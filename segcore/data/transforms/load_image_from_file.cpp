@@ -1,9 +1,9 @@
 #include <opencv2/core.hpp>
 
-#include "segcore/data/image_io.hpp"
 #include "segcore/data/pipeline.hpp"
 #include "segcore/data/transforms/file_backend.hpp"
 #include "segcore/data/transforms/pixels.hpp"
+#include "segcore/image/image_io.hpp"
 
 namespace seg {
 

@@ -5,7 +5,7 @@
 #include <optional>
 #include <string>
 
-#include "segcore/models/layers/init.hpp"
+#include "segcore/models/weights/init.hpp"
 
 namespace seg {
 

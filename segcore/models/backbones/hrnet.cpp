@@ -1,6 +1,6 @@
 #include "segcore/models/backbones/conv_backbone.hpp"
 #include "segcore/models/backbones/resnet.hpp"
-#include "segcore/models/layers/resize.hpp"
+#include "segcore/models/nn/resize.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {

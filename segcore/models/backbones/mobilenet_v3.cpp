@@ -1,6 +1,6 @@
 #include "segcore/models/backbone.hpp"
 #include "segcore/models/backbones/conv_backbone.hpp"
-#include "segcore/models/layers/inverted_residual.hpp"
+#include "segcore/models/blocks/inverted_residual.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {

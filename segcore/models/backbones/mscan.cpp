@@ -1,11 +1,11 @@
 #include <cmath>
 
 #include "segcore/models/backbone.hpp"
-#include "segcore/models/layers/activation.hpp"
-#include "segcore/models/layers/conv.hpp"
-#include "segcore/models/layers/drop.hpp"
-#include "segcore/models/layers/norm.hpp"
-#include "segcore/models/layers/patch_embed.hpp"
+#include "segcore/models/blocks/patch_embed.hpp"
+#include "segcore/models/nn/activation.hpp"
+#include "segcore/models/nn/conv.hpp"
+#include "segcore/models/nn/drop.hpp"
+#include "segcore/models/nn/norm.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {

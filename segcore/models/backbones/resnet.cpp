@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "segcore/models/backbones/conv_backbone.hpp"
-#include "segcore/models/layers/recompute.hpp"
+#include "segcore/models/nn/recompute.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {

@@ -6,9 +6,9 @@
 #include <vector>
 
 #include "segcore/models/backbone.hpp"
-#include "segcore/models/layers/conv.hpp"
-#include "segcore/models/layers/norm.hpp"
-#include "segcore/models/layers/plugin.hpp"
+#include "segcore/models/blocks/plugin.hpp"
+#include "segcore/models/nn/conv.hpp"
+#include "segcore/models/nn/norm.hpp"
 
 namespace seg {
 
@@ -49,7 +49,7 @@ struct ResBlockOptions {
   int64_t stride = 1;
   int64_t dilation = 1;
   int64_t second_dilation = 1;  ///< of the second convolution of a basic block
-  bool downsample = false;  ///< the shortcut changes the shape
+  bool downsample = false;      ///< the shortcut changes the shape
   bool avg_down = false;
   std::string style = "pytorch";
   bool with_cp = false;

@@ -1,9 +1,9 @@
 #include <algorithm>
 
 #include "segcore/models/backbone.hpp"
-#include "segcore/models/layers/attention_refinement.hpp"
-#include "segcore/models/layers/conv_module.hpp"
-#include "segcore/models/layers/resize.hpp"
+#include "segcore/models/backbones/attention_refinement.hpp"
+#include "segcore/models/nn/conv_module.hpp"
+#include "segcore/models/nn/resize.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {

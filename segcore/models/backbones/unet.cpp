@@ -1,8 +1,8 @@
 #include "segcore/models/backbone.hpp"
 #include "segcore/models/backbones/conv_backbone.hpp"
-#include "segcore/models/layers/conv_module.hpp"
-#include "segcore/models/layers/recompute.hpp"
-#include "segcore/models/layers/upsample.hpp"
+#include "segcore/models/blocks/upsample.hpp"
+#include "segcore/models/nn/conv_module.hpp"
+#include "segcore/models/nn/recompute.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {

@@ -2,10 +2,10 @@
 #include <cmath>
 
 #include "segcore/models/backbone.hpp"
-#include "segcore/models/layers/patch_embed.hpp"
-#include "segcore/models/layers/pretrained.hpp"
-#include "segcore/models/layers/resize.hpp"
-#include "segcore/models/layers/vit_block.hpp"
+#include "segcore/models/blocks/patch_embed.hpp"
+#include "segcore/models/blocks/vit_block.hpp"
+#include "segcore/models/nn/resize.hpp"
+#include "segcore/models/weights/pretrained.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {

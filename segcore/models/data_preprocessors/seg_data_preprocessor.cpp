@@ -5,7 +5,7 @@
 #include <algorithm>
 
 #include "segcore/models/data_preprocessor.hpp"
-#include "segcore/models/layers/base_module.hpp"
+#include "segcore/models/nn/base_module.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {

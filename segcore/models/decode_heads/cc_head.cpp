@@ -1,7 +1,7 @@
 #include <limits>
 
 #include "segcore/models/decode_heads/fcn_head.hpp"
-#include "segcore/models/layers/scale.hpp"
+#include "segcore/models/nn/scale.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {

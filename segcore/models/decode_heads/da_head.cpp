@@ -1,6 +1,6 @@
+#include "segcore/models/blocks/self_attention_block.hpp"
 #include "segcore/models/decode_heads/head_conv.hpp"
-#include "segcore/models/layers/scale.hpp"
-#include "segcore/models/layers/self_attention_block.hpp"
+#include "segcore/models/nn/scale.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {

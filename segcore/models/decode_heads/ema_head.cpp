@@ -1,7 +1,7 @@
 #include <cmath>
 
 #include "segcore/models/decode_heads/head_conv.hpp"
-#include "segcore/models/layers/communicates.hpp"
+#include "segcore/models/nn/communicates.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {

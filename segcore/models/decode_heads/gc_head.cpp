@@ -1,5 +1,5 @@
+#include "segcore/models/blocks/context_block.hpp"
 #include "segcore/models/decode_heads/fcn_head.hpp"
-#include "segcore/models/layers/context_block.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {

@@ -1,7 +1,7 @@
 /// The convolutions that heads are made of.
 #pragma once
 #include "segcore/models/decode_head.hpp"
-#include "segcore/models/layers/conv_module.hpp"
+#include "segcore/models/nn/conv_module.hpp"
 
 namespace seg {
 

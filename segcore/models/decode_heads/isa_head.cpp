@@ -1,5 +1,5 @@
+#include "segcore/models/blocks/self_attention_block.hpp"
 #include "segcore/models/decode_heads/head_conv.hpp"
-#include "segcore/models/layers/self_attention_block.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {

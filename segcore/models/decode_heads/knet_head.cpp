@@ -1,6 +1,6 @@
+#include "segcore/models/blocks/transformer.hpp"
 #include "segcore/models/decode_heads/head_conv.hpp"
-#include "segcore/models/layers/plain_list.hpp"
-#include "segcore/models/layers/transformer.hpp"
+#include "segcore/models/nn/plain_list.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {

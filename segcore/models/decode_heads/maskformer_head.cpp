@@ -4,12 +4,12 @@
 #include <limits>
 
 #include "segcore/models/assigners/assigner.hpp"
+#include "segcore/models/blocks/detr_layers.hpp"
+#include "segcore/models/blocks/point_sample.hpp"
+#include "segcore/models/blocks/positional_encoding.hpp"
 #include "segcore/models/decode_head.hpp"
 #include "segcore/models/decode_heads/pixel_decoder.hpp"
-#include "segcore/models/layers/communicates.hpp"
-#include "segcore/models/layers/detr_layers.hpp"
-#include "segcore/models/layers/point_sample.hpp"
-#include "segcore/models/layers/positional_encoding.hpp"
+#include "segcore/models/nn/communicates.hpp"
 #include "segcore/ops/random.hpp"
 #include "segcore/torch.hpp"
 

@@ -1,5 +1,5 @@
+#include "segcore/models/blocks/non_local.hpp"
 #include "segcore/models/decode_heads/fcn_head.hpp"
-#include "segcore/models/layers/non_local.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {

@@ -2,11 +2,11 @@
 
 #include <torch/nn/modules/embedding.h>
 
-#include "segcore/models/layers/conv_module.hpp"
-#include "segcore/models/layers/detr_layers.hpp"
-#include "segcore/models/layers/positional_encoding.hpp"
-#include "segcore/models/layers/recompute.hpp"
-#include "segcore/models/layers/resize.hpp"
+#include "segcore/models/blocks/detr_layers.hpp"
+#include "segcore/models/blocks/positional_encoding.hpp"
+#include "segcore/models/nn/conv_module.hpp"
+#include "segcore/models/nn/recompute.hpp"
+#include "segcore/models/nn/resize.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {

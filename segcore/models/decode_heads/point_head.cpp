@@ -1,5 +1,5 @@
+#include "segcore/models/blocks/point_sample.hpp"
 #include "segcore/models/decode_heads/head_conv.hpp"
-#include "segcore/models/layers/point_sample.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {

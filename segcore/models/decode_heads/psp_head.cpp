@@ -1,6 +1,6 @@
+#include "segcore/models/blocks/ppm.hpp"
 #include "segcore/models/decode_head.hpp"
-#include "segcore/models/layers/conv_module.hpp"
-#include "segcore/models/layers/ppm.hpp"
+#include "segcore/models/nn/conv_module.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {

@@ -1,5 +1,5 @@
 #include "segcore/models/decode_head.hpp"
-#include "segcore/models/layers/conv_module.hpp"
+#include "segcore/models/nn/conv_module.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {

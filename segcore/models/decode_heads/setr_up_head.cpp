@@ -1,6 +1,6 @@
+#include "segcore/models/blocks/patch_embed.hpp"
 #include "segcore/models/decode_head.hpp"
-#include "segcore/models/layers/conv_module.hpp"
-#include "segcore/models/layers/patch_embed.hpp"
+#include "segcore/models/nn/conv_module.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {

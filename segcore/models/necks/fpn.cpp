@@ -1,7 +1,7 @@
-#include "segcore/models/layers/conv_module.hpp"
-#include "segcore/models/layers/plain_list.hpp"
-#include "segcore/models/layers/resize.hpp"
 #include "segcore/models/neck.hpp"
+#include "segcore/models/nn/conv_module.hpp"
+#include "segcore/models/nn/plain_list.hpp"
+#include "segcore/models/nn/resize.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {

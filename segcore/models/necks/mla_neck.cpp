@@ -1,8 +1,8 @@
 #include <algorithm>
 
-#include "segcore/models/layers/conv_module.hpp"
-#include "segcore/models/layers/patch_embed.hpp"
+#include "segcore/models/blocks/patch_embed.hpp"
 #include "segcore/models/neck.hpp"
+#include "segcore/models/nn/conv_module.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {

@@ -1,8 +1,8 @@
 #include <cmath>
 
-#include "segcore/models/layers/conv_module.hpp"
-#include "segcore/models/layers/resize.hpp"
 #include "segcore/models/neck.hpp"
+#include "segcore/models/nn/conv_module.hpp"
+#include "segcore/models/nn/resize.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {

@@ -1,6 +1,6 @@
 #include "segcore/models/segmentors/encoder_decoder.hpp"
 
-#include "segcore/models/layers/plain_list.hpp"
+#include "segcore/models/nn/plain_list.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {

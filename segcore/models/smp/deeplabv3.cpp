@@ -1,6 +1,6 @@
 #include "segcore/io/weights.hpp"
-#include "segcore/models/layers/drop.hpp"
-#include "segcore/models/layers/resize.hpp"
+#include "segcore/models/nn/drop.hpp"
+#include "segcore/models/nn/resize.hpp"
 #include "segcore/models/smp/segmentation_model.hpp"
 #include "segcore/torch.hpp"
 

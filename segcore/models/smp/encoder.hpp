@@ -5,9 +5,9 @@
 #include <string>
 #include <vector>
 
-#include "segcore/models/layers/base_module.hpp"
-#include "segcore/models/layers/conv.hpp"
-#include "segcore/models/layers/pretrained.hpp"
+#include "segcore/models/nn/base_module.hpp"
+#include "segcore/models/nn/conv.hpp"
+#include "segcore/models/weights/pretrained.hpp"
 
 namespace seg::smp {
 

@@ -1,4 +1,4 @@
-#include "segcore/models/layers/upsample.hpp"
+#include "segcore/models/blocks/upsample.hpp"
 #include "segcore/models/smp/segmentation_model.hpp"
 #include "segcore/torch.hpp"
 

@@ -1,6 +1,6 @@
 #include <algorithm>
 
-#include "segcore/models/layers/resize.hpp"
+#include "segcore/models/nn/resize.hpp"
 #include "segcore/models/smp/segmentation_model.hpp"
 #include "segcore/torch.hpp"
 

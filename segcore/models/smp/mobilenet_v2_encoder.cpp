@@ -1,6 +1,6 @@
 #include <array>
 
-#include "segcore/models/layers/norm.hpp"
+#include "segcore/models/nn/norm.hpp"
 #include "segcore/models/smp/encoder.hpp"
 #include "segcore/torch.hpp"
 

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cctype>
 
-#include "segcore/models/layers/resize.hpp"
+#include "segcore/models/nn/resize.hpp"
 #include "segcore/models/smp/encoder.hpp"
 #include "segcore/torch.hpp"
 

@@ -1,4 +1,4 @@
-#include "segcore/models/layers/resize.hpp"
+#include "segcore/models/nn/resize.hpp"
 #include "segcore/models/smp/segmentation_model.hpp"
 #include "segcore/torch.hpp"
 

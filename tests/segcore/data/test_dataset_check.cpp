@@ -5,7 +5,7 @@
 
 #include <filesystem>
 
-#include "segcore/data/image_io.hpp"
+#include "segcore/image/image_io.hpp"
 #include "tests/support/paths.hpp"
 #include "tests/support/temp_dir.hpp"
 #include "tests/support/tiny_images.hpp"

@@ -4,7 +4,7 @@
 #include <filesystem>
 
 #include "segcore/data/dataset.hpp"
-#include "segcore/data/image_io.hpp"
+#include "segcore/image/image_io.hpp"
 #include "segcore/torch.hpp"
 #include "tests/support/config_errors.hpp"
 #include "tests/support/paths.hpp"

@@ -5,8 +5,8 @@
 #include <numeric>
 #include <opencv2/core.hpp>
 
-#include "segcore/data/image_io.hpp"
 #include "segcore/data/pipeline.hpp"
+#include "segcore/image/image_io.hpp"
 #include "tests/support/config_errors.hpp"
 #include "tests/support/temp_dir.hpp"
 

@@ -3,8 +3,8 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
-#include "segcore/data/image_io.hpp"
 #include "segcore/evaluation/metric.hpp"
+#include "segcore/image/image_io.hpp"
 #include "segcore/testing/reference.hpp"
 #include "segcore/torch.hpp"
 #include "tests/support/config_errors.hpp"

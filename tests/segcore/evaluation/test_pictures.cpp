@@ -3,8 +3,8 @@
 #include <opencv2/core.hpp>
 #include <set>
 
-#include "segcore/data/image_io.hpp"
 #include "segcore/evaluation/pictures.hpp"
+#include "segcore/image/image_io.hpp"
 #include "segcore/torch.hpp"
 #include "tests/support/temp_dir.hpp"
 

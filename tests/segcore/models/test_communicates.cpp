@@ -1,6 +1,6 @@
 /// Modules that exchange numbers with the other processes: their parts make what one process makes
 /// of the whole batch, or divide by what the originals divide by.
-#include "segcore/models/layers/communicates.hpp"
+#include "segcore/models/nn/communicates.hpp"
 
 #include <gtest/gtest.h>
 

@@ -4,11 +4,11 @@
 #include <set>
 
 #include "segcore/data/sample.hpp"
+#include "segcore/models/blocks/detr_layers.hpp"
+#include "segcore/models/blocks/positional_encoding.hpp"
 #include "segcore/models/data_preprocessor.hpp"
 #include "segcore/models/decode_head.hpp"
 #include "segcore/models/decode_heads/pixel_decoder.hpp"
-#include "segcore/models/layers/detr_layers.hpp"
-#include "segcore/models/layers/positional_encoding.hpp"
 #include "segcore/testing/reference.hpp"
 #include "segcore/torch.hpp"
 #include "tests/support/config_errors.hpp"

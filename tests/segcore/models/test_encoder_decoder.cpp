@@ -1,6 +1,6 @@
 #include <gtest/gtest.h>
 
-#include "segcore/models/layers/resize.hpp"
+#include "segcore/models/nn/resize.hpp"
 #include "segcore/models/segmentor.hpp"
 #include "segcore/torch.hpp"
 #include "tests/support/config_errors.hpp"

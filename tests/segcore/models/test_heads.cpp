@@ -4,7 +4,7 @@
 
 #include "segcore/io/weights.hpp"
 #include "segcore/models/decode_head.hpp"
-#include "segcore/models/layers/conv_module.hpp"
+#include "segcore/models/nn/conv_module.hpp"
 #include "segcore/models/segmentor.hpp"
 #include "segcore/ops/random.hpp"
 #include "segcore/torch.hpp"

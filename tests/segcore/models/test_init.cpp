@@ -1,4 +1,4 @@
-#include "segcore/models/layers/init.hpp"
+#include "segcore/models/weights/init.hpp"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -10,7 +10,7 @@
 
 #include "segcore/models/backbone.hpp"
 #include "segcore/models/decode_head.hpp"
-#include "segcore/models/layers/conv_module.hpp"
+#include "segcore/models/nn/conv_module.hpp"
 #include "segcore/models/segmentor.hpp"
 #include "segcore/torch.hpp"
 #include "tests/support/config_errors.hpp"

@@ -2,12 +2,12 @@
 #include <torch/nn/functional.h>
 #include <torch/nn/modules/activation.h>
 
-#include "segcore/models/layers/conv_module.hpp"
-#include "segcore/models/layers/drop.hpp"
-#include "segcore/models/layers/patch_embed.hpp"
-#include "segcore/models/layers/ppm.hpp"
-#include "segcore/models/layers/resize.hpp"
-#include "segcore/models/layers/transformer.hpp"
+#include "segcore/models/blocks/patch_embed.hpp"
+#include "segcore/models/blocks/ppm.hpp"
+#include "segcore/models/blocks/transformer.hpp"
+#include "segcore/models/nn/conv_module.hpp"
+#include "segcore/models/nn/drop.hpp"
+#include "segcore/models/nn/resize.hpp"
 #include "segcore/torch.hpp"
 #include "tests/support/config_errors.hpp"
 

@@ -1,4 +1,4 @@
-#include "segcore/models/layers/load_pretrained.hpp"
+#include "segcore/models/weights/load_pretrained.hpp"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

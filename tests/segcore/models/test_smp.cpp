@@ -5,7 +5,7 @@
 
 #include "segcore/io/value.hpp"
 #include "segcore/io/weights.hpp"
-#include "segcore/models/layers/drop.hpp"
+#include "segcore/models/nn/drop.hpp"
 #include "segcore/models/smp/segmentation_model.hpp"
 #include "segcore/testing/reference.hpp"
 #include "segcore/torch.hpp"

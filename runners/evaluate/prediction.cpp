@@ -1,0 +1,307 @@
+#include "runners/evaluate/prediction.hpp"
+
+#include <algorithm>
+#include <filesystem>
+#include <map>
+#include <opencv2/core.hpp>
+#include <set>
+
+#include "registry/log.hpp"
+#include "runners/evaluate/evaluation_run.hpp"
+#include "runners/evaluate/image_size.hpp"
+#include "runners/start/device.hpp"
+#include "segcore/data/pipeline.hpp"
+#include "segcore/evaluation/pictures.hpp"
+#include "segcore/image/image_io.hpp"
+#include "segcore/io/atomic_file.hpp"
+#include "segcore/io/checkpoint.hpp"
+#include "segcore/io/model_zoo.hpp"
+#include "segcore/io/named_weights.hpp"
+#include "segcore/torch.hpp"
+
+namespace fs = std::filesystem;
+
+namespace seg {
+namespace {
+
+/// Above it the logits of a whole image are not held at once.
+constexpr int64_t kPredictMostLogits = int64_t{1} << 28;  // bytes
+/// Above it an image is not predicted as a whole unless that is asked for: models were trained on
+/// parts of images, and their memory, and for attention their time, grows without bounds.
+constexpr int64_t kPredictMostPixels = 4'000'000;
+
+std::string predict_type(const Config& component) {
+  const auto* type = component.find("type");
+  if (!type) return "";
+  const std::string& name = type->value.scalar;
+  return name.substr(name.rfind('.') + 1);
+}
+
+/// The data set that images are read for, inside of those that only wrap one.
+const Config* predict_dataset(const RunConfig& config) {
+  for (const auto* loader : {&config.test_dataloader, &config.val_dataloader}) {
+    if (!*loader) continue;
+    const Config* dataset = nullptr;
+    const char* key = loader == &config.test_dataloader ? "test_dataloader" : "val_dataloader";
+    dataset = config.tree.at_path(std::string(key) + ".dataset");
+    while (dataset) {
+      if (const auto* inner = dataset->find("dataset")) {
+        dataset = &inner->value;
+      } else if (const auto* list = dataset->find("datasets");
+                 list && list->value.is_list() && !list->value.list.empty()) {
+        dataset = &list->value.list.front();
+      } else {
+        return dataset;
+      }
+    }
+  }
+  return nullptr;
+}
+
+/// The steps before and after which an image is at hand as it was loaded.
+struct PredictPipeline {
+  std::unique_ptr<Pipeline> load, rest;
+};
+
+PredictPipeline predict_pipeline(const RunConfig& config) {
+  const Config* steps = nullptr;
+  if (const Config* dataset = predict_dataset(config)) {
+    if (const auto* item = dataset->find("pipeline")) steps = &item->value;
+  }
+  if (!steps) steps = config.tree.at_path("test_pipeline");
+  Config given;
+  if (!steps || !steps->is_list()) {
+    log::info("The configuration has no pipeline of a test: images are predicted as they are");
+    given = parse_config("pipeline: [{type: LoadImageFromFile}, {type: PackSegInputs}]")
+                .find("pipeline")
+                ->value;
+    steps = &given;
+  }
+  Config load = *steps, rest = *steps;
+  load.list.clear();
+  rest.list.clear();
+  for (const Config& step : steps->list) {
+    const std::string type = predict_type(step);
+    // Steps that are about labels alone.
+    if (type == "LoadAnnotations" || type == "GenerateEdge" || type == "SegRescale") continue;
+    (rest.list.empty() && type.starts_with("Load") ? load : rest).list.push_back(step);
+  }
+  if (load.list.empty()) load.list.push_back(parse_config("{type: LoadImageFromFile}"));
+  Diagnostics problems;
+  const auto parse = [&](const Config& list) {
+    return Convert<std::vector<Spec<Transform>>>::from(list, "pipeline", problems);
+  };
+  const auto first = parse(load), second = parse(rest);
+  if (problems.has_errors()) throw ConfigError(problems);
+  return {std::make_unique<Pipeline>(*first), std::make_unique<Pipeline>(*second)};
+}
+
+/// Colours from the checkpoint, else from the data set of the config, else the default ones.
+Palette predict_palette(const RunConfig& config, const Value& checkpoint, int64_t classes) {
+  const Value* meta = checkpoint.find("meta");
+  const Value* dataset_meta = meta ? meta->find("dataset_meta") : nullptr;
+  const Value* saved = dataset_meta ? dataset_meta->find("palette") : nullptr;
+  if (saved && (saved->is_list() || saved->is_tuple())) {
+    Palette palette;
+    for (const Value& colour : saved->as_list()) {
+      const ValueList& rgb = colour.as_list();
+      if (rgb.size() != 3) break;
+      palette.push_back({static_cast<int>(rgb[0].as_int()), static_cast<int>(rgb[1].as_int()),
+                         static_cast<int>(rgb[2].as_int())});
+    }
+    if (static_cast<int64_t>(palette.size()) >= classes) return palette;
+  }
+  if (const Config* dataset = predict_dataset(config)) {
+    Diagnostics problems;
+    const auto spec = Spec<Dataset>::parse(*dataset, "dataset", problems);
+    try {
+      // Its files may not be here.
+      if (spec) return palette_or_default(lazy_dataset(*spec).build()->meta().palette, classes);
+    } catch (const DataError& e) {
+      log::debug("no palette from the data set: ", e.what());
+    }
+  }
+  return default_palette(classes);
+}
+
+/// The files that are written for an image.
+struct PredictPictures {
+  explicit PredictPictures(const fs::path& stem)
+      : shown(stem.string() + ".png"), ids(stem.string() + "_ids.png") {}
+  fs::path shown, ids;
+};
+
+bool predict_is_image(const fs::path& path) {
+  std::string suffix = path.extension().string();
+  std::transform(suffix.begin(), suffix.end(), suffix.begin(),
+                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  static const std::vector<std::string> known{".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff"};
+  return std::find(known.begin(), known.end(), suffix) != known.end();
+}
+
+/// Each image with the path of its pictures, without suffix.
+std::vector<std::pair<fs::path, fs::path>> predict_inputs(const PredictOptions& options) {
+  const fs::path input = options.input, out = options.out;
+  std::vector<fs::path> found;
+  if (!fs::exists(input)) throw DataError(text(options.input, ": there is no such file or folder"));
+  if (fs::is_directory(input)) {
+    const auto own = fs::weakly_canonical(out);
+    for (auto it = fs::recursive_directory_iterator(input); it != fs::end(it); ++it) {
+      // The pictures of an earlier call are no images to predict.
+      if (it->is_directory() && fs::weakly_canonical(it->path()) == own) {
+        it.disable_recursion_pending();
+      } else if (it->is_regular_file() && predict_is_image(it->path())) {
+        found.push_back(it->path());
+      }
+    }
+    if (found.empty()) {
+      throw DataError(text(options.input,
+                           ": the folder holds no images (.jpg, .jpeg, .png, .bmp, .tif, .tiff)"));
+    }
+    std::sort(found.begin(), found.end());
+  } else {
+    found.push_back(input);
+  }
+  std::map<fs::path, int> written;
+  std::set<fs::path> inputs;
+  const auto target = [&](const fs::path& image, bool whole_name) {
+    fs::path name = fs::is_directory(input) ? fs::relative(image, input) : image.filename();
+    if (!whole_name) name.replace_extension();
+    return out / name;
+  };
+  for (const fs::path& image : found) {
+    const PredictPictures pictures(target(image, false));
+    ++written[pictures.shown];
+    ++written[pictures.ids];
+    inputs.insert(fs::weakly_canonical(image));
+  }
+  std::vector<std::pair<fs::path, fs::path>> result;
+  for (const fs::path& image : found) {
+    // a.jpg beside a.png: both keep their suffix; and so does a_ids.png beside a.png.
+    const bool shared = written.at(PredictPictures(target(image, false)).shown) > 1;
+    const fs::path to = target(image, shared);
+    const PredictPictures pictures(to);
+    for (const fs::path& picture : {pictures.shown, pictures.ids}) {
+      if (inputs.count(fs::weakly_canonical(picture)) > 0) {
+        throw DataError(text(picture.string(), " is an image to predict, which the prediction of ",
+                             image.string(), " would overwrite: give another folder as --out"));
+      }
+    }
+    result.emplace_back(image, to);
+  }
+  return result;
+}
+
+/// How an image is predicted that went through the pipeline.
+class Predictor {
+ public:
+  Predictor(Segmentor& model, c10::Device device, const RunConfig& config,
+            const std::optional<Size2>& asked)
+      : model_(model), device_(device), asked_(asked) {
+    const Config* mode = config.tree.at_path("model.test_cfg.mode");
+    slides_ = mode && mode->scalar == "slide";
+    crop_ = asked ? *asked : window_size(config.tree);
+    // Windows overlap by a third, as those of the published configs for ADE20K do.
+    stride_ = {std::max<int64_t>(1, crop_.h * 2 / 3), std::max<int64_t>(1, crop_.w * 2 / 3)};
+    const Config* stride = config.tree.at_path("model.test_cfg.stride");
+    Diagnostics checked;  // when the model was read
+    if (slides_ && !asked && stride) {
+      if (const auto given = Convert<Size2>::from(*stride, "", checked)) stride_ = *given;
+    }
+  }
+
+  /// Class ids, int64 [ori H, ori W].
+  at::Tensor predict(std::vector<PackedSample> samples) const {
+    std::vector<ModelInput> inputs;
+    for (PackedSample& sample : samples) {
+      Batch one;
+      one.samples.push_back(std::move(sample));
+      inputs.push_back(model_.data_preprocessor()(one, /*training=*/false, device_));
+    }
+    if (inputs.size() > 1) return model_.predict_tta(inputs).at(0);
+    const ModelInput& input = inputs.at(0);
+    try {
+      return by_window(input) ? model_.predict_windows(input, crop_, stride_)
+                              : model_.predict(input).at(0);
+    } catch (const c10::Error& e) {
+      tell_of_input(model_, input, e);
+      throw;
+    }
+  }
+
+ private:
+  bool by_window(const ModelInput& input) const {
+    const int64_t height = input.images.size(2), width = input.images.size(3);
+    if (asked_) return asked_->h > 0;
+    // The same as the model's own prediction, without the logits of the whole image.
+    if (slides_) return model_.num_classes() * height * width * 4 > kPredictMostLogits;
+    if (height * width <= kPredictMostPixels) return false;
+    log::info(input.metas.at(0).img_path, ": ", height, "x", width,
+              " pixels are predicted by windows of ", crop_.h, "x", crop_.w, ", ", stride_.h, "x",
+              stride_.w, " apart (--window 0: as a whole)");
+    return true;
+  }
+
+  Segmentor& model_;
+  c10::Device device_;
+  std::optional<Size2> asked_;
+  bool slides_ = false;
+  Size2 crop_, stride_;
+};
+
+}  // namespace
+
+void apply_options(Config& tree, const PredictOptions& options) {
+  if (!options.window || options.window->h > 0) return;
+  Config* model = nullptr;
+  if (auto* item = tree.find("model")) model = &item->value;
+  auto* test_cfg = model ? model->find("test_cfg") : nullptr;
+  if (!test_cfg || !test_cfg->value.is_map()) return;
+  Config whole = Config::of("whole");
+  whole.origin.file = std::make_shared<const std::string>("--window");
+  test_cfg->value.set("mode", std::move(whole));
+}
+
+PredictReport predict_images(const RunConfig& config, const std::string& checkpoint_path,
+                             const PredictOptions& options) {
+  const auto inputs = predict_inputs(options);
+  const PredictPipeline pipeline = predict_pipeline(config);
+  const c10::Device device =
+      choose_device(options.device.empty() ? config.env_cfg.device : options.device, 0);
+  const Value checkpoint = read_checkpoint(resolve_checkpoint(checkpoint_path));
+  make_folders(options.out);
+  const auto model = config.model.build();
+  const LoadReport report = load_whole_model(*model, checkpoint, checkpoint_path);
+  if (!report.exact()) log::warn(checkpoint_path, ":\n", report.text());
+  model->to(device);
+  model->eval();
+  const Palette palette = predict_palette(config, checkpoint, model->num_classes());
+  const Predictor predictor(*model, device, config, options.window);
+
+  const torch::NoGradGuard no_grad;
+  PredictReport result;
+  for (size_t i = 0; i < inputs.size(); ++i) {
+    const auto& [path, target] = inputs[i];
+    try {
+      Sample sample;
+      sample.meta.index = static_cast<int64_t>(i);
+      sample.meta.img_path = path.string();
+      Rng rng(0, RngPurpose::kAugmentation, 0, i);
+      Sample loaded = std::move(pipeline.load->run(std::move(sample), rng).at(0));
+      const cv::Mat shown = displayable(loaded.image);
+      const at::Tensor ids = predictor.predict((*pipeline.rest)(std::move(loaded), 0, 0)).cpu();
+      const PredictPictures pictures(target);
+      write_png(pictures.shown, overlay(shown, ids, palette, options.opacity));
+      write_class_ids(pictures.ids, ids, /*one_up=*/false);
+      result.done.push_back(path.string());
+      log::info("[", i + 1, "/", inputs.size(), "] ", path.string(), " -> ",
+                pictures.shown.string());
+    } catch (const DataError& e) {
+      result.failed.emplace_back(path.string(), e.what());
+      log::warn("[", i + 1, "/", inputs.size(), "] ", e.what());
+    }
+  }
+  return result;
+}
+
+}  // namespace seg

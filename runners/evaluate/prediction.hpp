@@ -1,0 +1,39 @@
+/// Predicts images that belong to no data set: what tools/predict does.
+#pragma once
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "runners/start/run_config.hpp"
+
+namespace seg {
+
+struct PredictOptions {
+  std::string input;  ///< an image, or a folder that is searched with its subfolders
+  std::string out;    ///< folder; an image of a subfolder goes into one of the same name
+  double opacity = 0.5;
+  std::string device;  ///< as env_cfg.device; empty: what the config says
+  /// Height and width of a sliding window; 0: images are predicted as a whole. Not given: as
+  /// model.test_cfg says, but images of more than 4 million pixels always by a window.
+  std::optional<Size2> window;
+};
+
+/// Writes the options into the resolved tree of a config, before it is read and checked.
+void apply_options(Config& tree, const PredictOptions& options);
+
+/// What became of each image.
+struct PredictReport {
+  std::vector<std::string> done;                            ///< paths of the images
+  std::vector<std::pair<std::string, std::string>> failed;  ///< path and reason
+};
+
+/// For each image writes <out>/<stem>.png, the classes in colour over the image, and
+/// <out>/<stem>_ids.png, the class ids. The images go through the pipeline of the test set without
+/// its labels, or where there is none are only loaded; one that cannot be read does not keep the
+/// others from being done.
+/// \throws ConfigError, CheckpointError, WeightsMismatch; DataError where there is no image at all.
+PredictReport predict_images(const RunConfig& config, const std::string& checkpoint,
+                             const PredictOptions& options);
+
+}  // namespace seg

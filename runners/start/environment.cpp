@@ -1,0 +1,94 @@
+#include "runners/start/environment.hpp"
+
+#include <ATen/Context.h>
+#include <ATen/Parallel.h>
+#include <ATen/Version.h>
+#include <dlfcn.h>
+#include <stdlib.h>
+#include <sys/utsname.h>
+#include <torch/version.h>
+
+#include <opencv2/core/version.hpp>
+#include <thread>
+
+#include "registry/text.hpp"
+#include "runners/hooks/run_context.hpp"
+#include "runners/start/device.hpp"
+#include "runners/start/run_config.hpp"
+#include "segcore/dist/communicator.hpp"
+
+namespace seg {
+namespace {
+
+/// 13000 -> "13.0", 91900 -> "9.19.0".
+std::string version_text(int64_t number, int64_t major, int64_t minor) {
+  if (number <= 0) return "unknown";
+  return text(number / major, '.', number % major / minor);
+}
+
+std::string nccl_version() {
+  using GetVersion = int (*)(int*);
+  const auto get = reinterpret_cast<GetVersion>(dlsym(RTLD_DEFAULT, "ncclGetVersion"));
+  int number = 0;
+  if (!get || get(&number) != 0) return "unknown";
+  return text(number / 10000, '.', number / 100 % 100, '.', number % 100);
+}
+
+}  // namespace
+
+void apply_environment(const EnvParams& env, bool deterministic) {
+  // cuBLAS reads it when it is first used; without it equal products may differ.
+  if (deterministic) setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8", /*overwrite=*/0);
+  if (env.num_threads) at::set_num_threads(static_cast<int>(*env.num_threads));
+  at::Context& context = at::globalContext();
+  context.setBenchmarkCuDNN(env.cudnn_benchmark && !deterministic);
+  context.setDeterministicCuDNN(deterministic);
+  // Where a GPU has no such algorithm for an operator, LibTorch warns of it.
+  context.setDeterministicAlgorithms(deterministic, /*warn_only=*/true);
+  context.setDeterministicFillUninitializedMemory(false);
+  // Where operators only warn, LibTorch's fused attention on GPUs takes the way that is not; that
+  // of CPUs has one way.
+  if (deterministic && context.hasCUDA()) {
+    context.setSDPUseFlash(false);
+    context.setSDPUseMemEfficient(false);
+    context.setSDPUseCuDNN(false);
+  }
+  context.setAllowTF32CuBLAS(env.allow_tf32);
+}
+
+std::string environment_text(const RunContext& context) {
+  const std::string line(60, '-');
+  utsname system{};
+  uname(&system);
+  const EnvParams& env = context.config->env_cfg;
+  std::string out = text("\n", line, "\nSystem environment:\n");
+  const auto add = [&](const std::string& key, const auto& value) {
+    out += text("    ", key, ": ", value, "\n");
+  };
+  add("Platform", text(system.sysname, ' ', system.release, ' ', system.machine));
+  add("CPU cores", std::thread::hardware_concurrency());
+  add("CPU capability", at::get_cpu_capability());
+  add("Threads of an operator", at::get_num_threads());
+  add("Compiler", text("GCC ", __VERSION__));
+  add("LibTorch", TORCH_VERSION);
+  if (context.device.is_cpu()) {
+    add("CUDA", cuda_problem().empty() ? std::string("not used") : "not used, " + cuda_problem());
+  } else {
+    add("GPU", context.device.str());
+    add("CUDA", version_text(at::Context::versionCUDART(), 1000, 10));
+    add("cuDNN", version_text(at::Context::versionCuDNN(), 10000, 100));
+    add("NCCL", nccl_version());
+    add("CUDA kernels", cuda_module_problem().empty() ? "segcore's own" : cuda_module_problem());
+  }
+  add("OpenCV", CV_VERSION);
+  out += "\nRuntime environment:\n";
+  add("device", context.device.str());
+  add("cudnn_benchmark", env.cudnn_benchmark ? "true" : "false");
+  add("seed", context.seed);
+  add("deterministic", context.config->randomness.deterministic ? "true" : "false");
+  add("Distributed launcher", context.config->launcher);
+  add("Processes", context.communicator->size());
+  return out + line + "\n";
+}
+
+}  // namespace seg

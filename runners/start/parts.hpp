@@ -1,0 +1,51 @@
+/// The parts of a run that need no other process and write no file: what can be built, and found
+/// wrong, before processes are joined and folders made.
+#pragma once
+#include <c10/core/Device.h>
+
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "runners/start/processes.hpp"
+#include "runners/start/run_config.hpp"
+
+namespace seg {
+
+/// A data set with its metrics.
+struct EvaluationParts {
+  std::shared_ptr<const Dataset> dataset;
+  std::vector<std::unique_ptr<Metric>> metrics;
+  bool fp16 = false;
+};
+
+struct RunParts {
+  std::shared_ptr<Segmentor> model;  ///< initialised, on the device
+  std::shared_ptr<const Dataset> train_dataset;
+  std::optional<EvaluationParts> val, test;
+  std::unique_ptr<TrainLoop> loop;
+  ScheduleLength length;
+  std::unique_ptr<OptimWrapper> optimizer;
+  std::vector<std::unique_ptr<ParamScheduler>> schedulers;
+  std::vector<HookEntry> hooks;
+};
+
+/// Which parts a program needs, and where it runs.
+struct PartsWanted {
+  bool train = false;  ///< with validation, where the configuration has one
+  bool test = false;
+  /// Everything that the configuration names is built, but no files of data are looked for.
+  bool check = false;
+  LaunchPlace place;
+  c10::Device device = c10::kCPU;
+};
+
+/// Builds them. Random numbers are drawn by the model alone.
+/// \throws ConfigError with all that is wrong with any of them.
+RunParts build_parts(const RunConfig& config, const PartsWanted& wanted);
+
+/// The visualizer of a configuration, or MMEngine's where it names none. Its files are made when
+/// something is recorded.
+std::unique_ptr<Visualizer> build_visualizer(const RunConfig& config, const VisPlace& place);
+
+}  // namespace seg

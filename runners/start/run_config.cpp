@@ -1,0 +1,366 @@
+#include "runners/start/run_config.hpp"
+
+#include <algorithm>
+#include <filesystem>
+#include <regex>
+#include <set>
+
+#include "registry/log.hpp"
+
+namespace seg {
+
+Schema<RandomnessParams> RandomnessParams::schema() {
+  using P = RandomnessParams;
+  return Schema<P>("What the random numbers of a run depend on.")
+      .optional("seed", &P::seed, "drawn and written into the log where not given", at_least(0))
+      .optional("deterministic", &P::deterministic,
+                "only algorithms that give the same bits each time")
+      .optional("diff_rank_seed", &P::diff_rank_seed,
+                "dropout and initialisation differ from process to process");
+}
+
+Schema<DistParams> DistParams::schema() {
+  using P = DistParams;
+  return Schema<P>("How processes talk to each other.")
+      .optional("backend", &P::backend, "on GPUs; processes on CPUs use gloo",
+                one_of({"nccl", "gloo"}))
+      .optional("port", &P::port, "of the first process, where a launcher gives none",
+                in_range(1, 65535))
+      .optional("timeout", &P::timeout, "seconds until a silent process counts as lost",
+                at_least(1))
+      .accepted("init_backend", "processes are always joined by torch's store");
+}
+
+Schema<MultiProcessingParams> MultiProcessingParams::schema() {
+  using P = MultiProcessingParams;
+  return Schema<P>("Accepted for configs of MMEngine: data are loaded by threads.")
+      .optional("mp_start_method", &P::mp_start_method, "has no effect: no processes are started")
+      .optional("opencv_num_threads", &P::opencv_num_threads,
+                "has no effect: OpenCV's own threads are off");
+}
+
+Schema<EnvParams> EnvParams::schema() {
+  using P = EnvParams;
+  return Schema<P>("The machine that a run works on.")
+      .optional("cudnn_benchmark", &P::cudnn_benchmark,
+                "cuDNN tries its algorithms for each input size and takes the fastest")
+      .optional("mp_cfg", &P::mp_cfg, "accepted for configs of MMEngine")
+      .optional("dist_cfg", &P::dist_cfg, "how processes talk to each other")
+      .accepted("resource_limit", "limits of the system are left as they are")
+      .optional("device", &P::device, "auto, cpu, cuda or cuda:N; auto takes a GPU where one is")
+      .optional("allow_tf32", &P::allow_tf32,
+                "matrix products on GPUs with 10 bits of mantissa, as PyTorch may be told")
+      .optional("num_threads", &P::num_threads,
+                "threads of one operator on a CPU; the number of cores where not given",
+                at_least(1))
+      .validate([](const P& p, Problems& problems) {
+        if (!std::regex_match(p.device, std::regex("auto|cpu|cuda(:[0-9]+)?"))) {
+          problems.error("device",
+                         text("expected auto, cpu, cuda or cuda:N, got '", p.device, "'"));
+        }
+      });
+}
+
+Schema<CustomStatistic> CustomStatistic::schema() {
+  using P = CustomStatistic;
+  return Schema<P>("One statistic of a recorded value besides the usual one.")
+      .required("data_src", &P::data_src, "the recorded value, as loss")
+      .optional("log_name", &P::log_name, "its name in the log; data_src where not given")
+      .optional("method_name", &P::method_name, "mean, min, max or current",
+                one_of({"mean", "min", "max", "current"}))
+      .optional("window_size", &P::window_size, "steps, or epoch, or global")
+      .validate([](const P& p, Problems& problems) {
+        const auto* word = std::get_if<std::string>(&p.window_size);
+        if (word && *word != "epoch" && *word != "global") {
+          problems.error("window_size",
+                         text("expected a number of steps, epoch or global, got '", *word, "'"));
+        }
+        const auto* count = std::get_if<int64_t>(&p.window_size);
+        if (count && *count < 1) problems.error("window_size", "must be at least 1");
+      });
+}
+
+Schema<LogProcessorParams> LogProcessorParams::schema() {
+  using P = LogProcessorParams;
+  return Schema<P>("How recorded values become lines of the log.")
+      .accepted("type", "there is one, LogProcessor")
+      .optional("window_size", &P::window_size, "steps that means are taken over", at_least(1))
+      .optional("by_epoch", &P::by_epoch, "lines count epochs")
+      .optional("custom_cfg", &P::custom_cfg, "statistics besides the usual ones")
+      .optional("num_digits", &P::num_digits, "digits after the point", in_range(0, 17))
+      .optional("log_with_hierarchy", &P::log_with_hierarchy,
+                "recorded names begin with train/, val/ or test/")
+      .optional("mean_pattern", &P::mean_pattern,
+                "regular expression for the names that are logged as means")
+      .validate([](const P& p, Problems& problems) {
+        try {
+          const std::regex pattern(p.mean_pattern);
+        } catch (const std::regex_error& e) {
+          problems.error("mean_pattern", text("not a regular expression: ", e.what()));
+        }
+        std::set<std::string> names;
+        for (const CustomStatistic& statistic : p.custom_cfg) {
+          const auto& name = statistic.log_name.empty() ? statistic.data_src : statistic.log_name;
+          if (!names.insert(name).second) {
+            problems.error("custom_cfg", text("two statistics are called '", name, "'"));
+          }
+        }
+      });
+}
+
+Schema<AutoScaleLrParams> AutoScaleLrParams::schema() {
+  using P = AutoScaleLrParams;
+  return Schema<P>("Scales the learning rate with the batch size of all processes.")
+      .optional("enable", &P::enable, "whether it is done")
+      .optional("base_batch_size", &P::base_batch_size,
+                "the batch size that the learning rate is given for", at_least(1));
+}
+
+Schema<TtaModelParams> TtaModelParams::schema() {
+  return Schema<TtaModelParams>("Averages the predictions for several augmentations.")
+      .accepted("type", "there is one, SegTTAModel")
+      .accepted("module", "the model of this config")
+      .accepted("data_preprocessor", "that of the model");
+}
+
+const std::vector<std::pair<std::string, std::string>>& default_hook_roles() {
+  static const std::vector<std::pair<std::string, std::string>> roles{
+      {"runtime_info", "RuntimeInfoHook"},       {"timer", "IterTimerHook"},
+      {"sampler_seed", "DistSamplerSeedHook"},   {"logger", "LoggerHook"},
+      {"param_scheduler", "ParamSchedulerHook"}, {"checkpoint", "CheckpointHook"},
+      {"visualization", "SegVisualizationHook"}};
+  return roles;
+}
+
+namespace {
+
+std::optional<int64_t> int_at(const Config& tree, std::string_view path) {
+  const Config* found = tree.at_path(path);
+  if (!found || found->kind != Config::Kind::kInt) return std::nullopt;
+  Diagnostics ignored;
+  return Convert<int64_t>::from(*found, "", ignored);
+}
+
+/// Classes named by `metainfo` of a loader's data set, below any wrappers.
+std::optional<size_t> named_classes(const Config& tree, const std::string& loader) {
+  const Config* dataset = tree.at_path(loader + ".dataset");
+  while (dataset) {
+    if (const Config* classes = dataset->at_path("metainfo.classes")) {
+      return classes->is_list() ? std::optional(classes->list.size()) : std::nullopt;
+    }
+    dataset = dataset->at_path("dataset");
+  }
+  return std::nullopt;
+}
+
+void check_classes(const Config& tree, Diagnostics& problems) {
+  const auto named = named_classes(tree, "train_dataloader");
+  if (!named) return;
+  const auto check_head = [&](const Config& head, const std::string& path) {
+    const auto* item = head.find("num_classes");
+    if (!item || item->value.kind != Config::Kind::kInt) return;
+    const auto count = int_at(head, "num_classes");
+    if (count && *count < static_cast<int64_t>(*named)) {
+      problems.error(item->value.origin, path + ".num_classes",
+                     text(*count, " classes, but train_dataloader's data set names ", *named));
+    }
+  };
+  for (const char* role : {"decode_head", "auxiliary_head"}) {
+    const std::string path = text("model.", role);
+    const Config* head = tree.at_path(path);
+    if (!head) continue;
+    if (head->is_map()) check_head(*head, path);
+    for (size_t i = 0; i < head->list.size(); ++i) check_head(head->list[i], text(path, '.', i));
+  }
+}
+
+/// Schedules that begin after the end of training never act.
+void check_schedules(const Config& tree, Diagnostics& problems) {
+  const auto max_iters = int_at(tree, "train_cfg.max_iters");
+  const auto max_epochs = int_at(tree, "train_cfg.max_epochs");
+  const Config* schedules = tree.at_path("param_scheduler");
+  if (!schedules || (!max_iters && !max_epochs)) return;
+  const auto check_one = [&](const Config& schedule, const std::string& path) {
+    const auto begin = int_at(schedule, "begin");
+    const Config* by_epoch = schedule.at_path("by_epoch");
+    const bool counts_epochs = !by_epoch || by_epoch->scalar != "false";
+    if (begin && !counts_epochs && max_iters && *begin >= *max_iters) {
+      problems.warn(schedule.find("begin")->value.origin, path + ".begin",
+                    text("begins at step ", *begin, ", training ends at ", *max_iters));
+    }
+    if (counts_epochs && max_iters) {
+      problems.warn(schedule.origin, path,
+                    "counts epochs (by_epoch), while training counts iterations. Write 'by_epoch: "
+                    "false'");
+    }
+  };
+  if (schedules->is_map()) check_one(*schedules, "param_scheduler");
+  for (size_t i = 0; i < schedules->list.size(); ++i) {
+    check_one(schedules->list[i], text("param_scheduler.", i));
+  }
+}
+
+/// What belongs together must be given together.
+void check_parts(const RunConfig& config, Diagnostics& problems) {
+  const Config& tree = config.tree;
+  const auto given = [&](const std::string& key) {
+    const auto* item = tree.find(key);
+    return item && !item->value.is_null();
+  };
+  const auto needs = [&](const std::string& key, const std::string& other) {
+    if (given(key) && !given(other)) {
+      problems.error(tree.find(key)->value.origin, key, text("needs '", other, "' beside it"));
+    }
+  };
+  if (config.work_dir && config.work_dir->empty()) {
+    problems.error(tree.find("work_dir")->value.origin, "work_dir", "is empty");
+  }
+  needs("train_cfg", "train_dataloader");
+  needs("train_cfg", "optim_wrapper");
+  for (const std::string phase : {"val", "test"}) {
+    needs(phase + "_dataloader", phase + "_evaluator");
+    needs(phase + "_evaluator", phase + "_dataloader");
+  }
+}
+
+void set_default(Config& map, const std::string& key, const std::string& value) {
+  if (!map.find(key)) {
+    const Origin origin = map.origin;
+    map.set(key, Config::of(value)).origin = origin;
+  }
+}
+
+/// Takes out of `default_hooks` what has neither the name of a role nor a type.
+void check_hook_roles(Config& hooks, Diagnostics& problems) {
+  std::vector<std::string> roles;
+  for (const auto& [role, type] : default_hook_roles()) roles.push_back(role);
+  std::erase_if(hooks.map, [&](const Config::Item& item) {
+    const bool known = std::find(roles.begin(), roles.end(), item.key) != roles.end();
+    if (known || !item.value.is_map() || item.value.find("type")) return false;
+    problems.error(item.key_origin, "default_hooks",
+                   text("there is no role '", item.key, "'.", did_you_mean(item.key, roles),
+                        " Known: ", join(roles, ", "), ". A hook of another name needs 'type'"));
+    return true;
+  });
+}
+
+/// Writes out what MMEngine implies, so that the tree that is checked and kept says it.
+void fill_in(Config& tree, Diagnostics& problems) {
+  const auto map_at = [&](const std::string& key) -> Config* {
+    auto* item = tree.find(key);
+    return item && item->value.is_map() ? &item->value : nullptr;
+  };
+  if (Config* wrapper = map_at("optim_wrapper")) set_default(*wrapper, "type", "OptimWrapper");
+  if (Config* loop = map_at("train_cfg")) {
+    set_default(*loop, "type",
+                loop->find("max_epochs") ? "EpochBasedTrainLoop" : "IterBasedTrainLoop");
+  }
+  if (Config* loop = map_at("val_cfg")) set_default(*loop, "type", "ValLoop");
+  if (Config* loop = map_at("test_cfg")) set_default(*loop, "type", "TestLoop");
+  if (Config* visualizer = map_at("visualizer")) {
+    set_default(*visualizer, "type", "SegLocalVisualizer");
+  }
+  if (Config* hooks = map_at("default_hooks")) {
+    for (const auto& [role, type] : default_hook_roles()) {
+      auto* item = hooks->find(role);
+      if (item && item->value.is_map()) set_default(item->value, "type", type);
+    }
+    check_hook_roles(*hooks, problems);
+  }
+  const auto* preprocessor = tree.find("data_preprocessor");
+  Config* model = map_at("model");
+  if (model && preprocessor && preprocessor->value.is_map() && !model->find("data_preprocessor")) {
+    model->set("data_preprocessor", preprocessor->value);
+  }
+}
+
+}  // namespace
+
+Schema<RunConfig> RunConfig::schema() {
+  using P = RunConfig;
+  return Schema<P>("A run: what is trained on what, and how it is recorded.")
+      .required("model", &P::model, "what is trained")
+      .optional("train_dataloader", &P::train_dataloader, "the data it is trained on")
+      .optional("val_dataloader", &P::val_dataloader, "the data of validations")
+      .optional("test_dataloader", &P::test_dataloader, "the data of tests")
+      .optional("optim_wrapper", &P::optim_wrapper, "how weights are updated")
+      .optional("param_scheduler", &P::param_scheduler, "how learning rates change")
+      .optional("train_cfg", &P::train_cfg, "how long training goes on")
+      .optional("val_cfg", &P::val_cfg, "how validations are made")
+      .optional("test_cfg", &P::test_cfg, "how tests are made")
+      .optional("val_evaluator", &P::val_evaluator, "what validations measure")
+      .optional("test_evaluator", &P::test_evaluator, "what tests measure")
+      .optional("default_hooks", &P::default_hooks, "the usual hooks, by role; null: without it")
+      .optional("custom_hooks", &P::custom_hooks, "hooks besides the usual ones")
+      .accepted("data_preprocessor", "that of the model, where the model names none")
+      .optional("env_cfg", &P::env_cfg, "the machine")
+      .optional("visualizer", &P::visualizer, "where values and pictures are recorded")
+      .optional("log_processor", &P::log_processor, "how the log is worded")
+      .optional("log_level", &P::log_level, "the least level that is logged",
+                one_of({"DEBUG", "INFO", "WARNING", "ERROR"}))
+      .optional("load_from", &P::load_from, "checkpoint whose weights a run begins with")
+      .optional("resume", &P::resume,
+                "go on from load_from, or else from the newest checkpoint of the work dir")
+      .optional("work_dir", &P::work_dir,
+                "folder of the outputs; ./work_dirs/<config> if not given")
+      .optional("randomness", &P::randomness, "what random numbers depend on")
+      .optional("tta_model", &P::tta_model, "how augmented predictions are joined")
+      .optional("tta_pipeline", &P::tta_pipeline, "the pipeline of test-time augmentation")
+      .optional("launcher", &P::launcher, "who started the processes of the run",
+                one_of({"none", "pytorch", "slurm", "mpi"}))
+      .optional("auto_scale_lr", &P::auto_scale_lr, "scaling of the learning rate")
+      .optional("experiment_name", &P::experiment_name, "name of the run in its records")
+      .optional("find_unused_parameters", &P::find_unused_parameters,
+                "with several processes: some parameters get no gradient in some steps")
+      .accepted("default_scope", "all types are in one scope")
+      .accepted("model_wrapper_cfg", "processes always train like one")
+      .accepted("runner_type", "there is one runner")
+      .accepted("sync_bn", "normalisations are what the config says");
+}
+
+std::string RunConfig::stem() const { return std::filesystem::path(path).stem().string(); }
+
+const std::vector<std::string>& run_config_keys() {
+  static const std::vector<std::string> keys = [] {
+    std::vector<std::string> out;
+    for (const OptionDoc& doc : run_config_docs()) out.push_back(doc.name);
+    return out;
+  }();
+  return keys;
+}
+
+std::vector<OptionDoc> run_config_docs() { return RunConfig::schema().docs(); }
+
+RunConfig read_run_config(Config tree, const std::string& path, Diagnostics& problems) {
+  Diagnostics found;
+  fill_in(tree, found);
+  Config known = tree;
+  const auto& keys = run_config_keys();
+  std::erase_if(known.map, [&](const Config::Item& item) {
+    return std::find(keys.begin(), keys.end(), item.key) == keys.end();
+  });
+  RunConfig config = RunConfig::schema().parse(known, "", "", found);
+  config.path = path;
+  config.tree = std::move(tree);
+  check_parts(config, found);
+  check_classes(config.tree, found);
+  check_schedules(config.tree, found);
+  problems.add(found);
+  if (found.has_errors()) throw ConfigError(problems);
+  return config;
+}
+
+RunConfig load_run_config(const std::string& path, const std::vector<std::string>& overrides,
+                          const std::function<void(Config&)>& edit) {
+  Diagnostics problems;
+  Config tree = load_config(path, overrides, problems);
+  warn_unused_variables(tree, run_config_keys(), problems);
+  if (edit) edit(tree);
+  RunConfig config = read_run_config(std::move(tree), path, problems);
+  if (const std::string warnings = problems.warnings_text(); !warnings.empty()) {
+    log::warn(warnings);
+  }
+  return config;
+}
+
+}  // namespace seg

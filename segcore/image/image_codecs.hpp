@@ -1,0 +1,53 @@
+/// The decoders behind image_io.hpp, one file each. Not for others.
+#pragma once
+#include <cstdint>
+#include <opencv2/core/mat.hpp>
+#include <span>
+#include <string>
+
+#include "segcore/image/image_io.hpp"
+
+namespace seg::detail {
+
+/// What a decoder shall make of the pixels.
+enum class PixelForm {
+  kColor,   ///< 8 bits, three bands, BGR
+  kGray,    ///< 8 bits, one band
+  kStored,  ///< as stored; palettes become colours; three and four bands are BGR(A)
+  kLabels,  ///< as stored; palettes stay indices, grey values below 8 bits are not scaled
+};
+
+struct Decoded {
+  cv::Mat pixels;
+  int orientation = 1;  ///< as EXIF counts them, 1 is upright
+};
+
+struct EncodedImage {
+  std::span<const uint8_t> bytes;
+  const std::string& name;
+};
+
+Decoded decode_jpeg(const EncodedImage& image, PixelForm form);
+Decoded decode_png(const EncodedImage& image, PixelForm form);
+/// \param file_order  bands are not swapped to BGR.
+Decoded decode_tiff(const EncodedImage& image, PixelForm form, bool file_order);
+Decoded decode_bmp(const EncodedImage& image, PixelForm form);
+ImageInfo jpeg_info(const EncodedImage& image);
+ImageInfo png_info(const EncodedImage& image);
+ImageInfo tiff_info(const EncodedImage& image);
+ImageInfo bmp_info(const EncodedImage& image);
+
+/// The orientation in a block of EXIF (a TIFF header and its first directory); 1 where it says
+/// nothing sensible.
+int exif_orientation(std::span<const uint8_t> block);
+
+/// Refuses sizes that are not positive, that are beyond what images have, or that need more than
+/// `ratio` bytes of pixels for each byte of the file: nothing is allocated for a header that lies.
+/// \throws DataError
+void check_size(const EncodedImage& image, uint64_t width, uint64_t height, uint64_t bytes_a_pixel,
+                uint64_t ratio);
+
+/// "NAME: REASON".
+[[noreturn]] void throw_image_error(const std::string& name, const std::string& reason);
+
+}  // namespace seg::detail

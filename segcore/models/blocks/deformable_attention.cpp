@@ -1,0 +1,97 @@
+#include "segcore/models/blocks/deformable_attention.hpp"
+
+#include <numbers>
+
+#include "segcore/torch.hpp"
+
+namespace seg {
+
+torch::Tensor sample_levels(const torch::Tensor& value, const std::vector<Size2>& sizes,
+                            const torch::Tensor& locations, const torch::Tensor& weights) {
+  const int64_t images = value.size(0), heads = value.size(2), width = value.size(3);
+  const int64_t queries = locations.size(1);
+  const auto grids = 2 * locations - 1;
+  std::vector<torch::Tensor> sampled;
+  int64_t first = 0;
+  for (size_t level = 0; level < sizes.size(); ++level) {
+    const auto [h, w] = sizes[level];
+    const auto map =
+        value.narrow(1, first, h * w).permute({0, 2, 3, 1}).reshape({images * heads, width, h, w});
+    const auto grid = grids.select(3, static_cast<int64_t>(level))
+                          .transpose(1, 2)
+                          .flatten(0, 1);  // [.., Q, P, 2]
+    sampled.push_back(at::grid_sampler(map, grid, /*bilinear=*/0, /*zeros=*/0, false));
+    first += h * w;
+  }
+  const auto all = at::stack(sampled, 3).flatten(3);  // [N*heads, D, Q, levels*P]
+  const auto scaled = weights.transpose(1, 2).reshape({images * heads, 1, queries, -1});
+  return (all * scaled)
+      .sum(-1)  // [N*heads, D, Q]
+      .view({images, heads * width, queries})
+      .transpose(1, 2);
+}
+
+MultiScaleDeformableAttention::MultiScaleDeformableAttention(const DeformableAttentionOptions& o)
+    : o_(o) {
+  SEG_CHECK(o.embed_dims % o.num_heads == 0, o.embed_dims, " channels cannot be divided among ",
+            o.num_heads, " heads");
+  const int64_t points = o.num_heads * o.num_levels * o.num_points;
+  const auto value_width =
+      static_cast<int64_t>(static_cast<double>(o.embed_dims) * o.value_proj_ratio);
+  const auto linear = [this](const char* name, int64_t in, int64_t out) {
+    return register_module(name, std::make_shared<Linear>(in, out));
+  };
+  dropout_ = register_module("dropout", std::make_shared<Dropout>(o.dropout));
+  sampling_offsets_ = linear("sampling_offsets", o.embed_dims, 2 * points);
+  attention_weights_ = linear("attention_weights", o.embed_dims, points);
+  value_proj_ = linear("value_proj", o.embed_dims, value_width);
+  output_proj_ = linear("output_proj", value_width, o.embed_dims);
+  MultiScaleDeformableAttention::init_weights();
+}
+
+void MultiScaleDeformableAttention::init_weights() {
+  const torch::NoGradGuard no_grad;
+  // Each head begins by looking into its own direction, each point one step further.
+  constant_init(*sampling_offsets_, 0);
+  const auto angle = at::arange(o_.num_heads, at::TensorOptions(at::kFloat)) *
+                     (2 * std::numbers::pi / static_cast<double>(o_.num_heads));
+  auto direction = at::stack({angle.cos(), angle.sin()}, 1);
+  direction = direction / direction.abs().amax(1, true);
+  const auto step = at::arange(1, o_.num_points + 1, at::TensorOptions(at::kFloat));
+  const auto grid = (direction.view({o_.num_heads, 1, 1, 2}) * step.view({1, 1, -1, 1}))
+                        .expand({-1, o_.num_levels, -1, -1});
+  sampling_offsets_->bias.copy_(grid.reshape({-1}));
+  constant_init(*attention_weights_, 0);
+  xavier_init(*value_proj_, 1, 0, /*uniform_distribution=*/true);
+  xavier_init(*output_proj_, 1, 0, /*uniform_distribution=*/true);
+}
+
+torch::Tensor MultiScaleDeformableAttention::forward(const torch::Tensor& query,
+                                                     const torch::Tensor& query_pos,
+                                                     const torch::Tensor& reference,
+                                                     const std::vector<Size2>& sizes) {
+  const int64_t images = query.size(0), queries = query.size(1);
+  const auto levels = static_cast<int64_t>(sizes.size());
+  SEG_CHECK(levels == o_.num_levels, "expected ", o_.num_levels, " levels, got ", levels);
+  const auto asked = query_pos.defined() ? query + query_pos : query;
+  const auto value = value_proj_->forward(query).view({images, queries, o_.num_heads, -1});
+  const auto offsets =
+      sampling_offsets_->forward(asked).view({images, queries, o_.num_heads, levels, -1, 2});
+  const auto weights = attention_weights_->forward(asked)
+                           .view({images, queries, o_.num_heads, -1})
+                           .softmax(-1)
+                           .view({images, queries, o_.num_heads, levels, -1});
+  std::vector<double> side;
+  for (const Size2& size : sizes) {
+    side.push_back(static_cast<double>(size.w));
+    side.push_back(static_cast<double>(size.h));
+  }
+  const auto unit = at::tensor(side, at::kDouble)
+                        .to(offsets.device(), offsets.scalar_type())
+                        .view({1, 1, 1, levels, 1, 2});
+  const auto locations = reference.view({1, queries, 1, 1, 1, 2}) + offsets / unit;
+  const auto out = output_proj_->forward(sample_levels(value, sizes, locations, weights));
+  return dropout_->forward(out) + query;
+}
+
+}  // namespace seg

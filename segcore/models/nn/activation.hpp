@@ -1,0 +1,25 @@
+/// Activation functions, built from an `act_cfg`. A new one is a class with
+/// SEG_REGISTER(Activation, X).
+#pragma once
+#include "segcore/models/nn/base_module.hpp"
+
+namespace seg {
+
+class Activation : public Layer {};
+
+template <>
+struct Category<Activation> {
+  static constexpr std::string_view name = "activation";
+  /// inplace: whether the input may be overwritten where the config does not say.
+  using Signature = std::shared_ptr<Activation>(bool inplace);
+};
+
+/// The option `act_cfg`; null for none.
+using ActCfg = std::optional<Spec<Activation>>;
+
+/// act_cfg_of("{type: GELU}"), for defaults.
+ActCfg act_cfg_of(const std::string& yaml);
+/// The default of most layers: ReLU.
+inline ActCfg relu_cfg() { return act_cfg_of("{type: ReLU}"); }
+
+}  // namespace seg

@@ -1,0 +1,81 @@
+/// Convolution, norm and activation as one block.
+#pragma once
+#include <array>
+
+#include "segcore/models/nn/activation.hpp"
+#include "segcore/models/nn/conv.hpp"
+#include "segcore/models/nn/norm.hpp"
+
+namespace seg {
+
+struct ConvModuleOptions {
+  int64_t in_channels = 0, out_channels = 0;
+  Size2 kernel_size = 1, stride = 1, padding = 0, dilation = 1;
+  int64_t groups = 1;
+  std::optional<bool> bias;  ///< nothing: only where there is no norm
+  ConvCfg conv_cfg;
+  NormCfg norm_cfg;
+  ActCfg act_cfg = relu_cfg();
+  bool inplace = true;
+  std::string padding_mode = "zeros";  ///< "zeros", "reflect", "replicate" or "circular"
+  /// Any order of 'c'onvolution, 'n'orm and 'a'ctivation.
+  std::array<char, 3> order{'c', 'n', 'a'};
+};
+
+/// What a config says of a ConvModule that stands inside a larger module, in mmcv's words: an
+/// option group. Widths, stride and padding are the module's own.
+struct ConvModuleCfg {
+  Size2 kernel_size = 1, dilation = 1;
+  int64_t groups = 1;
+  std::variant<bool, std::string> bias = std::string("auto");
+  ConvCfg conv_cfg;
+  NormCfg norm_cfg;
+  ActCfg act_cfg = relu_cfg();
+  bool inplace = true;
+  bool with_spectral_norm = false;
+  std::string padding_mode = "zeros";
+  std::array<std::string, 3> order{"conv", "norm", "act"};
+  static Schema<ConvModuleCfg> schema();
+  ConvModuleOptions options() const;
+};
+
+/// mmcv's ConvModule: children `conv`, the norm under its abbreviation (`bn`), `activate`.
+class ConvModule final : public Layer {
+ public:
+  explicit ConvModule(const ConvModuleOptions& options);
+  torch::Tensor forward(const torch::Tensor& x) override;
+  /// Kaiming's normal by the fan out; norms to 1 and 0.
+  void init_weights() override;
+  const std::shared_ptr<Conv2d>& conv() const { return conv_; }
+  const std::shared_ptr<Norm>& norm() const { return norm_; }  ///< may be null
+
+ private:
+  std::array<char, 3> order_;
+  std::string padding_mode_;
+  Size2 padding_ = 0;           ///< what is padded here rather than by the convolution
+  double negative_slope_ = -1;  ///< of a LeakyReLU
+  std::shared_ptr<Conv2d> conv_;
+  std::shared_ptr<Norm> norm_;
+  std::shared_ptr<Activation> activate_;
+};
+
+struct DepthwiseSeparableOptions : ConvModuleOptions {
+  /// Nothing: as norm_cfg and act_cfg.
+  std::optional<NormCfg> dw_norm_cfg, pw_norm_cfg;
+  std::optional<ActCfg> dw_act_cfg, pw_act_cfg;
+};
+
+/// A convolution of each channel alone, then one of 1x1: children `depthwise_conv`,
+/// `pointwise_conv`.
+///
+/// MobileNets, Howard et al. 2017, arXiv:1704.04861.
+class DepthwiseSeparableConvModule final : public Layer {
+ public:
+  explicit DepthwiseSeparableConvModule(const DepthwiseSeparableOptions& options);
+  torch::Tensor forward(const torch::Tensor& x) override;
+
+ private:
+  std::shared_ptr<ConvModule> depthwise_, pointwise_;
+};
+
+}  // namespace seg

@@ -1,0 +1,22 @@
+/// Resizing of feature maps and logits.
+#pragma once
+#include "segcore/models/nn/base_module.hpp"
+
+namespace seg {
+
+/// torch.nn.functional.interpolate of [N, C, H, W] to a size. `mode`: "bilinear", "nearest",
+/// "nearest-exact", "bicubic" or "area".
+torch::Tensor resize(const torch::Tensor& x, Size2 size, bool align_corners = false,
+                     const std::string& mode = "bilinear");
+/// The same by a factor: the size is floor(H * factor), and positions are mapped by the factor
+/// itself, as interpolate does.
+torch::Tensor resize_by(const torch::Tensor& x, double factor, bool align_corners = false,
+                        const std::string& mode = "bilinear");
+/// The bilinear `resize` as two matrix products, whose gradient is the same in every run on a GPU:
+/// what the others do there under `randomness.deterministic`. In float32.
+torch::Tensor resize_by_products(const torch::Tensor& x, Size2 size, bool align_corners,
+                                 std::optional<double> factor = std::nullopt);
+/// Height and width of a map.
+inline Size2 map_size(const torch::Tensor& x) { return {x.size(-2), x.size(-1)}; }
+
+}  // namespace seg

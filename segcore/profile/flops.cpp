@@ -1,0 +1,129 @@
+#include "segcore/profile/flops.hpp"
+
+#include <ATen/record_function.h>
+
+#include <mutex>
+
+#include "segcore/torch.hpp"
+
+namespace seg {
+namespace {
+
+struct FlopCounts {
+  std::mutex mutex;
+  std::map<std::string, int64_t> by_operation;
+  bool active = false;
+};
+
+FlopCounts& flop_counts() {
+  static FlopCounts counts;
+  return counts;
+}
+
+int64_t product(at::IntArrayRef sizes) { return c10::multiply_integers(sizes); }
+
+/// The cost of one call, told by its inputs alone; 0 for what is not counted. Only operations that
+/// are called directly by layers are looked at, not those inside them.
+int64_t flops_of(const std::string& name, c10::ArrayRef<const c10::IValue> in) {
+  const auto tensor = [&](size_t i) {
+    return i < in.size() && in[i].isTensor() ? in[i].toTensor() : at::Tensor();
+  };
+  if (name == "aten::convolution") {
+    const auto x = tensor(0), w = tensor(1);
+    const auto stride = in[3].toIntVector(), padding = in[4].toIntVector(),
+               dilation = in[5].toIntVector();
+    const bool transposed = in[6].toBool();
+    int64_t positions = x.size(0);
+    for (int64_t d = 2; d < x.dim(); ++d) {
+      const auto k = static_cast<size_t>(d - 2);
+      const auto at = [k](const std::vector<int64_t>& v) { return v.size() == 1 ? v[0] : v.at(k); };
+      positions *=
+          transposed
+              ? x.size(d)
+              : (x.size(d) + 2 * at(padding) - at(dilation) * (w.size(d) - 1) - 1) / at(stride) + 1;
+    }
+    return positions * w.numel();
+  }
+  if (name == "aten::linear") return tensor(0).numel() * tensor(1).size(0);
+  if (name == "aten::matmul" || name == "aten::bmm" || name == "aten::mm") {
+    const auto a = tensor(0), b = tensor(1);
+    if (a.dim() < 2 || b.dim() < 2) return std::max(a.numel(), b.numel());
+    return std::max(product(a.sizes().slice(0, static_cast<size_t>(a.dim() - 2))),
+                    product(b.sizes().slice(0, static_cast<size_t>(b.dim() - 2)))) *
+           a.size(-2) * a.size(-1) * b.size(-1);
+  }
+  if (name == "aten::scaled_dot_product_attention") {
+    const auto q = tensor(0), k = tensor(1), v = tensor(2);
+    return q.numel() * k.size(-2) + q.numel() / q.size(-1) * k.size(-2) * v.size(-1);
+  }
+  if (name == "aten::batch_norm") return tensor(0).numel() * (tensor(1).defined() ? 2 : 1);
+  if (name == "aten::layer_norm" || name == "aten::group_norm" || name == "aten::instance_norm") {
+    return tensor(0).numel() * (tensor(name == "aten::instance_norm" ? 1 : 2).defined() ? 5 : 4);
+  }
+  if (name == "aten::upsample_bilinear2d") {
+    const auto x = tensor(0);
+    const auto size = in[1].toIntVector();
+    return 4 * x.size(0) * x.size(1) * size.at(0) * size.at(1);
+  }
+  if (name == "aten::adaptive_avg_pool2d") return tensor(0).numel();
+  return 0;
+}
+
+/// Operations that call others which would be counted again.
+bool is_counted_as_whole(const std::string& name) {
+  return name == "aten::linear" || name == "aten::matmul" ||
+         name == "aten::scaled_dot_product_attention" || name == "aten::convolution" ||
+         name == "aten::layer_norm" || name == "aten::group_norm" ||
+         name == "aten::instance_norm" || name == "aten::batch_norm" ||
+         name == "aten::adaptive_avg_pool2d";
+}
+
+thread_local int flop_depth = 0;
+
+struct FlopContext : at::ObserverContext {
+  bool whole = false;
+};
+
+std::unique_ptr<at::ObserverContext> flop_enter(const at::RecordFunction& call) {
+  auto context = std::make_unique<FlopContext>();
+  auto& counts = flop_counts();
+  if (!counts.active) return context;
+  const std::string name = call.name();
+  if (flop_depth == 0) {
+    if (const int64_t flops = flops_of(name, call.inputs()); flops > 0) {
+      std::lock_guard<std::mutex> lock(counts.mutex);
+      counts.by_operation[name.substr(name.find("::") + 2)] += flops;
+    }
+  }
+  context->whole = is_counted_as_whole(name);
+  if (context->whole) ++flop_depth;
+  return context;
+}
+
+void flop_leave(const at::RecordFunction&, at::ObserverContext* context) {
+  if (static_cast<FlopContext*>(context)->whole) --flop_depth;
+}
+
+}  // namespace
+
+std::map<std::string, int64_t> count_flops(const std::function<void()>& run) {
+  auto& counts = flop_counts();
+  counts.by_operation.clear();
+  const auto handle = at::addThreadLocalCallback(at::RecordFunctionCallback(flop_enter, flop_leave)
+                                                     .needsInputs(true)
+                                                     .scopes({at::RecordScope::FUNCTION}));
+  counts.active = true;
+  at::RecordFunctionGuard enabled(true);
+  try {
+    run();
+  } catch (...) {
+    counts.active = false;
+    at::removeCallback(handle);
+    throw;
+  }
+  counts.active = false;
+  at::removeCallback(handle);
+  return counts.by_operation;
+}
+
+}  // namespace seg
