@@ -19,8 +19,8 @@
 #include "runners/evaluate/image_size.hpp"
 #include "runners/start/device.hpp"
 #include "runners/start/environment.hpp"
+#include "runners/start/options.hpp"
 #include "runners/start/run_config.hpp"
-#include "runners/train/training_run.hpp"
 #include "segcore/data/rng.hpp"
 #include "segcore/image/image_io.hpp"
 #include "segcore/io/checkpoint.hpp"
@@ -124,7 +124,8 @@ class BenchmarkedModel {
       losses = model_->loss(input.images, seg::Targets(input));
     }
     loss_ = seg::total_loss(losses);
-    optimizer_->update_params(loss_);
+    optimizer_->scale_loss(loss_).backward();
+    optimizer_->step();
   }
   /// Waits for the device.
   double loss() const { return loss_.item<double>(); }
