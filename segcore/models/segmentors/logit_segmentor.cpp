@@ -111,7 +111,7 @@ torch::Tensor LogitSegmentor::slide(const torch::Tensor& images) {
 }
 
 torch::Tensor LogitSegmentor::inference(const torch::Tensor& images) {
-  return output(slides() ? slide(images) : full_size_logits(images));
+  return output(test_cfg_.slides() ? slide(images) : full_size_logits(images));
 }
 
 LogitsGeometry LogitSegmentor::geometry(const ModelInput& input, size_t i) const {
@@ -134,7 +134,7 @@ LogitsGeometry LogitSegmentor::geometry(const ModelInput& input, size_t i) const
 }
 
 std::vector<LogitRows> LogitSegmentor::full_size_rows(const ModelInput& input) {
-  auto scores = slides() ? slide(input.images) : logits(input.images);
+  auto scores = test_cfg_.slides() ? slide(input.images) : logits(input.images);
   // Half precision would lose the order of near classes in the interpolation.
   if (scores.scalar_type() != torch::kDouble) scores = scores.to(torch::kFloat32);
   std::vector<LogitRows> out;

@@ -15,6 +15,7 @@ class LogitSegmentor : public Segmentor {
   torch::Tensor predict_windows(const ModelInput& input, Size2 crop, Size2 stride) override;
   std::vector<torch::Tensor> predict_tta(const std::vector<ModelInput>& augmented) override;
   const DataPreProcessor& data_preprocessor() const override { return *data_preprocessor_; }
+  const TestCfg& test_cfg() const override { return test_cfg_; }
 
  protected:
   LogitSegmentor(const InitCfg& init_cfg, const std::optional<TestCfg>& test_cfg,
@@ -28,13 +29,11 @@ class LogitSegmentor : public Segmentor {
   virtual bool align_corners() const = 0;
   /// For one output channel: a pixel is of the class where its probability is above it.
   virtual double threshold() const = 0;
-  const TestCfg& test_cfg() const { return test_cfg_; }
 
  private:
   torch::Tensor full_size_logits(const torch::Tensor& images);
   /// Logits at window positions, averaged where windows overlap; at the size of the images.
   torch::Tensor slide(const torch::Tensor& images);
-  bool slides() const { return test_cfg_.mode == "slide"; }
   /// Logits of any size (whole) or of the images' (slide), and what becomes of each image's.
   std::vector<LogitRows> full_size_rows(const ModelInput& input);
   LogitsGeometry geometry(const ModelInput& input, size_t i) const;
