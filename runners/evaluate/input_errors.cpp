@@ -2,7 +2,6 @@
 
 #include <algorithm>
 
-#include "runners/evaluate/image_size.hpp"
 #include "segcore/models/segmentor.hpp"
 #include "segcore/torch.hpp"
 
@@ -17,7 +16,7 @@ std::string named_image(const ModelInput& input) {
 
 void check_bands(const Segmentor& model, const ModelInput& input) {
   const int64_t given = input.images.size(1);
-  const auto expected = image_bands(model);
+  const auto expected = model.bands();
   if (!expected || *expected == given) return;
   throw DataError(text(named_image(input), "has ", given, " bands, the model takes ", *expected,
                        ": set model.backbone.in_channels, or load other bands"));
