@@ -67,9 +67,10 @@ double rounded(double value) {
 }
 
 /// The shape of each training image: as asked for, else what the configuration crops or pads to.
-std::array<int64_t, 2> image_shape(const BenchmarkArguments& arguments, const seg::Config& tree) {
+std::array<int64_t, 2> image_shape(const BenchmarkArguments& arguments, const seg::Segmentor& model,
+                                   const seg::Config& tree) {
   if (!arguments.shape.empty()) return {arguments.shape[0], arguments.shape[1]};
-  const seg::Size2 size = seg::training_size(tree).value_or(seg::Size2(512));
+  const seg::Size2 size = seg::training_size(model, tree).value_or(seg::Size2(512));
   return {size.h, size.w};
 }
 
@@ -169,7 +170,7 @@ int64_t batch_size_of(const BenchmarkArguments& arguments, const seg::RunConfig&
 Json benchmark_step(const BenchmarkArguments& arguments, const seg::RunConfig& config,
                     c10::Device device) {
   BenchmarkedModel model(config, device);
-  const auto shape = image_shape(arguments, config.tree);
+  const auto shape = image_shape(arguments, model.model(), config.tree);
   const int64_t size = batch_size_of(arguments, config);
   const auto batch = synthetic_batch(size, shape, model.model().bands().value_or(3),
                                      std::min<int64_t>(model.model().num_classes(), 255));

@@ -70,16 +70,17 @@ std::optional<FoundCheckpoint> find_checkpoint(const std::string& work_dir) {
     if (candidates.empty()) {
       throw CheckpointError(text(what, ", nor is any other checkpoint in ", work_dir,
                                  ". Without "
-                                 "--resume the training begins anew"));
+                                 "--resume training starts from the beginning"));
     }
-    log::warn(what, ": the newest checkpoint beside it is taken");
+    log::warn(what, ": using the newest checkpoint beside it");
   }
   for (const auto& path : candidates) {
     if (auto found = try_read(path)) return found;
   }
   if (!candidates.empty()) {
-    throw CheckpointError(text("none of the ", candidates.size(), " checkpoints in ", work_dir,
-                               " can be read. Without --resume the training begins anew"));
+    throw CheckpointError(
+        text("none of the ", candidates.size(), " checkpoints in ", work_dir,
+             " can be read. Without --resume training starts from the beginning"));
   }
   return std::nullopt;
 }

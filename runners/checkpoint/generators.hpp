@@ -1,4 +1,4 @@
-/// The random generators of a process: what dropout and initialisation draw from.
+/// The random generators of a process, for dropout and initialisation.
 #pragma once
 #include <ATen/core/Tensor.h>
 #include <c10/core/Device.h>

@@ -22,7 +22,7 @@ void save_checkpoint(const TrainState& state, const std::string& path, const Sav
 /// Makes `last_checkpoint` of the work dir name the file. The main process writes.
 void write_last_checkpoint(const RunInfo& run, const std::string& path);
 
-/// Key of what segcore adds to MMEngine's format.
+/// Key of segcore's additions to MMEngine's format.
 inline constexpr const char* kOwnKey = "segcore";
 
 }  // namespace seg

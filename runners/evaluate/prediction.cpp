@@ -24,10 +24,10 @@ namespace fs = std::filesystem;
 namespace seg {
 namespace {
 
-/// Above it the logits of a whole image are not held at once.
-constexpr int64_t kPredictMostLogits = int64_t{1} << 28;  // bytes
-/// Above it an image is not predicted as a whole unless that is asked for: models were trained on
-/// parts of images, and their memory, and for attention their time, grows without bounds.
+/// Above it, in bytes, the logits of a whole image are not held at once.
+constexpr int64_t kPredictMostLogits = int64_t{1} << 28;
+/// Larger images are predicted by windows unless the user asks for whole ones: models are trained
+/// on crops, and their memory, and for attention their time, grows without bounds.
 constexpr int64_t kPredictMostPixels = 4'000'000;
 
 std::string predict_type(const Config& component) {
@@ -82,7 +82,7 @@ PredictPipeline predict_pipeline(const RunConfig& config) {
   rest.list.clear();
   for (const Config& step : steps->list) {
     const std::string type = predict_type(step);
-    // Steps that are about labels alone.
+    // Steps for labels alone.
     if (type == "LoadAnnotations" || type == "GenerateEdge" || type == "SegRescale") continue;
     (rest.list.empty() && type.starts_with("Load") ? load : rest).list.push_back(step);
   }
@@ -124,7 +124,7 @@ Palette predict_palette(const RunConfig& config, const Value& checkpoint, int64_
   return default_palette(classes);
 }
 
-/// The files that are written for an image.
+/// The files written for an image.
 struct PredictPictures {
   explicit PredictPictures(const fs::path& stem)
       : shown(stem.string() + ".png"), ids(stem.string() + "_ids.png") {}
@@ -192,22 +192,18 @@ std::vector<std::pair<fs::path, fs::path>> predict_inputs(const PredictOptions& 
   return result;
 }
 
-/// How an image is predicted that went through the pipeline.
+/// Predicts images after the pipeline, whole or by windows.
 class Predictor {
  public:
   Predictor(Segmentor& model, c10::Device device, const RunConfig& config,
             const std::optional<Size2>& asked)
       : model_(model), device_(device), asked_(asked) {
-    const Config* mode = config.tree.at_path("model.test_cfg.mode");
-    slides_ = mode && mode->scalar == "slide";
-    crop_ = asked ? *asked : window_size(config.tree);
-    // Windows overlap by a third, as those of the published configs for ADE20K do.
+    const TestCfg& test = model.test_cfg();
+    slides_ = test.slides();
+    crop_ = asked ? *asked : window_size(model, config.tree);
+    // Windows overlap by a third, as in the published configs for ADE20K.
     stride_ = {std::max<int64_t>(1, crop_.h * 2 / 3), std::max<int64_t>(1, crop_.w * 2 / 3)};
-    const Config* stride = config.tree.at_path("model.test_cfg.stride");
-    Diagnostics checked;  // when the model was read
-    if (slides_ && !asked && stride) {
-      if (const auto given = Convert<Size2>::from(*stride, "", checked)) stride_ = *given;
-    }
+    if (slides_ && !asked && test.stride) stride_ = *test.stride;
   }
 
   /// Class ids, int64 [ori H, ori W].

@@ -10,7 +10,7 @@ struct CheckInvalidLossHookParams : HookParams {
   int64_t interval = 50;
 };
 
-/// Ends a run whose loss is no longer a finite number, before a checkpoint of it is written.
+/// Ends a run whose loss is not finite, before it is saved.
 class CheckInvalidLossHook final : public Hook {
  public:
   using Params = CheckInvalidLossHookParams;

@@ -39,7 +39,7 @@ std::vector<std::string> words_of(const std::optional<OneOrMany<std::string>>& o
   return option ? option->values : std::vector<std::string>{};
 }
 
-/// The rule of the i-th metric: the given one, or what its name says.
+/// The rule of the i-th metric: the given one, or that of its name.
 std::optional<std::string> checkpoint_rule(const CheckpointHookParams& p, size_t i,
                                            const std::string& metric) {
   const auto rules = words_of(p.rule);

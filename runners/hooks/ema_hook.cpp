@@ -163,7 +163,7 @@ class EMAHook final : public Hook {
   }
   static void take(Weight& average, const Value* found) {
     if (!found || !found->is_tensor() || found->as_tensor().sizes() != average.tensor.sizes()) {
-      return;  // the load of the weights themselves tells what does not fit
+      return;  // loading the weights themselves reports what does not fit
     }
     average.tensor.copy_(found->as_tensor());
   }

@@ -136,6 +136,7 @@ class Hooks {
     for (const HookEntry& entry : entries_) ((*entry.hook).*stage)(arguments...);
   }
   std::vector<CheckpointPart*> checkpoint_parts() const;
+  const std::vector<HookEntry>& entries() const { return entries_; }
   /// One line per hook, for the log.
   std::string listing() const;
 

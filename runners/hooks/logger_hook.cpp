@@ -31,7 +31,7 @@ class LoggerHook final : public Hook {
         .include(HookParams::schema())
         .optional("interval", &Params::interval, "steps between two lines", at_least(1))
         .optional("ignore_last", &Params::ignore_last,
-                  "no line after the last steps of an epoch that are fewer than the interval")
+                  "no line after the last steps of an epoch if fewer than the interval")
         .optional("interval_exp_name", &Params::interval_exp_name,
                   "steps between two lines with the name of the run", at_least(1))
         .optional("log_metric_by_epoch", &Params::log_metric_by_epoch,

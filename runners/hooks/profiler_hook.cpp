@@ -36,7 +36,7 @@ struct ProfilerHookParams : HookParams {
   std::optional<std::string> json_trace_path;
 };
 
-/// Records what the first steps spend their time on, as a trace for chrome://tracing or Perfetto.
+/// Records a trace of the first steps for chrome://tracing or Perfetto.
 class ProfilerHook final : public Hook {
  public:
   using Params = ProfilerHookParams;
@@ -45,8 +45,7 @@ class ProfilerHook final : public Hook {
         .source("MMEngine 0.10, ProfilerHook")
         .include(HookParams::schema())
         .optional("by_epoch", &Params::by_epoch, "profile_times counts epochs instead of steps")
-        .optional("profile_times", &Params::profile_times, "steps or epochs that are recorded",
-                  at_least(1))
+        .optional("profile_times", &Params::profile_times, "steps or epochs to record", at_least(1))
         .optional("activity_with_cpu", &Params::activity_with_cpu, "record the CPU")
         .optional("activity_with_cuda", &Params::activity_with_cuda, "record the GPU")
         .accepted("schedule", "recording begins with the first step")

@@ -2,6 +2,7 @@
 
 #include "runners/hooks/hook.hpp"
 #include "runners/visualization/visualizer.hpp"
+#include "segcore/data/dataset.hpp"
 #include "segcore/evaluation/pictures.hpp"
 #include "segcore/image/image_io.hpp"
 #include "segcore/models/segmentor.hpp"

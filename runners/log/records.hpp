@@ -1,4 +1,4 @@
-/// What a run records while it goes on.
+/// The values that a run records.
 #pragma once
 #include "runners/log/scalars.hpp"
 #include "segcore/io/value.hpp"

@@ -43,7 +43,7 @@ void apply_environment(const EnvParams& env, bool deterministic) {
   at::Context& context = at::globalContext();
   context.setBenchmarkCuDNN(env.cudnn_benchmark && !deterministic);
   context.setDeterministicCuDNN(deterministic);
-  // Where a GPU has no such algorithm for an operator, LibTorch warns of it.
+  // LibTorch warns about operators without a deterministic algorithm on GPUs.
   context.setDeterministicAlgorithms(deterministic, /*warn_only=*/true);
   context.setDeterministicFillUninitializedMemory(false);
   // With warn_only, LibTorch keeps fused attention on GPUs, which is not deterministic.

@@ -70,7 +70,7 @@ void apply_options(Config& tree, const TrainOptions& options) {
   set_option(tree, "launcher", options.launcher, "--launcher");
   if (options.resume) {
     tree.set("resume", option_value(Config::of(true), "--resume"));
-    // As in MMEngine, `--resume` alone takes the newest checkpoint, whatever load_from says.
+    // As in MMEngine, `--resume` alone takes the newest checkpoint and ignores load_from.
     tree.set("load_from",
              option_value(options.resume_from ? Config::of(*options.resume_from) : Config::null(),
                           "--resume"));

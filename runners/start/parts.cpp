@@ -56,8 +56,7 @@ class PartsBuilder {
     const char *loader, *evaluator, *loop;
   };
 
-  /// Runs a builder. What it finds wrong is told with the line of the key that names the part,
-  /// where it has none of its own.
+  /// Runs a builder and collects its errors; those without a line get that of the key.
   template <class Build>
   bool attempt(const std::string& key, const Build& build) {
     const Config* part = config_.tree.at_path(key);
@@ -95,13 +94,13 @@ class PartsBuilder {
     return out;
   }
 
-  /// Null in a check, which looks for no files of data, and where no batch can be made.
+  /// Null in a check, which reads no data, and where no batch can be made.
   std::unique_ptr<DataLoader> data_loader(const DataLoaderParams& loader, const std::string& key,
                                           const std::shared_ptr<const Dataset>& data,
                                           bool training) {
     std::unique_ptr<DataLoader> out;
     if (!data || wanted_.check) return out;
-    // Those with `lazy_init: true` look for their files now.
+    // Those with `lazy_init: true` list their files now.
     if (!attempt(key + ".dataset", [&] { data->size(); })) return out;
     attempt(key, [&] {
       out = std::make_unique<DataLoader>(loader, data,
@@ -117,16 +116,16 @@ class PartsBuilder {
   void check_class_counts() {
     if (!parts_.model) return;
     const int64_t outputs = parts_.model->num_classes();
-    std::vector<std::vector<std::string>> told;
+    std::vector<std::vector<std::string>> reported;
     const auto check = [&](const std::shared_ptr<const Dataset>& data, const char* loader) {
       if (!data) return;
       const auto& names = data->meta().classes;
       const auto classes = static_cast<int64_t>(names.size());
       if (classes == 0 || classes == outputs ||
-          std::find(told.begin(), told.end(), names) != told.end()) {
+          std::find(reported.begin(), reported.end(), names) != reported.end()) {
         return;
       }
-      told.push_back(names);
+      reported.push_back(names);
       const auto [where, path] = place_of_class_count();
       if (classes > outputs) {
         errors_.found().error(where, path,
@@ -142,7 +141,7 @@ class PartsBuilder {
     if (parts_.test) check(parts_.test->dataset, "test_dataloader");
   }
 
-  /// Where the configuration says how many classes the model has: in the last of its heads.
+  /// Where the configuration has the number of classes: in the last of its heads.
   std::pair<Origin, std::string> place_of_class_count() const {
     for (std::string path : {"model.decode_head", "model"}) {
       const Config* part = config_.tree.at_path(path);

@@ -1,5 +1,4 @@
-/// The parts of a run that need no other process and write no file: what can be built, and found
-/// wrong, before processes are joined and folders made.
+/// The parts of a run that can be built, and checked, before processes are joined and folders made.
 #pragma once
 #include <c10/core/Device.h>
 
@@ -36,7 +35,7 @@ struct RunParts {
 struct PartsWanted {
   bool train = false;  ///< with validation, where the configuration has one
   bool test = false;
-  /// Everything that the configuration names is built, but no files of data are looked for.
+  /// Builds everything that the configuration names, but reads no data.
   bool check = false;
   LaunchPlace place;
   c10::Device device = c10::kCPU;
@@ -46,8 +45,8 @@ struct PartsWanted {
 /// \throws ConfigError with all that is wrong with any of them.
 RunParts build_parts(const RunConfig& config, const PartsWanted& wanted);
 
-/// Builds everything that the configuration names and looks for no files of data: what
-/// `tools/print_config --check` does.
+/// Builds everything that the configuration names and reads no data, for
+/// `tools/print_config --check`.
 /// \throws ConfigError with all that is wrong.
 void build_all(const RunConfig& config);
 

@@ -11,8 +11,8 @@ namespace seg {
 
 Schema<RandomnessParams> RandomnessParams::schema() {
   using P = RandomnessParams;
-  return Schema<P>("What the random numbers of a run depend on.")
-      .optional("seed", &P::seed, "drawn and written into the log where not given", at_least(0))
+  return Schema<P>("Seed and determinism of a run.")
+      .optional("seed", &P::seed, "drawn and logged where not given", at_least(0))
       .optional("deterministic", &P::deterministic,
                 "only algorithms that give the same bits each time")
       .optional("diff_rank_seed", &P::diff_rank_seed,
@@ -21,10 +21,10 @@ Schema<RandomnessParams> RandomnessParams::schema() {
 
 Schema<DistParams> DistParams::schema() {
   using P = DistParams;
-  return Schema<P>("How processes talk to each other.")
+  return Schema<P>("Communication between processes.")
       .optional("backend", &P::backend, "on GPUs; processes on CPUs use gloo",
                 one_of({"nccl", "gloo"}))
-      .optional("port", &P::port, "of the first process, where a launcher gives none",
+      .optional("port", &P::port, "of the first process, where the launcher sets none",
                 in_range(1, 65535))
       .optional("timeout", &P::timeout, "seconds until a silent process counts as lost",
                 at_least(1))
@@ -41,15 +41,15 @@ Schema<MultiProcessingParams> MultiProcessingParams::schema() {
 
 Schema<EnvParams> EnvParams::schema() {
   using P = EnvParams;
-  return Schema<P>("The machine that a run works on.")
+  return Schema<P>("Settings of the machine.")
       .optional("cudnn_benchmark", &P::cudnn_benchmark,
                 "cuDNN tries its algorithms for each input size and takes the fastest")
       .optional("mp_cfg", &P::mp_cfg, "accepted for configs of MMEngine")
-      .optional("dist_cfg", &P::dist_cfg, "how processes talk to each other")
+      .optional("dist_cfg", &P::dist_cfg, "communication between processes")
       .accepted("resource_limit", "limits of the system are left as they are")
       .optional("device", &P::device, "auto, cpu, cuda or cuda:N; auto takes a GPU where one is")
       .optional("allow_tf32", &P::allow_tf32,
-                "matrix products on GPUs with 10 bits of mantissa, as PyTorch may be told")
+                "matrix products on GPUs with 10 bits of mantissa (PyTorch's allow_tf32)")
       .optional("num_threads", &P::num_threads,
                 "threads of one operator on a CPU; the number of cores where not given",
                 at_least(1))
@@ -64,7 +64,7 @@ Schema<EnvParams> EnvParams::schema() {
 Schema<AutoScaleLrParams> AutoScaleLrParams::schema() {
   using P = AutoScaleLrParams;
   return Schema<P>("Scales the learning rate with the batch size of all processes.")
-      .optional("enable", &P::enable, "whether it is done")
+      .optional("enable", &P::enable, "scale it")
       .optional("base_batch_size", &P::base_batch_size,
                 "the batch size that the learning rate is given for", at_least(1));
 }
@@ -174,7 +174,7 @@ void set_default(Config& map, const std::string& key, const std::string& value) 
   }
 }
 
-/// Takes out of `default_hooks` what has neither the name of a role nor a type.
+/// Removes from `default_hooks` entries with neither the name of a role nor a type.
 void check_hook_roles(Config& hooks, Diagnostics& problems) {
   std::vector<std::string> roles;
   for (const auto& [role, type] : default_hook_roles()) roles.push_back(role);
@@ -188,7 +188,7 @@ void check_hook_roles(Config& hooks, Diagnostics& problems) {
   });
 }
 
-/// Writes out what MMEngine implies, so that the tree that is checked and kept says it.
+/// Writes out the types that MMEngine implies, so that the checked and saved tree has them.
 void fill_in(Config& tree, Diagnostics& problems) {
   const auto map_at = [&](const std::string& key) -> Config* {
     auto* item = tree.find(key);
@@ -222,35 +222,36 @@ void fill_in(Config& tree, Diagnostics& problems) {
 
 Schema<RunConfig> RunConfig::schema() {
   using P = RunConfig;
-  return Schema<P>("A run: what is trained on what, and how it is recorded.")
-      .required("model", &P::model, "what is trained")
-      .optional("train_dataloader", &P::train_dataloader, "the data it is trained on")
-      .optional("val_dataloader", &P::val_dataloader, "the data of validations")
-      .optional("test_dataloader", &P::test_dataloader, "the data of tests")
+  return Schema<P>("A run: model, data, schedule and records.")
+      .required("model", &P::model, "the model")
+      .optional("train_dataloader", &P::train_dataloader, "training data")
+      .optional("val_dataloader", &P::val_dataloader, "validation data")
+      .optional("test_dataloader", &P::test_dataloader, "test data")
       .optional("optim_wrapper", &P::optim_wrapper, "how weights are updated")
       .optional("param_scheduler", &P::param_scheduler, "how learning rates change")
-      .optional("train_cfg", &P::train_cfg, "how long training goes on")
-      .optional("val_cfg", &P::val_cfg, "how validations are made")
-      .optional("test_cfg", &P::test_cfg, "how tests are made")
-      .optional("val_evaluator", &P::val_evaluator, "what validations measure")
-      .optional("test_evaluator", &P::test_evaluator, "what tests measure")
-      .optional("default_hooks", &P::default_hooks, "the usual hooks, by role; null: without it")
-      .optional("custom_hooks", &P::custom_hooks, "hooks besides the usual ones")
-      .accepted("data_preprocessor", "that of the model, where the model names none")
-      .optional("env_cfg", &P::env_cfg, "the machine")
+      .optional("train_cfg", &P::train_cfg, "length of training")
+      .optional("val_cfg", &P::val_cfg, "how to validate")
+      .optional("test_cfg", &P::test_cfg, "how to test")
+      .optional("val_evaluator", &P::val_evaluator, "metrics of validations")
+      .optional("test_evaluator", &P::test_evaluator, "metrics of tests")
+      .optional("default_hooks", &P::default_hooks,
+                "the usual hooks by role; null switches one off")
+      .optional("custom_hooks", &P::custom_hooks, "additional hooks")
+      .accepted("data_preprocessor", "used by the model where it has none of its own")
+      .optional("env_cfg", &P::env_cfg, "settings of the machine")
       .optional("visualizer", &P::visualizer, "where values and pictures are recorded")
-      .optional("log_processor", &P::log_processor, "how the log is worded")
+      .optional("log_processor", &P::log_processor, "format of the log")
       .optional("log_level", &P::log_level, "the least level that is logged",
                 one_of({"DEBUG", "INFO", "WARNING", "ERROR"}))
-      .optional("load_from", &P::load_from, "checkpoint whose weights a run begins with")
+      .optional("load_from", &P::load_from, "checkpoint with the initial weights")
       .optional("resume", &P::resume,
-                "go on from load_from, or else from the newest checkpoint of the work dir")
+                "resume from load_from, else from the newest checkpoint of the work dir")
       .optional("work_dir", &P::work_dir,
                 "folder of the outputs; ./work_dirs/<config> if not given")
-      .optional("randomness", &P::randomness, "what random numbers depend on")
+      .optional("randomness", &P::randomness, "seed and determinism")
       .optional("tta_model", &P::tta_model, "how augmented predictions are joined")
       .optional("tta_pipeline", &P::tta_pipeline, "the pipeline of test-time augmentation")
-      .optional("launcher", &P::launcher, "who started the processes of the run",
+      .optional("launcher", &P::launcher, "launcher of the processes",
                 one_of({"none", "pytorch", "slurm", "mpi"}))
       .optional("auto_scale_lr", &P::auto_scale_lr, "scaling of the learning rate")
       .optional("experiment_name", &P::experiment_name, "name of the run in its records")

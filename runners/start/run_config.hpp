@@ -1,4 +1,4 @@
-/// A whole configuration as C++ types: what the top-level keys of a file mean.
+/// A whole configuration as C++ types, one member per top-level key.
 #pragma once
 #include <functional>
 #include <map>

@@ -47,7 +47,7 @@ class IterBasedTrainLoop final : public TrainLength {
         .optional("val_interval", &Params::val_interval, "steps between validations", at_least(1))
         .optional("dynamic_intervals", &Params::dynamic_intervals,
                   "[milestone, interval] pairs: from a milestone on, validate at that interval")
-        .accepted("by_epoch", "said by the type")
+        .accepted("by_epoch", "given by the type")
         .validate([](const Params& p, Problems& problems) {
           if (p.dynamic_intervals) check_milestones(*p.dynamic_intervals, problems);
         });
@@ -85,7 +85,7 @@ class EpochBasedTrainLoop final : public TrainLength {
         .optional("val_interval", &Params::val_interval, "epochs between validations", at_least(1))
         .optional("dynamic_intervals", &Params::dynamic_intervals,
                   "[milestone, interval] pairs: from a milestone on, validate at that interval")
-        .accepted("by_epoch", "said by the type")
+        .accepted("by_epoch", "given by the type")
         .validate([](const Params& p, Problems& problems) {
           if (p.dynamic_intervals) check_milestones(*p.dynamic_intervals, problems);
         });

@@ -1,4 +1,4 @@
-/// How long training lasts and when it is validated: what MMEngine's configs call a loop.
+/// Length of training and times of validation: the loops of MMEngine's configs.
 #pragma once
 #include <cstdint>
 #include <memory>

@@ -1,4 +1,4 @@
-/// Trains what a configuration describes.
+/// Trains the model of a configuration.
 #pragma once
 #include "runners/start/run_config.hpp"
 

@@ -111,7 +111,7 @@ TEST(EMAHook, AveragesAsMMEngineDoes) {
   other->load_state(checkpoint);
   load_state_dict(resumed.model, checkpoint.at("state_dict"));
   EXPECT_EQ(resumed.model.value(), 8);
-  resumed.step(*other, 9);  // 5 + 0.25 * 4 = 6
+  resumed.step(9);  // 5 + 0.25 * 4 = 6
   resumed.before_val();
   EXPECT_EQ(resumed.model.value(), 6);
 }

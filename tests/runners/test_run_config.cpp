@@ -88,7 +88,8 @@ TEST_F(RunConfigTest, HooksHavePriorities) {
               HasSubstr("expected a number from 0 to 100 or one of HIGHEST"));
   std::vector<std::string> order;
   const RunConfig config = load_run_config(path_);
-  for (const HookEntry& entry : build_hooks(config)) order.push_back(entry.type);
+  const Hooks hooks = build_hooks(config.default_hooks, *config.custom_hooks);
+  for (const HookEntry& entry : hooks.entries()) order.push_back(entry.type);
   EXPECT_THAT(order, ::testing::ElementsAre("RuntimeInfoHook", "CheckInvalidLossHook",
                                             "IterTimerHook", "DistSamplerSeedHook", "EMAHook",
                                             "LoggerHook", "ParamSchedulerHook", "CheckpointHook"));

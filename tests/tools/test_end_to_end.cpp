@@ -377,7 +377,7 @@ TEST_F(EndToEnd, TheCheckpointOfASignalIsOneOfThoseThatAreKept) {
   EXPECT_EQ(files.size(), 2u);
   const std::string path = dir_.read("stopped/last_checkpoint");
   EXPECT_THAT(tool.output(),
-              HasSubstr("; the checkpoint is " + path + "; --resume goes on from there"));
+              HasSubstr("; the checkpoint is " + path + "; --resume continues from it"));
   EXPECT_TRUE(files.contains(fs::path(path).filename().string())) << path;
 
   auto again = changes;

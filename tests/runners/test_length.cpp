@@ -11,7 +11,7 @@ namespace {
 using ::testing::ElementsAre;
 
 std::vector<int64_t> validations(const std::string& yaml, int64_t epoch_length) {
-  const auto loop = Spec<TrainLoop>::of(yaml).build();
+  const auto loop = Spec<TrainLength>::of(yaml).build();
   std::vector<int64_t> out;
   for (int64_t i = 1; i <= loop->max_iters(epoch_length); ++i) {
     if (loop->validates_after(i, epoch_length)) out.push_back(i);
@@ -38,7 +38,7 @@ TEST(Loops, ChangeTheIntervalAtMilestones) {
 }
 
 TEST(Loops, TellWrongOptions) {
-  EXPECT_EQ(spec_error<TrainLoop>("{type: IterBasedTrainLoop, max_iter: 4}"),
+  EXPECT_EQ(spec_error<TrainLength>("{type: IterBasedTrainLoop, max_iter: 4}"),
             "<default>:1:28: error: IterBasedTrainLoop has no option 'max_iter'. Did you mean "
             "'max_iters'? Known: max_iters, val_begin, val_interval, dynamic_intervals, by_epoch\n"
             "<default>:1:1: error: IterBasedTrainLoop needs 'max_iters' (int): training steps in "
