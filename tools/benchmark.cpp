@@ -19,8 +19,8 @@
 #include "runners/evaluate/image_size.hpp"
 #include "runners/start/device.hpp"
 #include "runners/start/environment.hpp"
+#include "runners/start/options.hpp"
 #include "runners/start/run_config.hpp"
-#include "runners/train/training_run.hpp"
 #include "segcore/data/rng.hpp"
 #include "segcore/image/image_io.hpp"
 #include "segcore/io/checkpoint.hpp"
@@ -124,7 +124,8 @@ class BenchmarkedModel {
       losses = model_->loss(input.images, seg::Targets(input));
     }
     loss_ = seg::total_loss(losses);
-    optimizer_->update_params(loss_);
+    optimizer_->scale_loss(loss_).backward();
+    optimizer_->step();
   }
   /// Waits for the device.
   double loss() const { return loss_.item<double>(); }
@@ -170,7 +171,7 @@ Json benchmark_step(const BenchmarkArguments& arguments, const seg::RunConfig& c
   BenchmarkedModel model(config, device);
   const auto shape = image_shape(arguments, config.tree);
   const int64_t size = batch_size_of(arguments, config);
-  const auto batch = synthetic_batch(size, shape, seg::image_bands(model.model()).value_or(3),
+  const auto batch = synthetic_batch(size, shape, model.model().bands().value_or(3),
                                      std::min<int64_t>(model.model().num_classes(), 255));
   for (int64_t i = 0; i < arguments.warmup; ++i) model.step(batch);
   seg::synchronize_device(device);

@@ -16,6 +16,7 @@
 #include "registry/error.hpp"
 #include "registry/log.hpp"
 #include "runners/dist/nccl.hpp"
+#include "runners/dist/reducer.hpp"
 #include "runners/start/device.hpp"
 #include "runners/start/processes.hpp"
 
@@ -155,13 +156,13 @@ class C10dGradientReducer final : public GradientReducer {
       });
     });
   }
-  void average(const at::Tensor& loss, const std::function<void()>& backward) override {
+  void backward(const at::Tensor& loss) override {
     communicating("gradients", [&] {
       prepare([&] {
         reducer_->prepare_for_backward(find_unused_ ? std::vector<at::Tensor>{loss}
                                                     : std::vector<at::Tensor>{});
       });
-      backward();
+      loss.backward();
     });
   }
 

@@ -7,8 +7,8 @@
 #include <set>
 
 #include "registry/log.hpp"
-#include "runners/evaluate/evaluation_run.hpp"
 #include "runners/evaluate/image_size.hpp"
+#include "runners/evaluate/input_errors.hpp"
 #include "runners/start/device.hpp"
 #include "segcore/data/pipeline.hpp"
 #include "segcore/evaluation/pictures.hpp"
@@ -220,13 +220,10 @@ class Predictor {
     }
     if (inputs.size() > 1) return model_.predict_tta(inputs).at(0);
     const ModelInput& input = inputs.at(0);
-    try {
+    return with_input_errors(model_, input, [&] {
       return by_window(input) ? model_.predict_windows(input, crop_, stride_)
                               : model_.predict(input).at(0);
-    } catch (const c10::Error& e) {
-      tell_of_input(model_, input, e);
-      throw;
-    }
+    });
   }
 
  private:

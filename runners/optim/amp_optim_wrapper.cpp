@@ -89,6 +89,11 @@ class AmpOptimWrapper final : public OptimWrapper {
     return std::make_unique<Autocast>(device().type(), type_);
   }
 
+  at::Tensor scale_loss(const at::Tensor& loss) const override {
+    const at::Tensor scaled = OptimWrapper::scale_loss(loss);
+    return scaling_ ? scaled * scale_ : scaled;
+  }
+
   Value state_dict() const override {
     Value out = OptimWrapper::state_dict();
     Value scaler = Value::dict();
@@ -115,13 +120,9 @@ class AmpOptimWrapper final : public OptimWrapper {
 
  protected:
   double loss_scale() const override { return scaling_ ? scale_.item<double>() : 1; }
-  void backward(const at::Tensor& loss) override {
-    OptimWrapper::backward(scaling_ ? loss * scale_ : loss);
-  }
-
-  void step() override {
+  void update() override {
     if (!scaling_) {
-      OptimWrapper::step();
+      OptimWrapper::update();
       return;
     }
     const at::NoGradGuard no_grad;

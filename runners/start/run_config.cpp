@@ -61,53 +61,6 @@ Schema<EnvParams> EnvParams::schema() {
       });
 }
 
-Schema<CustomStatistic> CustomStatistic::schema() {
-  using P = CustomStatistic;
-  return Schema<P>("One statistic of a recorded value besides the usual one.")
-      .required("data_src", &P::data_src, "the recorded value, as loss")
-      .optional("log_name", &P::log_name, "its name in the log; data_src where not given")
-      .optional("method_name", &P::method_name, "mean, min, max or current",
-                one_of({"mean", "min", "max", "current"}))
-      .optional("window_size", &P::window_size, "steps, or epoch, or global")
-      .validate([](const P& p, Problems& problems) {
-        const auto* word = std::get_if<std::string>(&p.window_size);
-        if (word && *word != "epoch" && *word != "global") {
-          problems.error("window_size",
-                         text("expected a number of steps, epoch or global, got '", *word, "'"));
-        }
-        const auto* count = std::get_if<int64_t>(&p.window_size);
-        if (count && *count < 1) problems.error("window_size", "must be at least 1");
-      });
-}
-
-Schema<LogProcessorParams> LogProcessorParams::schema() {
-  using P = LogProcessorParams;
-  return Schema<P>("How recorded values become lines of the log.")
-      .accepted("type", "there is one, LogProcessor")
-      .optional("window_size", &P::window_size, "steps that means are taken over", at_least(1))
-      .optional("by_epoch", &P::by_epoch, "lines count epochs")
-      .optional("custom_cfg", &P::custom_cfg, "statistics besides the usual ones")
-      .optional("num_digits", &P::num_digits, "digits after the point", in_range(0, 17))
-      .optional("log_with_hierarchy", &P::log_with_hierarchy,
-                "recorded names begin with train/, val/ or test/")
-      .optional("mean_pattern", &P::mean_pattern,
-                "regular expression for the names that are logged as means")
-      .validate([](const P& p, Problems& problems) {
-        try {
-          const std::regex pattern(p.mean_pattern);
-        } catch (const std::regex_error& e) {
-          problems.error("mean_pattern", text("not a regular expression: ", e.what()));
-        }
-        std::set<std::string> names;
-        for (const CustomStatistic& statistic : p.custom_cfg) {
-          const auto& name = statistic.log_name.empty() ? statistic.data_src : statistic.log_name;
-          if (!names.insert(name).second) {
-            problems.error("custom_cfg", text("two statistics are called '", name, "'"));
-          }
-        }
-      });
-}
-
 Schema<AutoScaleLrParams> AutoScaleLrParams::schema() {
   using P = AutoScaleLrParams;
   return Schema<P>("Scales the learning rate with the batch size of all processes.")
@@ -121,15 +74,6 @@ Schema<TtaModelParams> TtaModelParams::schema() {
       .accepted("type", "there is one, SegTTAModel")
       .accepted("module", "the model of this config")
       .accepted("data_preprocessor", "that of the model");
-}
-
-const std::vector<std::pair<std::string, std::string>>& default_hook_roles() {
-  static const std::vector<std::pair<std::string, std::string>> roles{
-      {"runtime_info", "RuntimeInfoHook"},       {"timer", "IterTimerHook"},
-      {"sampler_seed", "DistSamplerSeedHook"},   {"logger", "LoggerHook"},
-      {"param_scheduler", "ParamSchedulerHook"}, {"checkpoint", "CheckpointHook"},
-      {"visualization", "SegVisualizationHook"}};
-  return roles;
 }
 
 namespace {
@@ -319,6 +263,8 @@ Schema<RunConfig> RunConfig::schema() {
 }
 
 std::string RunConfig::stem() const { return std::filesystem::path(path).stem().string(); }
+
+std::string RunConfig::output_folder() const { return work_dir.value_or("./work_dirs/" + stem()); }
 
 const std::vector<std::string>& run_config_keys() {
   static const std::vector<std::string> keys = [] {

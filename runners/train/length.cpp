@@ -36,7 +36,7 @@ struct IterBasedTrainLoopParams {
   std::optional<std::vector<std::array<int64_t, 2>>> dynamic_intervals;
 };
 
-class IterBasedTrainLoop final : public TrainLoop {
+class IterBasedTrainLoop final : public TrainLength {
  public:
   using Params = IterBasedTrainLoopParams;
   static Schema<Params> schema() {
@@ -65,7 +65,7 @@ class IterBasedTrainLoop final : public TrainLoop {
  private:
   Params params_;
 };
-SEG_REGISTER(TrainLoop, IterBasedTrainLoop);
+SEG_REGISTER(TrainLength, IterBasedTrainLoop);
 
 struct EpochBasedTrainLoopParams {
   int64_t max_epochs = 0;
@@ -74,7 +74,7 @@ struct EpochBasedTrainLoopParams {
   std::optional<std::vector<std::array<int64_t, 2>>> dynamic_intervals;
 };
 
-class EpochBasedTrainLoop final : public TrainLoop {
+class EpochBasedTrainLoop final : public TrainLength {
  public:
   using Params = EpochBasedTrainLoopParams;
   static Schema<Params> schema() {
@@ -106,28 +106,6 @@ class EpochBasedTrainLoop final : public TrainLoop {
  private:
   Params params_;
 };
-SEG_REGISTER(TrainLoop, EpochBasedTrainLoop);
-
-struct EvalLoopParams {
-  bool fp16 = false;
-  static Schema<EvalLoopParams> schema() {
-    return Schema<EvalLoopParams>("Predicts all samples of a data set and measures them.")
-        .source("MMEngine 0.10, ValLoop and TestLoop")
-        .optional("fp16", &EvalLoopParams::fp16, "predict in half precision (bfloat16 on a CPU)");
-  }
-};
-
-class PlainEvalLoop : public EvalLoop {
- public:
-  using Params = EvalLoopParams;
-  static Schema<Params> schema() { return Params::schema(); }
-  explicit PlainEvalLoop(const Params& params) : fp16_(params.fp16) {}
-  bool fp16() const override { return fp16_; }
-
- private:
-  bool fp16_;
-};
-SEG_REGISTER_AS(EvalLoop, PlainEvalLoop, "ValLoop");
-SEG_REGISTER_AS(EvalLoop, PlainEvalLoop, "TestLoop");
+SEG_REGISTER(TrainLength, EpochBasedTrainLoop);
 
 }  // namespace seg

@@ -104,12 +104,7 @@ class DataLoader::Impl {
     std::call_once(once, [] { cv::setNumThreads(0); });
     const size_t samples = loaded_part(params_, dataset_->size(), place.world_size);
     if (samples == 0) throw DataError("the data set has no samples");
-    const Spec<Sampler> spec =
-        params_.sampler
-            ? *params_.sampler
-            : Spec<Sampler>::of(place.training ? "{type: DefaultSampler, shuffle: true}"
-                                               : "{type: DefaultSampler, shuffle: false}");
-    sampler_ = spec.build(samples, place.seed, place.rank, place.world_size);
+    set_seed(place.seed);
     batch_ = static_cast<size_t>(params_.batch_size);
     a_pass_ = sampler_->size();
     if (!place.training && !sampler_->endless()) {
@@ -128,6 +123,17 @@ class DataLoader::Impl {
   }
 
   ~Impl() { end_workers(); }
+
+  void set_seed(uint64_t seed) {
+    place_.seed = seed;
+    const Spec<Sampler> spec =
+        params_.sampler
+            ? *params_.sampler
+            : Spec<Sampler>::of(place_.training ? "{type: DefaultSampler, shuffle: true}"
+                                                : "{type: DefaultSampler, shuffle: false}");
+    sampler_ = spec.build(loaded_part(params_, dataset_->size(), place_.world_size), seed,
+                          place_.rank, place_.world_size);
+  }
 
   void start(uint64_t first, uint64_t end) {
     {
@@ -297,7 +303,7 @@ class DataLoader::Impl {
     ending_ = false;
   }
 
-  const LoaderPlace place_;
+  LoaderPlace place_;
   std::unique_ptr<Sampler> sampler_;
   size_t batch_ = 1, limit_ = 2;
   uint64_t a_pass_ = 0;
@@ -326,6 +332,7 @@ std::shared_ptr<const Dataset> DataLoader::shared_dataset() const { return impl_
 int64_t DataLoader::batch_size() const { return impl_->params_.batch_size; }
 uint64_t DataLoader::batches_per_epoch() const { return impl_->batches_; }
 void DataLoader::start(uint64_t first, uint64_t end) { impl_->start(first, end); }
+void DataLoader::set_seed(uint64_t seed) { impl_->set_seed(seed); }
 std::optional<Batch> DataLoader::next() { return impl_->next(); }
 void DataLoader::stop() { impl_->stop(); }
 

@@ -56,6 +56,9 @@ class DataLoader {
   const Dataset& dataset() const;
   std::shared_ptr<const Dataset> shared_dataset() const;
   int64_t batch_size() const;
+  /// Before the first start: replaces the seed of the place, which the processes of a run agree on
+  /// only after their loaders are built.
+  void set_seed(uint64_t seed);
   /// Batches of this rank in one pass; of an endless sampler, as many as hold the whole data set
   /// once over all ranks.
   uint64_t batches_per_epoch() const;

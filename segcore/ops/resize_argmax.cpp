@@ -139,6 +139,16 @@ at::Tensor classes_of(const at::Tensor& logits, double threshold) {
   return logits.argmax(0);
 }
 
+at::Tensor classes_of_mean(const std::vector<at::Tensor>& logits, double threshold) {
+  at::Tensor sum;
+  for (const auto& one : logits) {
+    const auto share = one.size(0) == 1 ? one.sigmoid() : one.softmax(0);
+    sum = sum.defined() ? sum.add_(share) : share;
+  }
+  sum.div_(static_cast<double>(logits.size()));
+  return sum.size(0) == 1 ? (sum[0] > threshold).to(at::kLong) : sum.argmax(0);
+}
+
 at::Tensor resize_argmax(const LogitRows& source, double threshold) {
   if (const CudaKernels* kernels = cuda_kernels_for(source.logits())) {
     return kernels->resize_argmax(source.logits(), source.geometry(), threshold);
@@ -168,16 +178,13 @@ at::Tensor resize_argmax_mean(const std::vector<LogitRows>& sources, double thre
       std::max<int64_t>(1, kStripElements / std::max<int64_t>(1, shape.channels() * shape.width()));
   for (int64_t y = 0; y < shape.height(); y += step) {
     const int64_t end = std::min(y + step, shape.height());
-    at::Tensor sum;
+    std::vector<at::Tensor> strips;
     for (const auto& source : sources) {
       SEG_CHECK(source.height() == shape.height() && source.width() == shape.width(),
                 "augmentations of one image have different original shapes");
-      const auto strip = source.rows(y, end);
-      const auto share = strip.size(0) == 1 ? strip.sigmoid() : strip.softmax(0);
-      sum = sum.defined() ? sum.add_(share) : share;
+      strips.push_back(source.rows(y, end));
     }
-    sum.div_(static_cast<double>(sources.size()));
-    const auto ids = sum.size(0) == 1 ? (sum[0] > threshold).to(at::kLong) : sum.argmax(0);
+    const auto ids = classes_of_mean(strips, threshold);
     if (!out.defined()) {
       out = at::empty({shape.height(), shape.width()}, ids.options());
     }

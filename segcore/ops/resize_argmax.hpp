@@ -58,6 +58,9 @@ class LogitRows {
 /// \return int64 [h, w]
 at::Tensor classes_of(const at::Tensor& logits, double threshold);
 
+/// The same of the mean of several logits' probabilities: softmax, or sigmoid of one channel.
+at::Tensor classes_of_mean(const std::vector<at::Tensor>& logits, double threshold);
+
 /// Classes of an image, int64 [H, W], on the device of the logits.
 at::Tensor resize_argmax(const LogitRows& source, double threshold);
 /// The same by LibTorch's operators, strip by strip: on CPUs, and where a GPU has no kernel for it.

@@ -4,6 +4,7 @@
 
 #include <cmath>
 
+#include "runners/evaluate/test_run.hpp"
 #include "runners/optim/optim_wrapper.hpp"
 #include "runners/start/run_config.hpp"
 #include "runners/train/training_run.hpp"
@@ -68,7 +69,8 @@ std::vector<double> gpu_losses(const char* fixture, const std::string& wrapper, 
       losses = model->loss(x, Targets(y));
     }
     const auto loss = total_loss(losses);
-    optimizer->update_params(loss);
+    optimizer->scale_loss(loss).backward();
+    optimizer->step();
     out.push_back(loss.item<double>());
   }
   if (scale) {

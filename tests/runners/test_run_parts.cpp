@@ -6,8 +6,7 @@
 
 #include <filesystem>
 
-#include "runners/hooks/run_context.hpp"
-#include "runners/train/training_run.hpp"
+#include "runners/start/parts.hpp"
 #include "tests/support/config_errors.hpp"
 #include "tests/support/temp_dir.hpp"
 #include "tests/support/tiny_run.hpp"

@@ -25,6 +25,9 @@ struct PretrainedParams {
 /// (timm's rule); the log says so.
 /// \throws CheckpointError naming the file.
 Value weights_for(const torch::nn::Module& module, const PretrainedParams& params);
+/// The same for a checkpoint that was read already; `params.checkpoint` names it in messages.
+Value weights_for(const torch::nn::Module& module, const Value& checkpoint,
+                  const PretrainedParams& params);
 
 /// Loads them and logs what fitted. Names that only classifiers have are passed over.
 /// \throws WeightsMismatch naming the file, where nothing fits.

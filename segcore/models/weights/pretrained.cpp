@@ -129,12 +129,16 @@ at::Tensor stem_for_bands(const at::Tensor& weight, int64_t bands) {
 }
 
 Value weights_for(const torch::nn::Module& module, const PretrainedParams& params) {
-  const std::string& file = params.checkpoint;
+  return weights_for(module, read_checkpoint(resolve_checkpoint(params.checkpoint)), params);
+}
+
+Value weights_for(const torch::nn::Module& module, const Value& checkpoint,
+                  const PretrainedParams& params) {
   LoadOptions options{.prefix = params.prefix.value_or("")};
   for (const auto& [pattern, replacement] : params.key_mapping) {
     options.revise_keys.emplace_back(pattern, replacement);
   }
-  Value weights = named_weights(read_checkpoint(resolve_checkpoint(file)), options, file);
+  Value weights = named_weights(checkpoint, options, params.checkpoint);
   if (dynamic_cast<const Backbone*>(&module) && !params.prefix) {
     // Weights of a whole model serve its backbone.
     Value inner = weights_below(weights, "backbone.");
