@@ -43,6 +43,10 @@ class Encoder : public BaseModule, public AdaptsPretrained {
   /// sum over the three of the weights, others repeat them in order, times 3 / in_channels.
   void adapt_pretrained(Value& state) const override;
   std::vector<std::string> python_names() const override { return {name_}; }
+  /// What a model registers as its encoder.
+  virtual std::shared_ptr<BaseModule> module() {
+    return std::static_pointer_cast<BaseModule>(shared_from_this());
+  }
 
  protected:
   /// \param name          as `encoder_name` has it.

@@ -52,6 +52,7 @@ std::shared_ptr<Layer> make_attention(const std::optional<std::string>& type, in
 struct UpBlockOptions {
   int64_t in_channels = 0, skip_channels = 0, out_channels = 0;
   NormCfg norm;
+  bool joins = true;  ///< with a skip connection, which may have no channels
   std::optional<std::string> attention;
   std::string interpolation = "nearest";
 };
@@ -60,7 +61,7 @@ class UpBlock final : public BaseModule {
  public:
   explicit UpBlock(const UpBlockOptions& options);
   /// \param x     [N, in_channels, h, w]
-  /// \param skip  [N, skip_channels, h', w'], or undefined
+  /// \param skip  [N, skip_channels, h', w'], undefined where the block does not join
   /// \param size  of the result; nothing: twice that of x.
   torch::Tensor forward(const torch::Tensor& x, const torch::Tensor& skip,
                         const std::optional<Size2>& size = std::nullopt);

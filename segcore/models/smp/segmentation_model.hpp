@@ -1,5 +1,6 @@
 /// The base of the models of segmentation_models_pytorch: encoder, decoder, segmentation head.
 #pragma once
+#include "segcore/models/backbone.hpp"
 #include "segcore/models/segmentors/logit_segmentor.hpp"
 #include "segcore/models/smp/encoder.hpp"
 #include "segcore/models/smp/modules.hpp"
@@ -20,6 +21,7 @@ struct ModelParams {
   std::string encoder_name = "resnet34";
   int64_t encoder_depth = 5;
   std::optional<std::string> encoder_weights = "imagenet";
+  std::optional<Spec<Backbone>> encoder;
   int64_t in_channels = 3;
   int64_t classes = 1;
   std::optional<std::string> activation;
@@ -31,6 +33,8 @@ struct ModelParams {
   std::optional<TestCfg> test_cfg;
   std::optional<Spec<DataPreProcessor>> data_preprocessor;
   InitCfg init_cfg;
+  /// The library's decoders treat VGG's last map apart.
+  bool is_vgg() const { return !encoder && encoder_name.starts_with("vgg"); }
 };
 
 /// ModelParams of models whose encoder can be dilated.
@@ -58,6 +62,9 @@ Schema<P> model_schema(const std::string& summary, int64_t min_depth = 1) {
                 in_range(static_cast<double>(min_depth), 5))
       .optional("encoder_weights", &P::encoder_weights,
                 "published weights of the encoder by name, or a file; null: random ones")
+      .optional("encoder", &P::encoder,
+                "a backbone instead of encoder_name and encoder_weights, whose maps have the "
+                "strides 4, 8, ...; null: encoder_name")
       .optional("in_channels", &P::in_channels, "bands of the images", at_least(1))
       .optional("classes", &P::classes, "output channels; 1: two classes by a threshold",
                 at_least(1))
@@ -108,6 +115,8 @@ class SegmentationModel : public LogitSegmentor {
   /// To be called once by the constructor of a model.
   void set_decoder(const std::shared_ptr<Decoder>& decoder, const HeadOptions& head);
   const Encoder& encoder() const { return *encoder_; }
+  /// \throws OptionError where the encoder has no map of 1/2 of the images' size.
+  void require_half_size_map() const;
 
   torch::Tensor logits(const torch::Tensor& images) override;
   torch::Tensor output(const torch::Tensor& logits) override {

@@ -31,6 +31,7 @@ class UnetPlusPlusDecoder final : public Decoder {
                                                    .skip_channels = skip,
                                                    .out_channels = out,
                                                    .norm = p.norm(),
+                                                   .joins = level < levels_,
                                                    .attention = p.decoder_attention_type,
                                                    .interpolation = p.decoder_interpolation}));
     };
@@ -81,8 +82,8 @@ class UnetPlusPlus final : public SegmentationModel {
         "attention in the blocks of the decoder; null: none", one_of({"scse"}));
   }
   explicit UnetPlusPlus(const Params& p) : SegmentationModel(p) {
-    set_decoder(std::make_shared<UnetPlusPlusDecoder>(p, encoder().out_channels(),
-                                                      p.encoder_name.starts_with("vgg")),
+    require_half_size_map();
+    set_decoder(std::make_shared<UnetPlusPlusDecoder>(p, encoder().out_channels(), p.is_vgg()),
                 {.in_channels = p.decoder_channels.back()});
   }
 };
