@@ -115,13 +115,13 @@ class AmpOptimWrapper final : public OptimWrapper {
 
  protected:
   double loss_scale() const override { return scaling_ ? scale_.item<double>() : 1; }
-  void backward(const at::Tensor& loss) override {
-    OptimWrapper::backward(scaling_ ? loss * scale_ : loss);
+  void backward_scaled(const at::Tensor& loss) override {
+    OptimWrapper::backward_scaled(scaling_ ? loss * scale_ : loss);
   }
 
-  void step() override {
+  void update() override {
     if (!scaling_) {
-      OptimWrapper::step();
+      OptimWrapper::update();
       return;
     }
     const at::NoGradGuard no_grad;

@@ -75,7 +75,7 @@ OptimWrapper::OptimWrapper(const Params& params, torch::nn::Module& model)
   if (params.paramwise_cfg && !params.paramwise_cfg->empty()) {
     params.constructor.build()->add_groups(*optimizer_, model, *params.paramwise_cfg);
   } else {
-    ParamGroup all;
+    ParamGroup all = optimizer_->new_group();
     std::unordered_set<const void*> seen;
     for (const auto& item : named) {
       if (!seen.insert(item.value().unsafeGetTensorImpl()).second) continue;
@@ -84,12 +84,7 @@ OptimWrapper::OptimWrapper(const Params& params, torch::nn::Module& model)
     }
     optimizer_->add_group(std::move(all));
   }
-  if (optimizer_->groups().size() > 1) {
-    base_.emplace();
-    for (const auto& [key, value] : optimizer_->defaults().as_dict()) {
-      base_->options.set(key, value);
-    }
-  }
+  if (optimizer_->groups().size() > 1) base_ = optimizer_->new_group();
   if (params.accumulative_counts > 1) {
     for (const auto& module : model.modules(/*include_self=*/false)) {
       const auto* norm = dynamic_cast<const Norm*>(module.get());
@@ -168,22 +163,30 @@ bool OptimWrapper::will_update() const {
   return (done_ + 1) % params_.accumulative_counts == 0 || done_ + 1 == total_;
 }
 
-bool OptimWrapper::update_params(const at::Tensor& loss) {
+void OptimWrapper::backward(const at::Tensor& loss) {
   grad_norm_.reset();
   const int64_t factor = accumulation_length();
   SEG_CHECK(factor > 0, "a step after the last one, ", total_);
-  const bool update = will_update();
-  backward(factor == 1 ? loss : loss / factor);
+  backward_scaled(factor == 1 ? loss : loss / factor);
+}
+
+bool OptimWrapper::step() {
+  const bool due = will_update();
   ++done_;
-  if (!update) return false;
-  step();
+  if (!due) return false;
+  update();
   optimizer_->zero_grad(/*set_to_none=*/!keep_gradients_);
   return true;
 }
 
-void OptimWrapper::backward(const at::Tensor& loss) { loss.backward(); }
+bool OptimWrapper::update_params(const at::Tensor& loss) {
+  backward(loss);
+  return step();
+}
 
-void OptimWrapper::step() {
+void OptimWrapper::backward_scaled(const at::Tensor& loss) { loss.backward(); }
+
+void OptimWrapper::update() {
   if (params_.clip_grad) clip_gradients();
   optimizer_->step();
 }
@@ -223,9 +226,9 @@ std::vector<ParamGroup*> OptimWrapper::scheduled_groups() {
 
 std::vector<std::pair<std::string, double>> OptimWrapper::learning_rates() const {
   std::vector<std::pair<std::string, double>> out;
-  if (base_) out.emplace_back("base_lr", base_->number("lr"));
+  if (base_) out.emplace_back("base_lr", base_->hyper->lr);
   if (!optimizer_->groups().empty()) {
-    out.emplace_back("lr", optimizer_->groups().front().number("lr"));
+    out.emplace_back("lr", optimizer_->groups().front().hyper->lr);
   }
   return out;
 }
@@ -235,7 +238,7 @@ Value OptimWrapper::state_dict() const {
   if (base_) {
     Value settings = Value::dict();
     settings.set("params", at::zeros({1}));
-    for (const auto& [key, value] : base_->options.as_dict()) settings.set(key, value);
+    for (const auto& [key, value] : base_->options().as_dict()) settings.set(key, value);
     out.set("base_param_settings", settings);
   }
   return out;
@@ -245,10 +248,8 @@ void OptimWrapper::load_state_dict(const Value& state) {
   optimizer_->load_state_dict(state);
   const Value* settings = state.find("base_param_settings");
   if (!settings || settings->is_none()) return;
-  if (!base_) base_.emplace();
-  for (const auto& [key, value] : settings->as_dict()) {
-    if (key.as_string() != "params") base_->options.set(key, value);
-  }
+  if (!base_) base_ = optimizer_->new_group();
+  base_->read_options(*settings);
 }
 
 SEG_REGISTER(OptimWrapper, OptimWrapper);

@@ -53,7 +53,8 @@ class Autocast {
 ///     auto precision = wrapper.precision();
 ///     losses = model.loss(...);
 ///   }
-///   wrapper.update_params(total_loss(losses));
+///   wrapper.backward(total_loss(losses));
+///   wrapper.step();
 class OptimWrapper {
  public:
   using Params = OptimWrapperParams;
@@ -64,12 +65,16 @@ class OptimWrapper {
 
   /// Autocast for the forward pass.
   virtual std::unique_ptr<Autocast> precision() const;
-  /// Backward of the loss over the number of accumulated steps; every `accumulative_counts` times,
-  /// and at the very last step, also the update and zeroing of gradients.
+  /// The gradients of the loss over the number of accumulated steps, added to those before.
+  void backward(const at::Tensor& loss);
+  /// Ends the step: every `accumulative_counts` times, and at the very last step, updates the
+  /// parameters and zeroes the gradients.
   /// \return whether the parameters were updated.
+  bool step();
+  /// Both.
   bool update_params(const at::Tensor& loss);
   /// The norm of all gradients before clipping, a scalar on the model's device, of the last
-  /// `update_params`; undefined where none was computed.
+  /// step; undefined where none was computed.
   const at::Tensor& grad_norm() const { return grad_norm_; }
   /// Where a run begins and ends, in steps of its loop: the last, incomplete accumulation is
   /// weighted by its own length.
@@ -101,9 +106,9 @@ class OptimWrapper {
   virtual void load_state_dict(const Value& state);
 
  protected:
-  virtual void backward(const at::Tensor& loss);
-  virtual void step();
-  /// What `backward` multiplies a loss by.
+  virtual void backward_scaled(const at::Tensor& loss);
+  virtual void update();
+  /// What `backward_scaled` multiplies a loss by.
   virtual double loss_scale() const { return 1; }
   void clip_gradients();
   c10::Device device() const { return device_; }

@@ -59,8 +59,7 @@ ParamScheduler::ParamScheduler(const ParamSchedulerParams& params, What what, Op
     if (end_ != kScheduleForever) end_ *= unit_;
   }
   if (what_ == What::kMomentum) {
-    const Value& defaults = wrapper.optimizer().defaults();
-    if (!defaults.find("momentum") && !defaults.find("betas")) {
+    if (!groups_.front()->hyper->scheduled_momentum()) {
       throw OptionError("type", "the optimizer has no momentum");
     }
     for (ParamGroup* g : groups_) g->set_momentum(g->momentum());
@@ -68,27 +67,31 @@ ParamScheduler::ParamScheduler(const ParamSchedulerParams& params, What what, Op
 }
 
 void ParamScheduler::start() {
-  const std::string initial = "initial_" + param_name();
   base_values_.clear();
-  for (ParamGroup* g : groups_) {
-    if (!g->has(initial)) {
+  for (size_t i = 0; i < groups_.size(); ++i) {
+    ParamGroup& g = *groups_[i];
+    std::optional<double>& initial = what_ == What::kLr ? g.initial_lr : g.initial_momentum;
+    if (!initial) {
       if (last_step_ != -1) {
-        throw OptionError("last_step", text("needs groups with ", initial, ", of a resumed run"));
+        throw OptionError("last_step",
+                          text("needs groups with initial_", param_name(), ", of a resumed run"));
       }
-      g->set(initial, g->number(param_name()));
+      initial = value(i);
     }
-    base_values_.push_back(g->number(initial));
+    base_values_.push_back(*initial);
   }
   step();
 }
 
-double ParamScheduler::value(size_t i) const { return groups_[i]->number(param_name()); }
+double ParamScheduler::value(size_t i) const {
+  return what_ == What::kLr ? groups_[i]->hyper->lr : groups_[i]->momentum();
+}
 
 void ParamScheduler::set_value(size_t i, double v) {
   if (what_ == What::kMomentum) {
     groups_[i]->set_momentum(v);
   } else {
-    groups_[i]->set("lr", v);
+    groups_[i]->hyper->lr = v;
   }
   if (verbose_) log::info("group ", i, ": ", param_name(), " is ", v);
 }
@@ -115,7 +118,7 @@ void ParamScheduler::observe(const std::vector<std::pair<std::string, double>>&)
 Value ParamScheduler::state_dict() const {
   Value out = Value::dict();
   describe(out);
-  if (what_ == What::kMomentum) out.set("use_betas", groups_.front()->has("betas"));
+  if (what_ == What::kMomentum) out.set("use_betas", groups_.front()->hyper->has_betas());
   out.set("param_name", param_name());
   out.set("begin", begin_);
   out.set("end", end_);

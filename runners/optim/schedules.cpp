@@ -425,18 +425,19 @@ class OneCycleSchedule : public ParamScheduler {
     }
     for (size_t i = 0; i < num_groups(); ++i) {
       const double top = most.size() == 1 ? most[0] : most[i];
-      group(i).set("initial_lr", top / p.div_factor);
-      group(i).set("max_lr", top);
-      group(i).set("min_lr", top / p.div_factor / p.final_div_factor);
+      group(i).initial_lr = top / p.div_factor;
+      group(i).max_lr = top;
+      group(i).min_lr = top / p.div_factor / p.final_div_factor;
     }
     const double up = p.pct_start * static_cast<double>(total_);
     const double last = static_cast<double>(total_ - 1);
+    const Rate initial{"initial_lr", &ParamGroup::initial_lr};
+    const Rate largest{"max_lr", &ParamGroup::max_lr}, least{"min_lr", &ParamGroup::min_lr};
     if (p.three_phase) {
-      phases_ = {{up - 1, "initial_lr", "max_lr"},
-                 {2 * up - 2, "max_lr", "initial_lr"},
-                 {last, "initial_lr", "min_lr"}};
+      phases_ = {
+          {up - 1, initial, largest}, {2 * up - 2, largest, initial}, {last, initial, least}};
     } else {
-      phases_ = {{up - 1, "initial_lr", "max_lr"}, {last, "max_lr", "min_lr"}};
+      phases_ = {{up - 1, initial, largest}, {last, largest, least}};
     }
     start();
   }
@@ -448,7 +449,7 @@ class OneCycleSchedule : public ParamScheduler {
       const Phase& phase = phases_[k];
       if (step <= phase.end || k + 1 == phases_.size()) {
         const double share = (step - begin) / (phase.end - begin);
-        const double from = group(i).number(phase.from), to = group(i).number(phase.to);
+        const double from = *(group(i).*phase.from.member), to = *(group(i).*phase.to.member);
         if (linear_) return (to - from) * share + from;
         return to + (from - to) / 2.0 * (std::cos(std::numbers::pi * share) + 1);
       }
@@ -462,18 +463,21 @@ class OneCycleSchedule : public ParamScheduler {
     for (const Phase& phase : phases_) {
       Value entry = Value::dict();
       entry.set("end_step", phase.end);
-      entry.set("start_lr", phase.from);
-      entry.set("end_lr", phase.to);
+      entry.set("start_lr", phase.from.name);
+      entry.set("end_lr", phase.to.name);
       phases.push_back(entry);
     }
     state.set("_schedule_phases", phases);
   }
 
  private:
+  struct Rate {
+    const char* name;  ///< in the state
+    std::optional<double> ParamGroup::*member;
+  };
   struct Phase {
     double end;
-    const char* from;
-    const char* to;
+    Rate from, to;
   };
   int64_t total_;
   bool linear_;

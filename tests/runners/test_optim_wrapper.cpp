@@ -200,11 +200,11 @@ TEST(ParamGroups, AreThoseOfMmengine) {
     for (size_t g = 0; g < groups.size(); ++g) {
       const Json& want = c["groups"][g];
       EXPECT_EQ(groups[g].names, want[0].get<std::vector<std::string>>());
-      EXPECT_DOUBLE_EQ(groups[g].number("lr"), want[1].get<double>()) << groups[g].names[0];
-      EXPECT_DOUBLE_EQ(groups[g].number("weight_decay"), want[2].get<double>())
-          << groups[g].names[0];
+      EXPECT_DOUBLE_EQ(groups[g].hyper->lr, want[1].get<double>()) << groups[g].names[0];
+      EXPECT_DOUBLE_EQ(groups[g].hyper->weight_decay, want[2].get<double>()) << groups[g].names[0];
       std::vector<std::string> keys;
-      for (const auto& [key, value] : groups[g].options.as_dict()) keys.push_back(key.as_string());
+      const Value options = groups[g].options();
+      for (const auto& [key, value] : options.as_dict()) keys.push_back(key.as_string());
       std::sort(keys.begin(), keys.end());
       EXPECT_EQ(keys, want[3].get<std::vector<std::string>>());
     }
@@ -296,7 +296,7 @@ std::map<std::string, std::pair<double, double>> rates_by_name(const OptimWrappe
   std::map<std::string, std::pair<double, double>> out;
   for (const auto& group : wrapper.optimizer().groups()) {
     for (const auto& name : group.names) {
-      out[name] = {group.number("lr"), group.number("weight_decay")};
+      out[name] = {group.hyper->lr, group.hyper->weight_decay};
     }
   }
   return out;
