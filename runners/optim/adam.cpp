@@ -38,10 +38,10 @@ struct AdamParams : HyperParamsOf<AdamParams> {
         .optional("eps", &AdamParams::eps, "added to the root of the mean square", at_least(0))
         .optional("weight_decay", &AdamParams::weight_decay, "strength of the L2 penalty",
                   at_least(0))
-        .optional("amsgrad", &AdamParams::amsgrad, "uses the largest mean square so far")
-        .optional("maximize", &AdamParams::maximize, "goes up the gradient")
+        .optional("amsgrad", &AdamParams::amsgrad, "use the largest mean square so far")
+        .optional("maximize", &AdamParams::maximize, "ascend the gradient")
         .optional("decoupled_weight_decay", &AdamParams::decoupled_weight_decay,
-                  "shrinks the weights themselves, as AdamW does")
+                  "shrink the weights themselves, as AdamW does")
         .accepted("foreach", "parameters are always updated together")
         .accepted("fused", "the fused kernels are always used")
         .accepted("capturable", "of CUDA graphs in Python")
@@ -64,8 +64,8 @@ struct AdamWParams : AdamParams {
         .optional("eps", &AdamWParams::eps, "added to the root of the mean square", at_least(0))
         .optional("weight_decay", &AdamWParams::weight_decay,
                   "share of the weights taken off each step, times lr", at_least(0))
-        .optional("amsgrad", &AdamWParams::amsgrad, "uses the largest mean square so far")
-        .optional("maximize", &AdamWParams::maximize, "goes up the gradient")
+        .optional("amsgrad", &AdamWParams::amsgrad, "use the largest mean square so far")
+        .optional("maximize", &AdamWParams::maximize, "ascend the gradient")
         .accepted("foreach", "parameters are always updated together")
         .accepted("fused", "the fused kernels are always used")
         .accepted("capturable", "of CUDA graphs in Python")

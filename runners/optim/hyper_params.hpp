@@ -1,4 +1,4 @@
-/// What updates of parameters depend on, with the names that torch.optim has for it.
+/// Hyper-parameters of optimizers, under the names of torch.optim.
 #pragma once
 #include <array>
 #include <memory>
@@ -21,7 +21,8 @@ class HyperParams {
   double weight_decay = 0;
 
   virtual std::unique_ptr<HyperParams> copy() const = 0;
-  /// What momentum schedules change: `momentum`, or the first of `betas`. Null for neither.
+  /// The value that momentum schedules change: `momentum`, or the first of `betas`. Null for
+  /// neither.
   virtual double* scheduled_momentum() { return nullptr; }
   virtual bool has_betas() const { return false; }
   virtual double* epsilon() { return nullptr; }

@@ -30,7 +30,7 @@ DecayedBackbone decayed_backbone(const torch::nn::Module& model) {
 /// Numbers the parameters of a model: those of the backbone by its own order, then all others.
 class DecayLayers {
  public:
-  /// \throws OptionError where the model has no backbone, or it has no such layers.
+  /// \throws OptionError where the model has no backbone, or the backbone defines no layers.
   DecayLayers(const torch::nn::Module& model, const std::string& decay_type)
       : backbone_(decayed_backbone(model)),
         order_(backbone_.backbone->layer_order()),

@@ -15,7 +15,7 @@ namespace seg {
 
 Schema<ClipGrad> ClipGrad::schema() {
   return Schema<ClipGrad>("Bounds gradients before an update.")
-      .optional("type", &ClipGrad::type, "bounds the norm of all gradients, or each value",
+      .optional("type", &ClipGrad::type, "bound the norm of all gradients, or each value",
                 one_of({"norm", "value"}))
       .optional("max_norm", &ClipGrad::max_norm, "largest norm of all gradients together",
                 at_least(0))
@@ -24,7 +24,7 @@ Schema<ClipGrad> ClipGrad::schema() {
       .optional("clip_value", &ClipGrad::clip_value, "largest absolute value of a gradient",
                 at_least(0))
       .optional("error_if_nonfinite", &ClipGrad::error_if_nonfinite,
-                "ends the run where the norm is infinite or not a number")
+                "end the run where the norm is infinite or not a number")
       .accepted("foreach", "all gradients are always taken together")
       .validate([](const ClipGrad& c, Problems& problems) {
         if (c.max_norm && c.clip_value) {
@@ -109,7 +109,7 @@ void OptimWrapper::set_progress(int64_t done, int64_t total, const Value& accumu
     if (steps > 0) take_gradients(accumulated);
     return;
   }
-  log::warn("the run begins at step ", done, ", after ", steps, " of ", counts,
+  log::warn("the run starts at step ", done, ", after ", steps, " of ", counts,
             " accumulated steps, and the checkpoint holds the gradients of ", given,
             given == 1 ? " step" : " steps", ": gradients are lost");
 }

@@ -93,6 +93,7 @@ ParamGroup Optimizer::new_group() const {
 }
 
 void Optimizer::add_group(ParamGroup group) {
+  if (!group.hyper) group.hyper = defaults_->copy();
   std::set<const void*> seen;
   for (const auto& g : groups_) {
     for (const auto& p : g.params) seen.insert(p.unsafeGetTensorImpl());
@@ -188,10 +189,10 @@ void Optimizer::check_kept(const Value& saved) const {
     fits = fits && (!k.always || (value && !value->is_none()));
   }
   if (fits) return;
-  throw CheckpointError(text("the optimizer's state holds ", join(names, ", "),
-                             ", which this config's optimizer does not go on with: was it saved "
-                             "with another optimizer? Give the checkpoint as load_from to begin "
-                             "with its weights"));
+  throw CheckpointError(
+      text("the optimizer's state holds ", join(names, ", "),
+           ", which this config's optimizer does not use: was it saved with another "
+           "optimizer? Give the checkpoint as load_from to start from its weights"));
 }
 
 Optimizer::State Optimizer::read_state(const Value& saved, const at::Tensor& param,

@@ -20,11 +20,11 @@ struct ParamGroup {
   std::vector<std::string> names;  ///< of the parameters, "backbone.layers.0.weight"
   std::unique_ptr<HyperParams> hyper;
 
-  // What groupings note.
+  // Set by groupings.
   std::optional<double> lr_mult, decay_mult, lr_scale;
   std::optional<std::string> group_name;
   bool lists_names = false;  ///< `names` are saved as "param_names"
-  // What schedules note.
+  // Set by schedules.
   std::optional<double> initial_lr, initial_momentum, max_lr, min_lr;
   /// The first of `betas` under the name that momentum schedules have for it.
   std::optional<double> beta_momentum;
@@ -51,7 +51,7 @@ class Optimizer {
 
   /// A group without parameters whose hyper-parameters are the defaults.
   ParamGroup new_group() const;
-  /// \param group  made by new_group().
+  /// \param group  without hyper-parameters: it gets the defaults.
   /// \throws Error for a parameter that is in another group already.
   void add_group(ParamGroup group);
   std::vector<ParamGroup>& groups() { return groups_; }
@@ -74,7 +74,7 @@ class Optimizer {
   void load_state_dict(const Value& state);
 
  protected:
-  /// What is kept of a parameter from step to step: "exp_avg" -> tensor.
+  /// State of a parameter: "exp_avg" -> tensor.
   using State = std::map<std::string, at::Tensor>;
   /// Parameters with equal hyper-parameters, on one device and of one type, from any number of
   /// groups: the kernels take them together.
@@ -87,7 +87,7 @@ class Optimizer {
 
   explicit Optimizer(std::unique_ptr<HyperParams> defaults) : defaults_(std::move(defaults)) {}
   virtual void update(ParameterBatch& batch) = 0;
-  /// What is kept of a parameter after its first update, always or with some options only.
+  /// An entry of the state of an updated parameter, present always or with some options only.
   struct Kept {
     const char* name;
     bool always;

@@ -35,7 +35,7 @@ Schema<ParamwiseCfg> ParamwiseCfg::schema() {
                 "factor of the weight decay of parameters of one dimension")
       .optional("dcn_offset_lr_mult", &P::dcn_offset_lr_mult,
                 "factor of the learning rate of offsets of deformable convolutions")
-      .optional("bypass_duplicate", &P::bypass_duplicate, "passes over parameters met again")
+      .optional("bypass_duplicate", &P::bypass_duplicate, "skips parameters that occur twice")
       .optional("force_default_settings", &P::force_default_settings,
                 "of ForceDefaultOptimWrapperConstructor: the other options also apply where a "
                 "custom key fits")
@@ -100,7 +100,7 @@ const std::pair<const std::string, CustomKey>* grouping_key(
   return best;
 }
 
-/// What a grouping sets for one parameter; the rest are the optimizer's defaults.
+/// Options of one parameter; those that are not set are the optimizer's defaults.
 struct GroupOptions {
   std::optional<double> lr, weight_decay, lr_mult, decay_mult, momentum, eps;
 
@@ -195,8 +195,8 @@ const std::set<std::string>& common_custom_keys() {
   return keys;
 }
 
-/// What each custom key selected. One that selects nothing is told in passing where it is common,
-/// else with a warning and the name of a module that it may have meant.
+/// Reports what each custom key selected. For one that selects nothing: information where configs
+/// commonly list it, else a warning with the nearest name of a module.
 void grouping_log_keys(const std::map<std::string, CustomKey>& keys,
                        const std::map<std::string, std::vector<std::string>>& matched,
                        const torch::nn::Module& model) {
@@ -219,17 +219,17 @@ void grouping_log_keys(const std::map<std::string, CustomKey>& keys,
                 did_you_mean(key, {known.begin(), known.end()}));
       continue;
     }
-    std::vector<std::string> said;
-    if (options.lr_mult) said.push_back("lr_mult " + grouping_number(*options.lr_mult));
-    if (options.decay_mult) said.push_back("decay_mult " + grouping_number(*options.decay_mult));
-    if (options.lr) said.push_back("lr " + grouping_number(*options.lr));
+    std::vector<std::string> shown;
+    if (options.lr_mult) shown.push_back("lr_mult " + grouping_number(*options.lr_mult));
+    if (options.decay_mult) shown.push_back("decay_mult " + grouping_number(*options.decay_mult));
+    if (options.lr) shown.push_back("lr " + grouping_number(*options.lr));
     if (options.weight_decay) {
-      said.push_back("weight_decay " + grouping_number(*options.weight_decay));
+      shown.push_back("weight_decay " + grouping_number(*options.weight_decay));
     }
-    if (options.momentum) said.push_back("momentum " + grouping_number(*options.momentum));
-    if (options.eps) said.push_back("eps " + grouping_number(*options.eps));
+    if (options.momentum) shown.push_back("momentum " + grouping_number(*options.momentum));
+    if (options.eps) shown.push_back("eps " + grouping_number(*options.eps));
     const auto& names = found->second;
-    log::info("paramwise_cfg.custom_keys: '", key, "' (", join(said, ", "), "): ", names.size(),
+    log::info("paramwise_cfg.custom_keys: '", key, "' (", join(shown, ", "), "): ", names.size(),
               " tensors, ", names.front(), names.size() > 1 ? " ... " + names.back() : "");
   }
   if (!absent.empty()) {
@@ -246,7 +246,7 @@ class DefaultOptimWrapperConstructor : public ParamGrouping {
  public:
   using Params = NoGroupingParams;
   static Schema<Params> schema() {
-    return Schema<Params>("A group for each parameter, with options by name and kind of layer.");
+    return Schema<Params>("A group for each parameter, with options by name and type of layer.");
   }
   explicit DefaultOptimWrapperConstructor(const Params&) {}
 
@@ -288,7 +288,7 @@ class DefaultOptimWrapperConstructor : public ParamGrouping {
       const std::string name = prefix.empty() ? item.key() : prefix + "." + item.key();
       const bool again = !walk.seen.insert(param.unsafeGetTensorImpl()).second;
       if (again && walk.cfg.bypass_duplicate) {
-        log::warn(name, " was met before and is passed over (bypass_duplicate)");
+        log::warn(name, " occurs twice and is skipped (bypass_duplicate)");
         continue;
       }
       if (again) {
@@ -297,7 +297,7 @@ class DefaultOptimWrapperConstructor : public ParamGrouping {
                                                 "another name: set bypass_duplicate"));
       }
       if (!param.requires_grad() && !knows_force()) {
-        log::debug(name, " is frozen and not given to the optimizer");
+        log::debug(name, " is frozen and not optimized");
         continue;
       }
       GroupOptions options;
@@ -359,8 +359,8 @@ class ForceDefaultOptimWrapperConstructor final : public DefaultOptimWrapperCons
   using Params = NoGroupingParams;
   static Schema<Params> schema() {
     return Schema<Params>(
-        "The default one, in which options by kind of layer may also apply where a custom key "
-        "fits, and frozen parameters are kept.");
+        "The default constructor, except that options by type of layer also apply where a custom "
+        "key fits, and frozen parameters are kept.");
   }
   using DefaultOptimWrapperConstructor::DefaultOptimWrapperConstructor;
 

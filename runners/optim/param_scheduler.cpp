@@ -5,7 +5,7 @@
 namespace seg {
 namespace {
 
-/// What mmengine takes for "no end".
+/// "No end" in mmengine.
 constexpr int64_t kScheduleForever = 1'000'000'000;
 
 Value schedule_list(const std::vector<double>& values) {
@@ -19,14 +19,13 @@ Value schedule_list(const std::vector<double>& values) {
 Schema<ParamSchedulerParams> ParamSchedulerParams::schema() {
   using P = ParamSchedulerParams;
   return Schema<P>("When a schedule acts.")
-      .optional("begin", &P::begin, "step at which it begins", at_least(0))
+      .optional("begin", &P::begin, "step at which it starts", at_least(0))
       .optional("end", &P::end, "step before which it ends; the end of the run by default")
-      .optional("last_step", &P::last_step, "steps that it made before the run, less one",
-                at_least(-1))
+      .optional("last_step", &P::last_step, "steps made before the run, minus one", at_least(-1))
       .optional("by_epoch", &P::by_epoch, "steps are epochs, not iterations")
       .optional("convert_to_iter_based", &P::convert_to_iter_based,
-                "acts each iteration although its steps are given in epochs")
-      .optional("verbose", &P::verbose, "logs each value that it sets")
+                "acts each iteration, although its options count epochs")
+      .optional("verbose", &P::verbose, "log each value that it sets")
       .validate([](const P& p, Problems& problems) {
         if (p.end && *p.end <= p.begin) {
           problems.error("end", text("must be above begin, ", p.begin, ", got ", *p.end));
@@ -134,7 +133,7 @@ Value ParamScheduler::state_dict() const {
 void ParamScheduler::load_state_dict(const Value& state) {
   const ValueList& base = state.at("base_values").as_list();
   if (base.size() != groups_.size()) {
-    throw CheckpointError(text("the state of a schedule is of ", base.size(),
+    throw CheckpointError(text("the state of a schedule has ", base.size(),
                                " parameter groups, this config has ", groups_.size()));
   }
   for (size_t i = 0; i < base.size(); ++i) base_values_[i] = base[i].as_float();

@@ -36,8 +36,8 @@ struct SGDParams : HyperParamsOf<SGDParams> {
                   "share of the gradient that momentum leaves out")
         .optional("weight_decay", &SGDParams::weight_decay, "strength of the L2 penalty",
                   at_least(0))
-        .optional("nesterov", &SGDParams::nesterov, "takes the gradient ahead of the step")
-        .optional("maximize", &SGDParams::maximize, "goes up the gradient")
+        .optional("nesterov", &SGDParams::nesterov, "take the gradient ahead of the step")
+        .optional("maximize", &SGDParams::maximize, "ascend the gradient")
         .accepted("foreach", "parameters are always updated together")
         .accepted("fused", "the fused kernels are always used")
         .accepted("differentiable", "updates are never differentiated")

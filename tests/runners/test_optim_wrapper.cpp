@@ -161,11 +161,11 @@ TEST(OptimWrapper, SaysWhereAccumulatedGradientsAreLost) {
   toy.train(0, 1);
   const Value one = toy.wrapper->accumulated();
   EXPECT_THAT(said(5, {}),
-              ::testing::HasSubstr("the run begins at step 5, after 2 of 3 accumulated steps, and "
+              ::testing::HasSubstr("the run starts at step 5, after 2 of 3 accumulated steps, and "
                                    "the checkpoint holds the gradients of 0 steps: gradients are "
                                    "lost"));
   EXPECT_THAT(said(6, one),
-              ::testing::HasSubstr("the run begins at step 6, after 0 of 3 accumulated steps, and "
+              ::testing::HasSubstr("the run starts at step 6, after 0 of 3 accumulated steps, and "
                                    "the checkpoint holds the gradients of 1 step: gradients are "
                                    "lost"));
   EXPECT_EQ(said(7, one), "");

@@ -1,4 +1,4 @@
-/// What the MobileNets share.
+/// The base of the MobileNets.
 #pragma once
 #include <array>
 #include <memory>
@@ -37,12 +37,12 @@ class MobileNet : public Backbone {
 
  protected:
   explicit MobileNet(const MobileNetParams& p);
-  /// The first convolution; the map that it gives is a layer's only where add() adds it as well.
+  /// The first convolution. Its map is one of the layers' only where add() adds it as well.
   std::shared_ptr<ConvModule> make_stem(int64_t out_channels, const ConvCfg& conv_cfg,
                                         const ActCfg& act_cfg) const;
-  /// Registers the next layer, which gives maps of this width and stride to the images.
+  /// Registers the next layer, whose maps have this width and this stride to the images.
   void add(const std::string& name, std::shared_ptr<Layer> layer, int64_t channels, int64_t stride);
-  /// Stops the training of what `frozen_stages` says; to be called by the constructor as well.
+  /// Stops the training of the `frozen_stages`; constructors call it as well.
   virtual void freeze_stages() = 0;
   /// Stops the training of the first layers.
   void freeze_layers(int64_t count);

@@ -25,10 +25,11 @@ class MobileNetV2 final : public MobileNet {
                   "dilation of the first block of each of the 7 stages", at_least(1))
         .optional("out_indices", &Params::out_indices, "stages whose maps are given",
                   in_range(0, 6))
-        .optional("frozen_stages", &Params::frozen_stages,
-                  "number of stages after the stem that are not trained; 0: only the stem is not; "
-                  "-1: all are trained",
-                  in_range(-1, 6))
+        .optional(
+            "frozen_stages", &Params::frozen_stages,
+            "number of stages after the stem that are not trained; 0: the stem alone is frozen; "
+            "-1: nothing is",
+            in_range(-1, 6))
         .optional("act_cfg", &Params::act_cfg, "type of the activations")
         .include(MobileNetParams::schema())
         .validate([](const Params& p, Problems& problems) {
@@ -74,7 +75,7 @@ class MobileNetV2 final : public MobileNet {
  private:
   void freeze_stages() override {
     if (frozen_stages_ < 0) return;
-    // As in MMSegmentation, the norm of the stem goes on counting.
+    // As in MMSegmentation, the norm of the stem still updates its running statistics.
     for (auto& parameter : conv1_->parameters()) parameter.set_requires_grad(false);
     freeze_layers(frozen_stages_);
   }

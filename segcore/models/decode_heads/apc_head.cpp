@@ -10,7 +10,7 @@ struct APCHeadParams : DecodeHeadParams {
 
 namespace {
 
-/// Gives each position a sum of pooled regions, weighed by what it and the whole map say.
+/// Gives each position a sum of pooled regions, weighted by itself and the mean of the map.
 class APCModule final : public Layer {
  public:
   APCModule(const APCHeadParams& p, int64_t in, int64_t scale) : scale_(scale) {

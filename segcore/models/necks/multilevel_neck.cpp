@@ -19,9 +19,10 @@ class MultiLevelNeck final : public Neck {
     return Schema<P>("Makes a pyramid from maps of one size by resizing them.")
         .source("MMSegmentation, for vision transformers with pyramid heads")
         .include(NeckConvParams::schema())
-        .optional("scales", &P::scales,
-                  "factor of each map it gives: of the only map, or of so many of the first ones",
-                  above(0));
+        .optional(
+            "scales", &P::scales,
+            "factor of each output: of the only input map, or of the first input maps in order",
+            above(0));
   }
 
   MultiLevelNeck(const Params& p, const std::vector<FeatureInfo>& inputs) : scales_(p.scales) {

@@ -1,4 +1,4 @@
-/// What necks of lateral and output convolutions share.
+/// Options and convolutions of necks that bring all maps to one width.
 #pragma once
 #include <optional>
 #include <vector>
@@ -20,8 +20,8 @@ struct NeckConvParams {
     using P = NeckConvParams;
     return Schema<P>("Options of a neck that brings all maps to one width.")
         .optional("in_channels", &P::in_channels,
-                  "widths of all maps; null: what the backbone gives")
-        .required("out_channels", &P::out_channels, "width of all maps it gives", at_least(1))
+                  "widths of all input maps; null: those of the backbone")
+        .required("out_channels", &P::out_channels, "width of all output maps", at_least(1))
         .optional("norm_cfg", &P::norm_cfg, "norm after convolutions; null: none")
         .optional("act_cfg", &P::act_cfg, "activation after convolutions; null: none");
   }

@@ -7,11 +7,11 @@
 
 namespace seg::smp {
 
-/// Gives each decoder's level the backbone's map of its stride. Where the backbone begins at 1/4,
-/// the map of 1/2 has no channels, as the library does for timm's encoders.
+/// Each level of a decoder takes the backbone's map of its stride. Where the backbone starts at
+/// 1/4, the map of 1/2 has no channels, as for timm's encoders in the library.
 ///
 /// The backbone itself is what the model registers, so that its tensors keep their names.
-/// \param options  of the model; weights are the backbone's own affair.
+/// \param options  of the model; its weights are ignored: the backbone has its own.
 /// \throws OptionError where the backbone lacks a map.
 std::shared_ptr<Encoder> encoder_of(std::shared_ptr<Backbone> backbone,
                                     const EncoderOptions& options);

@@ -50,7 +50,7 @@ class FpnDecoder final : public Decoder {
   }
 
  private:
-  /// Convolution, group norm and ReLU, then twice the size: so many times, at least once without.
+  /// Repeats convolution, group norm, ReLU and doubling; for no doubling, once without it.
   static std::shared_ptr<Sequential> segmentation_block(const FpnParams& p, int64_t upsamples) {
     auto out = std::make_shared<Sequential>();
     int64_t in = p.decoder_pyramid_channels;

@@ -26,7 +26,7 @@ struct ModelParams {
   int64_t classes = 1;
   std::optional<std::string> activation;
   std::optional<AuxParams> aux_params;
-  // What the library leaves to its users.
+  // Left to its users by the library.
   std::optional<OneOrMany<Spec<Loss>>> loss_decode;
   std::optional<int64_t> ignore_index = 255;
   double threshold = 0.5;
@@ -78,10 +78,11 @@ Schema<P> model_schema(const std::string& summary, int64_t min_depth = 1) {
                 "training objective, or a list of them; null: cross entropy, binary for one class")
       .optional("ignore_index", &P::ignore_index, "label without loss; null: none")
       .optional("threshold", &P::threshold,
-                "probability above which a pixel is of the class, for classes 1", in_range(0, 1))
+                "probability above which a pixel belongs to the class, for classes 1",
+                in_range(0, 1))
       .optional("test_cfg", &P::test_cfg, "prediction of whole images or by a sliding window")
       .optional("data_preprocessor", &P::data_preprocessor,
-                "normalises and pads; null: as it is loaded")
+                "normalises and pads; null: images as they are loaded")
       .optional("init_cfg", &P::init_cfg, "initialisation, after the library's own")
       .accepted("train_cfg", "has no effect: it is for heads that sample points")
       .validate([](const P& p, Problems& problems) {
@@ -103,16 +104,16 @@ class SegmentationModel : public LogitSegmentor {
   LossMap loss(const torch::Tensor& images, const Targets& targets) override;
   int64_t num_classes() const override { return classes_ == 1 ? 2 : classes_; }
   int64_t ignore_index() const override { return ignore_index_; }
-  /// What the head of `aux_params` makes of the images, [N, its classes].
+  /// Outputs of the head of `aux_params`, [N, its classes].
   torch::Tensor classify(const torch::Tensor& images);
 
  protected:
   struct HeadOptions {
     int64_t in_channels = 0, kernel_size = 3, upsampling = 1;
   };
-  /// \param initialised  the head begins by Xavier's uniform, not as PyTorch makes it.
+  /// \param initialised  the head starts from Xavier's uniform, not from PyTorch's defaults.
   SegmentationModel(const ModelParams& p, int64_t output_stride = 32, bool initialised = true);
-  /// To be called once by the constructor of a model.
+  /// Models call it once, in their constructor.
   void set_decoder(const std::shared_ptr<Decoder>& decoder, const HeadOptions& head);
   const Encoder& encoder() const { return *encoder_; }
   /// \throws OptionError where the encoder has no map of 1/2 of the images' size.

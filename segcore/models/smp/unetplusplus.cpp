@@ -12,8 +12,7 @@ struct UnetPlusPlusParams : UpDecoderParams {
 /// Blocks x_d_l: of depth d from the shortest path, at level l from the coarsest.
 class UnetPlusPlusDecoder final : public Decoder {
  public:
-  /// \param center  convolutions that stand in the state dict, as the library's do, and that no
-  ///                map goes through.
+  /// \param center  convolutions in the state dict, as in the library, that no map goes through.
   UnetPlusPlusDecoder(const UnetPlusPlusParams& p, const std::vector<int64_t>& encoder_channels,
                       bool center)
       : levels_(p.decoder_channels.size() - 1) {
