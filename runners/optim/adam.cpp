@@ -5,14 +5,31 @@
 
 namespace seg {
 
-struct AdamParams {
-  double lr = 1e-3;
+struct AdamParams : HyperParamsOf<AdamParams> {
   std::array<double, 2> betas{0.9, 0.999};
   double eps = 1e-8;
-  double weight_decay = 0;
   bool amsgrad = false;
   bool maximize = false;
   bool decoupled_weight_decay = false;
+
+  static const List& list() {
+    using P = AdamParams;
+    static const List names{{"lr", &P::lr},
+                            {"betas", &P::betas},
+                            {"eps", &P::eps},
+                            {"weight_decay", &P::weight_decay},
+                            {"amsgrad", &P::amsgrad},
+                            {"maximize", &P::maximize},
+                            {"foreach", Value()},
+                            {"capturable", Value(false)},
+                            {"differentiable", Value(false)},
+                            {"fused", Value()},
+                            {"decoupled_weight_decay", &P::decoupled_weight_decay}};
+    return names;
+  }
+  double* scheduled_momentum() override { return &betas[0]; }
+  bool has_betas() const override { return true; }
+  double* epsilon() override { return &eps; }
   static Schema<AdamParams> schema() {
     return Schema<AdamParams>("Steps scaled by running means of gradients and of their squares.")
         .source("Adam, Kingma and Ba 2015, arXiv:1412.6980")
@@ -21,10 +38,10 @@ struct AdamParams {
         .optional("eps", &AdamParams::eps, "added to the root of the mean square", at_least(0))
         .optional("weight_decay", &AdamParams::weight_decay, "strength of the L2 penalty",
                   at_least(0))
-        .optional("amsgrad", &AdamParams::amsgrad, "uses the largest mean square so far")
-        .optional("maximize", &AdamParams::maximize, "goes up the gradient")
+        .optional("amsgrad", &AdamParams::amsgrad, "use the largest mean square so far")
+        .optional("maximize", &AdamParams::maximize, "ascend the gradient")
         .optional("decoupled_weight_decay", &AdamParams::decoupled_weight_decay,
-                  "shrinks the weights themselves, as AdamW does")
+                  "shrink the weights themselves, as AdamW does")
         .accepted("foreach", "parameters are always updated together")
         .accepted("fused", "the fused kernels are always used")
         .accepted("capturable", "of CUDA graphs in Python")
@@ -47,8 +64,8 @@ struct AdamWParams : AdamParams {
         .optional("eps", &AdamWParams::eps, "added to the root of the mean square", at_least(0))
         .optional("weight_decay", &AdamWParams::weight_decay,
                   "share of the weights taken off each step, times lr", at_least(0))
-        .optional("amsgrad", &AdamWParams::amsgrad, "uses the largest mean square so far")
-        .optional("maximize", &AdamWParams::maximize, "goes up the gradient")
+        .optional("amsgrad", &AdamWParams::amsgrad, "use the largest mean square so far")
+        .optional("maximize", &AdamWParams::maximize, "ascend the gradient")
         .accepted("foreach", "parameters are always updated together")
         .accepted("fused", "the fused kernels are always used")
         .accepted("capturable", "of CUDA graphs in Python")
@@ -60,26 +77,15 @@ class Adam : public Optimizer {
  public:
   using Params = AdamParams;
   static Schema<Params> schema() { return Params::schema(); }
-  explicit Adam(const AdamParams& p) : Optimizer(options_of(p)) {}
+  explicit Adam(const AdamParams& p) : Optimizer(p.copy()) {}
 
  protected:
-  enum { kLr, kBeta1, kBeta2, kEps, kDecay, kAmsgrad, kMaximize, kDecoupled };
-
-  std::vector<double> numbers(const ParamGroup& group) const override {
-    const ValueList& betas = group.options.at("betas").as_list();
-    return {group.number("lr"),           betas.at(0).as_float(),
-            betas.at(1).as_float(),       group.number("eps"),
-            group.number("weight_decay"), group.number("amsgrad"),
-            group.number("maximize"),     group.number("decoupled_weight_decay")};
-  }
-
   std::vector<Kept> kept() const override {
     return {{"step", true}, {"exp_avg", true}, {"exp_avg_sq", true}, {"max_exp_avg_sq", false}};
   }
 
-  void update(Bunch& b) override {
-    const std::vector<double>& n = b.numbers;
-    const bool amsgrad = n[kAmsgrad] != 0;
+  void update(ParameterBatch& b) override {
+    const auto& h = static_cast<const AdamParams&>(*b.hyper);
     std::vector<at::Tensor> means, squares, largest, steps;
     for (size_t i = 0; i < b.params.size(); ++i) {
       State& state = *b.states[i];
@@ -91,7 +97,7 @@ class Adam : public Optimizer {
       steps.push_back(state.at("step"));
       means.push_back(state.at("exp_avg"));
       squares.push_back(state.at("exp_avg_sq"));
-      if (amsgrad) {
+      if (h.amsgrad) {
         at::Tensor& most = state["max_exp_avg_sq"];
         if (!most.defined()) most = at::zeros_like(b.params[i]);
         largest.push_back(most);
@@ -100,34 +106,17 @@ class Adam : public Optimizer {
     at::_foreach_add_(steps, 1);
     const std::optional<at::Tensor> found_inf =
         b.found_inf.defined() ? std::optional(b.found_inf.to(b.params[0].device())) : std::nullopt;
-    if (n[kDecoupled] != 0) {
-      at::_fused_adamw_(b.params, b.grads, means, squares, largest, steps, n[kLr], n[kBeta1],
-                        n[kBeta2], n[kDecay], n[kEps], amsgrad, n[kMaximize] != 0, {}, found_inf);
+    if (h.decoupled_weight_decay) {
+      at::_fused_adamw_(b.params, b.grads, means, squares, largest, steps, h.lr, h.betas[0],
+                        h.betas[1], h.weight_decay, h.eps, h.amsgrad, h.maximize, {}, found_inf);
     } else {
-      at::_fused_adam_(b.params, b.grads, means, squares, largest, steps, n[kLr], n[kBeta1],
-                       n[kBeta2], n[kDecay], n[kEps], amsgrad, n[kMaximize] != 0, {}, found_inf);
+      at::_fused_adam_(b.params, b.grads, means, squares, largest, steps, h.lr, h.betas[0],
+                       h.betas[1], h.weight_decay, h.eps, h.amsgrad, h.maximize, {}, found_inf);
     }
-    // A step that the kernel left out does not count.
+    // A step that the kernel skipped does not count.
     if (found_inf) {
       at::_foreach_sub_(steps, std::vector<at::Tensor>(steps.size(), found_inf->reshape({})));
     }
-  }
-
- private:
-  static Value options_of(const AdamParams& p) {
-    Value v = Value::dict();
-    v.set("lr", p.lr);
-    v.set("betas", Value::tuple({p.betas[0], p.betas[1]}));
-    v.set("eps", p.eps);
-    v.set("weight_decay", p.weight_decay);
-    v.set("amsgrad", p.amsgrad);
-    v.set("maximize", p.maximize);
-    v.set("foreach", Value());
-    v.set("capturable", false);
-    v.set("differentiable", false);
-    v.set("fused", Value());
-    v.set("decoupled_weight_decay", p.decoupled_weight_decay);
-    return v;
   }
 };
 SEG_REGISTER(Optimizer, Adam);

@@ -26,7 +26,7 @@ struct GradScalerCfg {
                   "factor of the scale after a step whose gradients overflowed", in_range(0, 1))
         .optional("growth_interval", &P::growth_interval, "finite steps in a row before growth",
                   at_least(1))
-        .optional("enabled", &P::enabled, "scales at all");
+        .optional("enabled", &P::enabled, "scale the loss");
   }
 };
 
@@ -78,7 +78,7 @@ class AmpOptimWrapper final : public OptimWrapper {
       scaler_ = *cfg;
     }
     // bfloat16 reaches as far as float32, so nothing underflows without a scale. On GPUs mmengine
-    // scales all the same, which also leaves out steps that are not finite; on CPUs only a scale
+    // scales all the same, which also skips steps that are not finite; on CPUs only a scale
     // that the config spells out is worth its time.
     scaling_ = scaler_.enabled && (!cpu || !std::holds_alternative<std::string>(params.loss_scale));
     scale_ = at::full({}, scaler_.init_scale, at::TensorOptions(device()).dtype(at::kFloat));

@@ -30,7 +30,7 @@ DecayedBackbone decayed_backbone(const torch::nn::Module& model) {
 /// Numbers the parameters of a model: those of the backbone by its own order, then all others.
 class DecayLayers {
  public:
-  /// \throws OptionError where the model has no backbone, or it has no such layers.
+  /// \throws OptionError where the model has no backbone, or the backbone defines no layers.
   DecayLayers(const torch::nn::Module& model, const std::string& decay_type)
       : backbone_(decayed_backbone(model)),
         order_(backbone_.backbone->layer_order()),
@@ -59,11 +59,8 @@ class DecayLayers {
 class DecayGroups {
  public:
   /// \param layers  of the backbone; the head's parameters are of layer `layers` + 1.
-  DecayGroups(const Optimizer& optimizer, int64_t layers, double rate)
-      : layers_(layers),
-        rate_(rate),
-        lr_(optimizer.defaults().at("lr").as_float()),
-        weight_decay_(optimizer.defaults().at("weight_decay").as_float()) {}
+  DecayGroups(Optimizer& optimizer, int64_t layers, double rate)
+      : optimizer_(optimizer), layers_(layers), rate_(rate) {}
 
   void add(const std::string& name, const at::Tensor& param, std::optional<int64_t> layer) {
     // As in MMSegmentation, where tokens of the backbone decay: only those of a model without one
@@ -76,15 +73,11 @@ class DecayGroups {
   }
 
   /// Gives the groups to the optimizer, and reports them to the log.
-  void move_to(Optimizer& optimizer) {
+  void finish() {
     for (ParamGroup& group : groups_) {
-      log::info("optimizer: ", group.options.at("group_name").as_string(), ": lr ",
-                group.number("lr"), ", weight_decay ", group.number("weight_decay"), ": ",
-                group.params.size(), " tensors");
-      Value names = Value::list();
-      for (const auto& name : group.names) names.push_back(name);
-      group.options.set("param_names", names);
-      optimizer.add_group(std::move(group));
+      log::info("optimizer: ", *group.group_name, ": lr ", group.hyper->lr, ", weight_decay ",
+                group.hyper->weight_decay, ": ", group.params.size(), " tensors");
+      optimizer_.add_group(std::move(group));
     }
     groups_.clear();
   }
@@ -93,17 +86,19 @@ class DecayGroups {
   ParamGroup& group_of(int64_t layer, bool plain) {
     const auto [it, fresh] = index_.try_emplace({layer, plain}, groups_.size());
     if (!fresh) return groups_[it->second];
-    ParamGroup& group = groups_.emplace_back();
+    ParamGroup& group = groups_.emplace_back(optimizer_.new_group());
     const double scale = std::pow(rate_, static_cast<double>(layers_ + 1 - layer));
-    group.set("weight_decay", plain ? 0.0 : weight_decay_);
-    group.set("lr_scale", scale);
-    group.options.set("group_name", text("layer_", layer, plain ? "_no_decay" : "_decay"));
-    group.set("lr", scale * lr_);
+    if (plain) group.hyper->weight_decay = 0;
+    group.hyper->lr *= scale;
+    group.lr_scale = scale;
+    group.group_name = text("layer_", layer, plain ? "_no_decay" : "_decay");
+    group.lists_names = true;
     return group;
   }
 
+  Optimizer& optimizer_;
   int64_t layers_;
-  double rate_, lr_, weight_decay_;
+  double rate_;
   std::vector<ParamGroup> groups_;
   std::map<std::pair<int64_t, bool>, size_t> index_;  ///< of groups_, by layer and `plain`
 };
@@ -141,7 +136,7 @@ class LearningRateDecayOptimizerConstructor : public ParamGrouping {
       if (!param.requires_grad() || !seen.insert(param.unsafeGetTensorImpl()).second) continue;
       groups.add(item.key(), param, layers.of(item.key()));
     }
-    groups.move_to(optimizer);
+    groups.finish();
   }
 
  protected:

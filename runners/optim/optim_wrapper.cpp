@@ -15,7 +15,7 @@ namespace seg {
 
 Schema<ClipGrad> ClipGrad::schema() {
   return Schema<ClipGrad>("Bounds gradients before an update.")
-      .optional("type", &ClipGrad::type, "bounds the norm of all gradients, or each value",
+      .optional("type", &ClipGrad::type, "bound the norm of all gradients, or each value",
                 one_of({"norm", "value"}))
       .optional("max_norm", &ClipGrad::max_norm, "largest norm of all gradients together",
                 at_least(0))
@@ -24,7 +24,7 @@ Schema<ClipGrad> ClipGrad::schema() {
       .optional("clip_value", &ClipGrad::clip_value, "largest absolute value of a gradient",
                 at_least(0))
       .optional("error_if_nonfinite", &ClipGrad::error_if_nonfinite,
-                "ends the run where the norm is infinite or not a number")
+                "end the run where the norm is infinite or not a number")
       .accepted("foreach", "all gradients are always taken together")
       .validate([](const ClipGrad& c, Problems& problems) {
         if (c.max_norm && c.clip_value) {
@@ -75,7 +75,7 @@ OptimWrapper::OptimWrapper(const Params& params, torch::nn::Module& model)
   if (params.paramwise_cfg && !params.paramwise_cfg->empty()) {
     params.constructor.build()->add_groups(*optimizer_, model, *params.paramwise_cfg);
   } else {
-    ParamGroup all;
+    ParamGroup all = optimizer_->new_group();
     std::unordered_set<const void*> seen;
     for (const auto& item : named) {
       if (!seen.insert(item.value().unsafeGetTensorImpl()).second) continue;
@@ -84,12 +84,7 @@ OptimWrapper::OptimWrapper(const Params& params, torch::nn::Module& model)
     }
     optimizer_->add_group(std::move(all));
   }
-  if (optimizer_->groups().size() > 1) {
-    base_.emplace();
-    for (const auto& [key, value] : optimizer_->defaults().as_dict()) {
-      base_->options.set(key, value);
-    }
-  }
+  if (optimizer_->groups().size() > 1) base_ = optimizer_->new_group();
   if (params.accumulative_counts > 1) {
     for (const auto& module : model.modules(/*include_self=*/false)) {
       const auto* norm = dynamic_cast<const Norm*>(module.get());
@@ -114,7 +109,7 @@ void OptimWrapper::set_progress(int64_t done, int64_t total, const Value& accumu
     if (steps > 0) take_gradients(accumulated);
     return;
   }
-  log::warn("the run begins at step ", done, ", after ", steps, " of ", counts,
+  log::warn("the run starts at step ", done, ", after ", steps, " of ", counts,
             " accumulated steps, and the checkpoint holds the gradients of ", given,
             given == 1 ? " step" : " steps", ": gradients are lost");
 }
@@ -224,9 +219,9 @@ std::vector<ParamGroup*> OptimWrapper::scheduled_groups() {
 
 std::vector<std::pair<std::string, double>> OptimWrapper::learning_rates() const {
   std::vector<std::pair<std::string, double>> out;
-  if (base_) out.emplace_back("base_lr", base_->number("lr"));
+  if (base_) out.emplace_back("base_lr", base_->hyper->lr);
   if (!optimizer_->groups().empty()) {
-    out.emplace_back("lr", optimizer_->groups().front().number("lr"));
+    out.emplace_back("lr", optimizer_->groups().front().hyper->lr);
   }
   return out;
 }
@@ -236,7 +231,7 @@ Value OptimWrapper::state_dict() const {
   if (base_) {
     Value settings = Value::dict();
     settings.set("params", at::zeros({1}));
-    for (const auto& [key, value] : base_->options.as_dict()) settings.set(key, value);
+    for (const auto& [key, value] : base_->options().as_dict()) settings.set(key, value);
     out.set("base_param_settings", settings);
   }
   return out;
@@ -246,10 +241,8 @@ void OptimWrapper::load_state_dict(const Value& state) {
   optimizer_->load_state_dict(state);
   const Value* settings = state.find("base_param_settings");
   if (!settings || settings->is_none()) return;
-  if (!base_) base_.emplace();
-  for (const auto& [key, value] : settings->as_dict()) {
-    if (key.as_string() != "params") base_->options.set(key, value);
-  }
+  if (!base_) base_ = optimizer_->new_group();
+  base_->read_options(*settings);
 }
 
 SEG_REGISTER(OptimWrapper, OptimWrapper);

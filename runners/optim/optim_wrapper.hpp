@@ -1,5 +1,5 @@
-/// What a training loop does with a loss: backward, accumulation, clipping, update; in full or in
-/// mixed precision.
+/// From a loss to updated parameters: backward, accumulation, clipping, update; in full or mixed
+/// precision.
 #pragma once
 #include <ATen/core/Tensor.h>
 #include <torch/nn/module.h>
@@ -75,25 +75,25 @@ class OptimWrapper {
   /// The norm of all gradients before clipping, a scalar on the model's device, of the last `step`;
   /// undefined where none was computed.
   const at::Tensor& grad_norm() const { return grad_norm_; }
-  /// Where a run begins and ends, in steps of its loop: the last, incomplete accumulation is
+  /// Sets where a run starts and ends, in steps of its loop: the last, incomplete accumulation is
   /// weighted by its own length.
-  /// \param accumulated  what `accumulated()` gave after `done` steps, or None. Where it does not
-  ///                     go with `done`, gradients are lost, which is a warning.
+  /// \param accumulated  the result of `accumulated()` after `done` steps, or None. Where it does
+  ///                     not fit `done`, gradients are lost, with a warning.
   /// \throws CheckpointError where a gradient belongs to no parameter.
   void set_progress(int64_t done, int64_t total, const Value& accumulated = {});
-  /// The gradients since the last update, for a run that goes on from here:
+  /// The gradients since the last update, for a run that resumes here:
   /// {steps, loss_weight, gradients: {name of the parameter: tensor}}. A loss was multiplied by
   /// `loss_weight` before its gradients were taken. None right after an update.
   Value accumulated() const;
   /// Whether the next `step` updates the parameters, so that gradients must be averaged over the
   /// processes before.
   bool will_update() const;
-  /// From now on gradients are zeroed in place, because others hold views of them.
+  /// Whether gradients are zeroed in place, because others hold views of them.
   void keep_gradients(bool keep) { keep_gradients_ = keep; }
 
   Optimizer& optimizer() { return *optimizer_; }
   const Optimizer& optimizer() const { return *optimizer_; }
-  /// All that schedules change: the optimizer's groups and, where there are several, one more with
+  /// Groups that schedules change: the optimizer's and, where there are several, one more with
   /// the options that no multiplier touched ("base_lr" in the log).
   std::vector<ParamGroup*> scheduled_groups();
   /// ("base_lr", ...) where there are several groups, then ("lr", that of the first group).

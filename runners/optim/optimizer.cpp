@@ -20,12 +20,16 @@ at::Tensor optim_aligned_grad(const at::Tensor& grad, const at::Tensor& param) {
   return same ? grad : at::empty_like(param).copy_(grad);
 }
 
-/// A copy whose changes do not reach the original.
-Value optim_copy_dict(const Value& dict) {
-  Value out = Value::dict();
-  for (const auto& [key, value] : dict.as_dict()) out.set(key, value);
-  return out;
-}
+/// The notes of a group, under the names that MMEngine has for them.
+struct GroupNote {
+  const char* name;
+  std::optional<double> ParamGroup::*member;
+};
+constexpr GroupNote kGroupNotes[] = {
+    {"lr_mult", &ParamGroup::lr_mult},        {"decay_mult", &ParamGroup::decay_mult},
+    {"lr_scale", &ParamGroup::lr_scale},      {"initial_lr", &ParamGroup::initial_lr},
+    {"max_lr", &ParamGroup::max_lr},          {"min_lr", &ParamGroup::min_lr},
+    {"momentum", &ParamGroup::beta_momentum}, {"initial_momentum", &ParamGroup::initial_momentum}};
 
 std::string optim_name(const ParamGroup& group, size_t i) {
   return i < group.names.size() ? group.names[i] : text("parameter ", i);
@@ -33,27 +37,63 @@ std::string optim_name(const ParamGroup& group, size_t i) {
 
 }  // namespace
 
-double ParamGroup::number(std::string_view key) const { return options.at(key).as_float(); }
-
-void ParamGroup::set(std::string_view key, double value) { options.set(std::string(key), value); }
-
 double ParamGroup::momentum() const {
-  if (const Value* betas = options.find("betas")) return betas->as_list().at(0).as_float();
-  return has("momentum") ? number("momentum") : 0.0;
+  const double* value = hyper->scheduled_momentum();
+  return value ? *value : 0.0;
 }
 
 void ParamGroup::set_momentum(double value) {
-  if (const Value* betas = options.find("betas")) {
-    const double second = betas->as_list().at(1).as_float();
-    options.set("betas", Value::tuple({value, second}));
+  if (double* own = hyper->scheduled_momentum()) *own = value;
+  if (hyper->has_betas() || !hyper->scheduled_momentum()) beta_momentum = value;
+}
+
+void ParamGroup::set_epsilon(double value) {
+  if (double* own = hyper->epsilon()) {
+    *own = value;
+  } else {
+    other.set("eps", value);
   }
-  set("momentum", value);
+}
+
+Value ParamGroup::options() const {
+  Value out = Value::dict();
+  hyper->write(out);
+  for (const auto& note : kGroupNotes) {
+    if (this->*note.member) out.set(note.name, *(this->*note.member));
+  }
+  if (group_name) out.set("group_name", *group_name);
+  if (lists_names) {
+    Value list = Value::list();
+    for (const auto& name : names) list.push_back(name);
+    out.set("param_names", list);
+  }
+  for (const auto& [key, value] : other.as_dict()) out.set(key, value);
+  return out;
+}
+
+void ParamGroup::read_options(const Value& saved) {
+  for (const auto& [key, value] : saved.as_dict()) {
+    const std::string& name = key.as_string();
+    if (name == "params" || name == "param_names" || hyper->read(name, value)) continue;
+    const auto* note = std::ranges::find_if(kGroupNotes, [&](auto& n) { return name == n.name; });
+    if (note != std::end(kGroupNotes) && !value.is_none()) {
+      this->*note->member = value.as_float();
+    } else if (name == "group_name" && value.is_string()) {
+      group_name = value.as_string();
+    } else {
+      other.set(key, value);
+    }
+  }
+}
+
+ParamGroup Optimizer::new_group() const {
+  ParamGroup group;
+  group.hyper = defaults_->copy();
+  return group;
 }
 
 void Optimizer::add_group(ParamGroup group) {
-  for (const auto& [key, value] : defaults_.as_dict()) {
-    if (!group.has(key.as_string())) group.options.set(key, value);
-  }
+  if (!group.hyper) group.hyper = defaults_->copy();
   std::set<const void*> seen;
   for (const auto& g : groups_) {
     for (const auto& p : g.params) seen.insert(p.unsafeGetTensorImpl());
@@ -69,26 +109,26 @@ void Optimizer::add_group(ParamGroup group) {
 void Optimizer::step(const at::Tensor& found_inf) {
   const at::NoGradGuard no_grad;
   using Key = std::tuple<std::vector<double>, c10::DeviceType, int, at::ScalarType>;
-  std::map<Key, Bunch> bunches;
+  std::map<Key, ParameterBatch> batches;
   for (size_t g = 0; g < groups_.size(); ++g) {
     const ParamGroup& group = groups_[g];
-    const std::vector<double> values = numbers(group);
+    const std::vector<double> numbers = group.hyper->numbers();
     for (size_t i = 0; i < group.params.size(); ++i) {
       const at::Tensor& param = group.params[i];
       const at::Tensor& grad = param.grad();
       if (!grad.defined()) continue;
-      Bunch& bunch =
-          bunches[{values, param.device().type(), param.device().index(), param.scalar_type()}];
-      if (bunch.params.empty()) {
-        bunch.numbers = values;
-        bunch.found_inf = found_inf;
+      ParameterBatch& batch =
+          batches[{numbers, param.device().type(), param.device().index(), param.scalar_type()}];
+      if (batch.params.empty()) {
+        batch.hyper = group.hyper.get();
+        batch.found_inf = found_inf;
       }
-      bunch.params.push_back(param.detach());
-      bunch.grads.push_back(optim_aligned_grad(grad, param));
-      bunch.states.push_back(&states_[g][i]);
+      batch.params.push_back(param.detach());
+      batch.grads.push_back(optim_aligned_grad(grad, param));
+      batch.states.push_back(&states_[g][i]);
     }
   }
-  for (auto& [key, bunch] : bunches) update(bunch);
+  for (auto& [key, batch] : batches) update(batch);
 }
 
 void Optimizer::zero_grad(bool set_to_none) {
@@ -112,12 +152,12 @@ Value Optimizer::state_dict() const {
   Value state = Value::dict(), groups = Value::list();
   int64_t index = 0;
   for (size_t g = 0; g < groups_.size(); ++g) {
-    Value packed = optim_copy_dict(groups_[g].options), indices = Value::list();
+    Value packed = groups_[g].options(), indices = Value::list();
     for (const State& kept : states_[g]) {
       if (!kept.empty()) {
         Value entry = Value::dict();
         for (const auto& [name, tensor] : kept) {
-          // Python's optimizers want their counters on the CPU unless told otherwise.
+          // Python's optimizers keep their counters on the CPU by default.
           entry.set(name, name == "step" ? tensor.detach().to(at::kCPU, /*non_blocking=*/false,
                                                               /*copy=*/true)
                                          : tensor.detach());
@@ -149,10 +189,56 @@ void Optimizer::check_kept(const Value& saved) const {
     fits = fits && (!k.always || (value && !value->is_none()));
   }
   if (fits) return;
-  throw CheckpointError(text("the optimizer's state holds ", join(names, ", "),
-                             ", which this config's optimizer does not go on with: was it saved "
-                             "with another optimizer? Give the checkpoint as load_from to begin "
-                             "with its weights"));
+  throw CheckpointError(
+      text("the optimizer's state holds ", join(names, ", "),
+           ", which this config's optimizer does not use: was it saved with another "
+           "optimizer? Give the checkpoint as load_from to start from its weights"));
+}
+
+Optimizer::State Optimizer::read_state(const Value& saved, const at::Tensor& param,
+                                       const std::string& param_name) const {
+  check_kept(saved);
+  State out;
+  for (const auto& [key, value] : saved.as_dict()) {
+    const std::string& name = key.as_string();
+    if (value.is_none()) continue;
+    if (name == "step") {
+      const at::Tensor count = value.is_tensor() ? value.as_tensor().reshape({})
+                                                 : at::scalar_tensor(value.as_float(), at::kDouble);
+      out[name] = count.to(param.device(), at::kFloat, false, /*copy=*/true);
+      continue;
+    }
+    const at::Tensor& tensor = value.as_tensor();
+    if (tensor.sizes() != param.sizes()) {
+      throw CheckpointError(text("the optimizer's '", name, "' of ", param_name, " has shape ",
+                                 tensor.sizes(), ", the parameter has ", param.sizes()));
+    }
+    out[name] = at::empty_like(param.detach()).copy_(tensor);
+  }
+  return out;
+}
+
+std::vector<std::vector<Optimizer::State>> Optimizer::read_states(const Value& saved) const {
+  std::map<int64_t, const Value*> by_index;
+  for (const auto& [key, value] : saved.at("state").as_dict()) by_index[key.as_int()] = &value;
+  const ValueList& saved_groups = saved.at("param_groups").as_list();
+  std::vector<std::vector<State>> out(groups_.size());
+  for (size_t g = 0; g < groups_.size(); ++g) {
+    const ValueList& indices = saved_groups[g].at("params").as_list();
+    const ParamGroup& group = groups_[g];
+    if (indices.size() != group.params.size()) {
+      throw CheckpointError(text("parameter group ", g, " of the optimizer's state has ",
+                                 indices.size(), " parameters, that of this config has ",
+                                 group.params.size()));
+    }
+    out[g].resize(indices.size());
+    for (size_t i = 0; i < indices.size(); ++i) {
+      const auto found = by_index.find(indices[i].as_int());
+      if (found == by_index.end()) continue;
+      out[g][i] = read_state(*found->second, group.params[i], optim_name(group, i));
+    }
+  }
+  return out;
 }
 
 void Optimizer::load_state_dict(const Value& saved) {
@@ -163,50 +249,8 @@ void Optimizer::load_state_dict(const Value& saved) {
                                " parameter groups, the optimizer of this config has ",
                                groups_.size(), ": was it saved with another paramwise_cfg?"));
   }
-  std::map<int64_t, const Value*> saved_state;
-  for (const auto& [key, value] : saved.at("state").as_dict()) {
-    saved_state[key.as_int()] = &value;
-  }
-  std::vector<std::vector<State>> loaded(groups_.size());
-  for (size_t g = 0; g < groups_.size(); ++g) {
-    const ValueList& indices = saved_groups[g].at("params").as_list();
-    const ParamGroup& group = groups_[g];
-    if (indices.size() != group.params.size()) {
-      throw CheckpointError(text("parameter group ", g, " of the optimizer's state has ",
-                                 indices.size(), " parameters, that of this config has ",
-                                 group.params.size()));
-    }
-    loaded[g].resize(indices.size());
-    for (size_t i = 0; i < indices.size(); ++i) {
-      const auto found = saved_state.find(indices[i].as_int());
-      if (found == saved_state.end()) continue;
-      const at::Tensor& param = group.params[i];
-      check_kept(*found->second);
-      for (const auto& [key, value] : found->second->as_dict()) {
-        const std::string& name = key.as_string();
-        if (value.is_none()) continue;
-        if (name == "step") {
-          const at::Tensor count = value.is_tensor()
-                                       ? value.as_tensor().reshape({})
-                                       : at::scalar_tensor(value.as_float(), at::kDouble);
-          loaded[g][i][name] = count.to(param.device(), at::kFloat, false, /*copy=*/true);
-          continue;
-        }
-        const at::Tensor& tensor = value.as_tensor();
-        if (tensor.sizes() != param.sizes()) {
-          throw CheckpointError(text("the optimizer's '", name, "' of ", optim_name(group, i),
-                                     " has shape ", tensor.sizes(), ", the parameter has ",
-                                     param.sizes()));
-        }
-        loaded[g][i][name] = at::empty_like(param.detach()).copy_(tensor);
-      }
-    }
-  }
-  for (size_t g = 0; g < groups_.size(); ++g) {
-    for (const auto& [key, value] : saved_groups[g].as_dict()) {
-      if (key.as_string() != "params") groups_[g].options.set(key, value);
-    }
-  }
+  auto loaded = read_states(saved);  // before anything changes
+  for (size_t g = 0; g < groups_.size(); ++g) groups_[g].read_options(saved_groups[g]);
   states_ = std::move(loaded);
 }
 

@@ -1,32 +1,45 @@
-/// The interface of optimizers. Their saved state is the one of torch.optim, so that a run can go
-/// on in either program.
+/// The interface of optimizers. Their saved state is that of torch.optim, so that a run can be
+/// resumed in either program.
 #pragma once
 #include <ATen/core/Tensor.h>
 
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
-#include <string_view>
 #include <vector>
 
 #include "registry/registry.hpp"
-#include "segcore/io/value.hpp"
+#include "runners/optim/hyper_params.hpp"
 
 namespace seg {
 
-/// Parameters that share their options.
+/// Parameters that share their hyper-parameters.
 struct ParamGroup {
   std::vector<at::Tensor> params;
   std::vector<std::string> names;  ///< of the parameters, "backbone.layers.0.weight"
-  /// As torch.optim keeps them: lr, weight_decay, betas, initial_lr, ...
-  Value options = Value::dict();
+  std::unique_ptr<HyperParams> hyper;
 
-  bool has(std::string_view key) const { return options.find(key) != nullptr; }
-  double number(std::string_view key) const;
-  void set(std::string_view key, double value);
+  // Set by groupings.
+  std::optional<double> lr_mult, decay_mult, lr_scale;
+  std::optional<std::string> group_name;
+  bool lists_names = false;  ///< `names` are saved as "param_names"
+  // Set by schedules.
+  std::optional<double> initial_lr, initial_momentum, max_lr, min_lr;
+  /// The first of `betas` under the name that momentum schedules have for it.
+  std::optional<double> beta_momentum;
+  /// Saved options of other programs, kept for them.
+  Value other = Value::dict();
+
   /// `momentum`, else the first of `betas`, else 0: what momentum schedules change.
   double momentum() const;
   void set_momentum(double value);
+  void set_epsilon(double value);
+
+  /// {name: value} of all but the parameters, as torch.optim keeps them.
+  Value options() const;
+  /// Takes saved options; those of no name that is known here are kept in `other`.
+  void read_options(const Value& saved);
 };
 
 /// Changes parameters by their gradients.
@@ -36,13 +49,15 @@ class Optimizer {
   Optimizer(const Optimizer&) = delete;
   Optimizer& operator=(const Optimizer&) = delete;
 
-  /// Options that the group lacks get their defaults.
+  /// A group without parameters whose hyper-parameters are the defaults.
+  ParamGroup new_group() const;
+  /// \param group  without hyper-parameters: it gets the defaults.
   /// \throws Error for a parameter that is in another group already.
   void add_group(ParamGroup group);
   std::vector<ParamGroup>& groups() { return groups_; }
   const std::vector<ParamGroup>& groups() const { return groups_; }
-  /// The options of a group that sets none, in the order of torch.optim.
-  const Value& defaults() const { return defaults_; }
+  /// Those of a group that sets none.
+  const HyperParams& defaults() const { return *defaults_; }
 
   /// One update of all parameters that have a gradient.
   /// \param found_inf  float [1], of a gradient scaler: where it is not zero, nothing changes. May
@@ -54,27 +69,25 @@ class Optimizer {
 
   /// {state: {index: {name: tensor}}, param_groups: [{..., params: [index]}]}
   Value state_dict() const;
-  /// \throws CheckpointError where the groups or shapes do not fit, or another kind of optimizer
-  ///         wrote it.
+  /// \throws CheckpointError where groups or shapes do not fit, or another type of optimizer wrote
+  ///         the state.
   void load_state_dict(const Value& state);
 
  protected:
-  /// What is kept of a parameter from step to step: "exp_avg" -> tensor.
+  /// State of a parameter: "exp_avg" -> tensor.
   using State = std::map<std::string, at::Tensor>;
-  /// Parameters with equal numbers, on one device and of one type: the kernels take them together,
-  /// however many groups they come from.
-  struct Bunch {
+  /// Parameters with equal hyper-parameters, on one device and of one type, from any number of
+  /// groups: the kernels take them together.
+  struct ParameterBatch {
     std::vector<at::Tensor> params, grads;
     std::vector<State*> states;
-    std::vector<double> numbers;
-    at::Tensor found_inf;  ///< undefined where all gradients are known to be finite
+    const HyperParams* hyper = nullptr;  ///< of the optimizer's own type
+    at::Tensor found_inf;                ///< undefined where all gradients are known to be finite
   };
 
-  explicit Optimizer(Value defaults) : defaults_(std::move(defaults)) {}
-  /// The options that an update depends on, as `update` wants them.
-  virtual std::vector<double> numbers(const ParamGroup& group) const = 0;
-  virtual void update(Bunch& bunch) = 0;
-  /// What is kept of a parameter after its first update; `always` or by some settings only.
+  explicit Optimizer(std::unique_ptr<HyperParams> defaults) : defaults_(std::move(defaults)) {}
+  virtual void update(ParameterBatch& batch) = 0;
+  /// An entry of the state of an updated parameter, present always or with some options only.
   struct Kept {
     const char* name;
     bool always;
@@ -83,8 +96,10 @@ class Optimizer {
 
  private:
   void check_kept(const Value& saved) const;
+  std::vector<std::vector<State>> read_states(const Value& saved) const;
+  State read_state(const Value& saved, const at::Tensor& param, const std::string& name) const;
 
-  Value defaults_;
+  std::unique_ptr<HyperParams> defaults_;
   std::vector<ParamGroup> groups_;
   std::vector<std::vector<State>> states_;  ///< by group and parameter
 };

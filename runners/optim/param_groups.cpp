@@ -35,7 +35,7 @@ Schema<ParamwiseCfg> ParamwiseCfg::schema() {
                 "factor of the weight decay of parameters of one dimension")
       .optional("dcn_offset_lr_mult", &P::dcn_offset_lr_mult,
                 "factor of the learning rate of offsets of deformable convolutions")
-      .optional("bypass_duplicate", &P::bypass_duplicate, "passes over parameters met again")
+      .optional("bypass_duplicate", &P::bypass_duplicate, "skips parameters that occur twice")
       .optional("force_default_settings", &P::force_default_settings,
                 "of ForceDefaultOptimWrapperConstructor: the other options also apply where a "
                 "custom key fits")
@@ -100,17 +100,51 @@ const std::pair<const std::string, CustomKey>* grouping_key(
   return best;
 }
 
-void grouping_apply_key(const CustomKey& key, double base_lr, double base_decay,
-                        ParamGroup& group) {
-  group.set("lr", base_lr * key.lr_mult.value_or(1.0));
-  group.set("weight_decay", base_decay * key.decay_mult.value_or(1.0));
-  if (key.lr_mult) group.set("lr_mult", *key.lr_mult);
-  if (key.decay_mult) group.set("decay_mult", *key.decay_mult);
-  if (key.lr) group.set("lr", *key.lr);
-  if (key.weight_decay) group.set("weight_decay", *key.weight_decay);
-  if (key.momentum) group.set("momentum", *key.momentum);
-  if (key.eps) group.set("eps", *key.eps);
-}
+/// Options of one parameter; those that are not set are the optimizer's defaults.
+struct GroupOptions {
+  std::optional<double> lr, weight_decay, lr_mult, decay_mult, momentum, eps;
+
+  void take(const CustomKey& key, const HyperParams& defaults) {
+    lr = key.lr.value_or(defaults.lr * key.lr_mult.value_or(1.0));
+    weight_decay = key.weight_decay.value_or(defaults.weight_decay * key.decay_mult.value_or(1.0));
+    lr_mult = key.lr_mult;
+    decay_mult = key.decay_mult;
+    momentum = key.momentum;
+    eps = key.eps;
+  }
+  void apply(ParamGroup& group) const {
+    if (lr) group.hyper->lr = *lr;
+    if (weight_decay) group.hyper->weight_decay = *weight_decay;
+    if (momentum) set_momentum(group);
+    if (eps) group.set_epsilon(*eps);
+    group.lr_mult = lr_mult;
+    group.decay_mult = decay_mult;
+  }
+  /// Those that are set, for the log.
+  std::vector<std::pair<const char*, double>> list() const {
+    std::vector<std::pair<const char*, double>> out;
+    const std::pair<const char*, std::optional<double>> all[] = {{"lr", lr},
+                                                                 {"weight_decay", weight_decay},
+                                                                 {"lr_mult", lr_mult},
+                                                                 {"decay_mult", decay_mult},
+                                                                 {"momentum", momentum},
+                                                                 {"eps", eps}};
+    for (const auto& [name, value] : all) {
+      if (value) out.emplace_back(name, *value);
+    }
+    return out;
+  }
+
+ private:
+  /// Adam's betas are no momentum that a custom key sets, as in MMEngine.
+  void set_momentum(ParamGroup& group) const {
+    if (group.hyper->has_betas() || !group.hyper->scheduled_momentum()) {
+      group.beta_momentum = *momentum;
+    } else {
+      *group.hyper->scheduled_momentum() = *momentum;
+    }
+  }
+};
 
 bool grouping_is_depthwise(const torch::nn::Module& module) {
   if (const auto* conv = dynamic_cast<const Conv2d*>(&module)) {
@@ -133,7 +167,7 @@ std::string grouping_number(double v) {
 void grouping_log_totals(const Optimizer& optimizer) {
   std::map<std::pair<double, double>, std::pair<int64_t, int64_t>> totals;
   for (const ParamGroup& group : optimizer.groups()) {
-    auto& [tensors, elements] = totals[{-group.number("lr"), -group.number("weight_decay")}];
+    auto& [tensors, elements] = totals[{-group.hyper->lr, -group.hyper->weight_decay}];
     for (const auto& p : group.params) {
       ++tensors;
       elements += p.numel();
@@ -161,8 +195,8 @@ const std::set<std::string>& common_custom_keys() {
   return keys;
 }
 
-/// What each custom key selected. One that selects nothing is told in passing where it is common,
-/// else with a warning and the name of a module that it may have meant.
+/// Reports what each custom key selected. For one that selects nothing: information where configs
+/// commonly list it, else a warning with the nearest name of a module.
 void grouping_log_keys(const std::map<std::string, CustomKey>& keys,
                        const std::map<std::string, std::vector<std::string>>& matched,
                        const torch::nn::Module& model) {
@@ -185,17 +219,17 @@ void grouping_log_keys(const std::map<std::string, CustomKey>& keys,
                 did_you_mean(key, {known.begin(), known.end()}));
       continue;
     }
-    std::vector<std::string> said;
-    if (options.lr_mult) said.push_back("lr_mult " + grouping_number(*options.lr_mult));
-    if (options.decay_mult) said.push_back("decay_mult " + grouping_number(*options.decay_mult));
-    if (options.lr) said.push_back("lr " + grouping_number(*options.lr));
+    std::vector<std::string> shown;
+    if (options.lr_mult) shown.push_back("lr_mult " + grouping_number(*options.lr_mult));
+    if (options.decay_mult) shown.push_back("decay_mult " + grouping_number(*options.decay_mult));
+    if (options.lr) shown.push_back("lr " + grouping_number(*options.lr));
     if (options.weight_decay) {
-      said.push_back("weight_decay " + grouping_number(*options.weight_decay));
+      shown.push_back("weight_decay " + grouping_number(*options.weight_decay));
     }
-    if (options.momentum) said.push_back("momentum " + grouping_number(*options.momentum));
-    if (options.eps) said.push_back("eps " + grouping_number(*options.eps));
+    if (options.momentum) shown.push_back("momentum " + grouping_number(*options.momentum));
+    if (options.eps) shown.push_back("eps " + grouping_number(*options.eps));
     const auto& names = found->second;
-    log::info("paramwise_cfg.custom_keys: '", key, "' (", join(said, ", "), "): ", names.size(),
+    log::info("paramwise_cfg.custom_keys: '", key, "' (", join(shown, ", "), "): ", names.size(),
               " tensors, ", names.front(), names.size() > 1 ? " ... " + names.back() : "");
   }
   if (!absent.empty()) {
@@ -212,7 +246,7 @@ class DefaultOptimWrapperConstructor : public ParamGrouping {
  public:
   using Params = NoGroupingParams;
   static Schema<Params> schema() {
-    return Schema<Params>("A group for each parameter, with options by name and kind of layer.");
+    return Schema<Params>("A group for each parameter, with options by name and type of layer.");
   }
   explicit DefaultOptimWrapperConstructor(const Params&) {}
 
@@ -228,12 +262,7 @@ class DefaultOptimWrapperConstructor : public ParamGrouping {
                         "force_default_settings needs constructor: "
                         "ForceDefaultOptimWrapperConstructor");
     }
-    Walk walk{optimizer,
-              cfg,
-              optimizer.defaults().at("lr").as_float(),
-              optimizer.defaults().at("weight_decay").as_float(),
-              {},
-              {}};
+    Walk walk{optimizer, cfg, {}, {}};
     add_module(walk, model, "", false);
     grouping_log_keys(cfg.custom_keys, walk.matched, model);
     grouping_log_totals(optimizer);
@@ -246,7 +275,6 @@ class DefaultOptimWrapperConstructor : public ParamGrouping {
   struct Walk {
     Optimizer& optimizer;
     const ParamwiseCfg& cfg;
-    double lr, decay;
     std::unordered_set<const void*> seen;
     std::map<std::string, std::vector<std::string>> matched;
   };
@@ -260,7 +288,7 @@ class DefaultOptimWrapperConstructor : public ParamGrouping {
       const std::string name = prefix.empty() ? item.key() : prefix + "." + item.key();
       const bool again = !walk.seen.insert(param.unsafeGetTensorImpl()).second;
       if (again && walk.cfg.bypass_duplicate) {
-        log::warn(name, " was met before and is passed over (bypass_duplicate)");
+        log::warn(name, " occurs twice and is skipped (bypass_duplicate)");
         continue;
       }
       if (again) {
@@ -269,19 +297,20 @@ class DefaultOptimWrapperConstructor : public ParamGrouping {
                                                 "another name: set bypass_duplicate"));
       }
       if (!param.requires_grad() && !knows_force()) {
-        log::debug(name, " is frozen and not given to the optimizer");
+        log::debug(name, " is frozen and not optimized");
         continue;
       }
-      ParamGroup group;
+      GroupOptions options;
+      if (param.requires_grad()) {
+        set_options(walk, module, prefix, item.key(), param, in_deformable, options);
+      }
+      for (const auto& [key, value] : options.list()) {
+        log::debug("paramwise_options -- ", name, ":", key, "=", grouping_number(value));
+      }
+      ParamGroup group = walk.optimizer.new_group();
       group.params = {param};
       group.names = {name};
-      if (param.requires_grad()) {
-        set_options(walk, module, prefix, item.key(), name, param, in_deformable, group);
-      }
-      for (const auto& [key, value] : group.options.as_dict()) {
-        log::debug("paramwise_options -- ", name, ":", key.as_string(), "=",
-                   grouping_number(value.as_float()));
-      }
+      options.apply(group);
       walk.optimizer.add_group(std::move(group));
     }
     const bool deformable = grouping_is_deformable(module);
@@ -294,31 +323,32 @@ class DefaultOptimWrapperConstructor : public ParamGrouping {
   }
 
   void set_options(Walk& walk, const torch::nn::Module& module, const std::string& prefix,
-                   const std::string& key, const std::string& name, const at::Tensor& param,
-                   bool in_deformable, ParamGroup& group) const {
+                   const std::string& key, const at::Tensor& param, bool in_deformable,
+                   GroupOptions& options) const {
     const ParamwiseCfg& cfg = walk.cfg;
+    const HyperParams& defaults = walk.optimizer.defaults();
     // A parameter of the model itself is ".name" to the keys.
     if (const auto* custom = grouping_key(cfg.custom_keys, prefix + "." + key)) {
-      grouping_apply_key(custom->second, walk.lr, walk.decay, group);
-      walk.matched[custom->first].push_back(name);
+      options.take(custom->second, defaults);
+      walk.matched[custom->first].push_back(prefix.empty() ? key : prefix + "." + key);
       if (!cfg.force_default_settings.value_or(false)) return;
     }
     const bool norm = is_norm(module);
     if (key == "bias" && !norm && !in_deformable && cfg.bias_lr_mult) {
-      group.set("lr", walk.lr * *cfg.bias_lr_mult);
+      options.lr = defaults.lr * *cfg.bias_lr_mult;
     }
     if (in_deformable && cfg.dcn_offset_lr_mult &&
         prefix.find("conv_offset") != std::string::npos) {
-      group.set("lr", walk.lr * *cfg.dcn_offset_lr_mult);
+      options.lr = defaults.lr * *cfg.dcn_offset_lr_mult;
     }
     if (norm && cfg.norm_decay_mult) {
-      group.set("weight_decay", walk.decay * *cfg.norm_decay_mult);
+      options.weight_decay = defaults.weight_decay * *cfg.norm_decay_mult;
     } else if (key == "bias" && !in_deformable && cfg.bias_decay_mult) {
-      group.set("weight_decay", walk.decay * *cfg.bias_decay_mult);
+      options.weight_decay = defaults.weight_decay * *cfg.bias_decay_mult;
     } else if (cfg.dwconv_decay_mult && grouping_is_depthwise(module)) {
-      group.set("weight_decay", walk.decay * *cfg.dwconv_decay_mult);
+      options.weight_decay = defaults.weight_decay * *cfg.dwconv_decay_mult;
     } else if (param.dim() == 1 && !in_deformable && cfg.flat_decay_mult) {
-      group.set("weight_decay", walk.decay * *cfg.flat_decay_mult);
+      options.weight_decay = defaults.weight_decay * *cfg.flat_decay_mult;
     }
   }
 };
@@ -329,8 +359,8 @@ class ForceDefaultOptimWrapperConstructor final : public DefaultOptimWrapperCons
   using Params = NoGroupingParams;
   static Schema<Params> schema() {
     return Schema<Params>(
-        "The default one, in which options by kind of layer may also apply where a custom key "
-        "fits, and frozen parameters are kept.");
+        "The default constructor, except that options by type of layer also apply where a custom "
+        "key fits, and frozen parameters are kept.");
   }
   using DefaultOptimWrapperConstructor::DefaultOptimWrapperConstructor;
 

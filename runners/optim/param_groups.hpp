@@ -12,7 +12,7 @@
 
 namespace seg {
 
-/// What `custom_keys` says of the parameters whose name contains the key.
+/// Options of the parameters whose name contains a key of `custom_keys`.
 struct CustomKey {
   std::optional<double> lr_mult, decay_mult, lr, weight_decay, momentum, eps;
   static Schema<CustomKey> schema();
@@ -37,7 +37,7 @@ struct ParamwiseCfg {
 class ParamGrouping {
  public:
   virtual ~ParamGrouping() = default;
-  /// Adds all parameters of the model to the optimizer, and tells the log what got which options.
+  /// Adds all parameters of the model to the optimizer and logs their options.
   /// \param cfg  not empty.
   /// \throws OptionError of `paramwise_cfg`.
   virtual void add_groups(Optimizer& optimizer, torch::nn::Module& model,

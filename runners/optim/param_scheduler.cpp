@@ -5,7 +5,7 @@
 namespace seg {
 namespace {
 
-/// What mmengine takes for "no end".
+/// "No end" in mmengine.
 constexpr int64_t kScheduleForever = 1'000'000'000;
 
 Value schedule_list(const std::vector<double>& values) {
@@ -19,14 +19,13 @@ Value schedule_list(const std::vector<double>& values) {
 Schema<ParamSchedulerParams> ParamSchedulerParams::schema() {
   using P = ParamSchedulerParams;
   return Schema<P>("When a schedule acts.")
-      .optional("begin", &P::begin, "step at which it begins", at_least(0))
+      .optional("begin", &P::begin, "step at which it starts", at_least(0))
       .optional("end", &P::end, "step before which it ends; the end of the run by default")
-      .optional("last_step", &P::last_step, "steps that it made before the run, less one",
-                at_least(-1))
+      .optional("last_step", &P::last_step, "steps made before the run, minus one", at_least(-1))
       .optional("by_epoch", &P::by_epoch, "steps are epochs, not iterations")
       .optional("convert_to_iter_based", &P::convert_to_iter_based,
-                "acts each iteration although its steps are given in epochs")
-      .optional("verbose", &P::verbose, "logs each value that it sets")
+                "acts each iteration, although its options count epochs")
+      .optional("verbose", &P::verbose, "log each value that it sets")
       .validate([](const P& p, Problems& problems) {
         if (p.end && *p.end <= p.begin) {
           problems.error("end", text("must be above begin, ", p.begin, ", got ", *p.end));
@@ -59,8 +58,7 @@ ParamScheduler::ParamScheduler(const ParamSchedulerParams& params, What what, Op
     if (end_ != kScheduleForever) end_ *= unit_;
   }
   if (what_ == What::kMomentum) {
-    const Value& defaults = wrapper.optimizer().defaults();
-    if (!defaults.find("momentum") && !defaults.find("betas")) {
+    if (!groups_.front()->hyper->scheduled_momentum()) {
       throw OptionError("type", "the optimizer has no momentum");
     }
     for (ParamGroup* g : groups_) g->set_momentum(g->momentum());
@@ -68,27 +66,31 @@ ParamScheduler::ParamScheduler(const ParamSchedulerParams& params, What what, Op
 }
 
 void ParamScheduler::start() {
-  const std::string initial = "initial_" + param_name();
   base_values_.clear();
-  for (ParamGroup* g : groups_) {
-    if (!g->has(initial)) {
+  for (size_t i = 0; i < groups_.size(); ++i) {
+    ParamGroup& g = *groups_[i];
+    std::optional<double>& initial = what_ == What::kLr ? g.initial_lr : g.initial_momentum;
+    if (!initial) {
       if (last_step_ != -1) {
-        throw OptionError("last_step", text("needs groups with ", initial, ", of a resumed run"));
+        throw OptionError("last_step",
+                          text("needs groups with initial_", param_name(), ", of a resumed run"));
       }
-      g->set(initial, g->number(param_name()));
+      initial = value(i);
     }
-    base_values_.push_back(g->number(initial));
+    base_values_.push_back(*initial);
   }
   step();
 }
 
-double ParamScheduler::value(size_t i) const { return groups_[i]->number(param_name()); }
+double ParamScheduler::value(size_t i) const {
+  return what_ == What::kLr ? groups_[i]->hyper->lr : groups_[i]->momentum();
+}
 
 void ParamScheduler::set_value(size_t i, double v) {
   if (what_ == What::kMomentum) {
     groups_[i]->set_momentum(v);
   } else {
-    groups_[i]->set("lr", v);
+    groups_[i]->hyper->lr = v;
   }
   if (verbose_) log::info("group ", i, ": ", param_name(), " is ", v);
 }
@@ -115,7 +117,7 @@ void ParamScheduler::observe(const std::vector<std::pair<std::string, double>>&)
 Value ParamScheduler::state_dict() const {
   Value out = Value::dict();
   describe(out);
-  if (what_ == What::kMomentum) out.set("use_betas", groups_.front()->has("betas"));
+  if (what_ == What::kMomentum) out.set("use_betas", groups_.front()->hyper->has_betas());
   out.set("param_name", param_name());
   out.set("begin", begin_);
   out.set("end", end_);
@@ -131,7 +133,7 @@ Value ParamScheduler::state_dict() const {
 void ParamScheduler::load_state_dict(const Value& state) {
   const ValueList& base = state.at("base_values").as_list();
   if (base.size() != groups_.size()) {
-    throw CheckpointError(text("the state of a schedule is of ", base.size(),
+    throw CheckpointError(text("the state of a schedule has ", base.size(),
                                " parameter groups, this config has ", groups_.size()));
   }
   for (size_t i = 0; i < base.size(); ++i) base_values_[i] = base[i].as_float();

@@ -1,5 +1,5 @@
 /// The interface of schedules of learning rate and momentum, with the recursive arithmetic of
-/// MMEngine: each changes the value that it finds, so that several act one after the other.
+/// MMEngine: each changes the value that it finds, so that several can act in turn.
 #pragma once
 #include <cstdint>
 #include <memory>
@@ -12,7 +12,7 @@
 
 namespace seg {
 
-/// What a schedule must know of the run.
+/// The length of the run that a schedule acts in.
 struct ScheduleLength {
   int64_t max_iters = 0;
   int64_t max_epochs = 0;    ///< 1 in a loop that counts iterations
@@ -40,7 +40,7 @@ class ParamScheduler {
   /// After an iteration, or after an epoch where `by_epoch()`.
   void step();
   bool by_epoch() const { return by_epoch_; }
-  /// Whether it listens to validations instead: then `observe` is called after each.
+  /// Whether it depends on validations instead: then `observe` is called after each.
   virtual bool needs_metrics() const { return false; }
   virtual void observe(const std::vector<std::pair<std::string, double>>& metrics);
 
@@ -48,8 +48,8 @@ class ParamScheduler {
   virtual Value state_dict() const;
   /// \throws CheckpointError
   virtual void load_state_dict(const Value& state);
-  /// Goes to the place in this schedule that so many steps lead to: the range may not be the one
-  /// that the steps were counted in. Values stay as they are until the next step.
+  /// Moves to the position in this schedule after this number of steps, which may have been counted
+  /// in another range. Values change with the next step only.
   void set_steps_done(int64_t steps);
 
  protected:
@@ -58,9 +58,9 @@ class ParamScheduler {
                  const ScheduleLength& length);
   /// Makes the first step; called at the end of a derived constructor.
   void start();
-  /// The new value of group i, of which the present one is `value`.
+  /// The new value of a group from its present one.
   virtual double next(size_t group, double value) = 0;
-  /// Options in the state, for other readers of it.
+  /// Adds the options to the state, for other programs.
   virtual void describe(Value& state) const = 0;
 
   double value(size_t group) const;

@@ -17,7 +17,7 @@ class ConstantSchedule : public ParamScheduler {
  public:
   using Params = ConstantScheduleParams;
   static Schema<Params> schema() {
-    return Schema<Params>("A factor until the end, from where on it is taken back.")
+    return Schema<Params>("A factor until the end, where it is undone.")
         .include(ParamSchedulerParams::schema())
         .optional("factor", &Params::factor, "the factor", in_range(0, 1));
   }
@@ -50,7 +50,7 @@ class LinearSchedule : public ParamScheduler {
  public:
   using Params = LinearScheduleParams;
   static Schema<Params> schema() {
-    return Schema<Params>("A factor that goes on a straight line from one number to another.")
+    return Schema<Params>("A factor that changes linearly from one number to another.")
         .include(ParamSchedulerParams::schema())
         .optional("start_factor", &Params::start_factor, "factor at the beginning", in_range(0, 1))
         .optional("end_factor", &Params::end_factor, "factor at the end", in_range(0, 1));
@@ -197,9 +197,9 @@ class StepSchedule : public ParamScheduler {
  public:
   using Params = StepScheduleParams;
   static Schema<Params> schema() {
-    return Schema<Params>("A factor every so many steps.")
+    return Schema<Params>("A factor every step_size steps.")
         .include(ParamSchedulerParams::schema())
-        .required("step_size", &Params::step_size, "steps from a change to the next", at_least(1))
+        .required("step_size", &Params::step_size, "steps between changes", at_least(1))
         .optional("gamma", &Params::gamma, "the factor", above(0));
   }
 
@@ -232,7 +232,7 @@ class MultiStepSchedule : public ParamScheduler {
   static Schema<Params> schema() {
     return Schema<Params>("A factor at each of the given steps.")
         .include(ParamSchedulerParams::schema())
-        .required("milestones", &Params::milestones, "the steps; one given twice counts twice")
+        .required("milestones", &Params::milestones, "the steps; one listed twice counts twice")
         .optional("gamma", &Params::gamma, "the factor", above(0));
   }
 
@@ -404,13 +404,13 @@ class OneCycleSchedule : public ParamScheduler {
         .optional("total_steps", &Params::total_steps, "of the cycle; end - begin by default",
                   at_least(1))
         .optional("pct_start", &Params::pct_start, "share of the steps that go up", in_range(0, 1))
-        .optional("anneal_strategy", &Params::anneal_strategy, "way from a value to the next",
+        .optional("anneal_strategy", &Params::anneal_strategy, "interpolation between values",
                   one_of({"cos", "linear"}))
         .optional("div_factor", &Params::div_factor, "largest value over the first", above(0))
         .optional("final_div_factor", &Params::final_div_factor, "first value over the last",
                   above(0))
         .optional("three_phase", &Params::three_phase,
-                  "goes back to the first value before it goes to the last");
+                  "return to the first value before going to the last");
   }
 
  protected:
@@ -425,18 +425,19 @@ class OneCycleSchedule : public ParamScheduler {
     }
     for (size_t i = 0; i < num_groups(); ++i) {
       const double top = most.size() == 1 ? most[0] : most[i];
-      group(i).set("initial_lr", top / p.div_factor);
-      group(i).set("max_lr", top);
-      group(i).set("min_lr", top / p.div_factor / p.final_div_factor);
+      group(i).initial_lr = top / p.div_factor;
+      group(i).max_lr = top;
+      group(i).min_lr = top / p.div_factor / p.final_div_factor;
     }
     const double up = p.pct_start * static_cast<double>(total_);
     const double last = static_cast<double>(total_ - 1);
+    const Rate initial{"initial_lr", &ParamGroup::initial_lr};
+    const Rate largest{"max_lr", &ParamGroup::max_lr}, least{"min_lr", &ParamGroup::min_lr};
     if (p.three_phase) {
-      phases_ = {{up - 1, "initial_lr", "max_lr"},
-                 {2 * up - 2, "max_lr", "initial_lr"},
-                 {last, "initial_lr", "min_lr"}};
+      phases_ = {
+          {up - 1, initial, largest}, {2 * up - 2, largest, initial}, {last, initial, least}};
     } else {
-      phases_ = {{up - 1, "initial_lr", "max_lr"}, {last, "max_lr", "min_lr"}};
+      phases_ = {{up - 1, initial, largest}, {last, largest, least}};
     }
     start();
   }
@@ -448,7 +449,7 @@ class OneCycleSchedule : public ParamScheduler {
       const Phase& phase = phases_[k];
       if (step <= phase.end || k + 1 == phases_.size()) {
         const double share = (step - begin) / (phase.end - begin);
-        const double from = group(i).number(phase.from), to = group(i).number(phase.to);
+        const double from = *(group(i).*phase.from.member), to = *(group(i).*phase.to.member);
         if (linear_) return (to - from) * share + from;
         return to + (from - to) / 2.0 * (std::cos(std::numbers::pi * share) + 1);
       }
@@ -462,26 +463,28 @@ class OneCycleSchedule : public ParamScheduler {
     for (const Phase& phase : phases_) {
       Value entry = Value::dict();
       entry.set("end_step", phase.end);
-      entry.set("start_lr", phase.from);
-      entry.set("end_lr", phase.to);
+      entry.set("start_lr", phase.from.name);
+      entry.set("end_lr", phase.to.name);
       phases.push_back(entry);
     }
     state.set("_schedule_phases", phases);
   }
 
  private:
+  struct Rate {
+    const char* name;  ///< in the state
+    std::optional<double> ParamGroup::*member;
+  };
   struct Phase {
     double end;
-    const char* from;
-    const char* to;
+    Rate from, to;
   };
   int64_t total_;
   bool linear_;
   std::vector<Phase> phases_;
 };
 
-/// A schedule of the learning rate (`kMomentum` false) or of the momentum, or of what `param_name`
-/// says.
+/// A schedule of the learning rate, or of the momentum where `kMomentum`.
 template <class Base, bool kMomentum>
 class ScheduleOf final : public Base {
  public:

@@ -4,28 +4,40 @@
 
 namespace seg {
 
-struct SGDParams {
-  double lr = 1e-3;
+struct SGDParams : HyperParamsOf<SGDParams> {
   double momentum = 0;
   double dampening = 0;
-  double weight_decay = 0;
   bool nesterov = false;
   bool maximize = false;
+
+  static const List& list() {
+    using P = SGDParams;
+    static const List names{{"lr", &P::lr},
+                            {"momentum", &P::momentum},
+                            {"dampening", &P::dampening},
+                            {"weight_decay", &P::weight_decay},
+                            {"nesterov", &P::nesterov},
+                            {"maximize", &P::maximize},
+                            {"foreach", Value()},
+                            {"differentiable", Value(false)},
+                            {"fused", Value()}};
+    return names;
+  }
+  double* scheduled_momentum() override { return &momentum; }
   static Schema<SGDParams> schema() {
     return Schema<SGDParams>("Stochastic gradient descent with momentum.")
         .source(
             "Sutskever et al. 2013, On the importance of initialization and momentum in deep "
             "learning")
         .optional("lr", &SGDParams::lr, "learning rate", at_least(0))
-        .optional("momentum", &SGDParams::momentum, "share of the last step that goes on",
+        .optional("momentum", &SGDParams::momentum, "share of the last step that is kept",
                   at_least(0))
         .optional("dampening", &SGDParams::dampening,
-                  "share of the gradient that momentum leaves "
-                  "out")
+                  "share of the gradient that momentum leaves out")
         .optional("weight_decay", &SGDParams::weight_decay, "strength of the L2 penalty",
                   at_least(0))
-        .optional("nesterov", &SGDParams::nesterov, "takes the gradient ahead of the step")
-        .optional("maximize", &SGDParams::maximize, "goes up the gradient")
+        .optional("nesterov", &SGDParams::nesterov, "take the gradient ahead of the step")
+        .optional("maximize", &SGDParams::maximize, "ascend the gradient")
         .accepted("foreach", "parameters are always updated together")
         .accepted("fused", "the fused kernels are always used")
         .accepted("differentiable", "updates are never differentiated")
@@ -41,26 +53,20 @@ class SGD final : public Optimizer {
  public:
   using Params = SGDParams;
   static Schema<Params> schema() { return Params::schema(); }
-  explicit SGD(const SGDParams& p) : Optimizer(options_of(p)) {}
+  explicit SGD(const SGDParams& p) : Optimizer(p.copy()) {}
 
  private:
-  enum { kLr, kMomentum, kDampening, kDecay, kNesterov, kMaximize };
-
-  std::vector<double> numbers(const ParamGroup& group) const override {
-    return {group.number("lr"),           group.number("momentum"), group.number("dampening"),
-            group.number("weight_decay"), group.number("nesterov"), group.number("maximize")};
-  }
-
   std::vector<Kept> kept() const override { return {{"momentum_buffer", false}}; }
 
-  void update(Bunch& b) override {
-    if (b.numbers[kMomentum] == 0) {
-      apply(b.params, b.grads, {}, b.numbers, false, b.found_inf);
+  void update(ParameterBatch& b) override {
+    const auto& h = static_cast<const SGDParams&>(*b.hyper);
+    if (h.momentum == 0) {
+      apply(b.params, b.grads, {}, h, false, b.found_inf);
       return;
     }
-    // The first step takes the gradient itself for the momentum. Without dampening that is what
-    // momentum of zeros gives, too, and nothing is lost where a scaler leaves the step out.
-    const bool dampened = b.numbers[kDampening] != 0;
+    // The first step takes the gradient itself as the momentum. Without dampening, a momentum of
+    // zeros gives the same, and nothing is lost where a scaler skips the step.
+    const bool dampened = h.dampening != 0;
     if (dampened && b.found_inf.defined() && b.found_inf.item<float>() != 0) return;
     std::vector<at::Tensor> params[2], grads[2], buffers[2];
     for (size_t i = 0; i < b.params.size(); ++i) {
@@ -74,30 +80,16 @@ class SGD final : public Optimizer {
     }
     for (const size_t kind : {0, 1}) {
       if (params[kind].empty()) continue;
-      apply(params[kind], grads[kind], buffers[kind], b.numbers, kind == 1, b.found_inf);
+      apply(params[kind], grads[kind], buffers[kind], h, kind == 1, b.found_inf);
     }
   }
 
   static void apply(at::TensorList params, at::TensorList grads, at::TensorList buffers,
-                    const std::vector<double>& n, bool first, const at::Tensor& found_inf) {
+                    const SGDParams& h, bool first, const at::Tensor& found_inf) {
     at::_fused_sgd_(
-        params, grads, buffers, n[kDecay], n[kMomentum], n[kLr], n[kDampening], n[kNesterov] != 0,
-        n[kMaximize] != 0, first, {},
+        params, grads, buffers, h.weight_decay, h.momentum, h.lr, h.dampening, h.nesterov,
+        h.maximize, first, {},
         found_inf.defined() ? std::optional(found_inf.to(params[0].device())) : std::nullopt);
-  }
-
-  static Value options_of(const SGDParams& p) {
-    Value v = Value::dict();
-    v.set("lr", p.lr);
-    v.set("momentum", p.momentum);
-    v.set("dampening", p.dampening);
-    v.set("weight_decay", p.weight_decay);
-    v.set("nesterov", p.nesterov);
-    v.set("maximize", p.maximize);
-    v.set("foreach", Value());
-    v.set("differentiable", false);
-    v.set("fused", Value());
-    return v;
   }
 };
 SEG_REGISTER(Optimizer, SGD);

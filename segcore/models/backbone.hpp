@@ -8,7 +8,7 @@
 
 namespace seg {
 
-/// What a consumer must know of a feature map: its width and its stride to the input image.
+/// Width of a feature map and its stride to the input image.
 struct FeatureInfo {
   int64_t channels = 0;
   int64_t stride =

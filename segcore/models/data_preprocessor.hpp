@@ -1,4 +1,4 @@
-/// The interface of what turns a loader's batch into a model's input.
+/// The interface of preprocessors, which turn a loader's batch into a model's input.
 #pragma once
 #include <memory>
 #include <optional>

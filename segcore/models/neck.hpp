@@ -1,4 +1,4 @@
-/// The interface of what stands between backbone and heads.
+/// The interface of necks, which transform feature maps between backbone and heads.
 #pragma once
 #include "segcore/models/backbone.hpp"
 

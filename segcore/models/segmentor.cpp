@@ -10,7 +10,7 @@ torch::Tensor total_loss(const LossMap& losses) {
     if (name.find("loss") == std::string::npos) continue;
     sum = sum.defined() ? sum + value : value;
   }
-  SEG_CHECK(sum.defined(), "the model gave no loss");
+  SEG_CHECK(sum.defined(), "the model returned no loss");
   return sum;
 }
 

@@ -20,9 +20,9 @@ torch::Tensor total_loss(const LossMap& losses);
 class Segmentor : public BaseModule {
  public:
   using BaseModule::BaseModule;
-  /// What backbone and neck make of the images: list of [N, C_i, H_i, W_i].
+  /// Feature maps of backbone and neck: [N, C_i, H_i, W_i] each.
   virtual std::vector<torch::Tensor> extract_feat(const torch::Tensor& images) = 0;
-  /// What the backbone alone makes of them.
+  /// Feature maps of the backbone alone.
   virtual std::vector<torch::Tensor> backbone_features(const torch::Tensor& images) {
     return extract_feat(images);
   }
@@ -35,9 +35,7 @@ class Segmentor : public BaseModule {
   /// Class ids, int64 [ori H, ori W], one an image: inference, padding removed, flips undone,
   /// resized to the original shape, argmax (or threshold for one output channel).
   virtual std::vector<torch::Tensor> predict(const ModelInput& input) = 0;
-  /// The same for one image that may be very large: by a sliding window, whatever `test_cfg` says.
-  /// Gives what `predict` gives with that window, but holds the logits of hardly more rows than the
-  /// window has.
+  /// The same for one image, by this sliding window whatever `test_cfg` has.
   virtual torch::Tensor predict_windows(const ModelInput& input, Size2 crop, Size2 stride) = 0;
   /// The same for several augmentations of one image each (test-time augmentation): the
   /// probabilities at the original shape are averaged.

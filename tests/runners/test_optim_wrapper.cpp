@@ -167,11 +167,11 @@ TEST(OptimWrapper, SaysWhereAccumulatedGradientsAreLost) {
   toy.train(0, 1);
   const Value one = toy.wrapper->accumulated();
   EXPECT_THAT(said(5, {}),
-              ::testing::HasSubstr("the run begins at step 5, after 2 of 3 accumulated steps, and "
+              ::testing::HasSubstr("the run starts at step 5, after 2 of 3 accumulated steps, and "
                                    "the checkpoint holds the gradients of 0 steps: gradients are "
                                    "lost"));
   EXPECT_THAT(said(6, one),
-              ::testing::HasSubstr("the run begins at step 6, after 0 of 3 accumulated steps, and "
+              ::testing::HasSubstr("the run starts at step 6, after 0 of 3 accumulated steps, and "
                                    "the checkpoint holds the gradients of 1 step: gradients are "
                                    "lost"));
   EXPECT_EQ(said(7, one), "");
@@ -206,11 +206,11 @@ TEST(ParamGroups, AreThoseOfMmengine) {
     for (size_t g = 0; g < groups.size(); ++g) {
       const Json& want = c["groups"][g];
       EXPECT_EQ(groups[g].names, want[0].get<std::vector<std::string>>());
-      EXPECT_DOUBLE_EQ(groups[g].number("lr"), want[1].get<double>()) << groups[g].names[0];
-      EXPECT_DOUBLE_EQ(groups[g].number("weight_decay"), want[2].get<double>())
-          << groups[g].names[0];
+      EXPECT_DOUBLE_EQ(groups[g].hyper->lr, want[1].get<double>()) << groups[g].names[0];
+      EXPECT_DOUBLE_EQ(groups[g].hyper->weight_decay, want[2].get<double>()) << groups[g].names[0];
       std::vector<std::string> keys;
-      for (const auto& [key, value] : groups[g].options.as_dict()) keys.push_back(key.as_string());
+      const Value options = groups[g].options();
+      for (const auto& [key, value] : options.as_dict()) keys.push_back(key.as_string());
       std::sort(keys.begin(), keys.end());
       EXPECT_EQ(keys, want[3].get<std::vector<std::string>>());
     }
@@ -302,7 +302,7 @@ std::map<std::string, std::pair<double, double>> rates_by_name(const OptimWrappe
   std::map<std::string, std::pair<double, double>> out;
   for (const auto& group : wrapper.optimizer().groups()) {
     for (const auto& name : group.names) {
-      out[name] = {group.number("lr"), group.number("weight_decay")};
+      out[name] = {group.hyper->lr, group.hyper->weight_decay};
     }
   }
   return out;

@@ -209,8 +209,8 @@ TEST(Optimizers, TellWhichSavedStateDoesNotFit) {
             "the optimizer's 'exp_avg' of a.bias has shape [3], the parameter has [5]");
 
   const std::string another =
-      ", which this config's optimizer does not go on with: was it saved with another optimizer? "
-      "Give the checkpoint as load_from to begin with its weights";
+      ", which this config's optimizer does not use: was it saved with another optimizer? Give the "
+      "checkpoint as load_from to start from its weights";
   auto sgd = Spec<Optimizer>::of("{type: SGD, momentum: 0.9}").build();
   sgd->add_group(toy_group());
   EXPECT_EQ(checkpoint_error([&] { sgd->load_state_dict(state); }),

@@ -53,9 +53,9 @@ std::vector<double> scheduled_values(OptimWrapper& wrapper, bool momentum) {
   }
   const auto groups = wrapper.scheduled_groups();
   if (groups.size() > wrapper.optimizer().groups().size()) {
-    out.push_back(groups.back()->number("lr"));
+    out.push_back(groups.back()->hyper->lr);
   }
-  for (const auto& g : wrapper.optimizer().groups()) out.push_back(g.number("lr"));
+  for (const auto& g : wrapper.optimizer().groups()) out.push_back(g.hyper->lr);
   return out;
 }
 

@@ -355,7 +355,7 @@ TEST_F(EndToEnd, TellsWhereTheConfigOfAResumedRunDoesNotFit) {
   EXPECT_THAT(
       other.output,
       HasSubstr("w/iter_4.pth: the optimizer's state holds exp_avg, exp_avg_sq, step, which "
-                "this config's optimizer does not go on with"));
+                "this config's optimizer does not use"));
 }
 
 TEST_F(EndToEnd, TheCheckpointOfASignalIsOneOfThoseThatAreKept) {

@@ -1,4 +1,4 @@
-/// What convolutional backbones share: their initialisation and freezing.
+/// Initialisation and freezing of convolutional backbones.
 #pragma once
 #include <torch/nn/module.h>
 
@@ -9,7 +9,7 @@
 
 namespace seg {
 
-/// The rules of a backbone: what `pretrained` or `init_cfg` says, else Kaiming's for convolutions
+/// The rules of a backbone: those of `pretrained` or `init_cfg`, else Kaiming's for convolutions
 /// and 1 for norms.
 inline InitCfg conv_backbone_init(const InitCfg& given,
                                   const std::optional<std::string>& pretrained) {
@@ -20,7 +20,7 @@ inline InitCfg conv_backbone_init(const InitCfg& given,
       "{type: Constant, val: 1, layer: [_BatchNorm, GroupNorm]}]");
 }
 
-/// Trains a module no longer; its norms keep their running statistics.
+/// Stops the training of a module; its norms keep their running statistics.
 inline void freeze_module(torch::nn::Module& module) {
   module.eval();
   for (auto& parameter : module.parameters()) parameter.set_requires_grad(false);

@@ -197,14 +197,17 @@ class HRNet final : public Backbone {
         .optional("norm_eval", &Params::norm_eval, "batch norms keep their running statistics")
         .optional("with_cp", &Params::with_cp,
                   "recompute blocks in the backward pass to save memory")
-        .optional("frozen_stages", &Params::frozen_stages,
-                  "the stem and so many stages are not trained; -1: none", in_range(-1, 4))
+        .optional(
+            "frozen_stages", &Params::frozen_stages,
+            "number of stages after the stem that are not trained; 0: the stem alone is frozen; "
+            "-1: nothing is",
+            in_range(-1, 4))
         .accepted("zero_init_residual",
                   "has no effect, as in MMSegmentation, whose condition for it is never true")
         .optional("multiscale_output", &Params::multiscale_output,
                   "give the maps of all resolutions, not the finest alone")
         .optional("pretrained", &Params::pretrained,
-                  "checkpoint to begin with; `init_cfg` is newer")
+                  "checkpoint to start from; older form of init_cfg")
         .optional("init_cfg", &Params::init_cfg, "how weights are filled")
         .validate([](const Params& p, Problems& problems) {
           if (p.pretrained && p.init_cfg) {

@@ -46,8 +46,7 @@ class EfficientMultiheadAttention final : public BaseModule {
   std::shared_ptr<Norm> norm_;
 };
 
-/// A feed-forward block with a 3x3 convolution between, which tells positions: `layers.0`, `.1`,
-/// `.4`.
+/// A feed-forward block whose 3x3 convolution encodes positions: `layers.0`, `.1`, `.4`.
 class MixFFN final : public BaseModule {
  public:
   struct Options {

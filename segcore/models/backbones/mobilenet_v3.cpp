@@ -1,22 +1,13 @@
-#include "segcore/models/backbone.hpp"
-#include "segcore/models/backbones/conv_backbone.hpp"
+#include "segcore/models/backbones/mobilenet.hpp"
 #include "segcore/models/blocks/inverted_residual.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {
 
-struct MobileNetV3Params {
+struct MobileNetV3Params : MobileNetParams {
+  MobileNetV3Params() { out_indices = {0, 1, 12}; }
   std::string arch = "small";
-  ConvCfg conv_cfg;
-  NormCfg norm_cfg = norm_cfg_of("{type: BN}");
-  std::vector<int64_t> out_indices{0, 1, 12};
-  int64_t frozen_stages = -1;
   int64_t reduction_factor = 1;
-  bool norm_eval = false;
-  bool with_cp = false;
-  int64_t in_channels = 3;
-  std::optional<std::string> pretrained;
-  InitCfg init_cfg;
 };
 
 namespace {
@@ -52,27 +43,19 @@ const std::vector<MobileNetV3Block>& mobilenet_v3_blocks(const std::string& arch
 }  // namespace
 
 /// MobileNetV3 for segmentation: the last two strides become dilations, so that maps keep stride 8.
-class MobileNetV3 final : public Backbone {
+class MobileNetV3 final : public MobileNet {
  public:
   using Params = MobileNetV3Params;
   static Schema<Params> schema() {
     return Schema<Params>("Inverted residuals with squeeze and excitation, dilated.")
         .source("Howard et al. 2019, arXiv:1905.02244")
         .optional("arch", &Params::arch, "size", one_of({"small", "large"}))
-        .optional("conv_cfg", &Params::conv_cfg, "type of the convolutions")
-        .optional("norm_cfg", &Params::norm_cfg, "type of the norms")
         .optional("out_indices", &Params::out_indices, "layers whose maps are given", at_least(0))
         .optional("frozen_stages", &Params::frozen_stages,
                   "the layers up to this one are not trained; -1: none", at_least(-1))
         .optional("reduction_factor", &Params::reduction_factor,
                   "divisor of the widths of the last three blocks", at_least(1))
-        .optional("norm_eval", &Params::norm_eval, "batch norms keep their running statistics")
-        .optional("with_cp", &Params::with_cp,
-                  "recompute blocks in the backward pass to save memory")
-        .optional("in_channels", &Params::in_channels, "bands of the images", at_least(1))
-        .optional("pretrained", &Params::pretrained,
-                  "checkpoint to begin with; `init_cfg` is newer")
-        .optional("init_cfg", &Params::init_cfg, "how weights are filled")
+        .include(MobileNetParams::schema())
         .validate([](const Params& p, Problems& problems) {
           const auto layers = static_cast<int64_t>(mobilenet_v3_blocks(p.arch).size()) + 2;
           for (const int64_t i : p.out_indices) {
@@ -83,27 +66,19 @@ class MobileNetV3 final : public Backbone {
           if (p.frozen_stages >= layers) {
             problems.error("frozen_stages", text("names layer ", p.frozen_stages, " of ", layers));
           }
-          if (p.pretrained && p.init_cfg) {
-            problems.error("pretrained", "cannot be combined with init_cfg");
-          }
         });
   }
 
-  explicit MobileNetV3(const Params& p)
-      : Backbone(conv_backbone_init(p.init_cfg, p.pretrained)), p_(p) {
+  explicit MobileNetV3(const Params& p) : MobileNet(p), frozen_layers_(p.frozen_stages + 1) {
     const bool small = p.arch == "small";
     const auto& blocks = mobilenet_v3_blocks(p.arch);
     const ConvCfg adaptive = Spec<Conv2d>::of("{type: Conv2dAdaptivePadding}");
     int64_t in = 16, stride = 2;
-    add(std::make_shared<ConvModule>(ConvModuleOptions{.in_channels = p.in_channels,
-                                                       .out_channels = in,
-                                                       .kernel_size = 3,
-                                                       .stride = 2,
-                                                       .padding = 1,
-                                                       .conv_cfg = adaptive,
-                                                       .norm_cfg = p.norm_cfg,
-                                                       .act_cfg = act_cfg_of("{type: HSwish}")}),
-        in, stride);
+    size_t layer = 0;
+    const auto add_next = [&](std::shared_ptr<Layer> next, int64_t channels) {
+      add(text("layer", layer++), std::move(next), channels, stride);
+    };
+    add_next(make_stem(in, adaptive, act_cfg_of("{type: HSwish}")), in);
     // Layers from `first` on are dilated by 2, from `second` on by 4; these two stride no more.
     const size_t first = small ? 4 : 7, second = small ? 9 : 13;
     for (size_t i = 0; i < blocks.size(); ++i) {
@@ -111,7 +86,6 @@ class MobileNetV3 final : public Backbone {
       const bool reduced = i >= (small ? 8u : 12u);
       const int64_t mid = reduced ? b.mid_channels / p.reduction_factor : b.mid_channels;
       const int64_t out = reduced ? b.out_channels / p.reduction_factor : b.out_channels;
-      const size_t layer = i + 1;
       const int64_t dilation = layer >= second ? 4 : layer >= first ? 2 : 1;
       const bool dilates = layer == first || layer == second;
       InvertedResidualV3Options o{.in_channels = in,
@@ -130,51 +104,24 @@ class MobileNetV3 final : public Backbone {
       if (b.with_se) o.se_cfg = SEOptions{.channels = mid, .ratio = 4};
       stride *= dilates ? 1 : b.stride;
       in = out;
-      add(std::make_shared<InvertedResidualV3>(o), out, stride);
+      add_next(std::make_shared<InvertedResidualV3>(o), out);
     }
     const int64_t last = small ? 576 : 960;
-    add(std::make_shared<ConvModule>(ConvModuleOptions{.in_channels = in,
+    add_next(
+        std::make_shared<ConvModule>(ConvModuleOptions{.in_channels = in,
                                                        .out_channels = last,
                                                        .dilation = 4,
                                                        .conv_cfg = p.conv_cfg,
                                                        .norm_cfg = p.norm_cfg,
                                                        .act_cfg = act_cfg_of("{type: HSwish}")}),
-        last, stride);
+        last);
     freeze_stages();
-  }
-
-  std::vector<FeatureInfo> features() const override { return features_; }
-
-  std::vector<torch::Tensor> forward(const torch::Tensor& images) override {
-    auto x = images;
-    std::vector<torch::Tensor> out;
-    for (size_t i = 0; i < layers_.size(); ++i) {
-      x = layers_[i]->forward(x);
-      if (gives_stage(p_.out_indices, i)) out.push_back(x);
-    }
-    return out;
-  }
-
-  void train(bool on = true) override {
-    Backbone::train(on);
-    freeze_stages();
-    if (on && p_.norm_eval) freeze_batch_norms(*this);
   }
 
  private:
-  void add(std::shared_ptr<Layer> layer, int64_t channels, int64_t stride) {
-    const size_t i = layers_.size();
-    layers_.push_back(register_module(text("layer", i), std::move(layer)));
-    if (gives_stage(p_.out_indices, i))
-      features_.push_back({.channels = channels, .stride = stride});
-  }
-  void freeze_stages() {
-    for (int64_t i = 0; i <= p_.frozen_stages; ++i) freeze_module(*layers_[i]);
-  }
+  void freeze_stages() override { freeze_layers(frozen_layers_); }
 
-  Params p_;
-  std::vector<std::shared_ptr<Layer>> layers_;
-  std::vector<FeatureInfo> features_;
+  int64_t frozen_layers_;
 };
 
 SEG_REGISTER(Backbone, MobileNetV3);

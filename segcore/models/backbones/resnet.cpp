@@ -151,8 +151,11 @@ Schema<ResNetParams> ResNetParams::schema(std::vector<int64_t> depths) {
       .optional("style", &P::style,
                 "where a bottleneck strides: pytorch, its 3x3 convolution; caffe, its first",
                 one_of({"pytorch", "caffe"}))
-      .optional("frozen_stages", &P::frozen_stages,
-                "the stem and so many stages are not trained; -1: none", in_range(-1, 4))
+      .optional(
+          "frozen_stages", &P::frozen_stages,
+          "number of stages after the stem that are not trained; 0: the stem alone is frozen; "
+          "-1: nothing is",
+          in_range(-1, 4))
       .optional("conv_cfg", &P::conv_cfg, "type of the convolutions")
       .optional("norm_cfg", &P::norm_cfg, "type of the norms")
       .optional("norm_eval", &P::norm_eval, "batch norms keep their running statistics")
@@ -165,8 +168,8 @@ Schema<ResNetParams> ResNetParams::schema(std::vector<int64_t> depths) {
                 "the first block of a dilated stage has half its dilation")
       .optional("with_cp", &P::with_cp, "recompute blocks in the backward pass to save memory")
       .optional("zero_init_residual", &P::zero_init_residual,
-                "the last norm of each block begins at zero")
-      .optional("pretrained", &P::pretrained, "checkpoint to begin with; `init_cfg` is newer")
+                "the last norm of each block starts at zero")
+      .optional("pretrained", &P::pretrained, "checkpoint to start from; older form of init_cfg")
       .optional("init_cfg", &P::init_cfg, "how weights are filled")
       .validate([depths](const P& p, Problems& problems) {
         const auto stages = static_cast<size_t>(p.num_stages);

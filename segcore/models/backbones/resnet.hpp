@@ -42,10 +42,10 @@ struct ResNetParams {
   static Schema<ResNetParams> schema(std::vector<int64_t> depths = {18, 34, 50, 101, 152});
 };
 
-/// What a block of a stage is made from.
+/// Options of a block of a stage.
 struct ResBlockOptions {
   int64_t in_channels = 0;
-  int64_t planes = 0;  ///< the block gives planes * expansion maps
+  int64_t planes = 0;  ///< the block has planes * expansion output channels
   int64_t stride = 1;
   int64_t dilation = 1;
   int64_t second_dilation = 1;  ///< of the second convolution of a basic block
@@ -56,7 +56,7 @@ struct ResBlockOptions {
   ConvCfg conv_cfg;
   Spec<Norm> norm_cfg;
   std::vector<PluginEntry> plugins;
-  bool zero_init = false;  ///< the last norm begins at zero
+  bool zero_init = false;  ///< the last norm starts at zero
 };
 
 /// The shortcut of a block that changes the shape: [average pooling,] 1x1 convolution, norm.

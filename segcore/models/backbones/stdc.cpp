@@ -240,7 +240,8 @@ class STDCFusion final : public BaseModule {
 
 /// An STDCNet whose coarse maps are refined and joined with the finest.
 ///
-/// Gives the first map of the backbone, the refined maps, coarsest first, and the joined one.
+/// Its outputs are the first map of the backbone, the refined maps, coarsest first, and the joined
+/// one.
 class STDCContextPathNet final : public Backbone {
  public:
   using Params = STDCContextPathNetParams;
@@ -273,7 +274,7 @@ class STDCContextPathNet final : public Backbone {
     for (size_t i = 0; i < count; ++i) {
       const auto& map = below[below.size() - 1 - i];
       if (p.last_in_channels[i] != map.channels) {
-        throw OptionError("last_in_channels", text("says ", p.last_in_channels[i], " for a map of ",
+        throw OptionError("last_in_channels", text("is ", p.last_in_channels[i], " for a map of ",
                                                    map.channels, " channels"));
       }
       arms_->push_back(

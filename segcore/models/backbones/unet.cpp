@@ -100,7 +100,7 @@ class UNetUpBlock final : public BaseModule {
 
 /// An encoder and a decoder with connections at each resolution.
 ///
-/// The maps it gives are the deepest one and each of the decoder, finest last.
+/// Its outputs are the deepest map and each of the decoder's, finest last.
 class UNet final : public Backbone {
  public:
   using Params = UNetParams;
@@ -117,7 +117,7 @@ class UNet final : public Backbone {
         .optional("dec_num_convs", &Params::dec_num_convs,
                   "convolutions of each stage of the decoder", at_least(1))
         .optional("downsamples", &Params::downsamples,
-                  "whether each stage after the first begins with pooling, unless it strides")
+                  "whether each stage after the first starts with pooling, unless it strides")
         .optional("enc_dilations", &Params::enc_dilations, "dilation of each stage of the encoder",
                   at_least(1))
         .optional("dec_dilations", &Params::dec_dilations, "dilation of each stage of the decoder",
@@ -132,7 +132,7 @@ class UNet final : public Backbone {
         .optional("dcn", &Params::dcn, "deformable convolutions; must be null")
         .optional("plugins", &Params::plugins, "layers inside blocks; must be null")
         .optional("pretrained", &Params::pretrained,
-                  "checkpoint to begin with; `init_cfg` is newer")
+                  "checkpoint to start from; older form of init_cfg")
         .optional("init_cfg", &Params::init_cfg, "how weights are filled")
         .validate([](const Params& p, Problems& problems) {
           const auto count = [&](const char* option, size_t given, int64_t wanted,
@@ -161,7 +161,7 @@ class UNet final : public Backbone {
     decoder_ = register_module("decoder", std::make_shared<ListOf<UNetUpBlock>>());
     int64_t in = p.in_channels;
     std::vector<FeatureInfo> encoded;
-    // What the whole network divides the sides by; a first stage that strides does so before the
+    // Divisor of the sides over the whole network. A first stage that strides does so before the
     // maps that are joined.
     int64_t stride = p.strides[0];
     for (int64_t i = 0; i < p.num_stages; ++i) {

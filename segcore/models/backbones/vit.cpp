@@ -225,8 +225,8 @@ class VisionTransformer final : public Backbone, public AdaptsPretrained {
         theirs.sizes() == pos_embed_.sizes()) {
       return;
     }
-    // [1, tokens in front + side * side, C]. In front stand the class token (or none), DeiT's
-    // token of distillation, registers; any other length is not that of a square.
+    // [1, tokens in front + side * side, C]. The tokens in front are the class token (or none),
+    // DeiT's token of distillation, registers; any other length is not that of a square.
     const int64_t length = theirs.size(1);
     const auto side = static_cast<int64_t>(std::sqrt(static_cast<double>(length)) + 1e-6);
     const int64_t front = length - side * side;

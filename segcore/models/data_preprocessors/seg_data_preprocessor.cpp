@@ -177,7 +177,7 @@ class SegDataPreProcessor final : public DataPreProcessor {
   }
 
   /// All to the device, [n, ...] each: the whole batch as one tensor where the samples are alike,
-  /// else one tensor a sample. A GPU copies on a stream of its own, while it still computes the
+  /// else one tensor a sample. A GPU copies on a side stream, while it still computes the
   /// step before.
   void upload(const Batch& batch, c10::Device device, std::vector<torch::Tensor>& images,
               std::vector<torch::Tensor>& labels, std::vector<torch::Tensor>& edges) const {
@@ -275,7 +275,7 @@ class SegDataPreProcessor final : public DataPreProcessor {
   }
 
   Params params_;
-  // What a device keeps from call to call; calls come one after another.
+  // Kept between calls, which come one after another.
   mutable torch::Tensor mean_, std_;
   mutable std::optional<c10::Stream> side_;
 };

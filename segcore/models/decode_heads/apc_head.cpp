@@ -1,4 +1,4 @@
-#include "segcore/models/decode_heads/head_conv.hpp"
+#include "segcore/models/decode_heads/context_branches.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {
@@ -10,7 +10,7 @@ struct APCHeadParams : DecodeHeadParams {
 
 namespace {
 
-/// Gives each position a sum of pooled regions, weighed by what it and the whole map say.
+/// Gives each position a sum of pooled regions, weighted by itself and the mean of the map.
 class APCModule final : public Layer {
  public:
   APCModule(const APCHeadParams& p, int64_t in, int64_t scale) : scale_(scale) {
@@ -46,7 +46,7 @@ class APCModule final : public Layer {
 }  // namespace
 
 /// Adaptive context of several sizes.
-class APCHead final : public DecodeHead {
+class APCHead final : public ContextBranchesHead {
  public:
   using Params = APCHeadParams;
   static Schema<Params> schema() {
@@ -56,25 +56,11 @@ class APCHead final : public DecodeHead {
         .optional("pool_scales", &Params::pool_scales, "sides of the pooled maps", at_least(1))
         .optional("fusion", &Params::fusion, "a last convolution in each branch");
   }
-  APCHead(const Params& p, const std::vector<FeatureInfo>& inputs) : DecodeHead(p, inputs) {
-    acm_modules_ = register_module("acm_modules", std::make_shared<ListOf<APCModule>>());
-    for (const int64_t scale : p.pool_scales) {
-      acm_modules_->push_back(std::make_shared<APCModule>(p, in_channels(), scale));
-    }
-    const auto scales = static_cast<int64_t>(p.pool_scales.size());
-    bottleneck_ = register_module("bottleneck",
-                                  head_conv(p, in_channels() + scales * p.channels, p.channels, 3));
+  APCHead(const Params& p, const std::vector<FeatureInfo>& inputs)
+      : ContextBranchesHead(
+            p, inputs, "acm_modules", p.pool_scales,
+            [&p](int64_t in, int64_t scale) { return std::make_shared<APCModule>(p, in, scale); }) {
   }
-  using DecodeHead::forward;
-  torch::Tensor forward(const std::vector<torch::Tensor>& features) override {
-    std::vector<torch::Tensor> maps{select_one(features)};
-    for (const auto& module : *acm_modules_) maps.push_back(module->forward(maps[0]));
-    return cls_seg(bottleneck_->forward(at::cat(maps, 1)));
-  }
-
- private:
-  std::shared_ptr<ListOf<APCModule>> acm_modules_;
-  std::shared_ptr<ConvModule> bottleneck_;
 };
 
 SEG_REGISTER(DecodeHead, APCHead);

@@ -1,4 +1,4 @@
-#include "segcore/models/decode_heads/head_conv.hpp"
+#include "segcore/models/decode_heads/context_branches.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {
@@ -51,7 +51,7 @@ class DMModule final : public Layer {
 }  // namespace
 
 /// Filters of several sizes that are made from the image itself.
-class DMHead final : public DecodeHead {
+class DMHead final : public ContextBranchesHead {
  public:
   using Params = DMHeadParams;
   static Schema<Params> schema() {
@@ -61,25 +61,10 @@ class DMHead final : public DecodeHead {
         .optional("filter_sizes", &Params::filter_sizes, "sides of the filters", at_least(1))
         .optional("fusion", &Params::fusion, "a last convolution in each branch");
   }
-  DMHead(const Params& p, const std::vector<FeatureInfo>& inputs) : DecodeHead(p, inputs) {
-    dcm_modules_ = register_module("dcm_modules", std::make_shared<ListOf<DMModule>>());
-    for (const int64_t size : p.filter_sizes) {
-      dcm_modules_->push_back(std::make_shared<DMModule>(p, in_channels(), size));
-    }
-    const auto sizes = static_cast<int64_t>(p.filter_sizes.size());
-    bottleneck_ = register_module("bottleneck",
-                                  head_conv(p, in_channels() + sizes * p.channels, p.channels, 3));
-  }
-  using DecodeHead::forward;
-  torch::Tensor forward(const std::vector<torch::Tensor>& features) override {
-    std::vector<torch::Tensor> maps{select_one(features)};
-    for (const auto& module : *dcm_modules_) maps.push_back(module->forward(maps[0]));
-    return cls_seg(bottleneck_->forward(at::cat(maps, 1)));
-  }
-
- private:
-  std::shared_ptr<ListOf<DMModule>> dcm_modules_;
-  std::shared_ptr<ConvModule> bottleneck_;
+  DMHead(const Params& p, const std::vector<FeatureInfo>& inputs)
+      : ContextBranchesHead(
+            p, inputs, "dcm_modules", p.filter_sizes,
+            [&p](int64_t in, int64_t scale) { return std::make_shared<DMModule>(p, in, scale); }) {}
 };
 
 SEG_REGISTER(DecodeHead, DMHead);

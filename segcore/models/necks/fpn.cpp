@@ -49,9 +49,9 @@ class FPN final : public Neck {
     return Schema<P>("Adds coarse maps to finer ones, all of one width.")
         .source("Feature Pyramid Networks, Lin et al. 2017, arXiv:1612.03144")
         .optional("in_channels", &P::in_channels,
-                  "widths of all maps; null: what the backbone gives")
-        .required("out_channels", &P::out_channels, "width of all maps it gives", at_least(1))
-        .required("num_outs", &P::num_outs, "number of maps it gives", at_least(1))
+                  "widths of all input maps; null: those of the backbone")
+        .required("out_channels", &P::out_channels, "width of all output maps", at_least(1))
+        .required("num_outs", &P::num_outs, "number of output maps", at_least(1))
         .optional("start_level", &P::start_level, "first map used", at_least(0))
         .optional("end_level", &P::end_level, "map to stop before; -1: all")
         .optional("add_extra_convs", &P::add_extra_convs,
@@ -68,10 +68,11 @@ class FPN final : public Neck {
         .optional("upsample_cfg", &P::upsample_cfg, "enlargement of coarser maps")
         .optional("init_cfg", &P::init_cfg, "initialisation")
         .validate([](const P& p, Problems& problems) {
-          const auto* kind = std::get_if<std::string>(&p.add_extra_convs);
-          if (kind && *kind != "on_input" && *kind != "on_lateral" && *kind != "on_output") {
+          const auto* source = std::get_if<std::string>(&p.add_extra_convs);
+          if (source && *source != "on_input" && *source != "on_lateral" &&
+              *source != "on_output") {
             problems.error("add_extra_convs",
-                           text("unknown value '", *kind,
+                           text("unknown value '", *source,
                                 "'. Known: true, false, on_input, on_lateral, on_output"));
           }
         });
@@ -92,8 +93,8 @@ class FPN final : public Neck {
       throw OptionError("num_outs",
                         text("is ", num_outs_, ", but ", end_ - start_, " maps are used"));
     }
-    if (const auto* kind = std::get_if<std::string>(&p.add_extra_convs)) {
-      extra_ = *kind;
+    if (const auto* source = std::get_if<std::string>(&p.add_extra_convs)) {
+      extra_ = *source;
     } else if (std::get<bool>(p.add_extra_convs)) {
       extra_ = p.extra_convs_on_inputs ? "on_input" : "on_output";
     }

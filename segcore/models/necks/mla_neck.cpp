@@ -1,18 +1,13 @@
 #include <algorithm>
 
 #include "segcore/models/blocks/patch_embed.hpp"
-#include "segcore/models/neck.hpp"
-#include "segcore/models/nn/conv_module.hpp"
+#include "segcore/models/necks/neck_conv.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {
 
-struct MLANeckParams {
-  std::optional<std::vector<int64_t>> in_channels;
-  int64_t out_channels = 0;
+struct MLANeckParams : NeckConvParams {
   Spec<Norm> norm_layer = Spec<Norm>::of("{type: LN, eps: 1e-6, requires_grad: true}");
-  NormCfg norm_cfg;
-  ActCfg act_cfg;
 };
 
 /// Sums the maps of a vision transformer from the deepest on: children `norm.<i>`,
@@ -26,12 +21,8 @@ class MLANeck final : public Neck {
     using P = Params;
     return Schema<P>("Sums the maps of a vision transformer from the deepest on.")
         .source("SETR, Zheng et al. 2021, arXiv:2012.15840")
-        .optional("in_channels", &P::in_channels,
-                  "widths of all maps; null: what the backbone gives")
-        .required("out_channels", &P::out_channels, "width of all maps it gives", at_least(1))
-        .optional("norm_layer", &P::norm_layer, "norm of the tokens")
-        .optional("norm_cfg", &P::norm_cfg, "norm after convolutions; null: none")
-        .optional("act_cfg", &P::act_cfg, "activation after convolutions; null: none");
+        .include(NeckConvParams::schema())
+        .optional("norm_layer", &P::norm_layer, "norm of the tokens");
   }
 
   MLANeck(const Params& p, const std::vector<FeatureInfo>& inputs) {
@@ -42,18 +33,8 @@ class MLANeck final : public Neck {
     extract_ = mla->register_module("feat_extract", std::make_shared<ListOf<ConvModule>>());
     for (const auto& input : inputs) {
       norms_->push_back(p.norm_layer.build(input.channels));
-      project_->push_back(
-          std::make_shared<ConvModule>(ConvModuleOptions{.in_channels = input.channels,
-                                                         .out_channels = p.out_channels,
-                                                         .norm_cfg = p.norm_cfg,
-                                                         .act_cfg = p.act_cfg}));
-      extract_->push_back(
-          std::make_shared<ConvModule>(ConvModuleOptions{.in_channels = p.out_channels,
-                                                         .out_channels = p.out_channels,
-                                                         .kernel_size = 3,
-                                                         .padding = 1,
-                                                         .norm_cfg = p.norm_cfg,
-                                                         .act_cfg = p.act_cfg}));
+      project_->push_back(lateral_conv(p, input.channels));
+      extract_->push_back(output_conv(p));
       features_.push_back({p.out_channels, input.stride});
     }
     std::reverse(features_.begin(), features_.end());

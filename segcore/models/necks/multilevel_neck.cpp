@@ -1,18 +1,13 @@
 #include <cmath>
 
-#include "segcore/models/neck.hpp"
-#include "segcore/models/nn/conv_module.hpp"
+#include "segcore/models/necks/neck_conv.hpp"
 #include "segcore/models/nn/resize.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {
 
-struct MultiLevelNeckParams {
-  std::optional<std::vector<int64_t>> in_channels;
-  int64_t out_channels = 0;
+struct MultiLevelNeckParams : NeckConvParams {
   std::vector<double> scales{0.5, 1, 2, 4};
-  NormCfg norm_cfg;
-  ActCfg act_cfg;
 };
 
 /// Makes a pyramid from maps of one size (of a plain vision transformer) by resizing them.
@@ -23,14 +18,11 @@ class MultiLevelNeck final : public Neck {
     using P = Params;
     return Schema<P>("Makes a pyramid from maps of one size by resizing them.")
         .source("MMSegmentation, for vision transformers with pyramid heads")
-        .optional("in_channels", &P::in_channels,
-                  "widths of all maps; null: what the backbone gives")
-        .required("out_channels", &P::out_channels, "width of all maps it gives", at_least(1))
-        .optional("scales", &P::scales,
-                  "factor of each map it gives: of the only map, or of so many of the first ones",
-                  above(0))
-        .optional("norm_cfg", &P::norm_cfg, "norm after convolutions; null: none")
-        .optional("act_cfg", &P::act_cfg, "activation after convolutions; null: none");
+        .include(NeckConvParams::schema())
+        .optional(
+            "scales", &P::scales,
+            "factor of each output: of the only input map, or of the first input maps in order",
+            above(0));
   }
 
   MultiLevelNeck(const Params& p, const std::vector<FeatureInfo>& inputs) : scales_(p.scales) {
@@ -42,20 +34,10 @@ class MultiLevelNeck final : public Neck {
     lateral_ = register_module("lateral_convs", std::make_shared<ListOf<ConvModule>>());
     convs_ = register_module("convs", std::make_shared<ListOf<ConvModule>>());
     for (const auto& input : inputs) {
-      lateral_->push_back(
-          std::make_shared<ConvModule>(ConvModuleOptions{.in_channels = input.channels,
-                                                         .out_channels = p.out_channels,
-                                                         .norm_cfg = p.norm_cfg,
-                                                         .act_cfg = p.act_cfg}));
+      lateral_->push_back(lateral_conv(p, input.channels));
     }
     for (size_t i = 0; i < scales_.size(); ++i) {
-      convs_->push_back(
-          std::make_shared<ConvModule>(ConvModuleOptions{.in_channels = p.out_channels,
-                                                         .out_channels = p.out_channels,
-                                                         .kernel_size = 3,
-                                                         .padding = 1,
-                                                         .norm_cfg = p.norm_cfg,
-                                                         .act_cfg = p.act_cfg}));
+      convs_->push_back(output_conv(p));
       const auto& input = inputs[inputs.size() == 1 ? 0 : i];
       const double stride = static_cast<double>(input.stride) / scales_[i];
       features_.push_back({p.out_channels, std::max<int64_t>(1, std::llround(stride))});

@@ -15,14 +15,14 @@ Schema<EncoderDecoderParams> EncoderDecoder::schema() {
       .optional("train_cfg", &P::train_cfg, "for heads that sample points")
       .optional("test_cfg", &P::test_cfg, "prediction of whole images or by a sliding window")
       .optional("data_preprocessor", &P::data_preprocessor,
-                "normalises and pads; null: as it is loaded")
+                "normalises and pads; null: images as they are loaded")
       .optional("pretrained", &P::pretrained, "checkpoint of the backbone")
       .optional("init_cfg", &P::init_cfg, "initialisation");
 }
 
 namespace {
 
-/// The backbone, with the weights that the model names for it as if they stood there.
+/// The backbone, with the model's `pretrained` as its own.
 Spec<Backbone> encoder_decoder_backbone(const EncoderDecoderParams& p) {
   if (!p.pretrained) return p.backbone;
   Config config = p.backbone.config();
@@ -131,8 +131,8 @@ LossMap EncoderDecoder::loss(const torch::Tensor& images, const Targets& targets
   add(cascade_ ? "decode_0" : "decode", heads_[0]->loss(features, targets));
   torch::Tensor previous;
   for (size_t i = 1; i < heads_.size(); ++i) {
-    // The output of the head before is computed anew, as in MMSegmentation: in training it may
-    // differ by dropout from the one that its own loss saw.
+    // The output of the head before is recomputed, as in MMSegmentation: in training, dropout may
+    // make it differ from the one that its own loss saw.
     previous = i == 1 ? heads_[0]->forward(features)
                       : static_cast<CascadeDecodeHead&>(*heads_[i - 1]).forward(features, previous);
     add(text("decode_", i),

@@ -1,4 +1,4 @@
-/// What models that predict by logits share: whole images, sliding windows, augmentations.
+/// Prediction by logits: of whole images, by sliding windows, over augmentations.
 #pragma once
 #include "segcore/models/decode_head.hpp"
 #include "segcore/models/segmentor.hpp"
@@ -22,18 +22,18 @@ class LogitSegmentor : public Segmentor {
                  const std::optional<Spec<DataPreProcessor>>& data_preprocessor);
   /// Logits of any size, [N, out channels, h, w].
   virtual torch::Tensor logits(const torch::Tensor& images) = 0;
-  /// What encode_decode and inference make of logits at the size of the images; classes are
-  /// chosen, and averaged over augmentations, by the logits themselves.
+  /// Turns logits at the size of the images into the outputs of encode_decode and inference.
+  /// Classes are chosen, and augmentations averaged, by the logits themselves.
   virtual torch::Tensor output(const torch::Tensor& logits) { return logits; }
   /// How resizing maps corners.
   virtual bool align_corners() const = 0;
-  /// For one output channel: a pixel is of the class where its probability is above it.
+  /// For one output channel: the probability above which a pixel belongs to the class.
   virtual double threshold() const = 0;
 
  private:
   torch::Tensor full_size_logits(const torch::Tensor& images);
   SlidingLogits slide(const torch::Tensor& images, Size2 crop, Size2 stride, bool upwards = false);
-  /// Logits of any size, and what becomes of each image's.
+  /// Logits of any size, with the geometry of each image.
   std::vector<LogitRows> whole_rows(const ModelInput& input);
   /// Classes by a sliding window, strip by strip, so that the logits of no whole image are held.
   /// \param augmented  of the same images; those of one input are flipped vertically or not alike,

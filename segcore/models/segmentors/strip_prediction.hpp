@@ -8,7 +8,7 @@
 
 namespace seg {
 
-/// The sliding logits of some images, and how those of each become its result.
+/// The sliding logits of some images, with the geometry of each.
 struct SlidImages {
   SlidingLogits logits;
   /// Of each image, without flip_vertical: logits that slide upwards undo that flip by their order.

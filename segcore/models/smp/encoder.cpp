@@ -67,7 +67,7 @@ void Encoder::set_first_conv(const std::string& name, std::shared_ptr<Conv2d> co
 
 void Encoder::init_weights() {
   BaseModule::init_weights();
-  // As in the library, whose first convolution is made anew for other images.
+  // As in the library, which replaces the first convolution for images of other bands.
   if (options_.in_channels != 3) {
     torch::NoGradGuard no_grad;
     first_conv_->reset_parameters();

@@ -11,10 +11,10 @@
 
 namespace seg::smp {
 
-/// What a model asks of its encoder.
+/// What a model requires of its encoder.
 struct EncoderOptions {
   int64_t in_channels = 3;
-  int64_t depth = 5;           ///< halvings whose maps are given
+  int64_t depth = 5;           ///< number of halvings
   int64_t output_stride = 32;  ///< stages beyond it are dilated instead of strided
   /// Published weights by their name ("imagenet"), or a file of weights; nothing: random ones.
   std::optional<std::string> weights;
@@ -43,18 +43,22 @@ class Encoder : public BaseModule, public AdaptsPretrained {
   /// sum over the three of the weights, others repeat them in order, times 3 / in_channels.
   void adapt_pretrained(Value& state) const override;
   std::vector<std::string> python_names() const override { return {name_}; }
+  /// What a model registers as its encoder.
+  virtual std::shared_ptr<BaseModule> module() {
+    return std::static_pointer_cast<BaseModule>(shared_from_this());
+  }
 
  protected:
   /// \param name          as `encoder_name` has it.
   /// \param out_channels  widths of all six maps, for three bands.
-  /// \throws OptionError where it has no such depth or no such weights.
+  /// \throws OptionError where it lacks the depth or the weights.
   Encoder(std::string name, const EncoderOptions& options, std::vector<int64_t> out_channels,
           const std::vector<EncoderWeights>& published);
   int64_t depth() const { return options_.depth; }
   int64_t in_channels() const { return options_.in_channels; }
   /// Of the convolutions of a stage that would end at this stride; 1: the stage strides.
   int64_t dilation_of(int64_t stage_stride) const;
-  /// To be called for the convolution that sees the images, and its name.
+  /// Encoders register the convolution that sees the images, and its name, with this.
   void set_first_conv(const std::string& name, std::shared_ptr<Conv2d> conv);
 
  private:
@@ -67,7 +71,7 @@ class Encoder : public BaseModule, public AdaptsPretrained {
 };
 
 /// Builds the encoder of a name.
-/// \throws OptionError where the encoder has no such depth, weights or dilation.
+/// \throws OptionError where the encoder lacks the depth, the weights or the dilation.
 std::shared_ptr<Encoder> build_encoder(const std::string& name, const EncoderOptions& options);
 
 /// Modules that stay in the state dict but that no map depends on: they are not trained, so that

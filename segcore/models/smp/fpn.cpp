@@ -50,7 +50,7 @@ class FpnDecoder final : public Decoder {
   }
 
  private:
-  /// Convolution, group norm and ReLU, then twice the size: so many times, at least once without.
+  /// Repeats convolution, group norm, ReLU and doubling; for no doubling, once without it.
   static std::shared_ptr<Sequential> segmentation_block(const FpnParams& p, int64_t upsamples) {
     auto out = std::make_shared<Sequential>();
     int64_t in = p.decoder_pyramid_channels;
@@ -110,6 +110,7 @@ class FPN final : public SegmentationModel {
         });
   }
   explicit FPN(const Params& p) : SegmentationModel(p) {
+    if (p.encoder_depth < 5) require_half_size_map();
     const int64_t width = p.decoder_segmentation_channels;
     set_decoder(std::make_shared<FpnDecoder>(p, encoder().out_channels()),
                 {.in_channels = p.decoder_merge_policy == "cat" ? 4 * width : width,

@@ -59,6 +59,7 @@ class Linknet final : public SegmentationModel {
                   "the older name of decoder_use_norm, which it replaces");
   }
   explicit Linknet(const Params& p) : SegmentationModel(p) {
+    require_half_size_map();
     const NormCfg norm = p.decoder_use_batchnorm.value_or(p.decoder_use_norm).cfg;
     set_decoder(std::make_shared<LinknetDecoder>(norm, encoder().out_channels()),
                 {.in_channels = LinknetDecoder::kOutChannels, .kernel_size = 1});

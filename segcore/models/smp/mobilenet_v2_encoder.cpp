@@ -1,5 +1,6 @@
 #include <array>
 
+#include "segcore/models/backbones/mobilenet.hpp"
 #include "segcore/models/nn/norm.hpp"
 #include "segcore/models/smp/encoder.hpp"
 #include "segcore/torch.hpp"
@@ -68,26 +69,17 @@ class MobileNetV2Encoder final : public Encoder {
       : Encoder("mobilenet_v2", options, {3, 16, 24, 32, 96, 1280},
                 {{"imagenet", "e67aa804e17f7b404b629127eabbd224c4e0690b"}}),
         features_(std::make_shared<Sequential>()) {
-    struct Stage {
-      int64_t expand_ratio, out, blocks, stride;
-    };
-    constexpr std::array<Stage, 7> kStages{{{1, 16, 1, 1},
-                                            {6, 24, 2, 2},
-                                            {6, 32, 3, 2},
-                                            {6, 64, 4, 2},
-                                            {6, 96, 3, 1},
-                                            {6, 160, 3, 2},
-                                            {6, 320, 1, 1}}};  // table 2
-    const auto first = mobile_conv({in_channels(), 32, 3, 2});
+    const auto first = mobile_conv({in_channels(), kMobileNetV2Stem, 3, 2});
     set_first_conv("features.0.0.weight", first);
     push(mobile_block(first));
-    int64_t in = 32, stride = 2;
-    for (const auto& stage : kStages) {
+    int64_t in = kMobileNetV2Stem, stride = 2;
+    for (const auto& stage : kMobileNetV2Stages) {
       stride *= stage.stride;
       for (int64_t b = 0; b < stage.blocks; ++b) {
-        push(std::make_shared<TorchInvertedResidual>(
-            in, stage.out, stage.expand_ratio, b == 0 ? stage.stride : 1, dilation_of(stride)));
-        in = stage.out;
+        push(std::make_shared<TorchInvertedResidual>(in, stage.channels, stage.expand_ratio,
+                                                     b == 0 ? stage.stride : 1,
+                                                     dilation_of(stride)));
+        in = stage.channels;
       }
     }
     push(mobile_block(mobile_conv({in, 1280, 1})));

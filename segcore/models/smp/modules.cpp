@@ -86,7 +86,7 @@ UpBlock::UpBlock(const UpBlockOptions& o) : interpolation_(o.interpolation) {
   attention1_ = register_module("attention1", make_attention(o.attention, joined));
   conv2_ = register_module("conv2", conv_relu(o.out_channels, o.out_channels, 3, o.norm));
   attention2_ = register_module("attention2", make_attention(o.attention, o.out_channels));
-  if (o.skip_channels == 0) leave_untrained(*attention1_);
+  if (!o.joins) leave_untrained(*attention1_);
 }
 
 torch::Tensor UpBlock::forward(const torch::Tensor& input, const torch::Tensor& skip,

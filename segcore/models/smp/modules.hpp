@@ -1,4 +1,4 @@
-/// What the decoders of segmentation_models_pytorch are made of.
+/// Building blocks of the decoders of segmentation_models_pytorch.
 #pragma once
 #include <optional>
 #include <string>
@@ -29,7 +29,7 @@ class Decoder : public BaseModule {
   explicit Decoder(InitCfg init_cfg) : BaseModule(std::move(init_cfg)) {}
 };
 
-/// A module that only gives its children the names that the library's have.
+/// A module without a forward pass, for the names of its children in the library.
 class Names final : public BaseModule {};
 
 std::shared_ptr<Layer> make_relu();
@@ -40,18 +40,19 @@ std::shared_ptr<Layer> make_global_pool();
 std::shared_ptr<Sequential> conv_relu(int64_t in, int64_t out, int64_t kernel_size,
                                       const NormCfg& norm);
 
-/// What pools a map and makes a factor between 0 and 1 for each channel of it: two convolutions,
-/// children "1" and "3".
+/// Pools a map and computes a factor between 0 and 1 for each channel: two convolutions, children
+/// "1" and "3".
 std::shared_ptr<Sequential> channel_gate(int64_t channels, int64_t reduced);
 
 /// The option `decoder_attention_type`: "scse" squeezes and excites in channels and in space
-/// (Roy et al. 2018, arXiv:1808.08127); nothing leaves the map as it is.
+/// (Roy et al. 2018, arXiv:1808.08127); nothing: the map is unchanged.
 std::shared_ptr<Layer> make_attention(const std::optional<std::string>& type, int64_t channels);
 
 /// Resizes, joins with a skip connection, convolves twice: the block of U-Net and U-Net++.
 struct UpBlockOptions {
   int64_t in_channels = 0, skip_channels = 0, out_channels = 0;
   NormCfg norm;
+  bool joins = true;  ///< with a skip connection, which may have no channels
   std::optional<std::string> attention;
   std::string interpolation = "nearest";
 };
@@ -60,7 +61,7 @@ class UpBlock final : public BaseModule {
  public:
   explicit UpBlock(const UpBlockOptions& options);
   /// \param x     [N, in_channels, h, w]
-  /// \param skip  [N, skip_channels, h', w'], or undefined
+  /// \param skip  [N, skip_channels, h', w'], undefined where the block does not join
   /// \param size  of the result; nothing: twice that of x.
   torch::Tensor forward(const torch::Tensor& x, const torch::Tensor& skip,
                         const std::optional<Size2>& size = std::nullopt);
@@ -70,7 +71,7 @@ class UpBlock final : public BaseModule {
   std::shared_ptr<Layer> conv1_, attention1_, conv2_, attention2_;
 };
 
-/// What the blocks of a decoder in the shape of a U-Net take and give, coarsest first.
+/// Widths of the blocks of a decoder in the shape of a U-Net, coarsest first.
 struct UpChannels {
   std::vector<int64_t> in, skip, out;
 };

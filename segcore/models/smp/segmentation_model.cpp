@@ -1,5 +1,6 @@
 #include "segcore/models/smp/segmentation_model.hpp"
 
+#include "segcore/models/smp/encoder_of_backbone.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg::smp {
@@ -45,11 +46,22 @@ SegmentationModel::SegmentationModel(const ModelParams& p, int64_t output_stride
       threshold_(p.threshold),
       activation_(p.activation),
       aux_(p.aux_params) {
-  encoder_ =
-      register_module("encoder", build_encoder(p.encoder_name, {.in_channels = p.in_channels,
-                                                                .depth = p.encoder_depth,
-                                                                .output_stride = output_stride,
-                                                                .weights = p.encoder_weights}));
+  EncoderOptions options{.in_channels = p.in_channels,
+                         .depth = p.encoder_depth,
+                         .output_stride = output_stride,
+                         .weights = p.encoder_weights};
+  if (p.encoder) {
+    options.weights.reset();
+    encoder_ = encoder_of(p.encoder->build(), options);
+  } else {
+    encoder_ = build_encoder(p.encoder_name, options);
+  }
+  register_module("encoder", encoder_->module());
+  if (bands() && *bands() != p.in_channels) {
+    throw OptionError(
+        "in_channels",
+        text("is ", p.in_channels, ", but the encoder takes images of ", *bands(), " bands"));
+  }
   losses_ = register_losses(*this, p.loss_decode.value_or(default_smp_loss(classes_)), classes_);
 }
 
@@ -79,6 +91,12 @@ void SegmentationModel::set_decoder(const std::shared_ptr<Decoder>& decoder,
   classifier_->push_back(std::make_shared<Dropout>(aux_->dropout));
   classifier_->push_back(std::make_shared<Linear>(encoder_->out_channels().back(), aux_->classes));
   leave_untrained(*register_module("classification_head", classifier_));
+}
+
+void SegmentationModel::require_half_size_map() const {
+  if (encoder_->out_channels().at(1) > 0) return;
+  throw OptionError("encoder", text("gives no map of stride 2, which ", python_names().front(),
+                                    " joins: take another encoder"));
 }
 
 std::vector<torch::Tensor> SegmentationModel::extract_feat(const torch::Tensor& images) {

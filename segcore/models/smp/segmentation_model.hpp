@@ -1,5 +1,6 @@
 /// The base of the models of segmentation_models_pytorch: encoder, decoder, segmentation head.
 #pragma once
+#include "segcore/models/backbone.hpp"
 #include "segcore/models/segmentors/logit_segmentor.hpp"
 #include "segcore/models/smp/encoder.hpp"
 #include "segcore/models/smp/modules.hpp"
@@ -20,17 +21,20 @@ struct ModelParams {
   std::string encoder_name = "resnet34";
   int64_t encoder_depth = 5;
   std::optional<std::string> encoder_weights = "imagenet";
+  std::optional<Spec<Backbone>> encoder;
   int64_t in_channels = 3;
   int64_t classes = 1;
   std::optional<std::string> activation;
   std::optional<AuxParams> aux_params;
-  // What the library leaves to its users.
+  // Left to its users by the library.
   std::optional<OneOrMany<Spec<Loss>>> loss_decode;
   std::optional<int64_t> ignore_index = 255;
   double threshold = 0.5;
   std::optional<TestCfg> test_cfg;
   std::optional<Spec<DataPreProcessor>> data_preprocessor;
   InitCfg init_cfg;
+  /// The library's decoders treat VGG's last map apart.
+  bool is_vgg() const { return !encoder && encoder_name.starts_with("vgg"); }
 };
 
 /// ModelParams of models whose encoder can be dilated.
@@ -58,6 +62,9 @@ Schema<P> model_schema(const std::string& summary, int64_t min_depth = 1) {
                 in_range(static_cast<double>(min_depth), 5))
       .optional("encoder_weights", &P::encoder_weights,
                 "published weights of the encoder by name, or a file; null: random ones")
+      .optional("encoder", &P::encoder,
+                "a backbone instead of encoder_name and encoder_weights, whose maps have the "
+                "strides 4, 8, ...; null: encoder_name")
       .optional("in_channels", &P::in_channels, "bands of the images", at_least(1))
       .optional("classes", &P::classes, "output channels; 1: two classes by a threshold",
                 at_least(1))
@@ -71,10 +78,11 @@ Schema<P> model_schema(const std::string& summary, int64_t min_depth = 1) {
                 "training objective, or a list of them; null: cross entropy, binary for one class")
       .optional("ignore_index", &P::ignore_index, "label without loss; null: none")
       .optional("threshold", &P::threshold,
-                "probability above which a pixel is of the class, for classes 1", in_range(0, 1))
+                "probability above which a pixel belongs to the class, for classes 1",
+                in_range(0, 1))
       .optional("test_cfg", &P::test_cfg, "prediction of whole images or by a sliding window")
       .optional("data_preprocessor", &P::data_preprocessor,
-                "normalises and pads; null: as it is loaded")
+                "normalises and pads; null: images as they are loaded")
       .optional("init_cfg", &P::init_cfg, "initialisation, after the library's own")
       .accepted("train_cfg", "has no effect: it is for heads that sample points")
       .validate([](const P& p, Problems& problems) {
@@ -96,18 +104,20 @@ class SegmentationModel : public LogitSegmentor {
   LossMap loss(const torch::Tensor& images, const Targets& targets) override;
   int64_t num_classes() const override { return classes_ == 1 ? 2 : classes_; }
   int64_t ignore_index() const override { return ignore_index_; }
-  /// What the head of `aux_params` makes of the images, [N, its classes].
+  /// Outputs of the head of `aux_params`, [N, its classes].
   torch::Tensor classify(const torch::Tensor& images);
 
  protected:
   struct HeadOptions {
     int64_t in_channels = 0, kernel_size = 3, upsampling = 1;
   };
-  /// \param initialised  the head begins by Xavier's uniform, not as PyTorch makes it.
+  /// \param initialised  the head starts from Xavier's uniform, not from PyTorch's defaults.
   SegmentationModel(const ModelParams& p, int64_t output_stride = 32, bool initialised = true);
-  /// To be called once by the constructor of a model.
+  /// Models call it once, in their constructor.
   void set_decoder(const std::shared_ptr<Decoder>& decoder, const HeadOptions& head);
   const Encoder& encoder() const { return *encoder_; }
+  /// \throws OptionError where the encoder has no map of 1/2 of the images' size.
+  void require_half_size_map() const;
 
   torch::Tensor logits(const torch::Tensor& images) override;
   torch::Tensor output(const torch::Tensor& logits) override {

@@ -24,6 +24,7 @@ class UnetDecoder final : public Decoder {
                                                    .skip_channels = c.skip[i],
                                                    .out_channels = c.out[i],
                                                    .norm = p.norm(),
+                                                   .joins = i + 1 < c.in.size(),
                                                    .attention = p.decoder_attention_type,
                                                    .interpolation = p.decoder_interpolation}));
     }
@@ -59,8 +60,7 @@ class Unet final : public SegmentationModel {
         "attention in the blocks of the decoder; null: none", one_of({"scse"}));
   }
   explicit Unet(const Params& p) : SegmentationModel(p) {
-    set_decoder(std::make_shared<UnetDecoder>(p, encoder().out_channels(),
-                                              p.encoder_name.starts_with("vgg")),
+    set_decoder(std::make_shared<UnetDecoder>(p, encoder().out_channels(), p.is_vgg()),
                 {.in_channels = p.decoder_channels.back()});
   }
 

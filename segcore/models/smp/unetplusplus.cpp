@@ -12,8 +12,7 @@ struct UnetPlusPlusParams : UpDecoderParams {
 /// Blocks x_d_l: of depth d from the shortest path, at level l from the coarsest.
 class UnetPlusPlusDecoder final : public Decoder {
  public:
-  /// \param center  convolutions that stand in the state dict, as the library's do, and that no
-  ///                map goes through.
+  /// \param center  convolutions in the state dict, as in the library, that no map goes through.
   UnetPlusPlusDecoder(const UnetPlusPlusParams& p, const std::vector<int64_t>& encoder_channels,
                       bool center)
       : levels_(p.decoder_channels.size() - 1) {
@@ -31,6 +30,7 @@ class UnetPlusPlusDecoder final : public Decoder {
                                                    .skip_channels = skip,
                                                    .out_channels = out,
                                                    .norm = p.norm(),
+                                                   .joins = level < levels_,
                                                    .attention = p.decoder_attention_type,
                                                    .interpolation = p.decoder_interpolation}));
     };
@@ -81,8 +81,8 @@ class UnetPlusPlus final : public SegmentationModel {
         "attention in the blocks of the decoder; null: none", one_of({"scse"}));
   }
   explicit UnetPlusPlus(const Params& p) : SegmentationModel(p) {
-    set_decoder(std::make_shared<UnetPlusPlusDecoder>(p, encoder().out_channels(),
-                                                      p.encoder_name.starts_with("vgg")),
+    require_half_size_map();
+    set_decoder(std::make_shared<UnetPlusPlusDecoder>(p, encoder().out_channels(), p.is_vgg()),
                 {.in_channels = p.decoder_channels.back()});
   }
 };

@@ -15,8 +15,8 @@ struct VggKind {
   EncoderWeights published;
 };
 
-/// VGG with torchvision's names. It pools between stages, so that it has a map at the images' size
-/// of its own and cannot be dilated.
+/// VGG with torchvision's names. It pools between stages: it computes a map at the images' size
+/// and cannot be dilated.
 class VggEncoder : public Encoder {
  public:
   static constexpr const char* kSource = "Simonyan and Zisserman 2014, arXiv:1409.1556";
@@ -71,7 +71,7 @@ class VggEncoder : public Encoder {
   }
 
   std::shared_ptr<Sequential> features_;
-  std::vector<size_t> ends_;  ///< the layer that gives each map
+  std::vector<size_t> ends_;  ///< the layer whose output is each map
 };
 
 template <const VggKind& kKind>
