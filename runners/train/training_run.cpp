@@ -22,7 +22,7 @@
 #include "segcore/io/checkpoint.hpp"
 #include "segcore/io/model_zoo.hpp"
 #include "segcore/io/named_weights.hpp"
-#include "segcore/models/nn/communicates.hpp"
+#include "segcore/models/nn/uses_communicator.hpp"
 #include "segcore/models/weights/load_pretrained.hpp"
 #include "segcore/torch.hpp"
 
@@ -114,7 +114,7 @@ class RunSession {
         config, {.folder = context.log_dir + "/vis_data", .timestamp = context.timestamp});
     context.visualizer = visualizer_.get();
     context.hooks = &hooks_;
-    connect_modules(*model_, communicator_.get());
+    set_communicator(*model_, communicator_.get());
     context.model = model_.get();
     std::string lines;
     for (const HookEntry& entry : hooks_) {

@@ -1,4 +1,4 @@
-/// Modules that need the other processes of a run.
+/// Modules that exchange numbers with the other processes of a run.
 #pragma once
 #include <ATen/core/Tensor.h>
 
@@ -10,17 +10,17 @@ namespace seg {
 
 class Communicator;
 
-/// What a module derives from, beside its own base, that exchanges numbers with the other processes
-/// in its forward pass or in its losses.
-class Communicates {
+/// Base, beside its own, of a module that communicates in its forward pass or losses: batch norm,
+/// running means, counts that losses are divided by.
+class UsesCommunicator {
  public:
-  virtual ~Communicates() = default;
-  /// \param communicator  must outlive the module's use; null: this process alone.
-  void connect(Communicator* communicator) { communicator_ = communicator; }
+  virtual ~UsesCommunicator() = default;
+  /// \param communicator  must outlive the module's use; null: this process is alone.
+  void set_communicator(Communicator* communicator) { communicator_ = communicator; }
 
  protected:
-  /// The communicator, or null where there is nobody to exchange with.
-  Communicator* others() const;
+  /// Null where there is no other process.
+  Communicator* communicator() const;
   /// Replaces the values by their means over all processes. Collective.
   void average_over_processes_(at::Tensor& values) const;
 
@@ -28,7 +28,8 @@ class Communicates {
   Communicator* communicator_ = nullptr;
 };
 
-/// Connects everything in a model that communicates. A run does so once it has built the model.
-void connect_modules(torch::nn::Module& model, Communicator* communicator);
+/// Sets the communicator of every module of a model that uses one. A run does so once it has built
+/// the model.
+void set_communicator(torch::nn::Module& model, Communicator* communicator);
 
 }  // namespace seg
