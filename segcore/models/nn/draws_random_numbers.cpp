@@ -1,26 +1,18 @@
-#include "segcore/ops/random.hpp"
+#include "segcore/models/nn/draws_random_numbers.hpp"
 
+#include "segcore/models/nn/base_module.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {
-namespace {
 
-ReplaceModelRand::Source& replaced_source() {
-  static ReplaceModelRand::Source source;
-  return source;
-}
-
-}  // namespace
-
-at::Tensor model_rand(at::IntArrayRef shape, const at::TensorOptions& options) {
-  if (const auto& source = replaced_source()) {
-    return source(shape).to(options.device()).to(options.dtype());
-  }
+at::Tensor DrawsRandomNumbers::torch_rand(at::IntArrayRef shape, const at::TensorOptions& options) {
   return at::rand(shape, options);
 }
 
-ReplaceModelRand::ReplaceModelRand(Source source) { replaced_source() = std::move(source); }
-
-ReplaceModelRand::~ReplaceModelRand() { replaced_source() = nullptr; }
+void set_random_source(torch::nn::Module& model, const RandomSource& source) {
+  for_each_module(model, [&source](torch::nn::Module& m) {
+    if (auto* module = dynamic_cast<DrawsRandomNumbers*>(&m)) module->set_random_source(source);
+  });
+}
 
 }  // namespace seg
