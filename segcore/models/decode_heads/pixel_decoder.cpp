@@ -24,23 +24,6 @@ std::shared_ptr<ConvModule> pixel_conv(int64_t in, int64_t out, int64_t kernel_s
                                                         .act_cfg = act});
 }
 
-/// Caffe's Xavier: Kaiming's uniform by the fan in.
-void caffe2_xavier(torch::nn::Module& layer) {
-  kaiming_init(layer, {.a = 1, .fan_out = false, .leaky_relu = true, .uniform_distribution = true});
-}
-
-void xavier_matrices(torch::nn::Module& module, bool uniform) {
-  const torch::NoGradGuard no_grad;
-  for (auto& parameter : module.parameters()) {
-    if (parameter.dim() <= 1) continue;
-    if (uniform) {
-      torch::nn::init::xavier_uniform_(parameter);
-    } else {
-      torch::nn::init::xavier_normal_(parameter);
-    }
-  }
-}
-
 }  // namespace
 
 // --- A feature pyramid --------------------------------------------------------------------------
@@ -74,14 +57,14 @@ class PixelDecoder : public MaskPixelDecoder {
   }
   bool passes_backbone_memory() const override { return true; }
 
-  // Not the rules of an `init_cfg`, which the originals of all three do not look at.
+  // Ignores an `init_cfg`, as the originals of all three do.
   void init_weights() override {
     // As the original: the last two maps keep the initialisation of every ConvModule.
     for (size_t i = 0; i + 1 < lateral_convs_->size(); ++i) {
-      caffe2_xavier(*(*lateral_convs_)[i].conv());
-      caffe2_xavier(*(*output_convs_)[i].conv());
+      caffe2_xavier_init(*(*lateral_convs_)[i].conv());
+      caffe2_xavier_init(*(*output_convs_)[i].conv());
     }
-    caffe2_xavier(*mask_feature_);
+    caffe2_xavier_init(*mask_feature_);
   }
 
  protected:
@@ -138,7 +121,7 @@ class TransformerEncoderPixelDecoder final : public PixelDecoder {
         .source("MaskFormer, Cheng et al. 2021, arXiv:2107.06278")
         .include(PixelDecoder::options())
         .required("encoder", &Params::encoder, "the transformer")
-        .optional("positional_encoding", &Params::positional_encoding, "how positions are told");
+        .optional("positional_encoding", &Params::positional_encoding, "encoding of positions");
   }
   TransformerEncoderPixelDecoder(const Params& p, const PixelDecoderInputs& in)
       : PixelDecoder(p, in, false), positions_(p.positional_encoding), num_cp_(p.encoder.num_cp) {
@@ -180,9 +163,9 @@ class TransformerEncoderPixelDecoder final : public PixelDecoder {
   bool passes_backbone_memory() const override { return false; }
   void init_weights() override {
     PixelDecoder::init_weights();
-    caffe2_xavier(*encoder_in_proj_);
-    caffe2_xavier(*encoder_out_proj_->conv());
-    xavier_matrices(*encoder_, /*uniform=*/true);
+    caffe2_xavier_init(*encoder_in_proj_);
+    caffe2_xavier_init(*encoder_out_proj_->conv());
+    xavier_matrices_init(*encoder_, /*uniform=*/true);
   }
 
  private:
@@ -218,7 +201,7 @@ class MSDeformAttnPixelDecoder final : public MaskPixelDecoder {
         .optional("norm_cfg", &Params::norm_cfg, "type of the norms; null: none")
         .optional("act_cfg", &Params::act_cfg, "type of the activations")
         .required("encoder", &Params::encoder, "the transformer")
-        .optional("positional_encoding", &Params::positional_encoding, "how positions are told")
+        .optional("positional_encoding", &Params::positional_encoding, "encoding of positions")
         .accepted("init_cfg", "has no effect, as in MMDetection: weights are filled as the paper's")
         .accepted("in_channels", "the head gives it")
         .accepted("feat_channels", "the head gives it")
@@ -266,7 +249,7 @@ class MSDeformAttnPixelDecoder final : public MaskPixelDecoder {
                                                              .out_channels = in.out_channels}));
   }
 
-  /// Looks at padding like at the rest, as the original.
+  /// Attends to padding, too, as the original.
   DecodedPixels forward(const std::vector<torch::Tensor>& features, const torch::Tensor&) override {
     std::vector<torch::Tensor> inputs, positions, references;
     std::vector<Size2> sizes;
@@ -315,12 +298,12 @@ class MSDeformAttnPixelDecoder final : public MaskPixelDecoder {
       xavier_init(*conv->conv(), 1, 0, /*uniform_distribution=*/true);
     }
     for (size_t i = 0; i < lateral_convs_->size(); ++i) {
-      caffe2_xavier(*(*lateral_convs_)[i].conv());
-      caffe2_xavier(*(*output_convs_)[i].conv());
+      caffe2_xavier_init(*(*lateral_convs_)[i].conv());
+      caffe2_xavier_init(*(*output_convs_)[i].conv());
     }
-    caffe2_xavier(*mask_feature_);
+    caffe2_xavier_init(*mask_feature_);
     normal_init(*level_encoding_, 0, 1);
-    xavier_matrices(*encoder_, /*uniform=*/false);
+    xavier_matrices_init(*encoder_, /*uniform=*/false);
     for_each_module(*encoder_, [](torch::nn::Module& m) {
       if (auto* attention = dynamic_cast<MultiScaleDeformableAttention*>(&m)) {
         attention->init_weights();
