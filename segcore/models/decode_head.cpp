@@ -69,7 +69,7 @@ Schema<DecodeHeadParams> DecodeHead::base_schema(bool channels_required) {
   using P = DecodeHeadParams;
   Schema<P> schema("");
   schema.optional("in_channels", &P::in_channels,
-                  "width of the chosen maps; null: what the backbone or neck gives");
+                  "width of the chosen maps; null: that of the backbone or neck");
   if (channels_required) {
     schema.required("channels", &P::channels, "width before the classifier", at_least(1));
   } else {
@@ -132,7 +132,7 @@ DecodeHead::DecodeHead(const DecodeHeadParams& p, const std::vector<FeatureInfo>
     : BaseModule(p.init_cfg), params_(p), ignore_index_(p.ignore_index.value_or(-100)) {
   const auto* list = std::get_if<std::vector<int64_t>>(&p.in_index);
   indices_ = list ? *list : std::vector<int64_t>{std::get<int64_t>(p.in_index)};
-  std::optional<OptionError> wrong;  // told together with what is wrong with the losses
+  std::optional<OptionError> wrong;  // reported together with errors of the losses
   std::vector<int64_t> maps;         // without the class tokens, which have no index of their own
   for (size_t i = 0; i < inputs.size(); ++i) {
     if (!inputs[i].is_token()) maps.push_back(static_cast<int64_t>(i));
@@ -261,8 +261,8 @@ torch::Tensor CascadeDecodeHead::predict(const std::vector<torch::Tensor>& featu
 }
 
 Schema<TrainCfg> TrainCfg::schema() {
-  return Schema<TrainCfg>("What training asks of heads that sample points.")
-      .optional("num_points", &TrainCfg::num_points, "points that the head learns from an image",
+  return Schema<TrainCfg>("How heads that sample points are trained.")
+      .optional("num_points", &TrainCfg::num_points, "points per image that the head learns from",
                 at_least(1))
       .optional("oversample_ratio", &TrainCfg::oversample_ratio,
                 "candidates for each point that is chosen by its uncertainty", at_least(1))

@@ -1,4 +1,4 @@
-/// The interface of what chooses the pixels that a decode head learns from.
+/// The interface of samplers, which choose the pixels that a decode head learns from.
 #pragma once
 #include <ATen/core/Tensor.h>
 

@@ -1,4 +1,4 @@
-/// Matching of predictions with what is there: costs, and assignment at the least total cost.
+/// Matching of predictions with truths: costs, and the assignment with the least total cost.
 #pragma once
 #include <ATen/core/Tensor.h>
 
@@ -18,7 +18,7 @@ struct MatchInputs {
   at::Tensor gt_masks;  ///< [G, P], floating, in [0, 1]
 };
 
-/// What it costs to take a prediction for a truth.
+/// The cost of assigning a prediction to a truth.
 class MatchCost {
  public:
   virtual ~MatchCost() = default;
@@ -35,7 +35,7 @@ struct Category<MatchCost> {
 class Assigner {
  public:
   virtual ~Assigner() = default;
-  /// \return for each prediction the truth it stands for, or -1; int64 [Q] on the CPU.
+  /// \return for each prediction the truth assigned to it, or -1; int64 [Q] on the CPU.
   virtual at::Tensor assign(const MatchInputs& in) const = 0;
 };
 

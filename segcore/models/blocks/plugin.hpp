@@ -16,7 +16,7 @@ class PluginLayer : public Layer {
                                              "end of the child's name; needed where one type is "
                                              "used twice");
   }
-  /// How a block calls its child, with the postfix: "context_block1".
+  /// The name of a block's child, with the postfix: "context_block1".
   virtual std::string child_name() const = 0;
 };
 
