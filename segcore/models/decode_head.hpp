@@ -1,5 +1,6 @@
 /// The base of all heads: choosing the feature maps, classifying pixels, losses and prediction.
 #pragma once
+#include <optional>
 #include <string>
 #include <utility>
 #include <variant>
@@ -74,7 +75,7 @@ struct TestCfg {
 class DecodeHead : public BaseModule {
  public:
   /// The schema of DecodeHeadParams, for `.include(DecodeHead::base_schema())`.
-  /// `channels_required`: false where the head's struct has a default.
+  /// \param channels_required  false if the head's struct has a default.
   static Schema<DecodeHeadParams> base_schema(bool channels_required = true);
 
   /// \param inputs  all maps that backbone and neck give; `in_index` chooses among them. Class
@@ -126,8 +127,13 @@ class DecodeHead : public BaseModule {
   std::shared_ptr<Dropout2d> dropout_;  ///< may be null
 
  private:
+  /// Sets indices_ and inputs_ by in_index, in_channels and input_transform.
+  /// \return the option that does not fit the maps, if any.
+  std::optional<OptionError> choose_inputs(const std::vector<FeatureInfo>& inputs);
+  void build_sampler(const Spec<PixelSampler>& spec);
+
   DecodeHeadParams params_;
-  std::vector<int64_t> indices_;  ///< of the chosen maps among all that the head is given
+  std::vector<int64_t> indices_;  ///< of the chosen maps, among all that the head is given
   std::vector<FeatureInfo> inputs_;
   int64_t out_channels_ = 0;
   double threshold_ = 0;

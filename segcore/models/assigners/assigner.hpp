@@ -45,11 +45,9 @@ struct Category<Assigner> {
   using Signature = std::unique_ptr<Assigner>();
 };
 
-/// Chooses as many pairs of a row and a column as the smaller side has, no row or column twice, so
-/// that the sum of their costs is least (shortest augmenting paths, Crouse 2016,
-/// doi:10.1109/TAES.2016.140952).
-/// \param cost  finite, [rows, columns].
-/// \return the column of each row, or -1.
+/// Assigns each row to a column, or each column to a row where there are fewer, with the least sum
+/// of costs (shortest augmenting paths, Crouse 2016, doi:10.1109/TAES.2016.140952). \param cost
+/// finite, [rows, columns]. \return the column of each row, or -1.
 std::vector<int64_t> linear_sum_assignment(const at::Tensor& cost);
 
 }  // namespace seg

@@ -13,7 +13,7 @@ class PluginLayer : public Layer {
  public:
   static Schema<PluginParams> base_schema() {
     return Schema<PluginParams>("").optional("postfix", &PluginParams::postfix,
-                                             "end of the child's name; needed where one type is "
+                                             "end of the child's name; needed if one type is "
                                              "used twice");
   }
   /// The name of a block's child, with the postfix: "context_block1".

@@ -129,14 +129,14 @@ struct LightHamHeadParams : DecodeHeadParams {
   }
 };
 
-/// Joins maps and gives them a global context by a matrix decomposition.
+/// Joins maps and adds global context by a matrix decomposition.
 ///
 /// SegNeXt, Guo et al. 2022, arXiv:2209.08575; Hamburger, Geng et al. 2021, arXiv:2109.04553.
 class LightHamHead final : public DecodeHead {
  public:
   using Params = LightHamHeadParams;
   static Schema<Params> schema() {
-    return Schema<Params>("Joins maps and gives them global context by a matrix decomposition.")
+    return Schema<Params>("Joins maps and adds global context by a matrix decomposition.")
         .source("SegNeXt, Guo et al. 2022, arXiv:2209.08575")
         .include(DecodeHead::base_schema())
         .optional("ham_channels", &Params::ham_channels, "width of the decomposed map", at_least(1))
@@ -144,7 +144,7 @@ class LightHamHead final : public DecodeHead {
         .validate([](const Params& p, Problems& problems) {
           if (p.ham_channels % p.ham_kwargs.MD_S != 0) {
             problems.error("ham_channels",
-                           text("is no multiple of ham_kwargs.MD_S, ", p.ham_kwargs.MD_S));
+                           text("is not a multiple of ham_kwargs.MD_S, ", p.ham_kwargs.MD_S));
           }
         });
   }

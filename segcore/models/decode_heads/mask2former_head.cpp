@@ -16,7 +16,7 @@ struct Mask2FormerHeadParams : MaskQueryHeadParams {
   int64_t num_transformer_feat_level = 3;
 };
 
-/// Queries that attend, map after map, to where their last masks were.
+/// Queries that attend to one map after another, each time inside the mask they predicted last.
 class Mask2FormerHead final : public MaskQueryHead, public DrawsRandomNumbers {
  public:
   using Params = Mask2FormerHeadParams;
@@ -96,8 +96,8 @@ class Mask2FormerHead final : public MaskQueryHead, public DrawsRandomNumbers {
     }
   }
 
-  /// The places of a map that each query may attend to: its mask, or all where that is empty.
-  /// \return bool [N, 1, Q, h*w]
+  /// The positions of a map that each query may attend to: those in its mask, or all if it is
+  /// empty. \return bool [N, 1, Q, h*w]
   static torch::Tensor inside_masks(const torch::Tensor& masks, Size2 size) {
     const torch::NoGradGuard no_grad;
     const auto inside = resize(masks, size).flatten(2) >= 0;

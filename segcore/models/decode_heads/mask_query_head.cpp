@@ -38,7 +38,7 @@ Schema<MaskQueryHeadParams> MaskQueryHeadParams::schema() {
       .optional("train_cfg", &P::train_cfg, "matching; null: only prediction")
       .optional("align_corners", &P::align_corners, "how the model resizes logits")
       .optional("ignore_index", &P::ignore_index, "label without loss; null: none")
-      .accepted("init_cfg", "has no effect, as in MMDetection: weights are filled as the paper's")
+      .accepted("init_cfg", "has no effect, as in MMDetection: weights are filled as in the paper")
       .accepted("test_cfg", "the model's test_cfg is used")
       .accepted("in_index", "all maps are used")
       .accepted("strides", "the pixel decoder knows them")
@@ -189,7 +189,7 @@ LossMap MaskQueryHead::loss(const std::vector<torch::Tensor>& features, const Ta
 }
 
 /// The classes that the labels of each image hold, ignored ones apart.
-/// \throws DataError for a label that is no class.
+/// \throws DataError for a label that is not a class.
 std::vector<ImageMasks> MaskQueryHead::masks_of(const torch::Tensor& labels,
                                                 at::ScalarType type) const {
   std::vector<ImageMasks> out;

@@ -1,6 +1,7 @@
 /// The `pixel_decoder` of MaskFormer and Mask2Former, which makes the maps for their queries.
 #pragma once
 #include "segcore/models/backbone.hpp"
+#include "segcore/models/nn/conv_module.hpp"
 
 namespace seg {
 
@@ -31,5 +32,10 @@ struct Category<MaskPixelDecoder> {
   static constexpr std::string_view name = "pixel decoder";
   using Signature = std::shared_ptr<MaskPixelDecoder>(const PixelDecoderInputs& inputs);
 };
+
+/// A convolution of a pixel decoder, padded to keep the size of the map.
+std::shared_ptr<ConvModule> pixel_conv(int64_t in, int64_t out, int64_t kernel_size,
+                                       const NormCfg& norm, const ActCfg& act,
+                                       std::optional<bool> bias = {});
 
 }  // namespace seg

@@ -36,7 +36,7 @@ class PointHead final : public CascadeDecodeHead, public DrawsRandomNumbers {
         .include(DecodeHead::base_schema())
         .optional("num_fcs", &Params::num_fcs, "layers before the classifier", at_least(0))
         .optional("coarse_pred_each_layer", &Params::coarse_pred_each_layer,
-                  "each layer sees the coarse prediction")
+                  "each layer takes the coarse prediction, too")
         .validate([](const Params& p, Problems& problems) {
           if (p.input_transform != "multiple_select") {
             problems.error("input_transform", "must be multiple_select");

@@ -30,7 +30,7 @@ class CrossEntropyLoss final : public Loss {
         .optional("use_sigmoid", &Params::use_sigmoid,
                   "one binary problem per class instead of a softmax over them")
         .optional("use_mask", &Params::use_mask,
-                  "cross entropy of the masks of regions; no segmentation head has any")
+                  "cross entropy of the masks of regions, which segmentation heads do not have")
         .optional("reduction", &Params::reduction, "how pixels become one number",
                   known_reduction())
         .optional("class_weight", &Params::class_weight,
@@ -134,7 +134,7 @@ class CrossEntropyLoss final : public Loss {
     return sum / (valid.sum().to(x.scalar_type()) * x.size(1) + kEps);
   }
 
-  /// Keeps the mean of no pixels at zero, as MMSegmentation does.
+  /// Keeps a mean over no pixels at zero, as in MMSegmentation.
   static constexpr double kEps = std::numeric_limits<float>::epsilon();
   Params p_;
   ClassWeight class_weight_;

@@ -67,8 +67,8 @@ class FocalLoss final : public Loss {
   }
 
  private:
-  /// Sum over the classes, 0 where ignored; [N, H, W]. All classes as if absent, then the labelled
-  /// one exchanged, so that no one-hot labels are needed.
+  /// Sum over the classes, 0 where ignored; [N, H, W]. Without one-hot labels: all classes as if
+  /// absent, then the labelled one exchanged.
   torch::Tensor pixels(const torch::Tensor& logits, const torch::Tensor& labels,
                        int64_t ignore_index) const {
     check_shapes(logits, labels);

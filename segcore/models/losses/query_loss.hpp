@@ -20,7 +20,7 @@ class QueryClassLoss {
   /// \param labels  int64 [queries], in [0, classes].
   /// \return a scalar, times the loss's own weight.
   virtual at::Tensor operator()(const at::Tensor& scores, const at::Tensor& labels) const = 0;
-  /// Why the loss cannot be used for this number of classes; empty where it can.
+  /// Why the loss cannot be used for this number of classes; empty if it can.
   virtual std::string problem_with(int64_t num_classes) const = 0;
 };
 

@@ -41,7 +41,8 @@ struct QueryCrossEntropyParams : QueryLossParams {
   std::optional<std::vector<double>> class_weight;
 };
 
-/// Cross entropy over the classes and "no object". Each query counts as much as its class weighs.
+/// Cross entropy over the classes and "no object": a mean over queries, with the weights of their
+/// classes.
 class QueryCrossEntropy final : public QueryClassLoss {
  public:
   using Params = QueryCrossEntropyParams;

@@ -22,7 +22,7 @@ Schema<ConvModuleCfg> ConvModuleCfg::schema() {
                 one_of({"zeros", "reflect", "replicate", "circular"}))
       .optional("order", &P::order, "of convolution, norm and activation",
                 one_of({"conv", "norm", "act"}))
-      .accepted("efficient_conv_bn_eval", "changes no outcome")
+      .accepted("efficient_conv_bn_eval", "does not change results")
       .validate([](const P& p, Problems& problems) {
         const auto* word = std::get_if<std::string>(&p.bias);
         if (word && *word != "auto") {

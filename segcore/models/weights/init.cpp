@@ -14,7 +14,7 @@ torch::Tensor own_parameter(torch::nn::Module& layer, const char* name) {
   return found ? *found : torch::Tensor();
 }
 
-/// Calls `fill` for the weight and sets the bias, where the layer has them.
+/// Calls `fill` for the weight and sets the bias, if the layer has them.
 void init_layer(torch::nn::Module& layer, double bias,
                 const std::function<void(torch::Tensor)>& fill) {
   torch::NoGradGuard no_grad;

@@ -96,7 +96,7 @@ void log_resized(const Value& before, const std::string& prefix, const Value& af
     const std::string name = prefix + key.as_string();
     const auto found = old.find(name);
     if (found == old.end() || found->second.sizes() == tensor.as_tensor().sizes()) continue;
-    if (!tensor.as_tensor().is_floating_point()) continue;  // tables of indices are no weights
+    if (!tensor.as_tensor().is_floating_point()) continue;  // a table of indices
     log::info(name, " is resized from ", found->second.sizes(), " to ", tensor.as_tensor().sizes());
   }
 }
@@ -152,8 +152,8 @@ LoadReport load_weights(torch::nn::Module& module, const Value& weights, const s
   if (const std::string rest = report.text(); !rest.empty()) log::warn(file, ":\n", rest);
   if (2 * report.matched.size() < all && 2 * report.unexpected.size() > report.matched.size()) {
     log::warn("most weights of ", layer_names(module).front(),
-              " stay as they were, although the file has others: names of another repository are "
-              "changed by key_mapping, or once and for all by tools/convert");
+              " keep their values, although the file holds others: rename those of another "
+              "repository by key_mapping, or once and for all with tools/convert");
   }
   return report;
 }
