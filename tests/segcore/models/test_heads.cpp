@@ -71,7 +71,7 @@ TEST(LightHamHead, MakesKeptBasesWhenTheyAreNeeded) {
   EXPECT_FALSE(random->named_buffers().contains(kBases));
 }
 
-TEST(DepthwiseSeparableFCNHead, ActivatesDepthwiseConvolutionsAsTold) {
+TEST(DepthwiseSeparableFCNHead, ActivatesDepthwiseConvolutionsByItsOption) {
   const auto options = [](const std::string& act) {
     return "{type: DepthwiseSeparableFCNHead, channels: 8, num_classes: 3, concat_input: false, "
            "num_convs: 1, dropout_ratio: 0" +

@@ -47,7 +47,7 @@ TEST(UsesCommunicator, SyncBatchNormIsThatOfTheWholeBatch) {
     EXPECT_TRUE(torch::allclose(norm->named_buffers()["running_var"],
                                 alone->named_buffers()["running_var"], 1e-10, 1e-10));
   }
-  // What a rank gives to the weights is its own share: the reducer of gradients adds them.
+  // The gradient of the weights in a rank is its own share: the reducer adds them.
   EXPECT_TRUE(torch::allclose(norms[0]->weight.grad() + norms[1]->weight.grad(),
                               alone->weight.grad(), 1e-10, 1e-10));
 }
