@@ -61,16 +61,19 @@ std::string query_head_error(const std::string& losses) {
 }
 
 TEST(QueryHeads, ReportLossesThatDoNotFit) {
-  const std::string start = "<default>:1:161: error: ", end = "\n1 error in the configuration";
+  // At the value of the option.
+  const auto error_at = [](int column, const std::string& message) {
+    return text("<default>:1:", column, ": error: ", message, "\n1 error in the configuration");
+  };
   EXPECT_EQ(query_head_error("loss_cls: {type: CrossEntropyLoss, class_weight: [1, 1]}"),
-            start +
-                "loss_cls: class_weight has 2 values, but there are 2 classes and one for "
-                "nothing" +
-                end);
-  EXPECT_EQ(query_head_error("loss_mask: {type: DiceLoss}"),
-            start + "loss_mask: must be a FocalLoss, or a CrossEntropyLoss with use_sigmoid" + end);
+            error_at(160,
+                     "loss_cls: class_weight has 2 values, but there are 2 classes and one for "
+                     "nothing"));
+  EXPECT_EQ(
+      query_head_error("loss_mask: {type: DiceLoss}"),
+      error_at(161, "loss_mask: must be a FocalLoss, or a CrossEntropyLoss with use_sigmoid"));
   EXPECT_EQ(query_head_error("loss_dice: {type: FocalLoss}"),
-            start + "loss_dice: must be a DiceLoss" + end);
+            error_at(161, "loss_dice: must be a DiceLoss"));
 }
 
 TEST(QueryHeads, ReportOptionsOfLossesThatDoNotFit) {
@@ -78,7 +81,7 @@ TEST(QueryHeads, ReportOptionsOfLossesThatDoNotFit) {
             "<default>:1:39: error: use_sigmoid: must be false: a query has one class\n1 error in "
             "the configuration");
   EXPECT_EQ(test::spec_error<QueryClassLoss>("{type: FocalLoss}"),
-            "<default>:1:8: error: type: no query class loss is called 'FocalLoss'. Known: "
+            "<default>:1:8: error: no query class loss is called 'FocalLoss'. Known: "
             "CrossEntropyLoss\n1 error in the configuration");
   EXPECT_EQ(test::spec_error<MaskLoss>("{type: CrossEntropyLoss}"),
             "<default>:1:1: error: use_sigmoid: must be true: each pixel is a binary problem\n1 "
