@@ -8,7 +8,7 @@
 #include "segcore/io/checkpoint.hpp"
 #include "segcore/io/model_zoo.hpp"
 #include "segcore/io/named_weights.hpp"
-#include "segcore/models/nn/communicates.hpp"
+#include "segcore/models/nn/uses_communicator.hpp"
 
 namespace seg {
 namespace {
@@ -49,7 +49,7 @@ Scalars run_test(const RunConfig& config, const std::string& checkpoint,
   EvaluationRun test(std::move(*parts.test),
                      {.kind = EvaluationRun::Kind::kTest, .tta = options.tta}, run);
   if (options.out) test.write_predictions(*options.out);
-  connect_modules(*parts.model, run.communicator);
+  set_communicator(*parts.model, run.communicator);
   const LoadReport report = load_whole_model(*parts.model, contents, checkpoint);
   if (!report.exact()) log::warn(checkpoint, ":\n", report.text());
   log::info("Load checkpoint from ", checkpoint);

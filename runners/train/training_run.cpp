@@ -13,7 +13,7 @@
 #include "runners/train/step.hpp"
 #include "segcore/data/dataset_check.hpp"
 #include "segcore/io/atomic_file.hpp"
-#include "segcore/models/nn/communicates.hpp"
+#include "segcore/models/nn/uses_communicator.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {
@@ -89,7 +89,7 @@ class TrainingRun final : private RunControl {
 
   /// Connects the models of all processes and gives them the weights of the first.
   void join_models() {
-    connect_modules(*model_, run_.communicator);
+    set_communicator(*model_, run_.communicator);
     reducer_ = make_reducer(*run_.communicator, *model_, config_.find_unused_parameters);
     // The reducer's buckets are the gradients.
     optimizer_->keep_gradients(reducer_ != nullptr);

@@ -1,4 +1,4 @@
-/// What models, metrics and samplers may know of the other processes of a run.
+/// The view that models, metrics and samplers have of the other processes of a run.
 #pragma once
 #include <ATen/core/Tensor.h>
 

@@ -18,6 +18,9 @@ namespace seg::reference {
 uint64_t fnv1a(std::string_view name);
 /// `count` numbers in [0, 1) that belong to a name; float64, exact in float32.
 torch::Tensor uniform(std::string_view name, int64_t count);
+/// The source of the random numbers that fixtures' models draw in their forward pass: those of the
+/// name "rand", the same in every draw of a shape.
+torch::Tensor random_numbers(at::IntArrayRef shape, const at::TensorOptions& options);
 /// Values of the tensor `name` of a state dict, float64 of float32 values; nothing where it keeps
 /// what it has (integers).
 torch::Tensor weight_values(std::string_view name, const torch::Tensor& like, double gain);

@@ -197,7 +197,7 @@ TEST_F(GpuModels, SyncBatchNormIsThatOfACpu) {
     const auto norm = Spec<Norm>::of("{type: SyncBN}").build(int64_t{8});
     norm->to(where);
     norm->train();
-    connect_modules(*norm, &twins);
+    set_communicator(*norm, &twins);
     const auto input = x.to(where).requires_grad_();
     const auto out = norm->forward(input);
     out.backward(g.to(where));

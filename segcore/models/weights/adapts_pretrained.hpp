@@ -1,4 +1,4 @@
-/// What a module changes in foreign weights before it takes them.
+/// Modules that adapt the weights of a file before they load them.
 #pragma once
 #include "segcore/io/value.hpp"
 

@@ -1,15 +1,15 @@
 /// Modules that exchange numbers with the other processes: their parts make what one process makes
 /// of the whole batch, or divide by what the originals divide by.
-#include "segcore/models/nn/communicates.hpp"
+#include "segcore/models/nn/uses_communicator.hpp"
 
 #include <gtest/gtest.h>
 
 #include "segcore/models/decode_head.hpp"
-#include "segcore/ops/random.hpp"
+#include "segcore/models/nn/draws_random_numbers.hpp"
 #include "segcore/testing/reference.hpp"
 #include "tests/support/thread_ranks.hpp"
 
-namespace seg::communicates_test {
+namespace seg::uses_communicator_test {
 
 using test::run_thread_ranks;
 using test::ThreadCommunicator;
@@ -17,7 +17,7 @@ using test::ThreadCommunicator;
 /// The half of a batch that a rank has.
 torch::Tensor part(const torch::Tensor& batch, int rank) { return batch.chunk(2)[rank]; }
 
-TEST(Communicates, SyncBatchNormIsThatOfTheWholeBatch) {
+TEST(UsesCommunicator, SyncBatchNormIsThatOfTheWholeBatch) {
   torch::manual_seed(0);
   const auto x = torch::randn({4, 3, 5, 6}, torch::kFloat64) * 3 + 1;
   const auto g = torch::randn_like(x);
@@ -35,7 +35,7 @@ TEST(Communicates, SyncBatchNormIsThatOfTheWholeBatch) {
   std::vector<torch::Tensor> outs(2), grads(2);
   run_thread_ranks(2, [&](ThreadCommunicator& ranks) {
     const auto k = static_cast<size_t>(ranks.rank());
-    connect_modules(*norms[k], &ranks);
+    set_communicator(*norms[k], &ranks);
     const auto mine = part(x, ranks.rank()).clone().requires_grad_();
     outs[k] = norms[k]->forward(mine);
     outs[k].backward(part(g, ranks.rank()));
@@ -47,12 +47,12 @@ TEST(Communicates, SyncBatchNormIsThatOfTheWholeBatch) {
     EXPECT_TRUE(torch::allclose(norm->named_buffers()["running_var"],
                                 alone->named_buffers()["running_var"], 1e-10, 1e-10));
   }
-  // What a rank gives to the weights is its own share: the reducer of gradients adds them.
+  // The gradient of the weights in a rank is its own share: the reducer adds them.
   EXPECT_TRUE(torch::allclose(norms[0]->weight.grad() + norms[1]->weight.grad(),
                               alone->weight.grad(), 1e-10, 1e-10));
 }
 
-TEST(Communicates, BasesOfEmaNetAreThoseOfTheWholeBatch) {
+TEST(UsesCommunicator, BasesOfEmaNetAreThoseOfTheWholeBatch) {
   torch::manual_seed(0);
   const auto x = torch::randn({4, 8, 5, 6}, torch::kFloat64);
   const auto head_of = [] {
@@ -73,7 +73,7 @@ TEST(Communicates, BasesOfEmaNetAreThoseOfTheWholeBatch) {
   std::vector<std::shared_ptr<DecodeHead>> heads{head_of(), head_of()};
   run_thread_ranks(2, [&](ThreadCommunicator& ranks) {
     auto& head = *heads[static_cast<size_t>(ranks.rank())];
-    connect_modules(head, &ranks);
+    set_communicator(head, &ranks);
     head.forward({part(x, ranks.rank())});
   });
   for (const auto& head : heads) {
@@ -103,6 +103,7 @@ void expect_counts_shared(const std::string& yaml) {
     reference::fill(*head, 1);
     head->to(torch::kFloat64);
     head->train();
+    set_random_source(*head, reference::random_numbers);
     return head;
   };
   torch::manual_seed(0);
@@ -119,9 +120,6 @@ void expect_counts_shared(const std::string& yaml) {
   labels[2].narrow(0, 10, 20).fill_(0);
   const double own[] = {3 + 2, 1 + 1};
   const double mean = (own[0] + own[1]) / 2;
-  const ReplaceModelRand repeatable([](at::IntArrayRef shape) {
-    return reference::uniform("rand", c10::multiply_integers(shape)).reshape(shape);
-  });
   std::vector<LossMap> alone(2), together(2);
   std::vector<int> exchanges(2);
   std::vector<std::shared_ptr<DecodeHead>> heads{head_of(), head_of()};
@@ -133,7 +131,7 @@ void expect_counts_shared(const std::string& yaml) {
   for (int rank = 0; rank < 2; ++rank) alone[static_cast<size_t>(rank)] = loss_of(rank);
   run_thread_ranks(2, [&](ThreadCommunicator& ranks) {
     const auto k = static_cast<size_t>(ranks.rank());
-    connect_modules(*heads[k], &ranks);
+    set_communicator(*heads[k], &ranks);
     together[k] = loss_of(ranks.rank());
     exchanges[k] = ranks.reductions;
   });
@@ -152,11 +150,11 @@ void expect_counts_shared(const std::string& yaml) {
   }
 }
 
-TEST(Communicates, MaskFormerDividesByTheMeanCountOfMasks) {
+TEST(UsesCommunicator, MaskFormerDividesByTheMeanCountOfMasks) {
   expect_counts_shared(query_head("MaskFormerHead", "{type: PixelDecoder}", ""));
 }
 
-TEST(Communicates, Mask2FormerDividesByTheMeanCountOfMasks) {
+TEST(UsesCommunicator, Mask2FormerDividesByTheMeanCountOfMasks) {
   expect_counts_shared(query_head(
       "Mask2FormerHead",
       "{type: MSDeformAttnPixelDecoder, num_outs: 2, strides: [4, 8, 16], "
@@ -166,4 +164,4 @@ TEST(Communicates, Mask2FormerDividesByTheMeanCountOfMasks) {
       ", num_transformer_feat_level: 2"));
 }
 
-}  // namespace seg::communicates_test
+}  // namespace seg::uses_communicator_test

@@ -1,4 +1,4 @@
-#include "segcore/models/weights/pretrained.hpp"
+#include "segcore/models/weights/adapts_pretrained.hpp"
 
 #include <algorithm>
 #include <unordered_map>
@@ -19,9 +19,9 @@ Schema<PretrainedParams> PretrainedParams::schema() {
   return Schema<P>("Weights from a file, after all other rules.")
       .required("checkpoint", &P::checkpoint,
                 "file, .pth or .safetensors, or the address of a published one")
-      .optional("prefix", &P::prefix, "takes only what lies under it: 'backbone.'")
+      .optional("prefix", &P::prefix, "loads only names below it: 'backbone.'")
       .optional("map_location", &P::map_location,
-                "where Python puts the tensors on the way; here always the CPU")
+                "where Python loads tensors to; here always the CPU")
       .optional("key_mapping", &P::key_mapping,
                 "changes names before they are compared: pairs of a regular expression and its "
                 "replacement, in order")
@@ -33,8 +33,8 @@ Schema<PretrainedParams> PretrainedParams::schema() {
 
 namespace {
 
-/// What classifiers have behind their last map: no backbone has a place for it, and nobody misses
-/// it.
+/// Layers behind the last map of a classifier. Backbones have no use for them, so they are not
+/// reported as left over.
 const std::vector<std::string>& classifier_names() {
   static const std::vector<std::string> names{
       "^(fc|head|heads|head_dist|aux_head|cls_head|classifier|last_linear|pre_logits)\\.",
@@ -51,7 +51,7 @@ Value weights_below(const Value& state, const std::string& prefix) {
   return Value::dict(std::move(items));
 }
 
-/// Puts back what weights_below took.
+/// `state` with the weights below a prefix replaced.
 Value with_weights_below(const Value& state, const std::string& prefix, const Value& below) {
   ValueDict items;
   for (const auto& [key, tensor] : state.as_dict()) {
@@ -63,8 +63,8 @@ Value with_weights_below(const Value& state, const std::string& prefix, const Va
   return Value::dict(std::move(items));
 }
 
-/// The first convolution of a backbone says how many bands its images have. Others that see the
-/// image too (the spatial path of BiSeNet) have as many inputs.
+/// Adapts the weights of convolutions over the image to its number of bands, which the first one
+/// shows. Others (the spatial path of BiSeNet) have as many inputs.
 void fit_stem(const torch::nn::Module& backbone, Value& state) {
   int64_t bands = 0;
   std::vector<std::pair<std::string, at::Tensor>> fitted;
@@ -96,12 +96,12 @@ void log_resized(const Value& before, const std::string& prefix, const Value& af
     const std::string name = prefix + key.as_string();
     const auto found = old.find(name);
     if (found == old.end() || found->second.sizes() == tensor.as_tensor().sizes()) continue;
-    if (!tensor.as_tensor().is_floating_point()) continue;  // tables of indices are no weights
+    if (!tensor.as_tensor().is_floating_point()) continue;  // a table of indices
     log::info(name, " is resized from ", found->second.sizes(), " to ", tensor.as_tensor().sizes());
   }
 }
 
-/// Lets the modules below change what lies under their names.
+/// Lets a module and those below it adapt the weights under their names.
 void adapt_weights(const torch::nn::Module& module, const std::string& prefix, Value& state) {
   const auto* adapts = dynamic_cast<const AdaptsPretrained*>(&module);
   const auto* backbone = dynamic_cast<const Backbone*>(&module);
@@ -156,8 +156,8 @@ LoadReport load_weights(torch::nn::Module& module, const Value& weights, const s
   if (const std::string rest = report.text(); !rest.empty()) log::warn(file, ":\n", rest);
   if (2 * report.matched.size() < all && 2 * report.unexpected.size() > report.matched.size()) {
     log::warn("most weights of ", layer_names(module).front(),
-              " stay as they were, although the file has others: names of another repository are "
-              "changed by key_mapping, or once and for all by tools/convert");
+              " keep their values, although the file holds others: rename those of another "
+              "repository by key_mapping, or once and for all with tools/convert");
   }
   return report;
 }
@@ -217,6 +217,7 @@ class PretrainedInitializer final : public Initializer {
     load_weights(module, weights_for(module, params_), params_.checkpoint);
   }
   void apply_to_all(torch::nn::Module& module) const override { apply(module); }
+  bool reads_file() const override { return true; }
 
  private:
   Params params_;
