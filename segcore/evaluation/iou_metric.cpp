@@ -8,9 +8,9 @@
 #include <map>
 
 #include "registry/log.hpp"
-#include "segcore/evaluation/class_counts.hpp"
 #include "segcore/evaluation/metric.hpp"
 #include "segcore/evaluation/pictures.hpp"
+#include "segcore/ops/class_histogram/class_histogram.hpp"
 
 namespace seg {
 namespace {
@@ -183,13 +183,18 @@ class IoUMetric final : public Metric {
   }
 
   void count(const at::Tensor& prediction, const at::Tensor& labels, const std::string& name) {
-    if (!prediction.is_cpu()) {
-      const at::Tensor counts = class_histogram(prediction, labels, n_, p_.ignore_index);
+    const at::Tensor counts = class_histogram(prediction, labels, n_, p_.ignore_index);
+    if (!counts.is_cpu()) {
       device_counts_ = device_counts_.defined() ? device_counts_ + counts : counts;
       return;
     }
-    const int64_t strange = count_classes_(counts_, prediction, labels, p_.ignore_index);
-    if (strange >= 0 && strange_.empty()) strange_ = text("label ", strange, " in ", name);
+    counts_.add_(counts);
+    if (strange_.empty() && counts[2][n_].item<int64_t>() > 0) {
+      const at::Tensor outside = labels.lt(0).logical_or(labels.ge(n_));
+      const at::Tensor found =
+          labels.masked_select(outside.logical_and(labels.ne(p_.ignore_index)));
+      strange_ = text("label ", found[0].item<int64_t>(), " in ", name);
+    }
   }
 
   void write(const at::Tensor& prediction, const PackedSample& sample) const {

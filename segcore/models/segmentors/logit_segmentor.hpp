@@ -2,7 +2,7 @@
 #pragma once
 #include "segcore/models/decode_head.hpp"
 #include "segcore/models/segmentor.hpp"
-#include "segcore/ops/resize_argmax.hpp"
+#include "segcore/ops/resize_argmax/resize_argmax.hpp"
 
 namespace seg {
 

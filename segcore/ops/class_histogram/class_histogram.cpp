@@ -1,26 +1,23 @@
-#include "segcore/evaluation/class_counts.hpp"
+#include "segcore/ops/class_histogram/class_histogram.hpp"
 
 #include <ATen/Functions.h>
 #include <ATen/TensorOperators.h>
+#include <ATen/core/dispatch/Dispatcher.h>
+#include <torch/library.h>
 
 #include "registry/error.hpp"
-#include "segcore/ops/cuda_kernels.hpp"
 
 namespace seg {
 namespace {
 
-/// The three rows of counts.
-struct ClassRows {
-  int64_t* both;
-  int64_t* prediction;
-  int64_t* label;
-};
-
-/// Neighbours are mostly alike, so runs of equal pixels are counted and added at once.
+/// Neighbours are mostly equal, so runs of equal pixels are counted and added at once.
+/// \param counts  [3, classes + 1]
 template <class L>
-int64_t count_class_runs(const int64_t* prediction, const L* label, int64_t n, int64_t classes,
-                         int64_t ignore, const ClassRows& rows) {
-  int64_t strange = -1;
+void count_class_runs(const int64_t* prediction, const L* label, int64_t n, int64_t classes,
+                      int64_t ignore, int64_t* counts) {
+  int64_t* both = counts;
+  int64_t* predicted = both + classes + 1;
+  int64_t* labelled = predicted + classes + 1;
   const auto place = [classes](int64_t v) { return v >= 0 && v < classes ? v : classes; };
   for (int64_t i = 0; i < n;) {
     const int64_t p = prediction[i];
@@ -30,46 +27,45 @@ int64_t count_class_runs(const int64_t* prediction, const L* label, int64_t n, i
     const int64_t run = j - i, want = static_cast<int64_t>(l);
     i = j;
     if (want == ignore) continue;
-    if (place(want) == classes && strange < 0) strange = want;
-    rows.prediction[place(p)] += run;
-    rows.label[place(want)] += run;
-    if (p == want) rows.both[place(p)] += run;
+    predicted[place(p)] += run;
+    labelled[place(want)] += run;
+    if (p == want) both[place(p)] += run;
   }
-  return strange;
+}
+
+at::Tensor cpu_class_histogram(const at::Tensor& prediction, const at::Tensor& labels,
+                               int64_t classes, int64_t ignore_index) {
+  SEG_CHECK(prediction.numel() == labels.numel(), "labels ", labels.sizes(), " for predictions ",
+            prediction.sizes());
+  const at::Tensor p = prediction.to(at::kLong).contiguous();
+  at::Tensor l = labels.contiguous();
+  if (l.scalar_type() != at::kByte) l = l.to(at::kLong);
+  at::Tensor counts = at::zeros({3, classes + 1}, p.options());
+  const auto* from = p.const_data_ptr<int64_t>();
+  auto* to = counts.mutable_data_ptr<int64_t>();
+  if (l.scalar_type() == at::kByte) {
+    count_class_runs(from, l.const_data_ptr<uint8_t>(), p.numel(), classes, ignore_index, to);
+  } else {
+    count_class_runs(from, l.const_data_ptr<int64_t>(), p.numel(), classes, ignore_index, to);
+  }
+  return counts;
 }
 
 }  // namespace
 
-int64_t count_classes_(at::Tensor& counts, const at::Tensor& prediction, const at::Tensor& labels,
-                       int64_t ignore_index) {
-  SEG_CHECK(counts.dim() == 2 && counts.size(0) == 3 && counts.is_contiguous(),
-            "expected counts [3, classes + 1], got ", counts.sizes());
-  const int64_t slots = counts.size(1);
-  const at::Tensor p = prediction.to(at::kLong).contiguous();
-  at::Tensor l = labels.cpu().contiguous();
-  if (l.scalar_type() != at::kByte) l = l.to(at::kLong);
-  auto* base = counts.data_ptr<int64_t>();
-  const ClassRows rows{base, base + slots, base + 2 * slots};
-  const auto* from = p.const_data_ptr<int64_t>();
-  return l.scalar_type() == at::kByte ? count_class_runs(from, l.const_data_ptr<uint8_t>(),
-                                                         p.numel(), slots - 1, ignore_index, rows)
-                                      : count_class_runs(from, l.const_data_ptr<int64_t>(),
-                                                         p.numel(), slots - 1, ignore_index, rows);
-}
-
 at::Tensor class_histogram(const at::Tensor& prediction, const at::Tensor& labels, int64_t classes,
                            int64_t ignore_index) {
-  if (const CudaKernels* kernels = cuda_kernels_for(prediction)) {
-    return kernels->class_histogram(prediction, labels, classes, ignore_index);
-  }
-  return composed_class_histogram(prediction, labels, classes, ignore_index);
+  static const auto op = c10::Dispatcher::singleton()
+                             .findSchemaOrThrow("segcore::class_histogram", "")
+                             .typed<decltype(class_histogram)>();
+  return op.call(prediction, labels, classes, ignore_index);
 }
 
 at::Tensor composed_class_histogram(const at::Tensor& prediction, const at::Tensor& labels,
                                     int64_t classes, int64_t ignore_index) {
   const at::Tensor p = prediction.to(at::kLong).flatten();
   const at::Tensor l = labels.to(p.device(), /*non_blocking=*/true).to(at::kLong).flatten();
-  const int64_t slots = classes + 2;  // the last is for pixels that do not count
+  const int64_t slots = classes + 2;  // the last one collects ignored pixels
   const at::Tensor ignored = l.eq(ignore_index);
   const auto place = [&](const at::Tensor& v) {
     return v.masked_fill(v.lt(0).logical_or(v.ge(classes)), classes)
@@ -81,5 +77,16 @@ at::Tensor composed_class_histogram(const at::Tensor& prediction, const at::Tens
       at::bincount(at::cat({both, pp + slots, pl + 2 * slots}), {}, 3 * slots);
   return histogram.view({3, slots}).narrow(1, 0, classes + 1).contiguous();
 }
+
+TORCH_LIBRARY_FRAGMENT(segcore, m) {
+  m.def(
+      "class_histogram(Tensor prediction, Tensor labels, int classes, int ignore_index) -> Tensor");
+}
+
+TORCH_LIBRARY_IMPL(segcore, CompositeExplicitAutograd, m) {
+  m.impl("class_histogram", &composed_class_histogram);
+}
+
+TORCH_LIBRARY_IMPL(segcore, CPU, m) { m.impl("class_histogram", &cpu_class_histogram); }
 
 }  // namespace seg

@@ -1,4 +1,5 @@
-/// Pixels by class: what all overlap measures are made from.
+/// The operator segcore::class_histogram: pixels by class, which all overlap measures are computed
+/// from. Counts have no gradient, so there is no autograd kernel.
 #pragma once
 #include <ATen/core/Tensor.h>
 
@@ -6,20 +7,16 @@
 
 namespace seg {
 
-/// Adds the pixels of one image, in one pass on the CPU. Pixels with the ignored label do not
-/// count. \param counts  int64 [3, classes + 1]: prediction equals label, predictions, labels; the
-/// last
-///                column is for what is in no class.
+/// Counts the pixels of one image, without those that have the ignored label.
 /// \param prediction  integers [H, W]
-/// \param labels      integers [H, W]
-/// \return the first label that is neither a class nor ignored, or -1.
-int64_t count_classes_(at::Tensor& counts, const at::Tensor& prediction, const at::Tensor& labels,
-                       int64_t ignore_index);
-
-/// The same counts of one image on the device of the prediction.
+/// \param labels      integers [H, W], on the device of the prediction or on the CPU
+/// \return int64 [3, classes + 1] on the device of the prediction: pixels where prediction and
+///         label agree, predicted pixels, labelled pixels; the last column counts values that are
+///         no class.
 at::Tensor class_histogram(const at::Tensor& prediction, const at::Tensor& labels, int64_t classes,
                            int64_t ignore_index);
-/// The same by LibTorch's operators, which wait for the device.
+/// The definition by ATen operators, which synchronise with the device; the kernel of all devices
+/// that have no other.
 at::Tensor composed_class_histogram(const at::Tensor& prediction, const at::Tensor& labels,
                                     int64_t classes, int64_t ignore_index);
 

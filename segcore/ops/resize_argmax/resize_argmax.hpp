@@ -1,5 +1,6 @@
-/// Class ids at full size from small logits, without ever holding the full-size logits of all
-/// classes at once.
+/// The operator segcore::resize_argmax: class ids at full size from small logits, without ever
+/// holding the full-size logits of all classes at once. Class ids have no gradient, so there is no
+/// autograd kernel.
 #pragma once
 #include <ATen/core/Tensor.h>
 
@@ -20,19 +21,25 @@ struct LogitsGeometry {
   bool align_corners = false;
 };
 
-/// The rows of the padded input between which row `y` of the result lies; the same one twice where
-/// it is one. Neither becomes less as y rises. Not for flip_vertical. \param wide  for logits in
-/// double precision.
+/// From the arguments of the operator.
+/// \throws seg::Error where a size is not a positive height and width.
+LogitsGeometry logits_geometry(at::IntArrayRef input, at::IntArrayRef unpadded,
+                               at::IntArrayRef original, bool flip_horizontal, bool flip_vertical,
+                               bool align_corners);
+
+/// The two rows of the padded input that row `y` of the result is interpolated from, or one row
+/// twice. Both are non-decreasing in y. Not for flip_vertical.
+/// \param wide  the logits are in double precision.
 std::array<int64_t, 2> input_rows_of(const LogitsGeometry& geometry, int64_t y, bool wide);
 
-/// Logits of one image that give their full-size rows piece by piece. Not for several threads.
+/// Logits of one image, resized to full size a few rows at a time. Not thread-safe.
 class LogitRows {
  public:
   /// \param logits  float [C, h, w], of any size.
   LogitRows(const at::Tensor& logits, const LogitsGeometry& geometry);
-  /// Of logits at the size of the padded input, only some rows: then only the rows of the result
-  /// that lie between these can be asked for. \param first_row  of the input, which is the first
-  /// row of the logits.
+  /// A band of logits at the size of the padded input. Only those rows of the result that are
+  /// interpolated from the band may be requested.
+  /// \param first_row  row of the padded input that the first row of the logits is.
   LogitRows(const at::Tensor& logits, const LogitsGeometry& geometry, int64_t first_row);
   /// Rows begin <= y < end of the logits at the original shape, float [C, end - begin, W].
   at::Tensor rows(int64_t begin, int64_t end) const;
@@ -41,6 +48,8 @@ class LogitRows {
   int64_t channels() const { return logits_.size(0); }
   const at::Tensor& logits() const { return logits_; }
   const LogitsGeometry& geometry() const { return geometry_; }
+  /// Set for a band of rows.
+  std::optional<int64_t> first_row() const { return first_row_; }
 
  private:
   /// [C, h, W]: already as wide as the result.
@@ -49,22 +58,33 @@ class LogitRows {
   at::Tensor logits_;
   LogitsGeometry geometry_;
   std::optional<int64_t> first_row_;
-  mutable at::Tensor columns_;  ///< made when rows are asked for
+  mutable at::Tensor columns_;  ///< computed on first use
 };
 
-/// What a pixel's class is: the best channel, or for one channel whether its sigmoid is above a
-/// threshold.
+/// The class of each pixel: the channel with the largest logit, or for one channel whether its
+/// sigmoid is above a threshold.
 /// \param logits  float [C, h, w]
 /// \return int64 [h, w]
 at::Tensor classes_of(const at::Tensor& logits, double threshold);
 
-/// Classes of an image, int64 [H, W], on the device of the logits.
+/// The probabilities that these classes are chosen by: softmax over the channels, or the sigmoid
+/// of a single channel.
+/// \param logits  float [C, h, w]
+/// \return float [C, h, w]
+at::Tensor scores_of(const at::Tensor& logits);
+
+/// Classes of an image, int64 [H, W], on the device of the logits: calls the operator, or for a
+/// band of rows, which the operator does not take, its definition.
 at::Tensor resize_argmax(const LogitRows& source, double threshold);
-/// The same by LibTorch's operators, strip by strip: on CPUs, and where a GPU has no kernel for it.
+/// The definition by ATen operators, strip by strip; the kernel of all devices that have no other.
 at::Tensor composed_resize_argmax(const LogitRows& source, double threshold);
 
-/// The same from several sets of logits of one image, whose probabilities (softmax, or sigmoid of
-/// one channel) are averaged first.
+/// Classes from several sets of logits of one image, whose probabilities are averaged first.
+/// \return int64 [H, W]
 at::Tensor resize_argmax_mean(const std::vector<LogitRows>& sources, double threshold);
+
+/// Probabilities of an image at full size, averaged over several sets of logits.
+/// \return float [C, H, W]
+at::Tensor resize_scores_mean(const std::vector<LogitRows>& sources);
 
 }  // namespace seg

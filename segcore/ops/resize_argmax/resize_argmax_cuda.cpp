@@ -1,16 +1,12 @@
-#include "segcore/ops/cuda/kernels.hpp"
-
 #include <ATen/ops/empty.h>
-#include <ATen/ops/zeros.h>
 #include <c10/cuda/CUDAException.h>
 #include <c10/cuda/CUDAGuard.h>
 #include <c10/cuda/CUDAStream.h>
+#include <torch/library.h>
 
 #include "registry/error.hpp"
-#include "segcore/evaluation/class_counts.hpp"
-#include "segcore/ops/cuda/launch.hpp"
-#include "segcore/ops/cuda_kernels.hpp"
-#include "segcore/ops/resize_argmax.hpp"
+#include "segcore/ops/resize_argmax/resize_argmax.hpp"
+#include "segcore/ops/resize_argmax/resize_argmax_launch.hpp"
 
 namespace seg {
 namespace {
@@ -33,9 +29,13 @@ void launch_resize(const at::Tensor& logits, const LogitsGeometry& g, double thr
                                    c10::cuda::getCurrentCUDAStream(logits.device().index()));
 }
 
-at::Tensor cuda_resize_argmax(const at::Tensor& logits, const LogitsGeometry& geometry,
+at::Tensor cuda_resize_argmax(const at::Tensor& logits, at::IntArrayRef input,
+                              at::IntArrayRef unpadded, at::IntArrayRef original,
+                              bool flip_horizontal, bool flip_vertical, bool align_corners,
                               double threshold) {
   SEG_CHECK(logits.dim() == 3, "expected [C, h, w], got ", logits.sizes());
+  const auto geometry =
+      logits_geometry(input, unpadded, original, flip_horizontal, flip_vertical, align_corners);
   const c10::cuda::CUDAGuard guard(logits.device());
   const auto whole = logits.contiguous();
   auto out = at::empty({geometry.original[0], geometry.original[1]},
@@ -49,38 +49,8 @@ at::Tensor cuda_resize_argmax(const at::Tensor& logits, const LogitsGeometry& ge
   return out;
 }
 
-at::Tensor cuda_class_histogram(const at::Tensor& prediction, const at::Tensor& labels,
-                                int64_t classes, int64_t ignore_index) {
-  if (classes > cuda::kMostCountedClasses) {
-    return composed_class_histogram(prediction, labels, classes, ignore_index);
-  }
-  SEG_CHECK(prediction.numel() == labels.numel(), "labels ", labels.sizes(), " for predictions ",
-            prediction.sizes());
-  const c10::cuda::CUDAGuard guard(prediction.device());
-  const auto p = prediction.to(at::kLong).contiguous();
-  // Labels travel as they are and widen on the device.
-  auto l = labels.to(p.device(), /*non_blocking=*/true).contiguous();
-  if (l.scalar_type() != at::kByte) l = l.to(at::kLong);
-  auto counts = at::zeros({3, classes + 1}, p.options());
-  const auto stream = c10::cuda::getCurrentCUDAStream(p.device().index());
-  auto* to = counts.mutable_data_ptr<int64_t>();
-  if (l.scalar_type() == at::kByte) {
-    cuda::launch_class_histogram(p.const_data_ptr<int64_t>(), l.const_data_ptr<uint8_t>(),
-                                 p.numel(), classes, ignore_index, to, stream);
-  } else {
-    cuda::launch_class_histogram(p.const_data_ptr<int64_t>(), l.const_data_ptr<int64_t>(),
-                                 p.numel(), classes, ignore_index, to, stream);
-  }
-  C10_CUDA_KERNEL_LAUNCH_CHECK();
-  return counts;
-}
-
 }  // namespace
 
-const CudaKernels& compiled_cuda_kernels() {
-  static constexpr CudaKernels kernels{.resize_argmax = cuda_resize_argmax,
-                                       .class_histogram = cuda_class_histogram};
-  return kernels;
-}
+TORCH_LIBRARY_IMPL(segcore, CUDA, m) { m.impl("resize_argmax", &cuda_resize_argmax); }
 
 }  // namespace seg

@@ -1,43 +1,73 @@
+#include "segcore/ops/class_histogram/class_histogram.hpp"
+
+#include <ATen/core/dispatch/Dispatcher.h>
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "segcore/evaluation/class_counts.hpp"
+#include "registry/error.hpp"
 #include "segcore/testing/reference.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {
 namespace {
 
-TEST(ClassCounts, OnePassAndHistogramCountAlike) {
-  // Classes 0 to 4; 5 and -1 are in no class; 7 is ignored.
-  const auto labels =
+/// Classes 0 to 4; 5 and -1 are no class; 7 is ignored.
+struct HistogramCase {
+  at::Tensor labels =
       (reference::uniform("labels", 60 * 70) * 9).to(at::kLong).reshape({60, 70}) - 1;
-  const auto guess = (reference::uniform("guess", 60 * 70) * 7).to(at::kLong).reshape({60, 70}) - 1;
-  const auto right = (reference::uniform("right", 60 * 70) < 0.5).reshape({60, 70});
-  const auto prediction = torch::where(right, labels, guess);
-  at::Tensor counts = torch::zeros({3, 6}, at::kLong);
-  EXPECT_GE(count_classes_(counts, prediction, labels, 7), -1);
-  EXPECT_TRUE(torch::equal(counts, class_histogram(prediction, labels, 5, 7)));
-  // Added to what is there, and of bytes as of wide integers.
-  at::Tensor bytes = torch::zeros({3, 6}, at::kLong);
-  const auto clean = labels.clamp_min(0);
-  count_classes_(bytes, prediction, clean.to(at::kByte), 7);
-  count_classes_(bytes, prediction, clean, 7);
-  EXPECT_TRUE(torch::equal(bytes, class_histogram(prediction, clean, 5, 7) * 2));
+  at::Tensor prediction =
+      torch::where((reference::uniform("right", 60 * 70) < 0.5).reshape({60, 70}), labels,
+                   (reference::uniform("guess", 60 * 70) * 7).to(at::kLong).reshape({60, 70}) - 1);
+};
+
+TEST(ClassHistogram, CountsEachClass) {
+  const HistogramCase given;
+  const auto counts = class_histogram(given.prediction, given.labels, 5, 7);
+  ASSERT_EQ(counts.sizes(), (at::IntArrayRef{3, 6}));
+  const auto counted = given.labels.ne(7);
   for (int64_t c = 0; c < 5; ++c) {
-    const auto counted = labels.ne(7);
     EXPECT_EQ(counts[1][c].item<int64_t>(),
-              prediction.eq(c).logical_and(counted).sum().item<int64_t>());
-    EXPECT_EQ(counts[2][c].item<int64_t>(), labels.eq(c).sum().item<int64_t>());
+              given.prediction.eq(c).logical_and(counted).sum().item<int64_t>());
+    EXPECT_EQ(counts[2][c].item<int64_t>(), given.labels.eq(c).sum().item<int64_t>());
     EXPECT_EQ(counts[0][c].item<int64_t>(),
-              labels.eq(c).logical_and(prediction.eq(c)).sum().item<int64_t>());
+              given.labels.eq(c).logical_and(given.prediction.eq(c)).sum().item<int64_t>());
   }
+  // The last column holds what is no class.
+  EXPECT_EQ(counts[1].sum().item<int64_t>(), counted.sum().item<int64_t>());
+  EXPECT_EQ(counts[2].sum().item<int64_t>(), counted.sum().item<int64_t>());
 }
 
-TEST(ClassCounts, TellTheFirstLabelInNoClass) {
-  at::Tensor counts = torch::zeros({3, 3}, at::kLong);
-  const auto ids = torch::zeros({1, 4}, at::kLong);
-  EXPECT_EQ(count_classes_(counts, ids, torch::tensor({{0, 255, 9, 8}}, at::kLong), 255), 9);
-  EXPECT_EQ(count_classes_(counts, ids, torch::tensor({{0, 255, 1, 1}}, at::kLong), 255), -1);
+TEST(ClassHistogram, TheKernelForCpusAgreesWithTheDefinition) {
+  const HistogramCase given;
+  EXPECT_TRUE(torch::equal(class_histogram(given.prediction, given.labels, 5, 7),
+                           composed_class_histogram(given.prediction, given.labels, 5, 7)));
+  const auto clean = given.labels.clamp_min(0);
+  const auto expected = composed_class_histogram(given.prediction, clean, 5, 7);
+  EXPECT_TRUE(torch::equal(class_histogram(given.prediction, clean, 5, 7), expected));
+  EXPECT_TRUE(torch::equal(class_histogram(given.prediction, clean.to(at::kByte), 5, 7), expected));
+  // Not contiguous.
+  EXPECT_TRUE(torch::equal(class_histogram(given.prediction.t(), clean.t(), 5, 7), expected));
+}
+
+TEST(ClassHistogram, IsAnOperatorOfTheDispatcher) {
+  const HistogramCase given;
+  torch::jit::Stack stack{given.prediction, given.labels, int64_t{5}, int64_t{7}};
+  const auto op = c10::Dispatcher::singleton().findSchemaOrThrow("segcore::class_histogram", "");
+  EXPECT_TRUE(op.hasKernelForDispatchKey(c10::DispatchKey::CPU));
+  EXPECT_TRUE(op.hasKernelForDispatchKey(c10::DispatchKey::CompositeExplicitAutograd));
+  op.callBoxed(stack);
+  EXPECT_TRUE(torch::equal(stack.at(0).toTensor(),
+                           composed_class_histogram(given.prediction, given.labels, 5, 7)));
+}
+
+TEST(ClassHistogram, RefusesLabelsOfAnotherSize) {
+  const auto ids = torch::zeros({2, 3}, at::kLong);
+  try {
+    class_histogram(ids, torch::zeros({3, 3}, at::kLong), 5, 7);
+    FAIL() << "accepted";
+  } catch (const Error& e) {
+    EXPECT_THAT(e.what(), ::testing::HasSubstr("labels [3, 3] for predictions [2, 3]"));
+  }
 }
 
 }  // namespace
