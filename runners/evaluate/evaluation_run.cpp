@@ -1,5 +1,7 @@
 #include "runners/evaluate/evaluation_run.hpp"
 
+#include <algorithm>
+
 #include "registry/log.hpp"
 #include "runners/evaluate/corrupt_samples.hpp"
 #include "runners/evaluate/image_size.hpp"
@@ -59,6 +61,7 @@ EvaluationRun::EvaluationRun(const DataLoaderParams& loader, EvaluationParts par
                              const RunContext& context)
     : loader_(loader, std::move(parts.dataset), evaluation_place(context)),
       metrics_(std::move(parts.metrics)),
+      writers_(prediction_writers(metrics_)),
       fp16_(parts.fp16),
       tta_(tta) {}
 
@@ -74,10 +77,22 @@ std::vector<std::string> EvaluationRun::metric_names(Communicator& communicator)
 }
 
 void EvaluationRun::write_predictions(const std::string& folder) {
-  for (auto& metric : metrics_) metric->write_predictions(folder);
+  writers_.assign(1, PredictionWriter(folder));
 }
 
-std::vector<at::Tensor> EvaluationRun::predict(const Batch& batch, RunContext& context) const {
+std::vector<Prediction> EvaluationRun::predict_inputs(Segmentor& model,
+                                                      const std::vector<ModelInput>& inputs) const {
+  const bool needs_scores = std::any_of(metrics_.begin(), metrics_.end(),
+                                        [](const auto& metric) { return metric->needs_scores(); });
+  if (needs_scores) return model.predict_scores(inputs);
+  std::vector<Prediction> out;
+  for (at::Tensor& ids : tta_ ? model.predict_tta(inputs) : model.predict(inputs.at(0))) {
+    out.push_back({.ids = std::move(ids)});
+  }
+  return out;
+}
+
+std::vector<Prediction> EvaluationRun::predict(const Batch& batch, RunContext& context) const {
   Segmentor& model = *context.model;
   const DataPreProcessor& preprocess = model.data_preprocessor();
   std::optional<at::ScalarType> half;
@@ -93,7 +108,7 @@ std::vector<at::Tensor> EvaluationRun::predict(const Batch& batch, RunContext& c
     }
     const ModelInput input = preprocess(batch, /*training=*/false, context.device);
     try {
-      return model.predict(input);
+      return predict_inputs(model, {input});
     } catch (const c10::Error& e) {
       tell_of_input(model, input, e);
       throw;
@@ -111,7 +126,7 @@ std::vector<at::Tensor> EvaluationRun::predict(const Batch& batch, RunContext& c
     }
     augmented.push_back(preprocess(one, /*training=*/false, context.device));
   }
-  return model.predict_tta(augmented);
+  return predict_inputs(model, augmented);
 }
 
 PackedSample EvaluationRun::truth_of(const PackedSample& sample) const {
@@ -140,14 +155,17 @@ bool EvaluationRun::run(RunContext& context, Phase phase) {
     if (!batch) break;
     context.batch = &*batch;
     call_hooks(context, &Hook::before_iter);
-    const std::vector<at::Tensor> predictions = predict(*batch, context);
+    const std::vector<Prediction> predictions = predict(*batch, context);
     const auto images = by_image(*batch);
     SEG_CHECK(predictions.size() == images.size(), "expected a prediction for each image");
+    std::vector<at::Tensor> ids;
     for (size_t i = 0; i < images.size(); ++i) {
       const PackedSample truth = truth_of(*images[i].front());
+      ids.push_back(predictions[i].ids);
+      for (const auto& writer : writers_) writer.write(predictions[i].ids, truth.meta);
       for (auto& metric : metrics_) metric->process(predictions[i], truth);
     }
-    context.predictions = &predictions;
+    context.predictions = &ids;
     call_hooks(context, &Hook::after_iter);
     context.predictions = nullptr;
     context.batch = nullptr;
@@ -187,6 +205,9 @@ void EvaluationRun::collect(RunContext& context) {
   Scalars classes;
   for (auto& metric : metrics_) {
     const MetricResult result = metric->compute(*context.communicator);
+    if (const auto output = metric->output(); output && output->only) {
+      for (const auto& writer : writers_) log::info("predictions are in ", writer.folder());
+    }
     context.metrics.insert(context.metrics.end(), result.scalars.begin(), result.scalars.end());
     classes.insert(classes.end(), result.per_class.begin(), result.per_class.end());
     if (!result.table.empty()) {

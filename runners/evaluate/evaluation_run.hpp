@@ -7,6 +7,7 @@
 #include "runners/hooks/run_context.hpp"
 #include "runners/start/parts.hpp"
 #include "runners/start/run_config.hpp"
+#include "segcore/evaluation/prediction_writer.hpp"
 
 namespace seg {
 
@@ -28,7 +29,10 @@ class EvaluationRun {
   const Dataset& dataset() const { return loader_.dataset(); }
 
  private:
-  std::vector<at::Tensor> predict(const Batch& batch, RunContext& context) const;
+  std::vector<Prediction> predict(const Batch& batch, RunContext& context) const;
+  /// \param inputs  one for each augmentation; with scores where a metric needs them.
+  std::vector<Prediction> predict_inputs(Segmentor& model,
+                                         const std::vector<ModelInput>& inputs) const;
   /// The sample with its labels as the prediction is to be compared with them.
   PackedSample truth_of(const PackedSample& sample) const;
   void tell_left_out(const RunContext& context) const;
@@ -36,6 +40,7 @@ class EvaluationRun {
 
   DataLoader loader_;
   std::vector<std::unique_ptr<Metric>> metrics_;
+  std::vector<PredictionWriter> writers_;
   bool fp16_, tta_;
 };
 

@@ -59,4 +59,12 @@ struct ModelInput {
   std::vector<SampleMeta> metas;
 };
 
+/// What a model predicts for one image, at the original shape.
+struct Prediction {
+  at::Tensor ids;  ///< class ids, int64 [H, W]
+  /// Probabilities that the classes were chosen by, float [C, H, W]: softmax over the channels, or
+  /// the sigmoid of a single one. Undefined unless requested.
+  at::Tensor scores;
+};
+
 }  // namespace seg

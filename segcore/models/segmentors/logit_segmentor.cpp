@@ -199,16 +199,32 @@ torch::Tensor LogitSegmentor::predict_windows(const ModelInput& input, Size2 cro
   return upside_down ? ids.flip(0) : ids;
 }
 
-std::vector<torch::Tensor> LogitSegmentor::predict_tta(const std::vector<ModelInput>& augmented) {
+std::vector<std::vector<LogitRows>> LogitSegmentor::rows_by_image(
+    const std::vector<ModelInput>& augmented) {
   std::vector<std::vector<LogitRows>> by_image;
   for (const auto& input : augmented) {
     auto rows = full_size_rows(input);
     by_image.resize(std::max(by_image.size(), rows.size()));
     for (size_t i = 0; i < rows.size(); ++i) by_image[i].push_back(std::move(rows[i]));
   }
+  return by_image;
+}
+
+std::vector<torch::Tensor> LogitSegmentor::predict_tta(const std::vector<ModelInput>& augmented) {
   std::vector<torch::Tensor> out;
-  for (const auto& sources : by_image) {
+  for (const auto& sources : rows_by_image(augmented)) {
     out.push_back(resize_argmax_mean(sources, threshold()));
+  }
+  return out;
+}
+
+std::vector<Prediction> LogitSegmentor::predict_scores(const std::vector<ModelInput>& augmented) {
+  std::vector<Prediction> out;
+  for (const auto& sources : rows_by_image(augmented)) {
+    // Of one input by its logits, as predict chooses: softmax may round near classes to equal.
+    out.push_back({.ids = sources.size() == 1 ? resize_argmax(sources[0], threshold())
+                                              : resize_argmax_mean(sources, threshold()),
+                   .scores = resize_scores_mean(sources)});
   }
   return out;
 }

@@ -14,6 +14,7 @@ class LogitSegmentor : public Segmentor {
   std::vector<torch::Tensor> predict(const ModelInput& input) override;
   torch::Tensor predict_windows(const ModelInput& input, Size2 crop, Size2 stride) override;
   std::vector<torch::Tensor> predict_tta(const std::vector<ModelInput>& augmented) override;
+  std::vector<Prediction> predict_scores(const std::vector<ModelInput>& augmented) override;
   const DataPreProcessor& data_preprocessor() const override { return *data_preprocessor_; }
 
  protected:
@@ -37,6 +38,8 @@ class LogitSegmentor : public Segmentor {
   bool slides() const { return test_cfg_.mode == "slide"; }
   /// Logits of any size (whole) or of the images' (slide), and what becomes of each image's.
   std::vector<LogitRows> full_size_rows(const ModelInput& input);
+  /// The same of several augmentations, by image.
+  std::vector<std::vector<LogitRows>> rows_by_image(const std::vector<ModelInput>& augmented);
   LogitsGeometry geometry(const ModelInput& input, size_t i) const;
 
   TestCfg test_cfg_;
