@@ -61,8 +61,4 @@ struct Category<Dataset> {
   using Signature = std::unique_ptr<Dataset>();
 };
 
-/// The same data set with `lazy_init: true`, also inside of those that join or repeat others: it is
-/// built without looking for its files.
-Spec<Dataset> lazy_dataset(const Spec<Dataset>& spec);
-
 }  // namespace seg

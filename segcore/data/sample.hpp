@@ -15,10 +15,10 @@ struct SampleMeta {
   int64_t index = 0;    ///< into the data set; augmentations of one image (TTA) share it
   int64_t variant = 0;  ///< which augmentation of its image
   std::string img_path;
-  std::string seg_map_path;  ///< empty without annotations
-  std::array<int64_t, 2> ori_shape{};   ///< as loaded
-  std::array<int64_t, 2> img_shape{};   ///< after the pipeline, before the preprocessor's padding
-  std::array<int64_t, 2> pad_shape{};   ///< after padding
+  std::string seg_map_path;            ///< empty without annotations
+  std::array<int64_t, 2> ori_shape{};  ///< as loaded
+  std::array<int64_t, 2> img_shape{};  ///< after the pipeline, before the preprocessor's padding
+  std::array<int64_t, 2> pad_shape{};  ///< after padding
   std::array<double, 2> scale_factor{1.0, 1.0};  ///< width, height, as MMCV has it
   bool flip = false;
   std::string flip_direction;  ///< "horizontal", "vertical" or "diagonal" where flip
