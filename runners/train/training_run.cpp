@@ -18,6 +18,7 @@
 #include "runners/start/processes.hpp"
 #include "runners/start/signals.hpp"
 #include "segcore/data/dataset_check.hpp"
+#include "segcore/data/dataset_spec.hpp"
 #include "segcore/io/atomic_file.hpp"
 #include "segcore/io/checkpoint.hpp"
 #include "segcore/io/model_zoo.hpp"
@@ -397,16 +398,6 @@ std::optional<FoundCheckpoint> resume_source(const RunConfig& config) {
   return found;
 }
 
-void set_pipeline(Config& dataset, const Config& pipeline) {
-  if (auto* inner = dataset.find("dataset"); inner && inner->value.is_map()) {
-    set_pipeline(inner->value, pipeline);
-  } else if (auto* list = dataset.find("datasets"); list && list->value.is_list()) {
-    for (Config& one : list->value.list) set_pipeline(one, pipeline);
-  } else {
-    dataset.set("pipeline", pipeline);
-  }
-}
-
 }  // namespace
 
 void apply_options(Config& tree, const TrainOptions& options) {
@@ -470,7 +461,7 @@ void apply_options(Config& tree, const TestOptions& options) {
                           "' in the configuration"));
       throw ConfigError(problems);
     }
-    set_pipeline(*dataset, pipeline->value);
+    set_dataset_pipeline(*dataset, pipeline->value);
   }
 }
 
