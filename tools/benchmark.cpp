@@ -170,7 +170,7 @@ Json benchmark_step(const BenchmarkArguments& arguments, const seg::RunConfig& c
   BenchmarkedModel model(config, device);
   const auto shape = image_shape(arguments, config.tree);
   const int64_t size = batch_size_of(arguments, config);
-  const auto batch = synthetic_batch(size, shape, seg::image_bands(model.model()).value_or(3),
+  const auto batch = synthetic_batch(size, shape, model.model().bands().value_or(3),
                                      std::min<int64_t>(model.model().num_classes(), 255));
   for (int64_t i = 0; i < arguments.warmup; ++i) model.step(batch);
   seg::synchronize_device(device);

@@ -97,7 +97,7 @@ int inspect(const InspectArguments& arguments) {
   print_modules(*model, "model", 0, arguments.depth);
   int64_t trained = 0;
   for (const auto& p : model->parameters()) trained += p.requires_grad() ? p.numel() : 0;
-  const auto images = torch::zeros({1, seg::image_bands(*model).value_or(3), size.h, size.w});
+  const auto images = torch::zeros({1, model->bands().value_or(3), size.h, size.w});
   model->eval();
   torch::NoGradGuard no_grad;
   std::vector<torch::Tensor> features;

@@ -33,7 +33,7 @@ LoaderPlace evaluation_place(const RunContext& context) {
 
 void check_bands(const Segmentor& model, const ModelInput& input) {
   const int64_t given = input.images.size(1);
-  const auto taken = image_bands(model);
+  const auto taken = model.bands();
   if (!taken || *taken == given) return;
   throw DataError(text(input.metas.empty() ? "" : input.metas[0].img_path + ": ", "has ", given,
                        " bands, the model takes ", *taken,

@@ -37,11 +37,4 @@ Size2 window_size(const Config& tree) {
   return training_size(tree).value_or(Size2(512));
 }
 
-std::optional<int64_t> image_bands(const torch::nn::Module& model) {
-  for (const auto& weight : model.parameters()) {
-    if (weight.dim() == 4) return weight.size(1);
-  }
-  return std::nullopt;
-}
-
 }  // namespace seg

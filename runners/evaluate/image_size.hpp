@@ -15,8 +15,4 @@ std::optional<Size2> training_size(const Config& tree);
 /// else 512 x 512. \throws ConfigError likewise.
 Size2 window_size(const Config& tree);
 
-/// Bands of the images that a model takes: as many as its first convolution. Nothing for a model
-/// without one.
-std::optional<int64_t> image_bands(const torch::nn::Module& model);
-
 }  // namespace seg

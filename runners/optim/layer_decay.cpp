@@ -2,57 +2,111 @@
 #include <torch/nn/module.h>
 
 #include <cmath>
-#include <set>
+#include <map>
 #include <unordered_set>
 
 #include "registry/log.hpp"
 #include "runners/optim/param_groups.hpp"
-#include "segcore/models/nn/base_module.hpp"
+#include "segcore/models/backbone.hpp"
 
 namespace seg {
 namespace {
 
-/// The n-th part of a dotted name as a number.
-int64_t decay_part(const std::string& name, size_t n, const char* what) {
-  size_t begin = 0;
-  for (size_t i = 0; i < n; ++i) begin = name.find('.', begin) + 1;
-  try {
-    return std::stoll(name.substr(begin));
-  } catch (const std::exception&) {
-    throw OptionError("paramwise_cfg", text("no number of a ", what, " in the name ", name));
+/// The first backbone within a model, and the prefix of its parameters' names.
+struct DecayedBackbone {
+  const Backbone* backbone = nullptr;
+  std::string prefix;
+};
+
+DecayedBackbone decayed_backbone(const torch::nn::Module& model) {
+  for (const auto& item : model.named_modules("", /*include_self=*/false)) {
+    if (const auto* found = dynamic_cast<const Backbone*>(item.value().get())) {
+      return {found, item.key() + "."};
+    }
   }
+  throw OptionError("constructor", "the model has no backbone");
 }
 
-bool decay_is_token(const std::string& name) {
-  return name == "backbone.cls_token" || name == "backbone.mask_token" ||
-         name == "backbone.pos_embed";
-}
-
-int64_t decay_convnext_layer(const std::string& name, int64_t num_layers) {
-  if (decay_is_token(name)) return 0;
-  if (name.starts_with("backbone.downsample_layers")) {
-    const int64_t stage = decay_part(name, 2, "stage");
-    return stage == 0 ? 0 : stage == 3 ? num_layers : stage + 1;
+/// Numbers the parameters of a model: those of the backbone by its own order, then all others.
+class DecayLayers {
+ public:
+  /// \throws OptionError where the model has no backbone, or it has no such layers.
+  DecayLayers(const torch::nn::Module& model, const std::string& decay_type)
+      : backbone_(decayed_backbone(model)),
+        order_(backbone_.backbone->layer_order()),
+        unit_(decay_type == "stage_wise" ? LayerUnit::kStage : LayerUnit::kBlock) {
+    if (order_.has(unit_)) return;
+    throw OptionError("paramwise_cfg",
+                      text("decay_type ", decay_type, " does not fit the backbone ", name(),
+                           ": it defines no ", unit_ == LayerUnit::kStage ? "stages" : "layers"));
   }
-  if (name.starts_with("backbone.stages")) {
-    const int64_t stage = decay_part(name, 2, "stage");
-    if (stage == 2) return 3 + decay_part(name, 3, "block") / 3;
-    return stage == 3 ? num_layers : stage + 1;
+  std::string name() const { return join(backbone_.backbone->python_names(), " "); }
+  int64_t count() const { return order_.count(unit_); }
+  /// Nothing: after the last layer of the backbone.
+  std::optional<int64_t> of(const std::string& parameter) const {
+    if (!parameter.starts_with(backbone_.prefix)) return std::nullopt;
+    return order_.layer_of(parameter.substr(backbone_.prefix.size()), unit_);
   }
-  return num_layers + 1;
-}
+  LayerUnit unit() const { return unit_; }
 
-int64_t decay_convnext_stage(const std::string& name, int64_t num_layers) {
-  if (decay_is_token(name) || name.starts_with("backbone.downsample_layers")) return 0;
-  if (name.starts_with("backbone.stages")) return decay_part(name, 2, "stage") + 1;
-  return num_layers - 1;
-}
+ private:
+  DecayedBackbone backbone_;
+  LayerOrder order_;
+  LayerUnit unit_;
+};
 
-int64_t decay_vit_layer(const std::string& name, int64_t num_layers) {
-  if (decay_is_token(name) || name.starts_with("backbone.patch_embed")) return 0;
-  if (name.starts_with("backbone.layers")) return decay_part(name, 2, "layer") + 1;
-  return num_layers - 1;
-}
+/// Groups by layer and by whether weights decay, in the order in which they were met.
+class DecayGroups {
+ public:
+  /// \param layers  of the backbone; the head's parameters are of layer `layers` + 1.
+  DecayGroups(const Optimizer& optimizer, int64_t layers, double rate)
+      : layers_(layers),
+        rate_(rate),
+        lr_(optimizer.defaults().at("lr").as_float()),
+        weight_decay_(optimizer.defaults().at("weight_decay").as_float()) {}
+
+  void add(const std::string& name, const at::Tensor& param, std::optional<int64_t> layer) {
+    // As in MMSegmentation, where tokens of the backbone decay: only those of a model without one
+    // have these names.
+    const bool plain =
+        param.dim() == 1 || name.ends_with(".bias") || name == "pos_embed" || name == "cls_token";
+    ParamGroup& group = group_of(layer.value_or(layers_ + 1), plain);
+    group.params.push_back(param);
+    group.names.push_back(name);
+  }
+
+  /// Gives the groups to the optimizer, and reports them to the log.
+  void move_to(Optimizer& optimizer) {
+    for (ParamGroup& group : groups_) {
+      log::info("optimizer: ", group.options.at("group_name").as_string(), ": lr ",
+                group.number("lr"), ", weight_decay ", group.number("weight_decay"), ": ",
+                group.params.size(), " tensors");
+      Value names = Value::list();
+      for (const auto& name : group.names) names.push_back(name);
+      group.options.set("param_names", names);
+      optimizer.add_group(std::move(group));
+    }
+    groups_.clear();
+  }
+
+ private:
+  ParamGroup& group_of(int64_t layer, bool plain) {
+    const auto [it, fresh] = index_.try_emplace({layer, plain}, groups_.size());
+    if (!fresh) return groups_[it->second];
+    ParamGroup& group = groups_.emplace_back();
+    const double scale = std::pow(rate_, static_cast<double>(layers_ + 1 - layer));
+    group.set("weight_decay", plain ? 0.0 : weight_decay_);
+    group.set("lr_scale", scale);
+    group.options.set("group_name", text("layer_", layer, plain ? "_no_decay" : "_decay"));
+    group.set("lr", scale * lr_);
+    return group;
+  }
+
+  int64_t layers_;
+  double rate_, lr_, weight_decay_;
+  std::vector<ParamGroup> groups_;
+  std::map<std::pair<int64_t, bool>, size_t> index_;  ///< of groups_, by layer and `plain`
+};
 
 }  // namespace
 
@@ -63,8 +117,8 @@ class LearningRateDecayOptimizerConstructor : public ParamGrouping {
   using Params = NoLayerDecayParams;
   static Schema<Params> schema() {
     return Schema<Params>(
-               "Learning rates that shrink layer by layer towards the input, for ConvNeXt, BEiT "
-               "and MAE; no weight decay for biases, norms and tokens.")
+               "Learning rates that shrink layer by layer from the head to the image, for "
+               "backbones that define layers; no weight decay for biases and norms.")
         .source("BEiT, Bao et al. 2021, arXiv:2106.08254");
   }
   explicit LearningRateDecayOptimizerConstructor(const Params&) {}
@@ -72,58 +126,22 @@ class LearningRateDecayOptimizerConstructor : public ParamGrouping {
   void add_groups(Optimizer& optimizer, torch::nn::Module& model,
                   const ParamwiseCfg& cfg) const override {
     const std::optional<double> rate = rate_of(cfg);
-    if (!cfg.num_layers || !rate) {
-      throw OptionError("paramwise_cfg", text("num_layers and ", rate_name(), " are needed"));
+    if (!rate) throw OptionError("paramwise_cfg", text(rate_name(), " is needed"));
+    const DecayLayers layers(model, type_of(cfg));
+    const int64_t num_layers = cfg.num_layers.value_or(layers.count());
+    // Configs for stages give the number of layers all the same.
+    if (layers.unit() == LayerUnit::kBlock && num_layers != layers.count()) {
+      log::warn("paramwise_cfg.num_layers is ", num_layers, ", ", layers.name(), " has ",
+                layers.count(), " layers: leave it out to take as many as it has");
     }
-    const int64_t num_layers = *cfg.num_layers + 2;
-    const std::string type = type_of(cfg);
-    const std::string backbone = backbone_of(model);
-    const bool convnext = backbone.find("ConvNeXt") != std::string::npos;
-    const bool vit =
-        backbone.find("BEiT") != std::string::npos || backbone.find("MAE") != std::string::npos;
-    if (!convnext && !(vit && type != "stage_wise")) {
-      throw OptionError("paramwise_cfg",
-                        text("decay_type ", type, " is not known for the backbone ", backbone,
-                             ": it is for ConvNeXt", type == "stage_wise" ? "" : ", BEiT and MAE"));
-    }
-    const double lr = optimizer.defaults().at("lr").as_float();
-    const double decay = optimizer.defaults().at("weight_decay").as_float();
-    std::vector<std::string> order;
-    std::map<std::string, ParamGroup> groups;
+    DecayGroups groups(optimizer, num_layers, *rate);
     std::unordered_set<const void*> seen;
     for (const auto& item : model.named_parameters()) {
       const at::Tensor& param = item.value();
-      const std::string& name = item.key();
       if (!param.requires_grad() || !seen.insert(param.unsafeGetTensorImpl()).second) continue;
-      const bool plain =
-          param.dim() == 1 || name.ends_with(".bias") || name == "pos_embed" || name == "cls_token";
-      const int64_t layer = !convnext              ? decay_vit_layer(name, num_layers)
-                            : type == "stage_wise" ? decay_convnext_stage(name, num_layers)
-                                                   : decay_convnext_layer(name, *cfg.num_layers);
-      const std::string group_name = text("layer_", layer, plain ? "_no_decay" : "_decay");
-      auto [it, fresh] = groups.try_emplace(group_name);
-      ParamGroup& group = it->second;
-      if (fresh) {
-        order.push_back(group_name);
-        const double scale = std::pow(*rate, static_cast<double>(num_layers - layer - 1));
-        group.options = Value::dict();
-        group.set("weight_decay", plain ? 0.0 : decay);
-        group.set("lr_scale", scale);
-        group.options.set("group_name", group_name);
-        group.set("lr", scale * lr);
-      }
-      group.params.push_back(param);
-      group.names.push_back(name);
+      groups.add(item.key(), param, layers.of(item.key()));
     }
-    for (const std::string& group_name : order) {
-      ParamGroup& group = groups.at(group_name);
-      log::info("optimizer: ", group_name, ": lr ", group.number("lr"), ", weight_decay ",
-                group.number("weight_decay"), ": ", group.params.size(), " tensors");
-      Value names = Value::list();
-      for (const auto& name : group.names) names.push_back(name);
-      group.options.set("param_names", names);
-      optimizer.add_group(std::move(group));
-    }
+    groups.move_to(optimizer);
   }
 
  protected:
@@ -131,17 +149,6 @@ class LearningRateDecayOptimizerConstructor : public ParamGrouping {
   virtual std::string rate_name() const { return "decay_rate"; }
   virtual std::string type_of(const ParamwiseCfg& cfg) const {
     return cfg.decay_type.value_or("layer_wise");
-  }
-
- private:
-  static std::string backbone_of(const torch::nn::Module& model) {
-    const auto children = model.named_children();
-    const auto* backbone = children.find("backbone");
-    if (!backbone) throw OptionError("constructor", "the model has no backbone");
-    if (const auto* module = dynamic_cast<const BaseModule*>(backbone->get())) {
-      return join(module->python_names(), " ");
-    }
-    return (*backbone)->name();
   }
 };
 SEG_REGISTER(ParamGrouping, LearningRateDecayOptimizerConstructor);

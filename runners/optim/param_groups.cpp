@@ -39,8 +39,11 @@ Schema<ParamwiseCfg> ParamwiseCfg::schema() {
       .optional("force_default_settings", &P::force_default_settings,
                 "of ForceDefaultOptimWrapperConstructor: the other options also apply where a "
                 "custom key fits")
-      .optional("num_layers", &P::num_layers,
-                "of LearningRateDecayOptimizerConstructor: layers of the backbone", at_least(1))
+      .optional(
+          "num_layers", &P::num_layers,
+          "of LearningRateDecayOptimizerConstructor: layers of the backbone; null: those that it "
+          "has",
+          at_least(1))
       .optional("decay_rate", &P::decay_rate,
                 "of LearningRateDecayOptimizerConstructor: factor of the learning rate from a "
                 "layer to the one below",

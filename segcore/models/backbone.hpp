@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "segcore/models/layer_order.hpp"
 #include "segcore/models/nn/base_module.hpp"
 
 namespace seg {
@@ -23,6 +24,9 @@ class Backbone : public BaseModule {
   /// \return maps [N, C_i, ~H/s_i, ~W/s_i], one for each entry of features().
   virtual std::vector<torch::Tensor> forward(const torch::Tensor& images) = 0;
   virtual std::vector<FeatureInfo> features() const = 0;
+  /// Which layer each parameter belongs to, for learning rates that shrink layer by layer. Without
+  /// layers where the backbone has no natural order.
+  virtual LayerOrder layer_order() const { return {}; }
 };
 
 /// Whether the map of a stage is among those that `out_indices` asks for.

@@ -1,9 +1,11 @@
 /// The interface of what turns a loader's batch into a model's input.
 #pragma once
 #include <memory>
+#include <optional>
 
 #include "registry/registry.hpp"
 #include "segcore/data/sample.hpp"
+#include "segcore/models/nn/base_module.hpp"
 
 namespace seg {
 
@@ -14,6 +16,8 @@ class DataPreProcessor {
   /// \param training  pads to the size of training, else to that of `test_cfg`.
   /// \throws DataError where the images do not fit (band count, sizes that differ without padding).
   virtual ModelInput operator()(const Batch& batch, bool training, c10::Device device) const = 0;
+  /// Height and width that training images are padded to; nothing where none are named.
+  virtual std::optional<Size2> train_size() const = 0;
 };
 
 template <>

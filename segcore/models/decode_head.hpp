@@ -13,6 +13,7 @@
 #include "segcore/models/nn/norm.hpp"
 #include "segcore/models/nn/resize.hpp"
 #include "segcore/models/pixel_sampler.hpp"
+#include "segcore/models/test_cfg.hpp"
 
 namespace seg {
 
@@ -60,16 +61,6 @@ struct TrainCfg {
   static Schema<TrainCfg> schema();
 };
 
-/// The model's `test_cfg`.
-struct TestCfg {
-  std::string mode = "whole";
-  std::optional<Size2> crop_size, stride;
-  int64_t subdivision_steps = 2;
-  int64_t subdivision_num_points = 8196;
-  double scale_factor = 2;
-  static Schema<TestCfg> schema();
-};
-
 /// Makes scores per pixel from feature maps.
 class DecodeHead : public BaseModule {
  public:
@@ -106,6 +97,8 @@ class DecodeHead : public BaseModule {
   bool align_corners() const { return params_.align_corners; }
   /// For one output channel: a pixel is of the class where its probability is above it.
   double threshold() const { return threshold_; }
+  /// Label without loss; -100, which no data set has, for none.
+  int64_t ignore_index() const { return ignore_index_; }
 
  protected:
   /// The maps that `in_index` chooses; one, resized and joined, for "resize_concat".
@@ -116,7 +109,6 @@ class DecodeHead : public BaseModule {
   const std::vector<FeatureInfo>& inputs() const { return inputs_; }
   /// Width of the one map that select_one() gives.
   int64_t in_channels() const;
-  int64_t ignore_index() const { return ignore_index_; }
   const DecodeHeadParams& params() const { return params_; }
   /// For heads whose classifier is another module: `conv_seg` is removed.
   void remove_conv_seg();

@@ -14,4 +14,11 @@ torch::Tensor total_loss(const LossMap& losses) {
   return sum;
 }
 
+std::optional<int64_t> Segmentor::bands() const {
+  for (const auto& weight : parameters()) {
+    if (weight.dim() == 4) return weight.size(1);
+  }
+  return std::nullopt;
+}
+
 }  // namespace seg

@@ -1,6 +1,7 @@
 /// The interface of whole models: what loops train and test.
 #pragma once
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -8,6 +9,7 @@
 #include "segcore/models/data_preprocessor.hpp"
 #include "segcore/models/loss.hpp"
 #include "segcore/models/nn/base_module.hpp"
+#include "segcore/models/test_cfg.hpp"
 
 namespace seg {
 
@@ -45,6 +47,13 @@ class Segmentor : public BaseModule {
   virtual std::vector<Prediction> predict_scores(const std::vector<ModelInput>& augmented) = 0;
   virtual const DataPreProcessor& data_preprocessor() const = 0;
   virtual int64_t num_classes() const = 0;
+  /// Label without loss; -100, which no data set has, for none.
+  virtual int64_t ignore_index() const = 0;
+  /// How images are predicted.
+  virtual const TestCfg& test_cfg() const = 0;
+  /// Bands of the images that the model takes: as many as its first convolution. Nothing for a
+  /// model without one.
+  virtual std::optional<int64_t> bands() const;
 };
 
 template <>

@@ -37,6 +37,8 @@ class OneWeightModel final : public Segmentor {
   std::vector<Prediction> predict_scores(const std::vector<ModelInput>&) override { return {}; }
   const DataPreProcessor& data_preprocessor() const override { throw Error("none"); }
   int64_t num_classes() const override { return 2; }
+  int64_t ignore_index() const override { return 255; }
+  const TestCfg& test_cfg() const override { return test_cfg_; }
   void set(double value) {
     const torch::NoGradGuard no_grad;
     weight_.fill_(value);
@@ -46,6 +48,7 @@ class OneWeightModel final : public Segmentor {
 
  private:
   torch::Tensor weight_, counter_;
+  TestCfg test_cfg_;
 };
 
 struct HookRun {

@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "runners/optim/optim_wrapper.hpp"
+#include "segcore/models/backbone.hpp"
 #include "segcore/models/nn/conv.hpp"
 #include "segcore/models/nn/norm.hpp"
 #include "segcore/testing/reference.hpp"
@@ -257,8 +258,9 @@ TEST(ParamGroups, OptionsOfAnotherConstructorAreAnError) {
               ::testing::HasSubstr("DefaultOptim"));
 }
 
-struct ViTBackboneToy : BaseModule {
-  ViTBackboneToy() {
+/// Tokens, patches and two blocks.
+struct LayeredBackbone : Backbone {
+  LayeredBackbone() {
     register_parameter("cls_token", torch::zeros({1, 1, 4}));
     register_module("patch_embed", std::make_shared<Linear>(4, 4));
     auto layers = std::make_shared<ListOf<Linear>>();
@@ -266,28 +268,41 @@ struct ViTBackboneToy : BaseModule {
     layers->push_back(std::make_shared<Linear>(4, 4));
     register_module("layers", layers);
   }
+  std::vector<torch::Tensor> forward(const torch::Tensor& x) override { return {x}; }
+  std::vector<FeatureInfo> features() const override { return {}; }
+  LayerOrder layer_order() const override { return LayerOrder(stages); }
   std::vector<std::string> python_names() const override { return {"BEiT"}; }
+  std::vector<StageNames> stages{
+      {.embedding = {"cls_token", "patch_embed."}, .blocks = "layers.", .num_blocks = 2}};
 };
-struct ViTToy : torch::nn::Module {
-  ViTToy() {
-    register_module("backbone", std::make_shared<ViTBackboneToy>());
+struct LayeredToy : torch::nn::Module {
+  LayeredToy() {
+    backbone = register_module("backbone", std::make_shared<LayeredBackbone>());
     register_module("decode_head", std::make_shared<Linear>(4, 2));
   }
+  std::shared_ptr<LayeredBackbone> backbone;
 };
 
-TEST(ParamGroups, RatesShrinkTowardsTheInput) {
-  ViTToy model;
-  auto wrapper = Spec<OptimWrapper>::of(
-                     "{type: OptimWrapper, optimizer: {type: AdamW, lr: 1.0, weight_decay: 0.1}, "
-                     "constructor: LearningRateDecayOptimizerConstructor, paramwise_cfg: "
-                     "{num_layers: 2, decay_rate: 0.5, decay_type: layer_wise}}")
-                     .build(model);
-  std::map<std::string, std::pair<double, double>> found;
-  for (const auto& group : wrapper->optimizer().groups()) {
+std::unique_ptr<OptimWrapper> layered_wrapper(torch::nn::Module& model, const std::string& cfg) {
+  return Spec<OptimWrapper>::of(
+             "{type: OptimWrapper, optimizer: {type: AdamW, lr: 1.0, weight_decay: 0.1}, "
+             "constructor: LearningRateDecayOptimizerConstructor, paramwise_cfg: " +
+             cfg + "}")
+      .build(model);
+}
+
+/// Learning rate and weight decay of each parameter.
+std::map<std::string, std::pair<double, double>> rates_by_name(const OptimWrapper& wrapper) {
+  std::map<std::string, std::pair<double, double>> out;
+  for (const auto& group : wrapper.optimizer().groups()) {
     for (const auto& name : group.names) {
-      found[name] = {group.number("lr"), group.number("weight_decay")};
+      out[name] = {group.number("lr"), group.number("weight_decay")};
     }
   }
+  return out;
+}
+
+TEST(ParamGroups, RatesShrinkTowardsTheInput) {
   // Four steps of layers: tokens and patches 0, layers 1 and 2, all else 3.
   const std::map<std::string, std::pair<double, double>> want{
       {"backbone.cls_token", {0.125, 0.1}},
@@ -299,7 +314,53 @@ TEST(ParamGroups, RatesShrinkTowardsTheInput) {
       {"backbone.layers.1.bias", {0.5, 0.0}},
       {"decode_head.weight", {1.0, 0.1}},
       {"decode_head.bias", {1.0, 0.0}}};
-  EXPECT_EQ(found, want);
+  LayeredToy model;
+  EXPECT_EQ(rates_by_name(*layered_wrapper(
+                model, "{num_layers: 2, decay_rate: 0.5, decay_type: layer_wise}")),
+            want);
+  EXPECT_EQ(rates_by_name(*layered_wrapper(model, "{decay_rate: 0.5}")), want)
+      << "as many layers as the backbone has";
+}
+
+TEST(ParamGroups, RatesShrinkStageByStage) {
+  LayeredToy model;
+  model.backbone->stages = {
+      {.embedding = {"cls_token", "patch_embed."}, .blocks = "layers.0.", .num_blocks = 1},
+      {.embedding = {}, .blocks = "layers.1.", .num_blocks = 1}};
+  // As the published configs of ConvNeXt have it, num_layers counts layers and not stages.
+  const auto found = rates_by_name(
+      *layered_wrapper(model, "{num_layers: 4, decay_rate: 0.5, decay_type: stage_wise}"));
+  EXPECT_EQ(found.at("backbone.cls_token").first, 0.03125);
+  EXPECT_EQ(found.at("backbone.layers.0.weight").first, 0.0625);
+  EXPECT_EQ(found.at("backbone.layers.1.weight").first, 0.125);
+  EXPECT_EQ(found.at("decode_head.weight").first, 1.0);
+}
+
+TEST(ParamGroups, ANumberOfLayersThatTheBackboneDoesNotHaveIsAWarning) {
+  LayeredToy model;
+  ::testing::internal::CaptureStdout();
+  ::testing::internal::CaptureStderr();
+  layered_wrapper(model, "{num_layers: 12, decay_rate: 0.5}");
+  const std::string logged =
+      ::testing::internal::GetCapturedStdout() + ::testing::internal::GetCapturedStderr();
+  EXPECT_THAT(logged, ::testing::HasSubstr("paramwise_cfg.num_layers is 12, BEiT has 2 layers: "
+                                           "leave it out to take as many as it has"));
+}
+
+TEST(ParamGroups, BackbonesWithoutLayersAreAnError) {
+  const auto error = [](LayeredToy& model, const std::string& cfg) {
+    return test::config_error([&] { layered_wrapper(model, cfg); });
+  };
+  LayeredToy model;
+  EXPECT_THAT(error(model, "{decay_rate: 0.5, decay_type: stage_wise}"),
+              ::testing::HasSubstr("paramwise_cfg: decay_type stage_wise does not fit the backbone "
+                                   "BEiT: it defines no stages"));
+  model.backbone->stages.clear();
+  EXPECT_THAT(error(model, "{decay_rate: 0.5}"),
+              ::testing::HasSubstr("paramwise_cfg: decay_type layer_wise does not fit the backbone "
+                                   "BEiT: it defines no layers"));
+  EXPECT_THAT(error(model, "{num_layers: 2}"),
+              ::testing::HasSubstr("paramwise_cfg: decay_rate is needed"));
 }
 
 TEST(AmpOptimWrapper, RunsTheForwardPassInBfloat16OnTheCpu) {

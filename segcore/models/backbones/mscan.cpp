@@ -259,6 +259,17 @@ class MSCAN final : public Backbone {
 
   std::vector<FeatureInfo> features() const override { return features_; }
 
+  LayerOrder layer_order() const override {
+    std::vector<StageNames> stages;
+    for (size_t i = 0; i < stages_.size(); ++i) {
+      stages.push_back({.embedding = {text("patch_embed", i + 1, ".")},
+                        .blocks = text("block", i + 1, "."),
+                        .num_blocks = static_cast<int64_t>(stages_[i].blocks->size()),
+                        .after = {text("norm", i + 1, ".")}});
+    }
+    return LayerOrder(std::move(stages));
+  }
+
   void init_weights() override {
     if (init_cfg_) return Backbone::init_weights();
     for_each_module(*this, [](torch::nn::Module& m) {

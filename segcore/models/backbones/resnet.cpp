@@ -294,6 +294,22 @@ std::vector<torch::Tensor> ResNet::forward(const torch::Tensor& images) {
   return out;
 }
 
+LayerOrder ResNet::layer_order() const {
+  std::vector<StageNames> stages;
+  for (size_t i = 0; i < layers_.size(); ++i) {
+    stages.push_back({.embedding = {},
+                      .blocks = text("layer", i + 1, "."),
+                      .num_blocks = static_cast<int64_t>(layers_[i]->size())});
+  }
+  auto& stem = stages.front().embedding;
+  if (stem_) {
+    stem = {"stem."};
+  } else {
+    stem = {"conv1.", norm1_->abbreviation() + "1."};
+  }
+  return LayerOrder(std::move(stages));
+}
+
 void ResNet::freeze_stages() {
   if (p_.frozen_stages < 0) return;
   std::vector<torch::nn::Module*> frozen;

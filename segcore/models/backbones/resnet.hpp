@@ -113,6 +113,7 @@ class ResNet : public Backbone {
   explicit ResNet(const Params& p);
   std::vector<torch::Tensor> forward(const torch::Tensor& images) override;
   std::vector<FeatureInfo> features() const override { return features_; }
+  LayerOrder layer_order() const override;
   void train(bool on = true) override;
 
  protected:

@@ -360,6 +360,17 @@ class SwinTransformer final : public Backbone, public AdaptsPretrained {
 
   std::vector<FeatureInfo> features() const override { return features_; }
 
+  LayerOrder layer_order() const override {
+    std::vector<StageNames> stages;
+    for (size_t i = 0; i < stages_.size(); ++i) {
+      stages.push_back({.blocks = text("stages.", i, ".blocks."),
+                        .num_blocks = params_.depths[i],
+                        .after = {text("stages.", i, ".downsample.")}});
+    }
+    if (!stages.empty()) stages[0].embedding = {"absolute_pos_embed", "patch_embed."};
+    return LayerOrder(std::move(stages));
+  }
+
   void train(bool on = true) override {
     Backbone::train(on);
     freeze();

@@ -177,6 +177,14 @@ class VisionTransformer final : public Backbone, public AdaptsPretrained {
 
   std::vector<FeatureInfo> features() const override { return features_; }
 
+  LayerOrder layer_order() const override {
+    StageNames names{.embedding = {"cls_token", "pos_embed", "patch_embed."},
+                     .blocks = "layers.",
+                     .num_blocks = params_.num_layers};
+    if (pre_norm_) names.embedding.push_back(pre_norm_->abbreviation() + "_pre.");
+    return LayerOrder({names});
+  }
+
   void train(bool on = true) override {
     Backbone::train(on);
     if (on && params_.norm_eval) {

@@ -119,6 +119,7 @@ class SegDataPreProcessor final : public DataPreProcessor {
     out.edges = joined(edges, batch);
     return out;
   }
+  std::optional<Size2> train_size() const override { return params_.size; }
 
  private:
   static std::string name(const PackedSample& sample) {

@@ -34,6 +34,7 @@ class EncoderDecoder : public LogitSegmentor {
   }
   LossMap loss(const torch::Tensor& images, const Targets& targets) override;
   int64_t num_classes() const override { return last_head().num_classes(); }
+  int64_t ignore_index() const override { return last_head().ignore_index(); }
 
  protected:
   /// \param cascade  the decode head is a list, each refining the one before.

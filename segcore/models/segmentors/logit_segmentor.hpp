@@ -2,7 +2,7 @@
 #pragma once
 #include "segcore/models/decode_head.hpp"
 #include "segcore/models/segmentor.hpp"
-#include "segcore/ops/resize_argmax/resize_argmax.hpp"
+#include "segcore/models/segmentors/strip_prediction.hpp"
 
 namespace seg {
 
@@ -16,6 +16,7 @@ class LogitSegmentor : public Segmentor {
   std::vector<torch::Tensor> predict_tta(const std::vector<ModelInput>& augmented) override;
   std::vector<Prediction> predict_scores(const std::vector<ModelInput>& augmented) override;
   const DataPreProcessor& data_preprocessor() const override { return *data_preprocessor_; }
+  const TestCfg& test_cfg() const override { return test_cfg_; }
 
  protected:
   LogitSegmentor(const InitCfg& init_cfg, const std::optional<TestCfg>& test_cfg,
@@ -29,17 +30,20 @@ class LogitSegmentor : public Segmentor {
   virtual bool align_corners() const = 0;
   /// For one output channel: a pixel is of the class where its probability is above it.
   virtual double threshold() const = 0;
-  const TestCfg& test_cfg() const { return test_cfg_; }
 
  private:
   torch::Tensor full_size_logits(const torch::Tensor& images);
-  /// Logits at window positions, averaged where windows overlap; at the size of the images.
-  torch::Tensor slide(const torch::Tensor& images);
-  bool slides() const { return test_cfg_.mode == "slide"; }
-  /// Logits of any size (whole) or of the images' (slide), and what becomes of each image's.
-  std::vector<LogitRows> full_size_rows(const ModelInput& input);
-  /// The same of several augmentations, by image.
-  std::vector<std::vector<LogitRows>> rows_by_image(const std::vector<ModelInput>& augmented);
+  SlidingLogits slide(const torch::Tensor& images, Size2 crop, Size2 stride, bool upwards = false);
+  /// The same of whole images, [N, C, H, W].
+  torch::Tensor slid_logits(const torch::Tensor& images);
+  /// The logits of each image, on their way to its original shape.
+  /// \param raw  of any size.
+  std::vector<LogitRows> rows_of(torch::Tensor raw, const ModelInput& input) const;
+  /// Classes by a sliding window, strip by strip, so that the logits of no whole image are held.
+  /// \param augmented  of the same images; those of one input are flipped vertically or not alike,
+  ///                   and for several inputs there is one image.
+  std::vector<torch::Tensor> predict_strips(const std::vector<ModelInput>& augmented, Size2 crop,
+                                            Size2 stride);
   LogitsGeometry geometry(const ModelInput& input, size_t i) const;
 
   TestCfg test_cfg_;

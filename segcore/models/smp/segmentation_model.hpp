@@ -95,6 +95,7 @@ class SegmentationModel : public LogitSegmentor {
   std::vector<torch::Tensor> extract_feat(const torch::Tensor& images) override;
   LossMap loss(const torch::Tensor& images, const Targets& targets) override;
   int64_t num_classes() const override { return classes_ == 1 ? 2 : classes_; }
+  int64_t ignore_index() const override { return ignore_index_; }
   /// What the head of `aux_params` makes of the images, [N, its classes].
   torch::Tensor classify(const torch::Tensor& images);
 

@@ -81,22 +81,21 @@ int64_t strip_rows(const LogitRows& source) {
       1, kStripElements / std::max<int64_t>(1, source.channels() * source.width()));
 }
 
-/// Calls `use(first row, scores [C, n, W])` for each strip of the averaged probabilities.
+/// Calls `use(first row, logits [C, n, W] of each source)` for each strip of an image.
 template <class Use>
-void for_mean_strips(const std::vector<LogitRows>& sources, const Use& use) {
+void for_strips(const std::vector<LogitRows>& sources, const Use& use) {
   SEG_CHECK(!sources.empty(), "no logits to average");
   const auto& shape = sources.front();
   const int64_t step = strip_rows(shape);
   for (int64_t y = 0; y < shape.height(); y += step) {
     const int64_t end = std::min(y + step, shape.height());
-    at::Tensor sum;
+    std::vector<at::Tensor> strips;
     for (const auto& source : sources) {
       SEG_CHECK(source.height() == shape.height() && source.width() == shape.width(),
                 "augmentations of one image have different original shapes");
-      const auto scores = scores_of(source.rows(y, end));
-      sum = sum.defined() ? sum.add_(scores) : scores;
+      strips.push_back(source.rows(y, end));
     }
-    use(y, sum.div_(static_cast<double>(sources.size())));
+    use(y, strips);
   }
 }
 
@@ -195,8 +194,19 @@ at::Tensor classes_of(const at::Tensor& logits, double threshold) {
   return logits.argmax(0);
 }
 
-at::Tensor scores_of(const at::Tensor& logits) {
-  return logits.size(0) == 1 ? logits.sigmoid() : logits.softmax(0);
+at::Tensor mean_scores(const std::vector<at::Tensor>& logits) {
+  SEG_CHECK(!logits.empty(), "no logits to average");
+  at::Tensor sum;
+  for (const auto& one : logits) {
+    const auto scores = one.size(0) == 1 ? one.sigmoid() : one.softmax(0);
+    sum = sum.defined() ? sum.add_(scores) : scores;
+  }
+  return sum.div_(static_cast<double>(logits.size()));
+}
+
+at::Tensor classes_of_mean(const std::vector<at::Tensor>& logits, double threshold) {
+  const auto mean = mean_scores(logits);
+  return mean.size(0) == 1 ? (mean[0] > threshold).to(at::kLong) : mean.argmax(0);
 }
 
 at::Tensor resize_argmax(const LogitRows& source, double threshold) {
@@ -224,8 +234,8 @@ at::Tensor composed_resize_argmax(const LogitRows& source, double threshold) {
 
 at::Tensor resize_argmax_mean(const std::vector<LogitRows>& sources, double threshold) {
   at::Tensor out;
-  for_mean_strips(sources, [&](int64_t y, const at::Tensor& mean) {
-    const auto ids = mean.size(0) == 1 ? (mean[0] > threshold).to(at::kLong) : mean.argmax(0);
+  for_strips(sources, [&](int64_t y, const std::vector<at::Tensor>& strips) {
+    const auto ids = classes_of_mean(strips, threshold);
     if (!out.defined()) {
       out = at::empty({sources.front().height(), sources.front().width()}, ids.options());
     }
@@ -236,12 +246,13 @@ at::Tensor resize_argmax_mean(const std::vector<LogitRows>& sources, double thre
 
 at::Tensor resize_scores_mean(const std::vector<LogitRows>& sources) {
   at::Tensor out;
-  for_mean_strips(sources, [&](int64_t y, const at::Tensor& mean) {
+  for_strips(sources, [&](int64_t y, const std::vector<at::Tensor>& strips) {
+    const auto scores = mean_scores(strips);
     if (!out.defined()) {
       const auto& shape = sources.front();
-      out = at::empty({shape.channels(), shape.height(), shape.width()}, mean.options());
+      out = at::empty({shape.channels(), shape.height(), shape.width()}, scores.options());
     }
-    out.narrow(1, y, mean.size(1)).copy_(mean);
+    out.narrow(1, y, scores.size(1)).copy_(scores);
   });
   return out;
 }

@@ -67,11 +67,13 @@ class LogitRows {
 /// \return int64 [h, w]
 at::Tensor classes_of(const at::Tensor& logits, double threshold);
 
-/// The probabilities that these classes are chosen by: softmax over the channels, or the sigmoid
-/// of a single channel.
-/// \param logits  float [C, h, w]
+/// Probabilities averaged over several logits of the same pixels: softmax over the channels, or the
+/// sigmoid of a single channel.
+/// \param logits  each float [C, h, w]
 /// \return float [C, h, w]
-at::Tensor scores_of(const at::Tensor& logits);
+at::Tensor mean_scores(const std::vector<at::Tensor>& logits);
+/// The classes of these probabilities, int64 [h, w].
+at::Tensor classes_of_mean(const std::vector<at::Tensor>& logits, double threshold);
 
 /// Classes of an image, int64 [H, W], on the device of the logits: calls the operator, or for a
 /// band of rows, which the operator does not take, its definition.

@@ -52,6 +52,14 @@ TEST(SegDataPreProcessor, TurnsNormalisesAndPads) {
   EXPECT_EQ(out.metas[0].pad_shape, (std::array<int64_t, 2>{3, 6}));
 }
 
+TEST(SegDataPreProcessor, AnswersTheSizeOfTraining) {
+  const auto size = [](const std::string& yaml) {
+    return Spec<DataPreProcessor>::of(yaml).build()->train_size();
+  };
+  EXPECT_EQ(size("{type: SegDataPreProcessor, size: [3, 6]}"), Size2(3, 6));
+  EXPECT_EQ(size("{type: SegDataPreProcessor, size_divisor: 4}"), std::nullopt);
+}
+
 TEST(SegDataPreProcessor, TestingPadsOnlyByItsOwnOptions) {
   const auto image = torch::zeros({3, 5, 7}, torch::kUInt8);
   EXPECT_EQ(run("{type: SegDataPreProcessor, size: [8, 8]}", {sample(image)}, false).images.sizes(),

@@ -138,6 +138,17 @@ TEST(EncoderDecoder, AuxiliaryHeadsHavePrefixes) {
   EXPECT_TRUE(two->named_parameters().contains("auxiliary_head.1.conv_seg.weight"));
 }
 
+TEST(EncoderDecoder, AnswersWhatItsOptionsAre) {
+  const auto m = model(", test_cfg: {mode: slide, crop_size: [32, 40], stride: 20}");
+  EXPECT_EQ(m->ignore_index(), 255);
+  EXPECT_EQ(model("", ", ignore_index: 7")->ignore_index(), 7);
+  EXPECT_EQ(model("", ", ignore_index: null")->ignore_index(), -100);
+  EXPECT_EQ(m->bands(), 3);
+  EXPECT_TRUE(m->test_cfg().slides());
+  EXPECT_EQ(m->test_cfg().crop_size, Size2(32, 40));
+  EXPECT_FALSE(model()->test_cfg().slides());
+}
+
 TEST(EncoderDecoder, MistakesAreTold) {
   const auto error = [](const std::string& text) {
     return config_error([&] { Spec<Segmentor>::of(text).build(); });

@@ -1,0 +1,97 @@
+#include "segcore/models/segmentors/sliding_logits.hpp"
+
+#include <algorithm>
+#include <utility>
+
+#include "segcore/models/nn/resize.hpp"
+#include "segcore/torch.hpp"
+
+namespace seg {
+namespace {
+
+/// Where windows begin along one side of an image.
+std::vector<int64_t> window_begins(int64_t side, int64_t crop, int64_t stride) {
+  const int64_t count = std::max<int64_t>(side - crop + stride - 1, 0) / stride + 1;
+  std::vector<int64_t> out;
+  for (int64_t i = 0; i < count; ++i) {
+    out.push_back(std::max<int64_t>(std::min(i * stride + crop, side) - crop, 0));
+  }
+  return out;
+}
+
+}  // namespace
+
+SlidingLogits::SlidingLogits(OfWindow of_window, torch::Tensor images, Size2 crop, Size2 stride,
+                             bool upwards)
+    : of_window_(std::move(of_window)),
+      images_(std::move(images)),
+      height_(images_.size(2)),
+      tops_(window_begins(height_, crop.h, stride.h)),
+      lefts_(window_begins(images_.size(3), crop.w, stride.w)),
+      window_(std::min(crop.h, height_), std::min(crop.w, images_.size(3))),
+      upwards_(upwards) {
+  if (!upwards_) return;
+  std::reverse(tops_.begin(), tops_.end());
+  for (int64_t& top : tops_) top = height_ - top - window_.h;
+}
+
+void SlidingLogits::advance() {
+  SEG_CHECK(!done(), "there are no more windows");
+  const int64_t top = tops_[next_];
+  if (next_ > 0) drop_before(std::max<int64_t>(final_ - 1, base_));
+  const auto rows = images_.narrow(2, upwards_ ? height_ - top - window_.h : top, window_.h);
+  for (const int64_t left : lefts_) {
+    const auto logits = of_window_(rows.narrow(3, left, window_.w));
+    add(upwards_ ? logits.flip(2) : logits, top, left);
+  }
+  ++next_;
+  final_ = next_ < tops_.size() ? tops_[next_] : height_;
+}
+
+torch::Tensor SlidingLogits::held(const torch::Tensor& x, int64_t begin, int64_t end) const {
+  SEG_CHECK(begin >= base_ && end <= final_, "rows ", begin, " to ", end, " are not held");
+  return x.narrow(2, begin - base_, end - begin);
+}
+
+torch::Tensor SlidingLogits::mean(int64_t begin, int64_t end) const {
+  return held(sum_, begin, end) / held(count_, begin, end);
+}
+
+torch::Tensor SlidingLogits::mean_of(int64_t image, int64_t begin, int64_t end) const {
+  return held(sum_, begin, end)[image] / held(count_, begin, end)[0];
+}
+
+void SlidingLogits::add(const torch::Tensor& logits, int64_t top, int64_t left) {
+  if (!sum_.defined()) {
+    // Half precision would lose the order of near classes.
+    const bool wide_sums = logits.scalar_type() == torch::kDouble;
+    const auto options = logits.options().dtype(wide_sums ? torch::kDouble : torch::kFloat32);
+    // One row more than a window: a row of a resized result may lie between the last final row
+    // and the first that is not.
+    const int64_t rows = window_.h + 1, width = images_.size(3);
+    sum_ = torch::zeros({logits.size(0), logits.size(1), rows, width}, options);
+    count_ = torch::zeros({1, 1, rows, width}, options);
+  }
+  const auto window = [&](const torch::Tensor& x) {
+    return x.narrow(2, top - base_, window_.h).narrow(3, left, window_.w);
+  };
+  window(sum_).add_(logits);
+  window(count_).add_(1);
+}
+
+void SlidingLogits::drop_before(int64_t row) {
+  const int64_t rows = sum_.size(2);
+  const int64_t step = std::min(row - base_, rows);
+  base_ = row;
+  if (step == 0) return;
+  for (torch::Tensor* x : {&sum_, &count_}) {
+    // Upwards by `step` rows, in pieces of which none is read after it was written.
+    for (int64_t to = 0; to + step < rows; to += step) {
+      const int64_t n = std::min(step, rows - to - step);
+      x->narrow(2, to, n).copy_(x->narrow(2, to + step, n));
+    }
+    x->narrow(2, rows - step, step).zero_();
+  }
+}
+
+}  // namespace seg

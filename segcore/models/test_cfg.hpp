@@ -1,0 +1,21 @@
+/// How a model predicts images.
+#pragma once
+#include <optional>
+#include <string>
+
+#include "segcore/models/nn/base_module.hpp"
+
+namespace seg {
+
+/// The model's `test_cfg`.
+struct TestCfg {
+  std::string mode = "whole";              ///< "whole" or "slide"
+  std::optional<Size2> crop_size, stride;  ///< of the sliding window; given where it slides
+  int64_t subdivision_steps = 2;           ///< this and the rest: for heads that sample points
+  int64_t subdivision_num_points = 8196;
+  double scale_factor = 2;
+  bool slides() const { return mode == "slide"; }
+  static Schema<TestCfg> schema();
+};
+
+}  // namespace seg
