@@ -1,5 +1,5 @@
-/// Facts of data sets that are known from their specs, before anything is built. Schemas tell which
-/// options hold data sets and which the pipeline, so that wrappers of any name are looked through.
+/// Facts of data sets that are known from their specs, before anything is built. Schemas declare
+/// which options hold data sets and which the pipeline, so wrappers of any name are understood.
 #pragma once
 #include <optional>
 #include <string>
@@ -20,8 +20,7 @@ std::optional<std::vector<Spec<Transform>>> dataset_pipeline(const Spec<Dataset>
 /// names a file or leaves the data set its own classes.
 std::optional<std::vector<std::string>> named_classes(const Spec<Dataset>& spec);
 
-/// The same data set with `lazy_init: true`, also inside of wrappers: building it looks for no
-/// files.
+/// The same data set with `lazy_init: true`, also inside of wrappers: building it needs no files.
 Spec<Dataset> lazy_dataset(const Spec<Dataset>& spec);
 
 /// Gives each data set inside of all wrappers another pipeline, in a config that was not read yet.

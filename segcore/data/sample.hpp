@@ -1,4 +1,4 @@
-/// What travels through a data pipeline, and what a loader hands to the model.
+/// Samples in a data pipeline, batches of a loader, inputs and predictions of a model.
 #pragma once
 #include <ATen/core/Tensor.h>
 
@@ -10,7 +10,7 @@
 
 namespace seg {
 
-/// Where a sample comes from and what was done to it; sizes are height, width.
+/// Where a sample comes from and how it was changed; sizes are height, width.
 struct SampleMeta {
   int64_t index = 0;    ///< into the data set; augmentations of one image (TTA) share it
   int64_t variant = 0;  ///< which augmentation of its image
@@ -37,7 +37,7 @@ struct Sample {
   int64_t ignore_index = 255;
 };
 
-/// One sample as a pipeline ends it (PackSegInputs).
+/// One sample at the end of a pipeline (PackSegInputs).
 struct PackedSample {
   SampleMeta meta;
   at::Tensor image;   ///< [bands, H, W], the image's type, any strides
@@ -45,7 +45,7 @@ struct PackedSample {
   at::Tensor edges;   ///< [H, W] uint8, 1 where classes meet; only after GenerateEdge
 };
 
-/// What a loader yields: samples in order; their sizes may differ.
+/// The samples of one step, in order; their sizes may differ.
 struct Batch {
   std::vector<PackedSample> samples;
   size_t size() const { return samples.size(); }
