@@ -1,5 +1,7 @@
 #include "runners/evaluate/evaluation_run.hpp"
 
+#include <algorithm>
+
 #include "registry/log.hpp"
 #include "runners/evaluate/corrupt_samples.hpp"
 #include "runners/evaluate/input_errors.hpp"
@@ -33,6 +35,9 @@ EvaluationRun::EvaluationRun(EvaluationParts parts, const Options& options, cons
       options_(options),
       loader_(std::move(parts.loader)),
       metrics_(std::move(parts.metrics)),
+      needs_scores_(std::any_of(metrics_.begin(), metrics_.end(),
+                                [](const auto& metric) { return metric->needs_scores(); })),
+      writers_(prediction_writers(metrics_)),
       half_(half_type(parts.fp16, run.device)) {
   loader_->set_seed(run.seed);
   const bool validation = options.kind == Kind::kValidation;
@@ -54,7 +59,7 @@ std::vector<std::string> EvaluationRun::metric_names() {
 }
 
 void EvaluationRun::write_predictions(const std::string& folder) {
-  for (auto& metric : metrics_) metric->write_predictions(folder);
+  writers_.assign(1, PredictionWriter(folder));
 }
 
 std::optional<EvalResult> EvaluationRun::run(Segmentor& model, Hooks& hooks, Records& records,
@@ -79,7 +84,7 @@ bool EvaluationRun::predict_all(Segmentor& model, Hooks& hooks, const Progress& 
     const auto batch = loader_->next();
     if (!batch) break;
     hooks.call(&Hook::before_eval_iter, run_, info_);
-    const std::vector<at::Tensor> predictions = predict(model, *batch);
+    const std::vector<Prediction> predictions = predict(model, *batch);
     measure(*batch, predictions);
     const EvalStep step{.batch_index = i, .batch = &*batch, .predictions = &predictions};
     hooks.call(&Hook::after_eval_iter, run_, progress, info_, step);
@@ -93,7 +98,7 @@ bool EvaluationRun::predict_all(Segmentor& model, Hooks& hooks, const Progress& 
   return true;
 }
 
-std::vector<at::Tensor> EvaluationRun::predict(Segmentor& model, const Batch& batch) const {
+std::vector<Prediction> EvaluationRun::predict(Segmentor& model, const Batch& batch) const {
   if (batch.samples.empty()) return {};
   const Autocast precision(run_.device.type(), half_);
   if (options_.tta) return predict_augmented(model, batch);
@@ -104,10 +109,10 @@ std::vector<at::Tensor> EvaluationRun::predict(Segmentor& model, const Batch& ba
                          "(TestTimeAug), which only a test with --tta joins"));
   }
   const ModelInput input = model.data_preprocessor()(batch, /*training=*/false, run_.device);
-  return with_input_errors(model, input, [&] { return model.predict(input); });
+  return with_input_errors(model, input, [&] { return predict_inputs(model, {input}); });
 }
 
-std::vector<at::Tensor> EvaluationRun::predict_augmented(Segmentor& model,
+std::vector<Prediction> EvaluationRun::predict_augmented(Segmentor& model,
                                                          const Batch& batch) const {
   const auto images = by_image(batch);
   std::vector<ModelInput> augmented;
@@ -120,14 +125,25 @@ std::vector<at::Tensor> EvaluationRun::predict_augmented(Segmentor& model,
     }
     augmented.push_back(model.data_preprocessor()(one, /*training=*/false, run_.device));
   }
-  return model.predict_tta(augmented);
+  return predict_inputs(model, augmented);
 }
 
-void EvaluationRun::measure(const Batch& batch, const std::vector<at::Tensor>& predictions) {
+std::vector<Prediction> EvaluationRun::predict_inputs(Segmentor& model,
+                                                      const std::vector<ModelInput>& inputs) const {
+  if (needs_scores_) return model.predict_scores(inputs);
+  std::vector<Prediction> out;
+  for (at::Tensor& ids : options_.tta ? model.predict_tta(inputs) : model.predict(inputs.at(0))) {
+    out.push_back({.ids = std::move(ids)});
+  }
+  return out;
+}
+
+void EvaluationRun::measure(const Batch& batch, const std::vector<Prediction>& predictions) {
   const auto images = by_image(batch);
   SEG_CHECK(predictions.size() == images.size(), "expected a prediction for each image");
   for (size_t i = 0; i < images.size(); ++i) {
     const PackedSample truth = truth_of(*images[i].front());
+    for (const auto& writer : writers_) writer.write(predictions[i].ids, truth.meta);
     for (auto& metric : metrics_) metric->process(predictions[i], truth);
   }
 }
@@ -154,6 +170,9 @@ EvalResult EvaluationRun::collect() {
   Scalars classes;
   for (auto& metric : metrics_) {
     const MetricResult result = metric->compute(*run_.communicator);
+    if (const auto output = metric->output(); output && output->only) {
+      for (const auto& writer : writers_) log::info("predictions are in ", writer.folder());
+    }
     out.metrics.insert(out.metrics.end(), result.scalars.begin(), result.scalars.end());
     classes.insert(classes.end(), result.per_class.begin(), result.per_class.end());
     if (!result.table.empty()) out.table += (out.table.empty() ? "" : "\n") + result.table;

@@ -7,6 +7,7 @@
 
 #include "runners/hooks/hook.hpp"
 #include "runners/start/parts.hpp"
+#include "segcore/evaluation/prediction_writer.hpp"
 
 namespace seg {
 
@@ -35,9 +36,12 @@ class EvaluationRun {
  private:
   /// \return whether all samples were predicted.
   bool predict_all(Segmentor& model, Hooks& hooks, const Progress& progress);
-  std::vector<at::Tensor> predict(Segmentor& model, const Batch& batch) const;
-  std::vector<at::Tensor> predict_augmented(Segmentor& model, const Batch& batch) const;
-  void measure(const Batch& batch, const std::vector<at::Tensor>& predictions);
+  std::vector<Prediction> predict(Segmentor& model, const Batch& batch) const;
+  std::vector<Prediction> predict_augmented(Segmentor& model, const Batch& batch) const;
+  /// \param inputs  one for each augmentation. With scores where a metric needs them.
+  std::vector<Prediction> predict_inputs(Segmentor& model,
+                                         const std::vector<ModelInput>& inputs) const;
+  void measure(const Batch& batch, const std::vector<Prediction>& predictions);
   /// The sample with the labels that its prediction is compared with.
   PackedSample truth_of(const PackedSample& sample) const;
   void report_corrupt() const;
@@ -47,6 +51,8 @@ class EvaluationRun {
   Options options_;
   std::unique_ptr<DataLoader> loader_;
   std::vector<std::unique_ptr<Metric>> metrics_;
+  bool needs_scores_;
+  std::vector<PredictionWriter> writers_;
   std::optional<at::ScalarType> half_;  ///< type of predictions in half precision
   EvalInfo info_;
 };

@@ -49,7 +49,7 @@ class SegVisualizationHook final : public Hook {
     for (const PackedSample& sample : step.batch->samples) {
       // Augmentations of one image share one prediction.
       if (sample.meta.variant > 0) continue;
-      const cv::Mat picture = draw(*eval.dataset, sample, step.predictions->at(image++));
+      const cv::Mat picture = draw(*eval.dataset, sample, step.predictions->at(image++).ids);
       const std::string stem = fs::path(sample.meta.img_path).stem().string();
       if (params_.out_dir) {
         write_image(*params_.out_dir + "/" + stem + ".png", picture);

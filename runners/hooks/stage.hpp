@@ -33,7 +33,7 @@ struct EvalInfo {
 struct EvalStep {
   int64_t batch_index = 0;  ///< from 0
   const Batch* batch = nullptr;
-  const std::vector<at::Tensor>* predictions = nullptr;  ///< class ids, one per image
+  const std::vector<Prediction>* predictions = nullptr;  ///< one per image
 
   int64_t done() const { return batch_index + 1; }
 };

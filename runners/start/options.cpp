@@ -1,6 +1,7 @@
 #include "runners/start/options.hpp"
 
 #include "registry/yaml.hpp"
+#include "segcore/data/dataset_spec.hpp"
 
 namespace seg {
 namespace {
@@ -15,17 +16,6 @@ Config option_value(const Config& value, const char* option) {
 void set_option(Config& tree, const char* key, const std::optional<std::string>& value,
                 const char* option) {
   if (value) tree.set(key, option_value(Config::of(*value), option));
-}
-
-/// Replaces the pipeline of a data set, inside of those that wrap others.
-void set_pipeline(Config& dataset, const Config& pipeline) {
-  if (auto* inner = dataset.find("dataset"); inner && inner->value.is_map()) {
-    set_pipeline(inner->value, pipeline);
-  } else if (auto* list = dataset.find("datasets"); list && list->value.is_list()) {
-    for (Config& one : list->value.list) set_pipeline(one, pipeline);
-  } else {
-    dataset.set("pipeline", pipeline);
-  }
 }
 
 /// Draws every prediction into the folder.
@@ -60,7 +50,7 @@ void augment_tests(Config& tree) {
                         "' in the configuration"));
     throw ConfigError(problems);
   }
-  set_pipeline(*dataset, pipeline->value);
+  set_dataset_pipeline(*dataset, pipeline->value);
 }
 
 }  // namespace

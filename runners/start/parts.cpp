@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "registry/log.hpp"
+#include "segcore/data/dataset_spec.hpp"
 #include "segcore/data/pipeline.hpp"
 #include "segcore/torch.hpp"
 

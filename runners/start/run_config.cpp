@@ -6,6 +6,7 @@
 #include <set>
 
 #include "registry/log.hpp"
+#include "segcore/data/dataset_spec.hpp"
 
 namespace seg {
 
@@ -85,28 +86,19 @@ std::optional<int64_t> int_at(const Config& tree, std::string_view path) {
   return Convert<int64_t>::from(*found, "", ignored);
 }
 
-/// Classes named by `metainfo` of a loader's data set, below any wrappers.
-std::optional<size_t> named_classes(const Config& tree, const std::string& loader) {
-  const Config* dataset = tree.at_path(loader + ".dataset");
-  while (dataset) {
-    if (const Config* classes = dataset->at_path("metainfo.classes")) {
-      return classes->is_list() ? std::optional(classes->list.size()) : std::nullopt;
-    }
-    dataset = dataset->at_path("dataset");
-  }
-  return std::nullopt;
-}
-
-void check_classes(const Config& tree, Diagnostics& problems) {
-  const auto named = named_classes(tree, "train_dataloader");
+void check_classes(const RunConfig& config, Diagnostics& problems) {
+  const Config& tree = config.tree;
+  if (!config.train_dataloader || !config.train_dataloader->dataset) return;
+  const auto named = named_classes(config.train_dataloader->dataset);
   if (!named) return;
   const auto check_head = [&](const Config& head, const std::string& path) {
     const auto* item = head.find("num_classes");
     if (!item || item->value.kind != Config::Kind::kInt) return;
     const auto count = int_at(head, "num_classes");
-    if (count && *count < static_cast<int64_t>(*named)) {
-      problems.error(item->value.origin, path + ".num_classes",
-                     text(*count, " classes, but train_dataloader's data set names ", *named));
+    if (count && *count < static_cast<int64_t>(named->size())) {
+      problems.error(
+          item->value.origin, path + ".num_classes",
+          text(*count, " classes, but train_dataloader's data set names ", named->size()));
     }
   };
   for (const char* role : {"decode_head", "auxiliary_head"}) {
@@ -290,7 +282,7 @@ RunConfig read_run_config(Config tree, const std::string& path, Diagnostics& pro
   config.path = path;
   config.tree = std::move(tree);
   check_parts(config, found);
-  check_classes(config.tree, found);
+  check_classes(config, found);
   check_schedules(config.tree, found);
   problems.add(found);
   if (found.has_errors()) throw ConfigError(problems);

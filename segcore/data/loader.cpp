@@ -39,7 +39,7 @@ Schema<DataLoaderParams> DataLoaderParams::schema() {
       .accepted("collate_fn", "accepted: samples of a batch are kept apart, as pseudo_collate does")
       .accepted("batch_sampler", "accepted: batches are batch_size samples in the sampler's order")
       .accepted("worker_init_fn", "accepted: randomness does not depend on the worker")
-      .accepted("pin_memory_device", "accepted: there is one kind of page-locked memory")
+      .accepted("pin_memory_device", "accepted: page-locked memory serves all devices")
       .accepted("multiprocessing_context", threads)
       .accepted("timeout", threads);
 }
@@ -50,7 +50,7 @@ namespace {
 struct BatchSlot {
   std::vector<Draw> draws;
   std::vector<std::vector<PackedSample>> loaded;  ///< by draw
-  size_t taken = 0;                               ///< draws that some worker has begun
+  size_t taken = 0;                               ///< draws that some worker has taken
   size_t missing = 0;                             ///< draws that are not loaded yet
   std::exception_ptr error;                       ///< of the first draw that failed
   size_t error_at = SIZE_MAX;
@@ -68,12 +68,12 @@ std::exception_ptr loader_error(const Dataset& dataset, size_t index) {
   try {
     throw;
   } catch (const DataError& e) {
-    const std::string told = e.what();
+    const std::string message = e.what();
     for (const auto& file : {files.first, files.second}) {
       // Most errors name the file themselves.
-      if (!file.empty() && told.find(file) != std::string::npos) return std::current_exception();
+      if (!file.empty() && message.find(file) != std::string::npos) return std::current_exception();
     }
-    return std::make_exception_ptr(DataError(where + ": " + told));
+    return std::make_exception_ptr(DataError(where + ": " + message));
   } catch (const Error&) {
     return std::current_exception();
   } catch (const c10::Error& e) {
@@ -250,7 +250,7 @@ class DataLoader::Impl {
     return batch;
   }
 
-  /// The first slot with a draw that nobody has begun, or nullptr.
+  /// The first slot with a draw that no worker has taken, or nullptr.
   std::shared_ptr<BatchSlot> slot_with_work() {
     for (const auto& slot : slots_) {
       if (slot->taken < slot->draws.size()) return slot;

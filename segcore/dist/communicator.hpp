@@ -14,12 +14,12 @@ class Communicator {
   virtual int size() const = 0;
   /// Element-wise sum over all ranks, in place.
   virtual void all_reduce_sum_(at::Tensor& tensor) = 0;
-  /// The root's values in every rank, in place.
+  /// Copies the root's values to every rank, in place.
   virtual void broadcast_(at::Tensor& tensor, int root) = 0;
   virtual void barrier() = 0;
 };
 
-/// One process alone.
+/// A run of one process.
 class SingleProcess final : public Communicator {
  public:
   int rank() const override { return 0; }

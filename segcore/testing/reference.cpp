@@ -146,7 +146,7 @@ std::string shown(double v) {
 
 std::string shape_text(const std::vector<int64_t>& shape) { return join(shape, "x"); }
 
-/// How far Python's own single precision was off, or 0 where the fixture does not say.
+/// The error of Python's own single precision, or 0 where the fixture has none.
 double error_at(const json& errors, const std::vector<std::string>& path) {
   const json* node = &errors;
   for (const auto& key : path) {

@@ -34,6 +34,7 @@ class OneWeightModel final : public Segmentor {
   std::vector<torch::Tensor> predict(const ModelInput&) override { return {}; }
   torch::Tensor predict_windows(const ModelInput&, Size2, Size2) override { return {}; }
   std::vector<torch::Tensor> predict_tta(const std::vector<ModelInput>&) override { return {}; }
+  std::vector<Prediction> predict_scores(const std::vector<ModelInput>&) override { return {}; }
   const DataPreProcessor& data_preprocessor() const override { throw Error("none"); }
   int64_t num_classes() const override { return 2; }
   int64_t ignore_index() const override { return 255; }

@@ -30,9 +30,8 @@ class RefusedMetric final : public Metric {
   RefusedMetric(const Params&, const DatasetMeta& meta) {
     throw OptionError("type", text("no metric of ", meta.classes.size(), " classes"));
   }
-  void process(const at::Tensor&, const PackedSample&) override {}
+  void process(const Prediction&, const PackedSample&) override {}
   MetricResult compute(Communicator&) override { return {}; }
-  void write_predictions(const std::string&) override {}
 };
 SEG_REGISTER(Metric, RefusedMetric);
 

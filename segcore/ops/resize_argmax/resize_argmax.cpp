@@ -1,21 +1,23 @@
-#include "segcore/ops/resize_argmax.hpp"
+#include "segcore/ops/resize_argmax/resize_argmax.hpp"
+
+#include <ATen/core/dispatch/Dispatcher.h>
+#include <torch/library.h>
 
 #include <algorithm>
 #include <cmath>
 
 #include "registry/error.hpp"
-#include "segcore/ops/cuda_kernels.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {
 namespace {
 
-/// Elements of one strip of logits: 8 million floats are 32 MB, and few strips an image keep the
-/// overhead small.
+/// Elements of one strip of logits. 8 million floats are 32 MB; an image then has few strips, so
+/// that their overhead is small.
 constexpr int64_t kStripElements = 8 * 1024 * 1024;
 
-/// For each output position the two input positions that it lies between, and the share of the
-/// second. In the precision of the logits, as LibTorch's resizing computes them.
+/// For each output position the two input positions that it is interpolated from, and the weight of
+/// the second. In the precision of the logits, as LibTorch's resizing computes them.
 template <class Real>
 void fill_taps(int64_t in, int64_t out, int64_t begin, int64_t end, bool align_corners,
                int64_t* first, int64_t* second, Real* share) {
@@ -73,7 +75,61 @@ at::Tensor resize_columns(const at::Tensor& x, int64_t width, bool align_corners
   return at::upsample_bilinear2d(x.unsqueeze(0), {x.size(1), width}, align_corners).squeeze(0);
 }
 
+/// Rows of an image that make one strip.
+int64_t strip_rows(const LogitRows& source) {
+  return std::max<int64_t>(
+      1, kStripElements / std::max<int64_t>(1, source.channels() * source.width()));
+}
+
+/// Calls `use(first row, logits [C, n, W] of each source)` for each strip of an image.
+template <class Use>
+void for_strips(const std::vector<LogitRows>& sources, const Use& use) {
+  SEG_CHECK(!sources.empty(), "no logits to average");
+  const auto& shape = sources.front();
+  const int64_t step = strip_rows(shape);
+  for (int64_t y = 0; y < shape.height(); y += step) {
+    const int64_t end = std::min(y + step, shape.height());
+    std::vector<at::Tensor> strips;
+    for (const auto& source : sources) {
+      SEG_CHECK(source.height() == shape.height() && source.width() == shape.width(),
+                "augmentations of one image have different original shapes");
+      strips.push_back(source.rows(y, end));
+    }
+    use(y, strips);
+  }
+}
+
+using ResizeArgmaxSignature = at::Tensor(const at::Tensor& logits, at::IntArrayRef input,
+                                         at::IntArrayRef unpadded, at::IntArrayRef original,
+                                         bool flip_horizontal, bool flip_vertical,
+                                         bool align_corners, double threshold);
+
+at::Tensor resize_argmax_by_aten(const at::Tensor& logits, at::IntArrayRef input,
+                                 at::IntArrayRef unpadded, at::IntArrayRef original,
+                                 bool flip_horizontal, bool flip_vertical, bool align_corners,
+                                 double threshold) {
+  const auto geometry =
+      logits_geometry(input, unpadded, original, flip_horizontal, flip_vertical, align_corners);
+  return composed_resize_argmax(LogitRows(logits, geometry), threshold);
+}
+
 }  // namespace
+
+LogitsGeometry logits_geometry(at::IntArrayRef input, at::IntArrayRef unpadded,
+                               at::IntArrayRef original, bool flip_horizontal, bool flip_vertical,
+                               bool align_corners) {
+  const auto size = [](at::IntArrayRef given, const char* name) {
+    SEG_CHECK(given.size() == 2 && given[0] > 0 && given[1] > 0, name,
+              ": expected a height and a width, got ", given);
+    return std::array<int64_t, 2>{given[0], given[1]};
+  };
+  return {size(input, "input"),
+          size(unpadded, "unpadded"),
+          size(original, "original"),
+          flip_horizontal,
+          flip_vertical,
+          align_corners};
+}
 
 std::array<int64_t, 2> input_rows_of(const LogitsGeometry& geometry, int64_t y, bool wide) {
   const int64_t in = geometry.unpadded[0], out = geometry.original[0];
@@ -102,8 +158,7 @@ LogitRows::LogitRows(const at::Tensor& logits, const LogitsGeometry& geometry, i
 const at::Tensor& LogitRows::columns() const {
   if (columns_.defined()) return columns_;
   const auto& g = geometry_;
-  // Rows and columns are resized independently, so all that concerns columns is done at the small
-  // height.
+  // Rows and columns are resized independently, so the columns are done first, at the small height.
   auto x = resize_columns(logits_, g.input[1], g.align_corners);
   x = x.narrow(2, 0, g.unpadded[1]);
   if (g.flip_horizontal) x = x.flip({2});
@@ -139,26 +194,33 @@ at::Tensor classes_of(const at::Tensor& logits, double threshold) {
   return logits.argmax(0);
 }
 
-at::Tensor classes_of_mean(const std::vector<at::Tensor>& logits, double threshold) {
+at::Tensor mean_scores(const std::vector<at::Tensor>& logits) {
+  SEG_CHECK(!logits.empty(), "no logits to average");
   at::Tensor sum;
   for (const auto& one : logits) {
-    const auto share = one.size(0) == 1 ? one.sigmoid() : one.softmax(0);
-    sum = sum.defined() ? sum.add_(share) : share;
+    const auto scores = one.size(0) == 1 ? one.sigmoid() : one.softmax(0);
+    sum = sum.defined() ? sum.add_(scores) : scores;
   }
-  sum.div_(static_cast<double>(logits.size()));
-  return sum.size(0) == 1 ? (sum[0] > threshold).to(at::kLong) : sum.argmax(0);
+  return sum.div_(static_cast<double>(logits.size()));
+}
+
+at::Tensor classes_of_mean(const std::vector<at::Tensor>& logits, double threshold) {
+  const auto mean = mean_scores(logits);
+  return mean.size(0) == 1 ? (mean[0] > threshold).to(at::kLong) : mean.argmax(0);
 }
 
 at::Tensor resize_argmax(const LogitRows& source, double threshold) {
-  if (const CudaKernels* kernels = cuda_kernels_for(source.logits())) {
-    return kernels->resize_argmax(source.logits(), source.geometry(), threshold);
-  }
-  return composed_resize_argmax(source, threshold);
+  if (source.first_row()) return composed_resize_argmax(source, threshold);
+  static const auto op = c10::Dispatcher::singleton()
+                             .findSchemaOrThrow("segcore::resize_argmax", "")
+                             .typed<ResizeArgmaxSignature>();
+  const LogitsGeometry& g = source.geometry();
+  return op.call(source.logits(), g.input, g.unpadded, g.original, g.flip_horizontal,
+                 g.flip_vertical, g.align_corners, threshold);
 }
 
 at::Tensor composed_resize_argmax(const LogitRows& source, double threshold) {
-  const int64_t step = std::max<int64_t>(
-      1, kStripElements / std::max<int64_t>(1, source.channels() * source.width()));
+  const int64_t step = strip_rows(source);
   if (step >= source.height()) return classes_of(source.rows(0, source.height()), threshold);
   at::Tensor out;
   for (int64_t y = 0; y < source.height(); y += step) {
@@ -171,26 +233,38 @@ at::Tensor composed_resize_argmax(const LogitRows& source, double threshold) {
 }
 
 at::Tensor resize_argmax_mean(const std::vector<LogitRows>& sources, double threshold) {
-  SEG_CHECK(!sources.empty(), "no logits to average");
-  const auto& shape = sources.front();
   at::Tensor out;
-  const int64_t step =
-      std::max<int64_t>(1, kStripElements / std::max<int64_t>(1, shape.channels() * shape.width()));
-  for (int64_t y = 0; y < shape.height(); y += step) {
-    const int64_t end = std::min(y + step, shape.height());
-    std::vector<at::Tensor> strips;
-    for (const auto& source : sources) {
-      SEG_CHECK(source.height() == shape.height() && source.width() == shape.width(),
-                "augmentations of one image have different original shapes");
-      strips.push_back(source.rows(y, end));
-    }
+  for_strips(sources, [&](int64_t y, const std::vector<at::Tensor>& strips) {
     const auto ids = classes_of_mean(strips, threshold);
     if (!out.defined()) {
-      out = at::empty({shape.height(), shape.width()}, ids.options());
+      out = at::empty({sources.front().height(), sources.front().width()}, ids.options());
     }
-    out.narrow(0, y, end - y).copy_(ids);
-  }
+    out.narrow(0, y, ids.size(0)).copy_(ids);
+  });
   return out;
+}
+
+at::Tensor resize_scores_mean(const std::vector<LogitRows>& sources) {
+  at::Tensor out;
+  for_strips(sources, [&](int64_t y, const std::vector<at::Tensor>& strips) {
+    const auto scores = mean_scores(strips);
+    if (!out.defined()) {
+      const auto& shape = sources.front();
+      out = at::empty({shape.channels(), shape.height(), shape.width()}, scores.options());
+    }
+    out.narrow(1, y, scores.size(1)).copy_(scores);
+  });
+  return out;
+}
+
+TORCH_LIBRARY_FRAGMENT(segcore, m) {
+  m.def(
+      "resize_argmax(Tensor logits, int[] input, int[] unpadded, int[] original, "
+      "bool flip_horizontal, bool flip_vertical, bool align_corners, float threshold) -> Tensor");
+}
+
+TORCH_LIBRARY_IMPL(segcore, CompositeExplicitAutograd, m) {
+  m.impl("resize_argmax", &resize_argmax_by_aten);
 }
 
 }  // namespace seg

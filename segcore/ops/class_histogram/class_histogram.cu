@@ -1,13 +1,13 @@
-// Pixels by class: each block counts in its shared memory and adds to the result once.
+// Counts pixels by class: each block counts in shared memory and adds to the result once.
 #include <algorithm>
 
-#include "segcore/ops/cuda/launch.hpp"
+#include "segcore/ops/class_histogram/class_histogram_launch.hpp"
 
 namespace seg::cuda {
 namespace {
 
-/// Adds one for each thread of the warp; neighbours mostly have the same class, so those of one
-/// class are added at once.
+/// Adds one for each thread of the warp. Neighbours mostly have the same class, so the threads of a
+/// class share one addition.
 __device__ void count_together(unsigned* counts, int place) {
   const unsigned alike = __match_any_sync(0xffffffffU, place);
   const bool first = (threadIdx.x & 31) == __ffs(static_cast<int>(alike)) - 1;
@@ -27,7 +27,7 @@ __global__ void class_histogram_kernel(const int64_t* __restrict__ prediction,
     return static_cast<int>(v >= 0 && v < classes ? v : classes);
   };
   const int64_t step = static_cast<int64_t>(gridDim.x) * blockDim.x;
-  // All threads of a warp go round equally often: they count together.
+  // All threads of a warp make the same number of rounds, since they count together.
   for (int64_t begin = static_cast<int64_t>(blockIdx.x) * blockDim.x; begin < n; begin += step) {
     const int64_t i = begin + threadIdx.x;
     int both = -1, predicted = -1, labelled = -1;

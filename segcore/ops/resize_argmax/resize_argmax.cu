@@ -1,7 +1,6 @@
-// Bilinear resizing and argmax in one pass: each thread makes one pixel of the result, and reads
-// the few small logits that it lies between. The composition writes and reads the logits at full
-// size.
-#include "segcore/ops/cuda/launch.hpp"
+// Bilinear resizing and argmax in one pass: each thread computes one pixel of the result from the
+// few small logits around it. The composition writes and reads the logits at full size.
+#include "segcore/ops/resize_argmax/resize_argmax_launch.hpp"
 
 namespace seg::cuda {
 namespace {
@@ -28,9 +27,9 @@ __device__ Between<Real> between(int i, int in, int out, bool align_corners) {
   return {low, min(low + 1, in - 1), min(max(position - static_cast<Real>(low), Real(0)), Real(1))};
 }
 
-/// Where one position of the result lies among the small logits. Both resizings are two steps, as
-/// between them the result is cut: the outer one is between two positions of the input, and each of
-/// these between two of the small logits.
+/// Where one position of the result lies among the small logits. The two resizings stay separate,
+/// since the result of the first is cropped: the outer one interpolates two positions of the input,
+/// each of which interpolates two of the small logits.
 template <class Real>
 struct Taps {
   Between<Real> inner[2];
@@ -57,7 +56,7 @@ __device__ Real along_row(const Real* row, const Between<Real>& x) {
   return mix(row[x.low], row[x.high], x.share);
 }
 
-/// \tparam kOuter  the second resizing does something; else only `inner[0]` counts.
+/// \tparam kOuter  the second resizing has an effect; else only `inner[0]` counts.
 template <bool kOuter, class Real>
 __device__ Real along_row(const Real* row, const Taps<Real>& x) {
   const Real first = along_row(row, x.inner[0]);
@@ -98,7 +97,7 @@ __global__ void resize_argmax_kernel(const Real* __restrict__ logits, int channe
   } else {
     for (int c = 1; c < channels; ++c) {
       const Real value = resized_value<kOuter>(logits + c * plane, columns.small, from_y, from_x);
-      // As argmax: the first of equals, and what is not a number before all numbers.
+      // As argmax: the first of equals, and NaN before all numbers.
       if (value > best || (isnan(value) && !isnan(best))) {
         best = value;
         which = c;
@@ -108,7 +107,8 @@ __global__ void resize_argmax_kernel(const Real* __restrict__ logits, int channe
   out[static_cast<int64_t>(y) * columns.original + x] = which;
 }
 
-/// One resizing in place of two where one of them changes nothing and nothing lies between them.
+/// One resizing instead of two, where one of them is the identity and nothing is cropped or flipped
+/// between them.
 ResizeAxis shortened(ResizeAxis axis) {
   if (axis.unpadded == axis.original || axis.small != axis.input) return axis;
   if (axis.flip || axis.input != axis.unpadded) return axis;
