@@ -197,7 +197,7 @@ class PartsBuilder {
     log::info("The learning rate is given for batches of ", base, ", this run has ", real,
               ": it is multiplied by ", ratio);
     for (ParamGroup* group : parts_.optimizer->scheduled_groups()) {
-      group->set("lr", group->number("lr") * ratio);
+      group->hyper->lr *= ratio;
     }
   }
 

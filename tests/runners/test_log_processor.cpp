@@ -27,8 +27,8 @@ class LoggedRun {
     hook_->attach({.records = &records, .optimizer = optimizer_.get()});
   }
   void set_rates(double base_lr, double lr) {
-    for (ParamGroup* group : optimizer_->scheduled_groups()) group->set("lr", lr);
-    optimizer_->scheduled_groups().back()->set("lr", base_lr);
+    for (ParamGroup* group : optimizer_->scheduled_groups()) group->hyper->lr = lr;
+    optimizer_->scheduled_groups().back()->hyper->lr = base_lr;
   }
   /// One training step: values in the order in which hooks record them.
   void step(double data_time, std::optional<double> grad_norm,

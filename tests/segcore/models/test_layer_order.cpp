@@ -125,7 +125,7 @@ TEST(LayerOrder, OfConvNeXtIsThatOfMMSegmentation) {
 }
 
 TEST(LayerOrder, IsEmptyForBackbonesWithoutOne) {
-  const LayerOrder order = Spec<Backbone>::of("{type: HRNet}").build()->layer_order();
+  const LayerOrder order = Spec<Backbone>::of("{type: MobileNetV2}").build()->layer_order();
   EXPECT_FALSE(order.has(LayerUnit::kBlock));
   EXPECT_EQ(order.layer_of("conv1.weight", LayerUnit::kBlock), std::nullopt);
 }
