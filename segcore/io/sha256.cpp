@@ -4,44 +4,34 @@
 
 #include <array>
 #include <fstream>
-#include <memory>
 #include <vector>
 
 #include "registry/error.hpp"
 
 namespace seg {
-namespace {
 
-/// The digest of data that arrive in pieces.
-class Sha256 {
- public:
-  Sha256() : context_(EVP_MD_CTX_new(), &EVP_MD_CTX_free) {
-    SEG_CHECK(context_ && EVP_DigestInit_ex(context_.get(), EVP_sha256(), nullptr) == 1,
-              "OpenSSL offers no SHA-256");
-  }
-  void update(const char* data, size_t size) {
-    SEG_CHECK(EVP_DigestUpdate(context_.get(), data, size) == 1, "OpenSSL failed at SHA-256");
-  }
-  /// 64 hexadecimal digits; the object must not be used afterwards.
-  std::string finish() {
-    std::array<unsigned char, EVP_MAX_MD_SIZE> digest{};
-    unsigned size = 0;
-    SEG_CHECK(EVP_DigestFinal_ex(context_.get(), digest.data(), &size) == 1,
-              "OpenSSL failed at SHA-256");
-    static constexpr char kDigits[] = "0123456789abcdef";
-    std::string out;
-    for (unsigned i = 0; i < size; ++i) {
-      out += kDigits[digest[i] >> 4];
-      out += kDigits[digest[i] & 15];
-    }
-    return out;
-  }
+Sha256::Sha256() : context_(EVP_MD_CTX_new(), &EVP_MD_CTX_free) {
+  SEG_CHECK(context_ && EVP_DigestInit_ex(context_.get(), EVP_sha256(), nullptr) == 1,
+            "OpenSSL offers no SHA-256");
+}
 
- private:
-  std::unique_ptr<EVP_MD_CTX, decltype(&EVP_MD_CTX_free)> context_;
-};
+void Sha256::update(const char* data, size_t size) {
+  SEG_CHECK(EVP_DigestUpdate(context_.get(), data, size) == 1, "OpenSSL failed at SHA-256");
+}
 
-}  // namespace
+std::string Sha256::finish() {
+  std::array<unsigned char, EVP_MAX_MD_SIZE> digest{};
+  unsigned size = 0;
+  SEG_CHECK(EVP_DigestFinal_ex(context_.get(), digest.data(), &size) == 1,
+            "OpenSSL failed at SHA-256");
+  static constexpr char kDigits[] = "0123456789abcdef";
+  std::string out;
+  for (unsigned i = 0; i < size; ++i) {
+    out += kDigits[digest[i] >> 4];
+    out += kDigits[digest[i] & 15];
+  }
+  return out;
+}
 
 std::string sha256_of_text(std::string_view data) {
   Sha256 hash;

@@ -29,7 +29,7 @@ class Nccl : public GpuTest {
 TEST_F(Nccl, OneProcessSumsSendsAndReducesGradients) {
   Rendezvous place{.host = "127.0.0.1",
                    .port = free_port(),
-                   .serves = true,
+                   .runs_store = true,
                    .timeout_s = 60,
                    .backend = "nccl",
                    .device = device()};

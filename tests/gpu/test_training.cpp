@@ -223,8 +223,8 @@ TEST_F(GpuData, MetricsAreThoseOfACpu) {
     sample.labels = torch::randint(0, 3, {37, 53}, torch::kByte);
     sample.labels.masked_fill_(torch::rand({37, 53}) < 0.1, 255);
     const auto prediction = torch::randint(0, 3, {37, 53}, torch::kLong);
-    on_cpu->process(prediction, sample);
-    on_gpu->process(prediction.to(device()), sample);
+    on_cpu->process({.ids = prediction}, sample);
+    on_gpu->process({.ids = prediction.to(device())}, sample);
   }
   SingleProcess alone;
   const auto expected = on_cpu->compute(alone), found = on_gpu->compute(alone);

@@ -3,7 +3,7 @@
 
 #include <filesystem>
 
-#include "runners/train/training_run.hpp"
+#include "runners/evaluate/test_run.hpp"
 #include "segcore/data/pipeline.hpp"
 #include "segcore/image/image_io.hpp"
 #include "segcore/io/checkpoint.hpp"
