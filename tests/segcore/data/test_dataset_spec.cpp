@@ -85,7 +85,10 @@ TEST(DatasetSpec, LazyOnesAreBuiltWithoutTheirFiles) {
 
 std::vector<Spec<Transform>> steps_of(const std::string& yaml) {
   Diagnostics problems;
-  return *Convert<std::vector<Spec<Transform>>>::from(parse_config(yaml), "pipeline", problems);
+  auto steps =
+      Convert<std::vector<Spec<Transform>>>::from(parse_config(yaml), "pipeline", problems);
+  if (problems.has_errors()) throw ConfigError(problems);
+  return *std::move(steps);
 }
 
 TEST(SplitAfterLoading, LabelsAreLeftOut) {
@@ -113,7 +116,8 @@ TEST(PipelineTraits, LabelsLoadedInsideOfOtherStepsCount) {
     EXPECT_TRUE(Pipeline(steps_of(text('[', step, ']'))).loads_labels()) << step;
   }
   EXPECT_FALSE(
-      Pipeline(steps_of("[{type: RandomApply, transforms: [{type: RandomFlip}]}]")).loads_labels());
+      Pipeline(steps_of("[{type: RandomApply, transforms: [{type: RandomFlip, prob: 0.5}]}]"))
+          .loads_labels());
 }
 
 }  // namespace
