@@ -15,8 +15,8 @@
 namespace seg::test {
 namespace {
 
-/// Compares a file with the rows of a fixture, and its sum with the one that the fixture gives. Where
-/// Python has MMSegmentation, its model takes the weights too, strictly.
+/// Compares a file with the rows of a fixture, and its sum with the one that the fixture gives.
+/// Where Python has MMSegmentation, its model takes the weights too, strictly.
 constexpr const char* kReadSaved = R"(
 import json, sys, torch
 fixture = json.load(open(sys.argv[1]))
