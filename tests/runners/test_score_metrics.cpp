@@ -74,8 +74,9 @@ class ScoreMetrics : public ::testing::Test {
   }
   Scalars test(const std::string& evaluator) {
     const RunConfig config =
-        load_run_config(config_path_, {"test_evaluator=" + evaluator, "work_dir=" + (dir_ / "run"),
-                                       "randomness.deterministic=false"});
+        load_run_config(dir_.write("test.yaml", "_base_: tiny.yaml\ntest_evaluator: " + evaluator +
+                                                    "\nwork_dir: " + (dir_ / "run") +
+                                                    "\nrandomness: {deterministic: false}\n"));
     return run_test(config, checkpoint_);
   }
 
