@@ -238,7 +238,8 @@ Value OptimWrapper::state_dict() const {
   if (base_) {
     Value settings = Value::dict();
     settings.set("params", at::zeros({1}));
-    for (const auto& [key, value] : base_->options().as_dict()) settings.set(key, value);
+    const Value options = base_->options();
+    for (const auto& [key, value] : options.as_dict()) settings.set(key, value);
     out.set("base_param_settings", settings);
   }
   return out;
