@@ -19,8 +19,8 @@
 #include "runners/evaluate/image_size.hpp"
 #include "runners/start/device.hpp"
 #include "runners/start/environment.hpp"
+#include "runners/start/options.hpp"
 #include "runners/start/run_config.hpp"
-#include "runners/train/training_run.hpp"
 #include "segcore/data/rng.hpp"
 #include "segcore/image/image_io.hpp"
 #include "segcore/io/checkpoint.hpp"
@@ -67,9 +67,10 @@ double rounded(double value) {
 }
 
 /// The shape of each training image: as asked for, else what the configuration crops or pads to.
-std::array<int64_t, 2> image_shape(const BenchmarkArguments& arguments, const seg::Config& tree) {
+std::array<int64_t, 2> image_shape(const BenchmarkArguments& arguments, const seg::Segmentor& model,
+                                   const seg::Config& tree) {
   if (!arguments.shape.empty()) return {arguments.shape[0], arguments.shape[1]};
-  const seg::Size2 size = seg::training_size(tree).value_or(seg::Size2(512));
+  const seg::Size2 size = seg::training_size(model, tree).value_or(seg::Size2(512));
   return {size.h, size.w};
 }
 
@@ -124,7 +125,8 @@ class BenchmarkedModel {
       losses = model_->loss(input.images, seg::Targets(input));
     }
     loss_ = seg::total_loss(losses);
-    optimizer_->update_params(loss_);
+    optimizer_->scale_loss(loss_).backward();
+    optimizer_->step();
   }
   /// Waits for the device.
   double loss() const { return loss_.item<double>(); }
@@ -168,7 +170,7 @@ int64_t batch_size_of(const BenchmarkArguments& arguments, const seg::RunConfig&
 Json benchmark_step(const BenchmarkArguments& arguments, const seg::RunConfig& config,
                     c10::Device device) {
   BenchmarkedModel model(config, device);
-  const auto shape = image_shape(arguments, config.tree);
+  const auto shape = image_shape(arguments, model.model(), config.tree);
   const int64_t size = batch_size_of(arguments, config);
   const auto batch = synthetic_batch(size, shape, model.model().bands().value_or(3),
                                      std::min<int64_t>(model.model().num_classes(), 255));

@@ -12,7 +12,7 @@
 #include "segcore/io/weight_map.hpp"
 #include "segcore/io/weights.hpp"
 #include "segcore/models/segmentor.hpp"
-#include "segcore/models/weights/pretrained.hpp"
+#include "segcore/models/weights/adapts_pretrained.hpp"
 #include "segcore/torch.hpp"
 #include "tools/common/command_line.hpp"
 

@@ -81,10 +81,10 @@ int inspect(const InspectArguments& arguments) {
   seg::Diagnostics problems;
   const auto spec = seg::Spec<seg::Segmentor>::parse(*tree, "model", problems);
   if (problems.has_errors()) throw seg::ConfigError(problems);
-  const seg::Size2 size = arguments.shape.empty()
-                              ? seg::training_size(config).value_or(seg::Size2(512))
-                              : seg::Size2(arguments.shape[0], arguments.shape[1]);
   const auto model = spec->build();
+  const seg::Size2 size = arguments.shape.empty()
+                              ? seg::training_size(*model, config).value_or(seg::Size2(512))
+                              : seg::Size2(arguments.shape[0], arguments.shape[1]);
   if (arguments.state_dict) {
     const seg::Value state = seg::state_dict(*model);
     for (const auto& [name, value] : state.as_dict()) {

@@ -2,8 +2,8 @@
 #include <iostream>
 
 #include "registry/yaml.hpp"
+#include "runners/start/parts.hpp"
 #include "runners/start/run_config.hpp"
-#include "runners/train/training_run.hpp"
 #include "tools/common/command_line.hpp"
 
 namespace {

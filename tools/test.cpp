@@ -1,5 +1,6 @@
 /// Tests the weights of a checkpoint on the test set of a configuration.
-#include "runners/train/training_run.hpp"
+#include "runners/evaluate/test_run.hpp"
+#include "runners/start/run_config.hpp"
 #include "tools/common/command_line.hpp"
 
 namespace {

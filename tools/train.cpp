@@ -1,4 +1,5 @@
 /// Trains the model of a configuration.
+#include "runners/start/options.hpp"
 #include "runners/train/training_run.hpp"
 #include "tools/common/command_line.hpp"
 

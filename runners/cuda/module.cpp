@@ -1,9 +1,6 @@
-// The door of the CUDA module, which runners/start/device.cpp opens after LibTorch's CUDA part.
+// The entry of the CUDA module, which runners/start/device.cpp calls once it has loaded LibTorch's
+// CUDA part and this library. Kernels need no entry: they register themselves with LibTorch's
+// dispatcher while the library is loaded, and it is never unloaded.
 #include "runners/cuda/nccl.hpp"
-#include "segcore/ops/cuda/kernels.hpp"
-#include "segcore/ops/cuda_kernels.hpp"
 
-extern "C" void segcore_cuda_module() {
-  seg::set_cuda_kernels(&seg::compiled_cuda_kernels());
-  seg::set_nccl_factory(seg::compiled_nccl_factory());
-}
+extern "C" void segcore_cuda_module() { seg::set_nccl_factory(seg::compiled_nccl_factory()); }

@@ -18,7 +18,7 @@ constexpr int kNcclPeerLost = 22;
 
 std::terminate_handler before_nccl = nullptr;
 
-/// NCCL's watchdog tells of a lost peer, which leaves the GPU waiting for ever, by an exception
+/// NCCL's watchdog reports a lost peer, which leaves the GPU waiting for ever, by an exception
 /// that nobody can catch: the thread is its own. The process then ends as it does for a peer lost
 /// on CPUs.
 [[noreturn]] void end_for_lost_peer() {
@@ -30,7 +30,7 @@ std::terminate_handler before_nccl = nullptr;
           text("a process of the run was lost (NCCL): ", e.what_without_backtrace(), "\n");
       [[maybe_unused]] const auto written = ::write(STDERR_FILENO, message.data(), message.size());
       ::_exit(kNcclPeerLost);
-    } catch (...) {  // not ours to tell of
+    } catch (...) {  // reported elsewhere
     }
   }
   if (before_nccl) before_nccl();

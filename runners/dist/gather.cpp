@@ -10,7 +10,7 @@
 namespace seg {
 namespace {
 
-/// All that are defined, one after the other.
+/// The defined ones, concatenated.
 at::Tensor packed_bytes(const std::vector<at::Tensor>& tensors, int64_t bytes) {
   at::Tensor out = at::empty({bytes}, at::kByte);
   auto* place = out.mutable_data_ptr<uint8_t>();

@@ -1,4 +1,4 @@
-/// Brings what each process holds to the first.
+/// Gathers the tensors of all processes in the first.
 #pragma once
 #include <ATen/core/Tensor.h>
 

@@ -16,6 +16,7 @@
 #include "registry/error.hpp"
 #include "registry/log.hpp"
 #include "runners/dist/nccl.hpp"
+#include "runners/dist/reducer.hpp"
 #include "runners/start/device.hpp"
 #include "runners/start/processes.hpp"
 
@@ -31,7 +32,8 @@ RunEnded peer_lost(const char* what, const char* why) {
   return {kPeerLost, text("a process of the run was lost (", what, "): ", why)};
 }
 
-/// Runs what communicates among other things: only errors of the communication tell of a lost peer.
+/// Runs a call that communicates among other things: only errors of the communication mean a lost
+/// peer.
 template <class Call>
 void communicating(const char* what, const Call& call) {
   try {
@@ -45,7 +47,7 @@ void communicating(const char* what, const Call& call) {
   }
 }
 
-/// Runs a collective call; whatever goes wrong in it, a peer is gone or silent.
+/// Runs a collective call; any failure of it means that a peer is gone or silent.
 template <class Call>
 void collectively(const char* what, const Call& call) {
   try {
@@ -155,18 +157,18 @@ class C10dGradientReducer final : public GradientReducer {
       });
     });
   }
-  void average(const at::Tensor& loss, const std::function<void()>& backward) override {
+  void backward(const at::Tensor& loss) override {
     communicating("gradients", [&] {
       prepare([&] {
         reducer_->prepare_for_backward(find_unused_ ? std::vector<at::Tensor>{loss}
                                                     : std::vector<at::Tensor>{});
       });
-      backward();
+      loss.backward();
     });
   }
 
  private:
-  /// Begins the next step, which is when the reducer tells what the last one left undone.
+  /// Begins the next step, in which the reducer reports gradients that the last one missed.
   template <class Call>
   static void prepare(const Call& call) {
     try {
@@ -199,7 +201,7 @@ std::unique_ptr<Communicator> join_process_group(const Rendezvous& place) {
   collectively("meeting", [&] {
     c10d::TCPStoreOptions options;
     options.port = static_cast<uint16_t>(place.port);
-    options.isServer = place.serves;
+    options.isServer = place.runs_store;
     options.numWorkers = static_cast<size_t>(place.size);
     options.waitWorkers = false;
     options.timeout = std::chrono::seconds(place.timeout_s);

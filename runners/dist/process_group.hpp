@@ -14,7 +14,7 @@ struct Rendezvous {
   int rank = 0, size = 1;
   std::string host;
   int port = 29500;
-  bool serves = false;  ///< this process runs the store; else somebody else does
+  bool runs_store = false;  ///< the store is in this process
   int64_t timeout_s = 1800;
   std::string backend = "gloo";  ///< "gloo" or "nccl"
   c10::Device device = c10::kCPU;

@@ -1,4 +1,4 @@
-/// The count of the samples that a run passed over because they cannot be used.
+/// Counts the samples that a run skipped as corrupt.
 #pragma once
 #include <cstdint>
 
@@ -7,8 +7,8 @@ namespace seg {
 class Communicator;
 class Dataset;
 
-/// Samples of a data set that were found unusable so far. One that several processes met counts
-/// once. Collective.
+/// Samples of a data set found corrupt so far; one found by several processes counts once.
+/// Collective.
 int64_t count_corrupt(const Dataset& dataset, Communicator& communicator);
 
 }  // namespace seg

@@ -1,11 +1,14 @@
 #include "runners/evaluate/evaluation_run.hpp"
 
+#include <algorithm>
+
 #include "registry/log.hpp"
 #include "runners/evaluate/corrupt_samples.hpp"
-#include "runners/evaluate/image_size.hpp"
+#include "runners/evaluate/input_errors.hpp"
+#include "runners/log/records.hpp"
 #include "runners/start/signals.hpp"
 #include "segcore/data/pipeline.hpp"
-#include "segcore/dist/communicator.hpp"
+#include "segcore/torch.hpp"
 
 namespace seg {
 namespace {
@@ -20,52 +23,34 @@ std::vector<std::vector<const PackedSample*>> by_image(const Batch& batch) {
   return out;
 }
 
-LoaderPlace evaluation_place(const RunContext& context) {
-  return {.seed = context.seed,
-          .rank = context.communicator->rank(),
-          .world_size = context.communicator->size(),
-          .training = false};
+std::optional<at::ScalarType> half_type(bool fp16, c10::Device device) {
+  if (!fp16) return std::nullopt;
+  return device.is_cpu() ? at::kBFloat16 : at::kHalf;
 }
 
 }  // namespace
 
-void check_bands(const Segmentor& model, const ModelInput& input) {
-  const int64_t given = input.images.size(1);
-  const auto taken = model.bands();
-  if (!taken || *taken == given) return;
-  throw DataError(text(input.metas.empty() ? "" : input.metas[0].img_path + ": ", "has ", given,
-                       " bands, the model takes ", *taken,
-                       ": set model.backbone.in_channels, or load other bands"));
-}
-
-void tell_of_input(const Segmentor& model, const ModelInput& input, const c10::Error& e) {
-  check_bands(model, input);
-  // Networks halve their input five or six times, and look at windows of what is left.
-  constexpr int64_t kSmall = 64;
-  const int64_t height = input.images.size(2), width = input.images.size(3);
-  if (std::min(height, width) >= kSmall) return;
-  const std::string why = e.what_without_backtrace();
-  throw DataError(
-      text(input.metas.empty() ? "" : input.metas[0].img_path + ": ", height, "x", width,
-           " pixels are too few for this model (", why.substr(0, why.find('\n')),
-           "); pad images with model.data_preprocessor.test_cfg: {size_divisor: ", kSmall, "}"));
-}
-
-void call_hooks(RunContext& context, void (Hook::*stage)(RunContext&)) {
-  for (HookEntry& entry : *context.hooks) ((*entry.hook).*stage)(context);
-}
-
-EvaluationRun::EvaluationRun(const DataLoaderParams& loader, EvaluationParts parts, bool tta,
-                             const RunContext& context)
-    : loader_(loader, std::move(parts.dataset), evaluation_place(context)),
+EvaluationRun::EvaluationRun(EvaluationParts parts, const Options& options, const RunInfo& run)
+    : run_(run),
+      options_(options),
+      loader_(std::move(parts.loader)),
       metrics_(std::move(parts.metrics)),
-      fp16_(parts.fp16),
-      tta_(tta) {}
+      needs_scores_(std::any_of(metrics_.begin(), metrics_.end(),
+                                [](const auto& metric) { return metric->needs_scores(); })),
+      writers_(prediction_writers(metrics_)),
+      half_(half_type(parts.fp16, run.device)) {
+  loader_->set_seed(run.seed);
+  const bool validation = options.kind == Kind::kValidation;
+  info_ = {.name = validation ? "val" : "test",
+           .of_training = validation,
+           .dataset = &loader_->dataset(),
+           .num_batches = static_cast<int64_t>(loader_->batches_per_epoch())};
+}
 
-std::vector<std::string> EvaluationRun::metric_names(Communicator& communicator) {
+std::vector<std::string> EvaluationRun::metric_names() {
   std::vector<std::string> names, classes;
   for (auto& metric : metrics_) {
-    const MetricResult empty = metric->compute(communicator);
+    const MetricResult empty = metric->compute(*run_.communicator);
     for (const auto& [name, value] : empty.scalars) names.push_back(name);
     for (const auto& [name, value] : empty.per_class) classes.push_back(name);
   }
@@ -74,32 +59,61 @@ std::vector<std::string> EvaluationRun::metric_names(Communicator& communicator)
 }
 
 void EvaluationRun::write_predictions(const std::string& folder) {
-  for (auto& metric : metrics_) metric->write_predictions(folder);
+  writers_.assign(1, PredictionWriter(folder));
 }
 
-std::vector<at::Tensor> EvaluationRun::predict(const Batch& batch, RunContext& context) const {
-  Segmentor& model = *context.model;
-  const DataPreProcessor& preprocess = model.data_preprocessor();
-  std::optional<at::ScalarType> half;
-  if (fp16_) half = context.device.is_cpu() ? at::kBFloat16 : at::kHalf;
-  const Autocast precision(context.device.type(), half);
-  if (batch.samples.empty()) return {};
-  if (!tta_) {
-    for (const PackedSample& sample : batch.samples) {
-      if (sample.meta.variant == 0) continue;
-      throw DataError(text(sample.meta.img_path,
-                           ": the pipeline makes several augmentations of an image "
-                           "(TestTimeAug), which only a test with --tta joins"));
-    }
-    const ModelInput input = preprocess(batch, /*training=*/false, context.device);
-    try {
-      return model.predict(input);
-    } catch (const c10::Error& e) {
-      tell_of_input(model, input, e);
-      throw;
+std::optional<EvalResult> EvaluationRun::run(Segmentor& model, Hooks& hooks, Records& records,
+                                             const Progress& progress) {
+  records.eval = ScalarHistory(/*length=*/0);
+  const torch::NoGradGuard no_grad;
+  hooks.call(&Hook::before_eval, run_, info_);
+  model.eval();
+  if (!predict_all(model, hooks, progress)) {
+    for (auto& metric : metrics_) metric->compute(*run_.communicator);  // starts it afresh
+    return std::nullopt;
+  }
+  report_corrupt();
+  EvalResult result = collect();
+  hooks.call(&Hook::after_eval, run_, progress, info_, result);
+  return result;
+}
+
+bool EvaluationRun::predict_all(Segmentor& model, Hooks& hooks, const Progress& progress) {
+  loader_->start(0, static_cast<uint64_t>(info_.num_batches));
+  for (int64_t i = 0;; ++i) {
+    const auto batch = loader_->next();
+    if (!batch) break;
+    hooks.call(&Hook::before_eval_iter, run_, info_);
+    const std::vector<Prediction> predictions = predict(model, *batch);
+    measure(*batch, predictions);
+    const EvalStep step{.batch_index = i, .batch = &*batch, .predictions = &predictions};
+    hooks.call(&Hook::after_eval_iter, run_, progress, info_, step);
+    // Ranks may have different numbers of batches, so all must finish to agree; one alone may stop.
+    if (stop_signal() != 0 && run_.communicator->size() == 1) {
+      loader_->stop();
+      return false;
     }
   }
+  loader_->stop();
+  return true;
+}
 
+std::vector<Prediction> EvaluationRun::predict(Segmentor& model, const Batch& batch) const {
+  if (batch.samples.empty()) return {};
+  const Autocast precision(run_.device.type(), half_);
+  if (options_.tta) return predict_augmented(model, batch);
+  for (const PackedSample& sample : batch.samples) {
+    if (sample.meta.variant == 0) continue;
+    throw DataError(text(sample.meta.img_path,
+                         ": the pipeline makes several augmentations of an image "
+                         "(TestTimeAug), which only a test with --tta joins"));
+  }
+  const ModelInput input = model.data_preprocessor()(batch, /*training=*/false, run_.device);
+  return with_input_errors(model, input, [&] { return predict_inputs(model, {input}); });
+}
+
+std::vector<Prediction> EvaluationRun::predict_augmented(Segmentor& model,
+                                                         const Batch& batch) const {
   const auto images = by_image(batch);
   std::vector<ModelInput> augmented;
   for (size_t i = 0; i < images.front().size(); ++i) {
@@ -109,91 +123,62 @@ std::vector<at::Tensor> EvaluationRun::predict(const Batch& batch, RunContext& c
                 "images of one batch have different numbers of augmentations");
       one.samples.push_back(*augmentations[i]);
     }
-    augmented.push_back(preprocess(one, /*training=*/false, context.device));
+    augmented.push_back(model.data_preprocessor()(one, /*training=*/false, run_.device));
   }
-  return model.predict_tta(augmented);
+  return predict_inputs(model, augmented);
+}
+
+std::vector<Prediction> EvaluationRun::predict_inputs(Segmentor& model,
+                                                      const std::vector<ModelInput>& inputs) const {
+  if (needs_scores_) return model.predict_scores(inputs);
+  std::vector<Prediction> out;
+  for (at::Tensor& ids : options_.tta ? model.predict_tta(inputs) : model.predict(inputs.at(0))) {
+    out.push_back({.ids = std::move(ids)});
+  }
+  return out;
+}
+
+void EvaluationRun::measure(const Batch& batch, const std::vector<Prediction>& predictions) {
+  const auto images = by_image(batch);
+  SEG_CHECK(predictions.size() == images.size(), "expected a prediction for each image");
+  for (size_t i = 0; i < images.size(); ++i) {
+    const PackedSample truth = truth_of(*images[i].front());
+    for (const auto& writer : writers_) writer.write(predictions[i].ids, truth.meta);
+    for (auto& metric : metrics_) metric->process(predictions[i], truth);
+  }
 }
 
 PackedSample EvaluationRun::truth_of(const PackedSample& sample) const {
-  if (!tta_) return sample;
+  if (!options_.tta) return sample;
   // Labels of files are loaded after the augmentation, as they are; drawn ones went through it.
-  Sample raw = loader_.dataset().describe(static_cast<size_t>(sample.meta.index));
+  Sample raw = loader_->dataset().describe(static_cast<size_t>(sample.meta.index));
   return raw.labels.empty() ? sample : pack(std::move(raw));
 }
 
-bool EvaluationRun::run(RunContext& context, Phase phase) {
-  const Phase outer = context.phase;
-  const int64_t outer_index = context.batch_index, outer_count = context.batch_count;
-  context.phase = phase;
-  context.eval_dataset = &loader_.dataset();
-  context.batch_count = static_cast<int64_t>(loader_.batches_per_epoch());
-  context.metrics.clear();
-  context.metric_table.clear();
-  context.log() = ScalarHistory(/*length=*/0);
-  const torch::NoGradGuard no_grad;
-  call_hooks(context, &Hook::before_val);
-  context.model->eval();
-
-  loader_.start(0, static_cast<uint64_t>(context.batch_count));
-  for (context.batch_index = 0;; ++context.batch_index) {
-    const auto batch = loader_.next();
-    if (!batch) break;
-    context.batch = &*batch;
-    call_hooks(context, &Hook::before_iter);
-    const std::vector<at::Tensor> predictions = predict(*batch, context);
-    const auto images = by_image(*batch);
-    SEG_CHECK(predictions.size() == images.size(), "expected a prediction for each image");
-    for (size_t i = 0; i < images.size(); ++i) {
-      const PackedSample truth = truth_of(*images[i].front());
-      for (auto& metric : metrics_) metric->process(predictions[i], truth);
-    }
-    context.predictions = &predictions;
-    call_hooks(context, &Hook::after_iter);
-    context.predictions = nullptr;
-    context.batch = nullptr;
-    // Ranks may have different numbers of batches, so all must finish to agree; one alone may stop.
-    if (stop_signal() != 0 && context.communicator->size() == 1) {
-      context.interrupted = true;
-      break;
-    }
+void EvaluationRun::report_corrupt() const {
+  const auto all = static_cast<int64_t>(loader_->dataset().size());
+  const int64_t corrupt = count_corrupt(loader_->dataset(), *run_.communicator);
+  if (corrupt == all) {
+    throw DataError(text(info_.name, ": none of the ", all, " samples can be used"));
   }
-  loader_.stop();
-  if (context.interrupted) {
-    for (auto& metric : metrics_) metric->compute(*context.communicator);
-  } else {
-    tell_left_out(context);
-    collect(context);
-  }
-  call_hooks(context, &Hook::after_val);
-  context.model->train(outer == Phase::kTrain);
-  context.phase = outer;
-  context.batch_index = outer_index;
-  context.batch_count = outer_count;
-  context.eval_dataset = nullptr;
-  return !context.interrupted;
+  if (corrupt == 0 || !run_.is_main()) return;
+  log::warn(info_.name, ": corrupt samples left out of the metrics: ", corrupt, " of ", all);
 }
 
-void EvaluationRun::tell_left_out(const RunContext& context) const {
-  const auto all = static_cast<int64_t>(loader_.dataset().size());
-  const int64_t left_out = count_corrupt(loader_.dataset(), *context.communicator);
-  const char* phase = phase_name(context.phase);
-  if (left_out == all) throw DataError(text(phase, ": not one of ", all, " samples can be used"));
-  if (left_out == 0 || !context.is_main()) return;
-  log::warn(phase, ": ", left_out, " of ", all, left_out == 1 ? " samples is" : " samples are",
-            " corrupt and left out of the metrics");
-}
-
-void EvaluationRun::collect(RunContext& context) {
+EvalResult EvaluationRun::collect() {
+  EvalResult out;
   Scalars classes;
   for (auto& metric : metrics_) {
-    const MetricResult result = metric->compute(*context.communicator);
-    context.metrics.insert(context.metrics.end(), result.scalars.begin(), result.scalars.end());
-    classes.insert(classes.end(), result.per_class.begin(), result.per_class.end());
-    if (!result.table.empty()) {
-      context.metric_table += (context.metric_table.empty() ? "" : "\n") + result.table;
+    const MetricResult result = metric->compute(*run_.communicator);
+    if (const auto output = metric->output(); output && output->only) {
+      for (const auto& writer : writers_) log::info("predictions are in ", writer.folder());
     }
+    out.metrics.insert(out.metrics.end(), result.scalars.begin(), result.scalars.end());
+    classes.insert(classes.end(), result.per_class.begin(), result.per_class.end());
+    if (!result.table.empty()) out.table += (out.table.empty() ? "" : "\n") + result.table;
   }
-  context.metrics.insert(context.metrics.end(), classes.begin(), classes.end());
+  out.metrics.insert(out.metrics.end(), classes.begin(), classes.end());
+  return out;
 }
 
 }  // namespace seg

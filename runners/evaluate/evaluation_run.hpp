@@ -1,53 +1,60 @@
 /// Predicts a data set and measures it: the validations and tests of a run.
 #pragma once
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
-#include "runners/hooks/run_context.hpp"
+#include "runners/hooks/hook.hpp"
 #include "runners/start/parts.hpp"
-#include "runners/start/run_config.hpp"
+#include "segcore/evaluation/prediction_writer.hpp"
 
 namespace seg {
 
 /// A data set with its metrics, ready to be evaluated several times.
 class EvaluationRun {
  public:
-  /// \param tta  the pipeline of the data set makes several augmentations of each image.
-  EvaluationRun(const DataLoaderParams& loader, EvaluationParts parts, bool tta,
-                const RunContext& context);
+  enum class Kind { kValidation, kTest };
+  struct Options {
+    Kind kind = Kind::kValidation;
+    /// The pipeline of the data set makes several augmentations of each image.
+    bool tta = false;
+  };
+  EvaluationRun(EvaluationParts parts, const Options& options, const RunInfo& run);
 
-  /// Runs all batches; the metrics are then in the context. Hooks see it as `phase`. Samples that
-  /// cannot be used, where the data set passes over such, count nowhere and are told of.
-  /// \return false where a signal ended it before its time.
-  bool run(RunContext& context, Phase phase);
-  /// What the metrics will be called.
-  std::vector<std::string> metric_names(Communicator& communicator);
-  /// Writes the class ids of each image into the folder.
+  /// Predicts all samples with the model in evaluation mode. Unusable samples, where the data set
+  /// allows them, count nowhere and are reported.
+  /// \return nothing where a signal interrupted it.
+  std::optional<EvalResult> run(Segmentor& model, Hooks& hooks, Records& records,
+                                const Progress& progress);
+  /// The names of the metrics that `run` will return.
+  std::vector<std::string> metric_names();
+  /// Writes the class ids of each image into the folder from now on.
   void write_predictions(const std::string& folder);
-  const Dataset& dataset() const { return loader_.dataset(); }
+  const Dataset& dataset() const { return loader_->dataset(); }
 
  private:
-  std::vector<at::Tensor> predict(const Batch& batch, RunContext& context) const;
-  /// The sample with its labels as the prediction is to be compared with them.
+  /// \return whether all samples were predicted.
+  bool predict_all(Segmentor& model, Hooks& hooks, const Progress& progress);
+  std::vector<Prediction> predict(Segmentor& model, const Batch& batch) const;
+  std::vector<Prediction> predict_augmented(Segmentor& model, const Batch& batch) const;
+  /// \param inputs  one for each augmentation. With scores where a metric needs them.
+  std::vector<Prediction> predict_inputs(Segmentor& model,
+                                         const std::vector<ModelInput>& inputs) const;
+  void measure(const Batch& batch, const std::vector<Prediction>& predictions);
+  /// The sample with the labels that its prediction is compared with.
   PackedSample truth_of(const PackedSample& sample) const;
-  void tell_left_out(const RunContext& context) const;
-  void collect(RunContext& context);
+  void report_corrupt() const;
+  EvalResult collect();
 
-  DataLoader loader_;
+  const RunInfo& run_;
+  Options options_;
+  std::unique_ptr<DataLoader> loader_;
   std::vector<std::unique_ptr<Metric>> metrics_;
-  bool fp16_, tta_;
+  bool needs_scores_;
+  std::vector<PredictionWriter> writers_;
+  std::optional<at::ScalarType> half_;  ///< type of predictions in half precision
+  EvalInfo info_;
 };
-
-/// For an input that a model failed on: says so where it is of another number of bands than the
-/// model takes. \throws DataError
-void check_bands(const Segmentor& model, const ModelInput& input);
-
-/// The same where a prediction failed, and for a small image, that no map is left of. Returns where
-/// the input may not be the reason. \throws DataError
-void tell_of_input(const Segmentor& model, const ModelInput& input, const c10::Error& e);
-
-/// Calls one stage of all hooks.
-void call_hooks(RunContext& context, void (Hook::*stage)(RunContext&));
 
 }  // namespace seg

@@ -7,9 +7,10 @@
 #include <set>
 
 #include "registry/log.hpp"
-#include "runners/evaluate/evaluation_run.hpp"
 #include "runners/evaluate/image_size.hpp"
+#include "runners/evaluate/input_errors.hpp"
 #include "runners/start/device.hpp"
+#include "segcore/data/dataset_spec.hpp"
 #include "segcore/data/pipeline.hpp"
 #include "segcore/evaluation/pictures.hpp"
 #include "segcore/image/image_io.hpp"
@@ -24,76 +25,36 @@ namespace fs = std::filesystem;
 namespace seg {
 namespace {
 
-/// Above it the logits of a whole image are not held at once.
-constexpr int64_t kPredictMostLogits = int64_t{1} << 28;  // bytes
-/// Above it an image is not predicted as a whole unless that is asked for: models were trained on
-/// parts of images, and their memory, and for attention their time, grows without bounds.
+/// Above it, in bytes, the logits of a whole image are not held at once.
+constexpr int64_t kPredictMostLogits = int64_t{1} << 28;
+/// Larger images are predicted by windows unless the user asks for whole ones: models are trained
+/// on crops, and their memory, and for attention their time, grows without bounds.
 constexpr int64_t kPredictMostPixels = 4'000'000;
 
-std::string predict_type(const Config& component) {
-  const auto* type = component.find("type");
-  if (!type) return "";
-  const std::string& name = type->value.scalar;
-  return name.substr(name.rfind('.') + 1);
-}
-
 /// The data set that images are read for, inside of those that only wrap one.
-const Config* predict_dataset(const RunConfig& config) {
+std::optional<Spec<Dataset>> predict_dataset(const RunConfig& config) {
   for (const auto* loader : {&config.test_dataloader, &config.val_dataloader}) {
-    if (!*loader) continue;
-    const Config* dataset = nullptr;
-    const char* key = loader == &config.test_dataloader ? "test_dataloader" : "val_dataloader";
-    dataset = config.tree.at_path(std::string(key) + ".dataset");
-    while (dataset) {
-      if (const auto* inner = dataset->find("dataset")) {
-        dataset = &inner->value;
-      } else if (const auto* list = dataset->find("datasets");
-                 list && list->value.is_list() && !list->value.list.empty()) {
-        dataset = &list->value.list.front();
-      } else {
-        return dataset;
-      }
-    }
+    if (*loader) return innermost_dataset((*loader)->dataset);
   }
-  return nullptr;
+  return std::nullopt;
 }
 
-/// The steps before and after which an image is at hand as it was loaded.
-struct PredictPipeline {
-  std::unique_ptr<Pipeline> load, rest;
-};
-
-PredictPipeline predict_pipeline(const RunConfig& config) {
-  const Config* steps = nullptr;
-  if (const Config* dataset = predict_dataset(config)) {
-    if (const auto* item = dataset->find("pipeline")) steps = &item->value;
+SplitPipeline predict_pipeline(const RunConfig& config) {
+  std::optional<std::vector<Spec<Transform>>> steps;
+  if (const auto dataset = predict_dataset(config)) steps = dataset_pipeline(*dataset);
+  // Many configs keep the pipeline in this variable.
+  const auto* variable = config.tree.find("test_pipeline");
+  if (!steps && variable && variable->value.is_list()) {
+    Diagnostics problems;
+    steps = Convert<std::vector<Spec<Transform>>>::from(variable->value, "pipeline", problems);
+    if (problems.has_errors()) throw ConfigError(problems);
   }
-  if (!steps) steps = config.tree.at_path("test_pipeline");
-  Config given;
-  if (!steps || !steps->is_list()) {
-    log::info("The configuration has no pipeline of a test: images are predicted as they are");
-    given = parse_config("pipeline: [{type: LoadImageFromFile}, {type: PackSegInputs}]")
-                .find("pipeline")
-                ->value;
-    steps = &given;
+  if (!steps) {
+    log::info("The configuration has no test pipeline: images are predicted as they are");
+    steps = {Spec<Transform>::of("{type: LoadImageFromFile}"),
+             Spec<Transform>::of("{type: PackSegInputs}")};
   }
-  Config load = *steps, rest = *steps;
-  load.list.clear();
-  rest.list.clear();
-  for (const Config& step : steps->list) {
-    const std::string type = predict_type(step);
-    // Steps that are about labels alone.
-    if (type == "LoadAnnotations" || type == "GenerateEdge" || type == "SegRescale") continue;
-    (rest.list.empty() && type.starts_with("Load") ? load : rest).list.push_back(step);
-  }
-  if (load.list.empty()) load.list.push_back(parse_config("{type: LoadImageFromFile}"));
-  Diagnostics problems;
-  const auto parse = [&](const Config& list) {
-    return Convert<std::vector<Spec<Transform>>>::from(list, "pipeline", problems);
-  };
-  const auto first = parse(load), second = parse(rest);
-  if (problems.has_errors()) throw ConfigError(problems);
-  return {std::make_unique<Pipeline>(*first), std::make_unique<Pipeline>(*second)};
+  return split_after_loading(*steps);
 }
 
 /// Colours from the checkpoint, else from the data set of the config, else the default ones.
@@ -111,12 +72,10 @@ Palette predict_palette(const RunConfig& config, const Value& checkpoint, int64_
     }
     if (static_cast<int64_t>(palette.size()) >= classes) return palette;
   }
-  if (const Config* dataset = predict_dataset(config)) {
-    Diagnostics problems;
-    const auto spec = Spec<Dataset>::parse(*dataset, "dataset", problems);
+  if (const auto dataset = predict_dataset(config)) {
     try {
       // Its files may not be here.
-      if (spec) return palette_or_default(lazy_dataset(*spec).build()->meta().palette, classes);
+      return palette_or_default(lazy_dataset(*dataset).build()->meta().palette, classes);
     } catch (const DataError& e) {
       log::debug("no palette from the data set: ", e.what());
     }
@@ -124,7 +83,7 @@ Palette predict_palette(const RunConfig& config, const Value& checkpoint, int64_
   return default_palette(classes);
 }
 
-/// The files that are written for an image.
+/// The files written for an image.
 struct PredictPictures {
   explicit PredictPictures(const fs::path& stem)
       : shown(stem.string() + ".png"), ids(stem.string() + "_ids.png") {}
@@ -192,22 +151,18 @@ std::vector<std::pair<fs::path, fs::path>> predict_inputs(const PredictOptions& 
   return result;
 }
 
-/// How an image is predicted that went through the pipeline.
+/// Predicts images after the pipeline, whole or by windows.
 class Predictor {
  public:
   Predictor(Segmentor& model, c10::Device device, const RunConfig& config,
             const std::optional<Size2>& asked)
       : model_(model), device_(device), asked_(asked) {
-    const Config* mode = config.tree.at_path("model.test_cfg.mode");
-    slides_ = mode && mode->scalar == "slide";
-    crop_ = asked ? *asked : window_size(config.tree);
-    // Windows overlap by a third, as those of the published configs for ADE20K do.
+    const TestCfg& test = model.test_cfg();
+    slides_ = test.slides();
+    crop_ = asked ? *asked : window_size(model, config.tree);
+    // Windows overlap by a third, as in the published configs for ADE20K.
     stride_ = {std::max<int64_t>(1, crop_.h * 2 / 3), std::max<int64_t>(1, crop_.w * 2 / 3)};
-    const Config* stride = config.tree.at_path("model.test_cfg.stride");
-    Diagnostics checked;  // when the model was read
-    if (slides_ && !asked && stride) {
-      if (const auto given = Convert<Size2>::from(*stride, "", checked)) stride_ = *given;
-    }
+    if (slides_ && !asked && test.stride) stride_ = *test.stride;
   }
 
   /// Class ids, int64 [ori H, ori W].
@@ -220,13 +175,10 @@ class Predictor {
     }
     if (inputs.size() > 1) return model_.predict_tta(inputs).at(0);
     const ModelInput& input = inputs.at(0);
-    try {
+    return with_input_errors(model_, input, [&] {
       return by_window(input) ? model_.predict_windows(input, crop_, stride_)
                               : model_.predict(input).at(0);
-    } catch (const c10::Error& e) {
-      tell_of_input(model_, input, e);
-      throw;
-    }
+    });
   }
 
  private:
@@ -265,7 +217,7 @@ void apply_options(Config& tree, const PredictOptions& options) {
 PredictReport predict_images(const RunConfig& config, const std::string& checkpoint_path,
                              const PredictOptions& options) {
   const auto inputs = predict_inputs(options);
-  const PredictPipeline pipeline = predict_pipeline(config);
+  const SplitPipeline pipeline = predict_pipeline(config);
   const c10::Device device =
       choose_device(options.device.empty() ? config.env_cfg.device : options.device, 0);
   const Value checkpoint = read_checkpoint(resolve_checkpoint(checkpoint_path));
@@ -287,9 +239,9 @@ PredictReport predict_images(const RunConfig& config, const std::string& checkpo
       sample.meta.index = static_cast<int64_t>(i);
       sample.meta.img_path = path.string();
       Rng rng(0, RngPurpose::kAugmentation, 0, i);
-      Sample loaded = std::move(pipeline.load->run(std::move(sample), rng).at(0));
+      Sample loaded = std::move(pipeline.load.run(std::move(sample), rng).at(0));
       const cv::Mat shown = displayable(loaded.image);
-      const at::Tensor ids = predictor.predict((*pipeline.rest)(std::move(loaded), 0, 0)).cpu();
+      const at::Tensor ids = predictor.predict(pipeline.rest(std::move(loaded), 0, 0)).cpu();
       const PredictPictures pictures(target);
       write_png(pictures.shown, overlay(shown, ids, palette, options.opacity));
       write_class_ids(pictures.ids, ids, /*one_up=*/false);

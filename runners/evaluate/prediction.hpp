@@ -1,4 +1,4 @@
-/// Predicts images that belong to no data set: what tools/predict does.
+/// Predicts images that belong to no data set, for tools/predict.
 #pragma once
 #include <optional>
 #include <string>
@@ -13,7 +13,7 @@ struct PredictOptions {
   std::string input;  ///< an image, or a folder that is searched with its subfolders
   std::string out;    ///< folder; an image of a subfolder goes into one of the same name
   double opacity = 0.5;
-  std::string device;  ///< as env_cfg.device; empty: what the config says
+  std::string device;  ///< as env_cfg.device; empty: the config's
   /// Height and width of a sliding window; 0: images are predicted as a whole. Not given: as
   /// model.test_cfg says, but images of more than 4 million pixels always by a window.
   std::optional<Size2> window;

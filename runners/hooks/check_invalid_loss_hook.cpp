@@ -2,7 +2,7 @@
 
 #include "registry/error.hpp"
 #include "runners/hooks/hook.hpp"
-#include "runners/hooks/run_context.hpp"
+#include "runners/log/records.hpp"
 
 namespace seg {
 
@@ -10,7 +10,7 @@ struct CheckInvalidLossHookParams : HookParams {
   int64_t interval = 50;
 };
 
-/// Ends a run whose loss is no longer a finite number, before a checkpoint of it is written.
+/// Ends a run whose loss is not finite, before it is saved.
 class CheckInvalidLossHook final : public Hook {
  public:
   using Params = CheckInvalidLossHookParams;
@@ -19,26 +19,29 @@ class CheckInvalidLossHook final : public Hook {
         .source("MMDetection 3.3, CheckInvalidLossHook")
         .include(HookParams::schema())
         .optional("interval", &Params::interval,
-                  "steps between two looks, each of which waits for a GPU", at_least(1));
+                  "steps between two checks, each of which waits for a GPU", at_least(1));
   }
   explicit CheckInvalidLossHook(const Params& params)
       : Hook(params, Priority::kVeryHigh), interval_(params.interval) {}
 
-  void after_iter(RunContext& context) override {
-    if (context.phase != Phase::kTrain) return;
-    // A GPU is waited for every tenth step only, and before anything could be saved.
-    const int64_t interval = context.device.is_cpu() ? interval_ : std::max<int64_t>(interval_, 10);
-    if (context.iter % interval != 0 && context.iter != context.max_iters &&
-        !context.validation_due && !context.interrupted) {
+  void attach(const HookTargets& targets) override { records_ = targets.records; }
+  bool checks_loss() const override { return true; }
+
+  void after_train_iter(const RunInfo& run, const Progress& progress, const StepResult& step,
+                        RunControl&) override {
+    // Reading the loss waits for a GPU: every tenth step there, and before anything is saved.
+    const int64_t interval = run.device.is_cpu() ? interval_ : std::max<int64_t>(interval_, 10);
+    if (progress.iter % interval != 0 && progress.iter != progress.max_iters &&
+        !progress.validation_due) {
       return;
     }
-    if (std::isfinite(context.losses.front().second.item<double>())) return;
+    if (std::isfinite(step.losses.front().second.item<double>())) return;
     std::vector<std::string> values;
-    for (const auto& [name, value] : context.losses) {
+    for (const auto& [name, value] : step.losses) {
       values.push_back(text(name, ' ', value.item<double>()));
     }
-    const Value* last = context.runtime_info.find("last_ckpt");
-    throw RunEnded(21, text("the loss is not finite at iteration ", context.iter, ": ",
+    const Value* last = records_->facts.find("last_ckpt");
+    throw RunEnded(21, text("the loss is not finite at iteration ", progress.iter, ": ",
                             join(values, ", "), ". ",
                             last ? text("The last checkpoint is ", last->as_string(), ". ")
                                  : std::string("No checkpoint was written yet. "),
@@ -48,6 +51,7 @@ class CheckInvalidLossHook final : public Hook {
 
  private:
   int64_t interval_;
+  const Records* records_ = nullptr;
 };
 SEG_REGISTER(Hook, CheckInvalidLossHook);
 

@@ -4,10 +4,10 @@
 #include <set>
 
 #include "registry/log.hpp"
-#include "runners/checkpoint/run_state.hpp"
+#include "runners/checkpoint/save.hpp"
 #include "runners/hooks/hook.hpp"
 #include "runners/hooks/metric_rule.hpp"
-#include "runners/hooks/run_context.hpp"
+#include "runners/log/records.hpp"
 #include "segcore/io/atomic_file.hpp"
 #include "segcore/io/checkpoint.hpp"
 #include "segcore/io/sha256.hpp"
@@ -39,7 +39,7 @@ std::vector<std::string> words_of(const std::optional<OneOrMany<std::string>>& o
   return option ? option->values : std::vector<std::string>{};
 }
 
-/// The rule of the i-th metric: the given one, or what its name says.
+/// The rule of the i-th metric: the given one, or that of its name.
 std::optional<std::string> checkpoint_rule(const CheckpointHookParams& p, size_t i,
                                            const std::string& metric) {
   const auto rules = words_of(p.rule);
@@ -127,67 +127,71 @@ class CheckpointHook final : public Hook {
         params_(params),
         best_metrics_(words_of(params.save_best)) {}
 
-  void before_train(RunContext& context) override {
-    folder_ = context.work_dir;
+  void attach(const HookTargets& targets) override { facts_ = &targets.records->facts; }
+
+  void check_metrics(const std::vector<std::string>& known) const override {
+    for (const auto& metric : best_metrics_) {
+      if (metric != "auto") check_metric(metric, known);
+    }
+  }
+
+  void before_train(const RunInfo& run, const Progress& progress) override {
+    folder_ = run.work_dir;
     if (params_.out_dir) {
-      folder_ = *params_.out_dir + "/" + fs::path(context.work_dir).filename().string();
-      if (context.is_main()) make_folders(folder_);
+      folder_ = *params_.out_dir + "/" + fs::path(run.work_dir).filename().string();
+      if (run.is_main()) make_folders(folder_);
     }
     log::info("Checkpoints will be saved to ", folder_, ".");
-    if (params_.by_epoch && !context.by_epoch) {
+    if (params_.by_epoch && !progress.by_epoch) {
       log::warn("CheckpointHook counts epochs (by_epoch), while training counts iterations: only ",
                 "the last step is saved. Write 'by_epoch: false'");
       params_.by_epoch = false;
       params_.interval = -1;
     }
-    if (context.metric_names.empty()) return;
-    for (const auto& metric : best_metrics_) {
-      const auto& known = context.metric_names;
-      if (metric == "auto" || std::find(known.begin(), known.end(), metric) != known.end())
-        continue;
-      throw DataError(text("CheckpointHook: save_best: no metric is called '", metric, "'.",
-                           did_you_mean(metric, known), " Known: ", join(known, ", ")));
-    }
   }
 
-  void after_iter(RunContext& context) override {
-    if (context.phase != Phase::kTrain) return;
-    const int64_t step = params_.by_epoch ? context.epoch : context.iter;
-    const bool last = context.iter == context.max_iters;
-    if (params_.by_epoch && !context.end_of_epoch) return;
+  void after_train_iter(const RunInfo& run, const Progress& progress, const StepResult&,
+                        RunControl& control) override {
+    if (params_.by_epoch && !progress.ends_epoch()) return;
+    const int64_t step = step_of(progress);
     const bool regular = params_.interval > 0 && step >= params_.save_begin && is_multiple(step);
-    if (!regular && !(params_.save_last && last)) return;
+    const bool last = params_.save_last && progress.iter == progress.max_iters;
+    if (!regular && !last) return;
     log::info("Saving checkpoint at ", step, params_.by_epoch ? " epochs" : " iterations");
-    save_regular(context, regular_parts());
+    save_regular(run, progress, control, regular_parts());
   }
 
-  /// Whatever the interval, and with all that going on needs; one of those that are kept.
-  void on_stop(RunContext& context) override {
-    if (context.last_saved_iter == context.iter) return;
-    log::info("Saving checkpoint at ", context.iter, " iterations");
-    save_regular(context, {});
+  /// Whatever the interval, with all that a resumed run needs; counts as a regular one.
+  void on_stop(const RunInfo& run, const Progress& progress, RunControl& control) override {
+    if (control.last_saved_iter() == progress.iter) return;
+    log::info("Saving checkpoint at ", progress.iter, " iterations");
+    save_regular(run, progress, control, {});
   }
 
-  void after_val(RunContext& context) override {
-    if (context.phase != Phase::kVal || context.interrupted || best_metrics_.empty()) return;
-    if (context.metrics.empty()) {
-      log::warn("the validation gave no metrics: the best checkpoint cannot be told");
+  void after_val(const RunInfo& run, const Progress& progress, const EvalResult& result,
+                 RunControl& control) override {
+    if (best_metrics_.empty()) return;
+    if (result.metrics.empty()) {
+      log::warn("the validation has no metrics to choose the best checkpoint by");
       return;
     }
-    if (best_metrics_[0] == "auto") best_metrics_[0] = context.metrics[0].first;
+    if (best_metrics_[0] == "auto") best_metrics_[0] = result.metrics[0].first;
     bool better = false;
-    for (size_t i = 0; i < best_metrics_.size(); ++i) better |= save_if_best(context, i);
-    // The regular checkpoint of this step knows the earlier best only; a resumed run must know
-    // this.
-    if (better && last_id_ == checkpoint_id(context)) save_regular(context, regular_parts());
+    for (size_t i = 0; i < best_metrics_.size(); ++i) {
+      better |= save_if_best(run, progress, result.metrics, control, i);
+    }
+    // The regular checkpoint of this step has the former best score; a resumed run needs the new.
+    if (better && last_id_ == checkpoint_id(progress)) {
+      save_regular(run, progress, control, regular_parts());
+    }
   }
 
-  void after_train(RunContext& context) override {
-    if (!params_.published_keys || !context.is_main()) return;
+  void after_train(const RunInfo& run, const Progress&) override {
+    if (!params_.published_keys || !run.is_main()) return;
     std::vector<std::string> files;
     if (params_.save_last && !last_path_.empty()) files.push_back(last_path_);
     for (size_t i = 0; i < best_metrics_.size(); ++i) {
-      if (const Value* best = context.runtime_info.find(info_key("best_ckpt", i))) {
+      if (const Value* best = facts_->find(info_key("best_ckpt", i))) {
         files.push_back(best->as_string());
       }
     }
@@ -195,6 +199,14 @@ class CheckpointHook final : public Hook {
   }
 
  private:
+  static void check_metric(const std::string& metric, const std::vector<std::string>& known) {
+    if (std::find(known.begin(), known.end(), metric) != known.end()) return;
+    throw DataError(text("CheckpointHook: save_best: no metric is called '", metric, "'.",
+                         did_you_mean(metric, known), " Known: ", join(known, ", ")));
+  }
+  int64_t step_of(const Progress& progress) const {
+    return params_.by_epoch ? progress.epoch : progress.iter;
+  }
   bool is_multiple(int64_t step) const {
     return (step - params_.save_begin) % params_.interval == 0;
   }
@@ -203,12 +215,11 @@ class CheckpointHook final : public Hook {
             .schedulers = params_.save_param_scheduler,
             .progress = true};
   }
-  /// Of the step just made: its number, or that of the epoch; "2_iter_70" in the middle of an
-  /// epoch, after two whole ones.
-  std::string checkpoint_id(const RunContext& context) const {
-    if (!params_.by_epoch) return text(context.iter);
-    const bool whole = context.iter % context.epoch_length == 0;
-    return whole ? text(context.epoch) : text(context.epoch, "_iter_", context.iter);
+  /// Iteration or epoch of the last step; "2_iter_70" in the middle of the third epoch.
+  std::string checkpoint_id(const Progress& progress) const {
+    if (!params_.by_epoch) return text(progress.iter);
+    return progress.ends_pass() ? text(progress.epoch)
+                                : text(progress.epoch, "_iter_", progress.iter);
   }
   std::string file_name(const std::string& id) const {
     const std::string pattern =
@@ -221,90 +232,95 @@ class CheckpointHook final : public Hook {
     return best_metrics_.size() == 1 ? key : key + "_" + best_metrics_[i];
   }
 
-  void save_regular(RunContext& context, const SaveParts& parts) {
-    const std::string current = checkpoint_id(context);
-    std::vector<std::string> kept;
-    if (const Value* ids = context.runtime_info.find("keep_ckpt_ids")) {
-      for (const Value& id : ids->as_list()) {
-        kept.push_back(id.is_string() ? id.as_string() : text(id.as_int()));
-      }
-    }
+  void save_regular(const RunInfo& run, const Progress& progress, RunControl& control,
+                    const SaveParts& parts) {
+    const std::string current = checkpoint_id(progress);
+    std::vector<std::string> kept = kept_ids();
     std::erase(kept, current);
     kept.push_back(current);
-    // With those that are about to be deleted: a run that is killed before that does it later.
-    if (params_.max_keep_ckpts > 0) set_kept(context, kept);
+    // Those about to be deleted are listed too: a run killed before deletes them later.
+    if (params_.max_keep_ckpts > 0) set_kept_ids(kept);
     last_path_ = folder_ + "/" + file_name(current);
     last_id_ = current;
-    context.runtime_info.set("last_ckpt", last_path_);
-    save_run_state(context, last_path_, parts);
-    write_last_checkpoint(context, last_path_);
+    facts_->set("last_ckpt", last_path_);
+    control.save_checkpoint(last_path_, parts);
+    write_last_checkpoint(run, last_path_);
     if (params_.max_keep_ckpts <= 0) return;
-    // Only now: at no moment is there less than the number asked for.
+    // Only now, so that there are never fewer than the number asked for.
     while (kept.size() > static_cast<size_t>(params_.max_keep_ckpts)) {
       std::error_code ignored;
-      if (context.is_main()) fs::remove(folder_ + "/" + file_name(kept.front()), ignored);
+      if (run.is_main()) fs::remove(folder_ + "/" + file_name(kept.front()), ignored);
       kept.erase(kept.begin());
     }
-    set_kept(context, kept);
+    set_kept_ids(kept);
   }
 
-  static void set_kept(RunContext& context, const std::vector<std::string>& kept) {
+  std::vector<std::string> kept_ids() const {
+    std::vector<std::string> out;
+    if (const Value* ids = facts_->find("keep_ckpt_ids")) {
+      for (const Value& id : ids->as_list()) {
+        out.push_back(id.is_string() ? id.as_string() : text(id.as_int()));
+      }
+    }
+    return out;
+  }
+  void set_kept_ids(const std::vector<std::string>& kept) {
     Value ids = Value::list();
     for (const std::string& id : kept) {
-      // Numbers as MMEngine has them; it fills any other id into its template as well.
+      // Numbers, as MMEngine keeps them; it fills any other id into its template as well.
       const bool number = id.find_first_not_of("0123456789") == std::string::npos;
       ids.push_back(number ? Value(int64_t{std::stoll(id)}) : Value(id));
     }
-    context.runtime_info.set("keep_ckpt_ids", ids);
+    facts_->set("keep_ckpt_ids", ids);
   }
 
-  bool save_if_best(RunContext& context, size_t i) {
+  /// \return whether the i-th metric is better than ever before.
+  bool save_if_best(const RunInfo& run, const Progress& progress, const Scalars& metrics,
+                    RunControl& control, size_t i) {
     const std::string& metric = best_metrics_[i];
-    const double* score = find_scalar(context.metrics, metric);
-    if (!score) {
-      std::vector<std::string> names;
-      for (const auto& [name, value] : context.metrics) names.push_back(name);
-      throw DataError(text("CheckpointHook: save_best: no metric is called '", metric, "'.",
-                           did_you_mean(metric, names), " Known: ", join(names, ", ")));
-    }
+    std::vector<std::string> names;
+    for (const auto& [name, value] : metrics) names.push_back(name);
+    check_metric(metric, names);
+    const double score = *find_scalar(metrics, metric);
     const bool greater = checkpoint_rule(params_, i, metric).value_or("greater") == "greater";
-    const Value* before = context.runtime_info.find(info_key("best_score", i));
+    const Value* before = facts_->find(info_key("best_score", i));
     const double best = before    ? before->as_float()
                         : greater ? -std::numeric_limits<double>::infinity()
                                   : std::numeric_limits<double>::infinity();
     // An absent class has a score of NaN, which is never the best.
-    if (!(greater ? *score > best : *score < best)) return false;
+    if (!(greater ? score > best : score < best)) return false;
 
-    const int64_t step = params_.by_epoch ? context.epoch : context.iter;
+    const int64_t step = step_of(progress);
     std::string name = "best_" + metric + "_" + file_name(text(step));
     std::replace(name.begin(), name.end(), '/', '_');
     const std::string path = folder_ + "/" + name;
     std::string previous;
-    if (const Value* known = context.runtime_info.find(info_key("best_ckpt", i))) {
-      previous = known->as_string();
-    }
-    context.runtime_info.set(info_key("best_score", i), *score);
-    context.runtime_info.set(info_key("best_ckpt", i), path);
-    save_run_state(context, path, {.optimizer = false, .schedulers = false, .progress = false});
-    if (context.is_main() && !previous.empty()) {
-      // A work dir that was moved has the earlier one beside, not where it was written.
-      for (const auto& old : {previous, folder_ + "/" + fs::path(previous).filename().string()}) {
-        std::error_code ignored;
-        if (fs::path(old).filename() != name && fs::remove(old, ignored)) {
-          log::info("The previous best checkpoint ", old, " is removed");
-        }
-      }
-    }
+    if (const Value* known = facts_->find(info_key("best_ckpt", i))) previous = known->as_string();
+    facts_->set(info_key("best_score", i), score);
+    facts_->set(info_key("best_ckpt", i), path);
+    control.save_checkpoint(path, {.optimizer = false, .schedulers = false, .progress = false});
+    if (run.is_main() && !previous.empty()) remove_previous_best(previous, name);
     char shown[64];
-    std::snprintf(shown, sizeof(shown), "%.4f", *score);
+    std::snprintf(shown, sizeof(shown), "%.4f", score);
     log::info("The best checkpoint with ", shown, " ", metric, " at ", step, " ",
               params_.by_epoch ? "epoch" : "iter", " is saved to ", name, ".");
     return true;
   }
 
+  void remove_previous_best(const std::string& previous, const std::string& current_name) const {
+    // In a work dir that was moved it is beside the new one, not where it was written.
+    for (const auto& old : {previous, folder_ + "/" + fs::path(previous).filename().string()}) {
+      std::error_code ignored;
+      if (fs::path(old).filename() != current_name && fs::remove(old, ignored)) {
+        log::info("The previous best checkpoint ", old, " is removed");
+      }
+    }
+  }
+
   void publish(const std::string& path) const;
 
   Params params_;
+  Value* facts_ = nullptr;
   std::vector<std::string> best_metrics_;
   std::string folder_, last_path_, last_id_;
 };

@@ -2,13 +2,12 @@
 
 namespace seg {
 
-/// Has nothing to do: samplers here are functions of the position in the run, which knows its
-/// epoch.
+/// Does nothing: samplers here are functions of the position in the run, which includes the epoch.
 class DistSamplerSeedHook final : public Hook {
  public:
   using Params = HookParams;
   static Schema<Params> schema() {
-    return Schema<Params>("Accepted: samplers know their epoch without being told.")
+    return Schema<Params>("Accepted, without effect: samplers know their epoch.")
         .source("MMEngine 0.10, DistSamplerSeedHook")
         .include(HookParams::schema());
   }

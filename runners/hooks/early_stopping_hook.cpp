@@ -4,7 +4,6 @@
 #include "registry/log.hpp"
 #include "runners/hooks/hook.hpp"
 #include "runners/hooks/metric_rule.hpp"
-#include "runners/hooks/run_context.hpp"
 
 namespace seg {
 
@@ -23,7 +22,7 @@ class EarlyStoppingHook final : public Hook {
  public:
   using Params = EarlyStoppingHookParams;
   static Schema<Params> schema() {
-    return Schema<Params>("Ends training when a metric no longer gets better.")
+    return Schema<Params>("Ends training when a metric no longer improves.")
         .source("MMEngine 0.10, EarlyStoppingHook")
         .include(HookParams::schema())
         .required("monitor", &Params::monitor, "the metric to watch, as mIoU")
@@ -31,11 +30,13 @@ class EarlyStoppingHook final : public Hook {
                   one_of({"greater", "less"}))
         .optional("min_delta", &Params::min_delta, "the least change that counts as better",
                   at_least(0))
-        .optional("strict", &Params::strict, "a metric that is not there is an error")
-        .optional("check_finite", &Params::check_finite, "also ends when it is NaN or infinite")
+        .optional("strict", &Params::strict, "a missing metric is an error")
+        .optional("check_finite", &Params::check_finite,
+                  "also ends when the metric is NaN or infinite")
         .optional("patience", &Params::patience,
-                  "validations without anything better that are borne", at_least(1))
-        .optional("stopping_threshold", &Params::stopping_threshold, "ends as soon as it is passed")
+                  "validations without improvement before training ends", at_least(1))
+        .optional("stopping_threshold", &Params::stopping_threshold,
+                  "ends as soon as the metric passes it")
         .validate([](const Params& p, Problems& problems) {
           if (!p.rule &&
               !infer_metric_rule(p.monitor, default_greater_keys(), default_less_keys())) {
@@ -52,12 +53,12 @@ class EarlyStoppingHook final : public Hook {
         best_(greater_ ? -std::numeric_limits<double>::infinity()
                        : std::numeric_limits<double>::infinity()) {}
 
-  void after_val(RunContext& context) override {
-    if (context.phase != Phase::kVal || context.interrupted) return;
-    const double* found = find_scalar(context.metrics, params_.monitor);
+  void after_val(const RunInfo&, const Progress&, const EvalResult& result,
+                 RunControl& control) override {
+    const double* found = find_scalar(result.metrics, params_.monitor);
     if (!found) {
       std::vector<std::string> names;
-      for (const auto& [name, value] : context.metrics) names.push_back(name);
+      for (const auto& [name, value] : result.metrics) names.push_back(name);
       const std::string message =
           text("EarlyStoppingHook: there is no metric '", params_.monitor, "'.",
                did_you_mean(params_.monitor, names), " Known: ", join(names, ", "));
@@ -67,11 +68,11 @@ class EarlyStoppingHook final : public Hook {
     }
     if (const std::string reason = reason_to_stop(*found); !reason.empty()) {
       log::info("training stops early: ", reason);
-      context.stop_training = true;
+      control.stop();
     }
   }
 
-  void save_state(RunContext&, Value& checkpoint) override {
+  void save_state(Value& checkpoint) const override {
     if (const Value* own = checkpoint.find("segcore")) {
       Value state = Value::dict();
       state.set("best", best_);
@@ -80,7 +81,7 @@ class EarlyStoppingHook final : public Hook {
       hooks.set("EarlyStoppingHook." + params_.monitor, state);
     }
   }
-  void load_state(RunContext&, Value& checkpoint) override {
+  void load_state(Value& checkpoint) override {
     const Value* own = checkpoint.find("segcore");
     const Value* hooks = own ? own->find("hooks") : nullptr;
     if (const Value* state =
@@ -109,8 +110,8 @@ class EarlyStoppingHook final : public Hook {
     const double delta = greater_ ? params_.min_delta : -params_.min_delta;
     if (better(best_ + delta, score)) {
       if (++waited_ >= params_.patience) {
-        return text(params_.monitor, " did not get better in ", waited_,
-                    " validations (the best was ", best_, ")");
+        return text(params_.monitor, " did not improve in ", waited_, " validations (the best was ",
+                    best_, ")");
       }
     } else {
       best_ = score;

@@ -9,7 +9,6 @@
 
 #include "registry/log.hpp"
 #include "runners/hooks/hook.hpp"
-#include "runners/hooks/run_context.hpp"
 #include "segcore/io/weights.hpp"
 #include "segcore/models/segmentor.hpp"
 
@@ -62,16 +61,19 @@ class EMAHook final : public Hook {
   }
   explicit EMAHook(const Params& params) : Hook(params, Priority::kNormal), params_(params) {}
 
-  void before_train(RunContext& context) override {
-    if (averages_.empty()) copy_from(*context.model);
+  void attach(const HookTargets& targets) override { model_ = targets.model; }
+  bool averages_weights() const override { return true; }
+
+  void before_train(const RunInfo&, const Progress&) override {
+    if (averages_.empty()) copy_weights();
   }
 
-  void after_iter(RunContext& context) override {
-    if (context.phase != Phase::kTrain) return;
+  void after_train_iter(const RunInfo&, const Progress& progress, const StepResult&,
+                        RunControl&) override {
     const torch::NoGradGuard no_grad;
-    const bool started = params_.begin_epoch > 0 ? epoch_of_step(context) >= params_.begin_epoch
-                                                 : context.iter >= params_.begin_iter;
-    const auto own = named_weights(*context.model);
+    const bool started = params_.begin_epoch > 0 ? epoch_of_step(progress) >= params_.begin_epoch
+                                                 : progress.iter >= params_.begin_iter;
+    const auto own = named_weights(*model_);
     // Many tensors in one call: a GPU would spend more time on starting each than on its numbers.
     std::vector<torch::Tensor> copied, copied_from, averaged, averaged_from;
     for (size_t i = 0; i < averages_.size(); ++i) {
@@ -91,10 +93,12 @@ class EMAHook final : public Hook {
     if (started) ++steps_;
   }
 
-  void before_val(RunContext& context) override { swap(context); }
-  void after_val(RunContext& context) override { swap(context); }
+  void before_val(const RunInfo&, const Progress&) override { swap(); }
+  void after_val(const RunInfo&, const Progress&, const EvalResult&, RunControl&) override {
+    swap();
+  }
 
-  void save_state(RunContext&, Value& checkpoint) override {
+  void save_state(Value& checkpoint) const override {
     if (averages_.empty()) return;
     Value averaged = Value::dict();
     averaged.set("steps", at::tensor(steps_, at::kLong));
@@ -112,8 +116,8 @@ class EMAHook final : public Hook {
     checkpoint.set("ema_state_dict", averaged);
   }
 
-  void load_state(RunContext& context, Value& checkpoint) override {
-    copy_from(*context.model);
+  void load_state(Value& checkpoint) override {
+    copy_weights();
     Value weights = checkpoint.at("state_dict");
     const Value* averaged = checkpoint.find("ema_state_dict");
     if (!averaged) {
@@ -142,8 +146,8 @@ class EMAHook final : public Hook {
     bool is_parameter = false;
   };
 
-  static int64_t epoch_of_step(const RunContext& context) {
-    return context.epoch_length > 0 ? (context.iter - 1) / context.epoch_length + 1 : 1;
+  static int64_t epoch_of_step(const Progress& progress) {
+    return progress.epoch_length > 0 ? (progress.iter - 1) / progress.epoch_length + 1 : 1;
   }
   static std::vector<Weight> named_weights(const torch::nn::Module& model) {
     std::vector<Weight> out;
@@ -153,13 +157,13 @@ class EMAHook final : public Hook {
     for (const auto& item : model.named_buffers()) out.push_back({item.key(), item.value(), false});
     return out;
   }
-  void copy_from(const torch::nn::Module& model) {
-    averages_ = named_weights(model);
+  void copy_weights() {
+    averages_ = named_weights(*model_);
     for (Weight& average : averages_) average.tensor = average.tensor.detach().clone();
   }
   static void take(Weight& average, const Value* found) {
     if (!found || !found->is_tensor() || found->as_tensor().sizes() != average.tensor.sizes()) {
-      return;  // the load of the weights themselves tells what does not fit
+      return;  // loading the weights themselves reports what does not fit
     }
     average.tensor.copy_(found->as_tensor());
   }
@@ -177,10 +181,10 @@ class EMAHook final : public Hook {
     }
     at::_foreach_lerp_(averages, sources, share);
   }
-  void swap(RunContext& context) {
-    if (context.phase != Phase::kVal || averages_.empty()) return;
+  void swap() {
+    if (averages_.empty()) return;
     const torch::NoGradGuard no_grad;
-    const auto own = named_weights(*context.model);
+    const auto own = named_weights(*model_);
     for (size_t i = 0; i < averages_.size(); ++i) {
       const torch::Tensor kept = averages_[i].tensor.clone();
       averages_[i].tensor.copy_(own[i].tensor);
@@ -190,6 +194,7 @@ class EMAHook final : public Hook {
   }
 
   Params params_;
+  Segmentor* model_ = nullptr;
   std::vector<Weight> averages_;
   int64_t steps_ = 0;
   bool swapped_ = false;

@@ -1,5 +1,4 @@
 #include "runners/hooks/hook.hpp"
-#include "runners/hooks/run_context.hpp"
 #include "runners/start/device.hpp"
 
 namespace seg {
@@ -10,12 +9,12 @@ struct EmptyCacheHookParams : HookParams {
   bool after_iter = false;
 };
 
-/// Gives unused GPU memory back to the driver.
+/// Returns unused GPU memory to the driver.
 class EmptyCacheHook final : public Hook {
  public:
   using Params = EmptyCacheHookParams;
   static Schema<Params> schema() {
-    return Schema<Params>("Gives unused GPU memory back.")
+    return Schema<Params>("Returns unused GPU memory to the driver.")
         .source("MMEngine 0.10, EmptyCacheHook")
         .include(HookParams::schema())
         .optional("before_epoch", &Params::before_epoch, "before training and validations")
@@ -25,17 +24,28 @@ class EmptyCacheHook final : public Hook {
   explicit EmptyCacheHook(const Params& params)
       : Hook(params, Priority::kNormal), params_(params) {}
 
-  void before_train(RunContext& context) override { empty(context, params_.before_epoch); }
-  void before_val(RunContext& context) override { empty(context, params_.before_epoch); }
-  void after_iter(RunContext& context) override {
-    empty(context, params_.after_iter || (params_.after_epoch && context.end_of_epoch &&
-                                          context.phase == Phase::kTrain));
+  void before_train(const RunInfo& run, const Progress&) override {
+    empty(run, params_.before_epoch);
   }
-  void after_val(RunContext& context) override { empty(context, params_.after_epoch); }
+  void after_train_iter(const RunInfo& run, const Progress& progress, const StepResult&,
+                        RunControl&) override {
+    empty(run, params_.after_iter || (params_.after_epoch && progress.ends_epoch()));
+  }
+  void before_eval(const RunInfo& run, const EvalInfo&) override {
+    empty(run, params_.before_epoch);
+  }
+  void after_eval_iter(const RunInfo& run, const Progress&, const EvalInfo&,
+                       const EvalStep&) override {
+    empty(run, params_.after_iter);
+  }
+  void after_eval(const RunInfo& run, const Progress&, const EvalInfo&,
+                  const EvalResult&) override {
+    empty(run, params_.after_epoch);
+  }
 
  private:
-  static void empty(const RunContext& context, bool wanted) {
-    if (wanted) empty_device_cache(context.device);
+  static void empty(const RunInfo& run, bool wanted) {
+    if (wanted) empty_device_cache(run.device);
   }
   Params params_;
 };

@@ -3,8 +3,6 @@
 #include <algorithm>
 #include <array>
 
-#include "runners/start/run_config.hpp"
-
 namespace seg {
 namespace {
 
@@ -37,7 +35,7 @@ int priority_of(const std::variant<int64_t, std::string>& given) {
 }  // namespace
 
 Schema<HookParams> HookParams::schema() {
-  return Schema<HookParams>("What all hooks have.")
+  return Schema<HookParams>("The options of every hook.")
       .optional("priority", &HookParams::priority,
                 "place in the order of hooks: 0 (first) to 100, or a name as NORMAL (50)")
       .validate([](const HookParams& p, Problems& problems) {
@@ -45,7 +43,7 @@ Schema<HookParams> HookParams::schema() {
           std::vector<std::string_view> names;
           for (const auto& [name, value] : kPriorityNames) names.push_back(name);
           problems.error("priority",
-                         "expected a number of 0 to 100 or one of " + join(names, ", "));
+                         "expected a number from 0 to 100 or one of " + join(names, ", "));
         }
       });
 }
@@ -60,36 +58,60 @@ std::string priority_text(int priority) {
   return text(priority);
 }
 
-std::vector<HookEntry> build_hooks(const RunConfig& config) {
-  std::vector<HookEntry> out;
-  const auto add = [&](const Spec<Hook>& spec) { out.push_back({spec.type(), spec.build()}); };
-  for (const auto& [role, type] : default_hook_roles()) {
-    const auto given = config.default_hooks.find(role);
-    if (given == config.default_hooks.end()) {
-      // Pictures are drawn only where a config asks for them.
-      if (role != "visualization") add(Spec<Hook>::of("{type: " + type + "}"));
-    } else if (given->second) {
-      add(*given->second);
-    }
-  }
-  for (const auto& [role, spec] : config.default_hooks) {
-    const auto& known = default_hook_roles();
-    const bool is_role = std::any_of(known.begin(), known.end(),
-                                     [&r = role](const auto& entry) { return entry.first == r; });
-    if (!is_role && spec) add(*spec);
-  }
-  if (config.custom_hooks) {
-    for (const auto& spec : *config.custom_hooks) add(spec);
-  }
-  // A run without this watch would write checkpoints of nothing but NaN.
-  const bool watched = std::any_of(out.begin(), out.end(), [](const HookEntry& entry) {
-    return entry.type == "CheckInvalidLossHook";
-  });
-  if (!watched) add(Spec<Hook>::of("{type: CheckInvalidLossHook, interval: 1}"));
-  std::stable_sort(out.begin(), out.end(), [](const HookEntry& a, const HookEntry& b) {
+Hooks::Hooks(std::vector<HookEntry> entries) : entries_(std::move(entries)) {
+  std::stable_sort(entries_.begin(), entries_.end(), [](const HookEntry& a, const HookEntry& b) {
     return a.hook->priority() < b.hook->priority();
   });
+}
+
+std::vector<CheckpointPart*> Hooks::checkpoint_parts() const {
+  std::vector<CheckpointPart*> out;
+  for (const HookEntry& entry : entries_) out.push_back(entry.hook.get());
   return out;
+}
+
+std::string Hooks::listing() const {
+  std::string lines;
+  for (const HookEntry& entry : entries_) {
+    std::string name = priority_text(entry.hook->priority());
+    name.resize(std::max<size_t>(name.size(), 12), ' ');
+    lines += text("\n(", name, ") ", entry.type);
+  }
+  return lines;
+}
+
+const std::vector<std::pair<std::string, std::string>>& default_hook_roles() {
+  static const std::vector<std::pair<std::string, std::string>> roles{
+      {"runtime_info", "RuntimeInfoHook"},       {"timer", "IterTimerHook"},
+      {"sampler_seed", "DistSamplerSeedHook"},   {"logger", "LoggerHook"},
+      {"param_scheduler", "ParamSchedulerHook"}, {"checkpoint", "CheckpointHook"},
+      {"visualization", "SegVisualizationHook"}};
+  return roles;
+}
+
+Hooks build_hooks(const std::map<std::string, std::optional<Spec<Hook>>>& roles,
+                  const std::vector<Spec<Hook>>& custom) {
+  std::vector<HookEntry> out;
+  const auto add = [&](const Spec<Hook>& spec) { out.push_back({spec.type(), spec.build()}); };
+  auto others = roles;
+  for (const auto& [role, type] : default_hook_roles()) {
+    const auto given = others.extract(role);
+    if (given.empty()) {
+      // Pictures are drawn only where a config asks for them.
+      if (role != "visualization") add(Spec<Hook>::of("{type: " + type + "}"));
+    } else if (given.mapped()) {
+      add(*given.mapped());
+    }
+  }
+  for (const auto& [role, spec] : others) {
+    if (spec) add(*spec);
+  }
+  for (const auto& spec : custom) add(spec);
+  // A run without this check would write checkpoints full of NaN.
+  const bool checked = std::any_of(
+      out.begin(), out.end(), [](const HookEntry& entry) { return entry.hook->checks_loss(); });
+  if (!checked) add(Spec<Hook>::of("{type: CheckInvalidLossHook, interval: 1}"));
+  return Hooks(std::move(out));
 }
 
 }  // namespace seg

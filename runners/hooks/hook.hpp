@@ -1,5 +1,6 @@
 /// What happens around the steps of a run: timing, logging, schedules, checkpoints.
 #pragma once
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -8,12 +9,19 @@
 #include <vector>
 
 #include "registry/registry.hpp"
-#include "segcore/io/value.hpp"
+#include "runners/checkpoint/part.hpp"
+#include "runners/hooks/stage.hpp"
+#include "runners/start/run_info.hpp"
+#include "runners/train/progress.hpp"
 
 namespace seg {
 
-struct RunConfig;
-struct RunContext;
+struct LogProcessorParams;
+struct Records;
+class OptimWrapper;
+class ParamScheduler;
+class Segmentor;
+class Visualizer;
 
 /// Smaller comes first; hooks of one priority keep the order of the config.
 enum class Priority {
@@ -35,39 +43,65 @@ struct HookParams {
   static Schema<HookParams> schema();
 };
 
-/// Called by the loop at its stages:
+/// The parts of a run that hooks act on. Borrowed; they outlive the hooks.
+struct HookTargets {
+  Segmentor* model = nullptr;
+  Records* records = nullptr;
+  Visualizer* visualizer = nullptr;
+  const LogProcessorParams* log_processor = nullptr;
+  // Null in a test:
+  OptimWrapper* optimizer = nullptr;
+  std::vector<std::unique_ptr<ParamScheduler>>* schedulers = nullptr;
+};
+
+/// Called by training at its stages:
 ///
-///     before_train
+///     attach;  check_metrics;  before_train
 ///     while (iter < max_iters) {
 ///       batch = loader.next();
-///       before_iter;  loss, backward, optimizer step;  ++iter;  after_iter
-///       if (validates_after(iter)) {
-///         before_val
-///         for (batch : val_loader) { before_iter;  predict, count;  after_iter }
-///         metrics;  after_val
+///       before_train_iter;  forward, backward;  after_backward;  update;  ++iter; after_train_iter
+///       if (validation due) {
+///         before_val;  evaluation;  after_val
 ///       }
 ///     }
 ///     after_train
 ///
-/// A signal ends the loop after a step or a validation with on_stop, and without after_train.
-/// `RunContext::phase` says whose step it is; a test runs as a validation of phase kTest. An epoch
-/// ends with the after_iter whose `RunContext::end_of_epoch` is set.
-class Hook {
+/// and by an evaluation, in a validation and in a test:
+///
+///     before_eval
+///     for (batch : loader) { before_eval_iter;  predict, count;  after_eval_iter }
+///     metrics;  after_eval
+///
+/// A test ends with after_test. A signal ends training after a step or a validation with on_stop,
+/// and without after_train; a validation that it interrupts has neither after_eval nor after_val.
+class Hook : public CheckpointPart {
  public:
   Hook(const HookParams& params, Priority usual);
-  virtual ~Hook() = default;
-  virtual void before_train(RunContext&) {}
-  virtual void before_iter(RunContext&) {}
-  virtual void after_iter(RunContext&) {}
-  virtual void before_val(RunContext&) {}
-  virtual void after_val(RunContext&) {}
-  virtual void after_train(RunContext&) {}
-  virtual void on_stop(RunContext&) {}
-  /// Adds to a checkpoint what a resumed run needs; may change what stands in it.
-  virtual void save_state(RunContext&, Value& /*checkpoint*/) {}
-  /// Takes it back. Called when a run is resumed, before the weights are loaded, and not for
-  /// `load_from`.
-  virtual void load_state(RunContext&, Value& /*checkpoint*/) {}
+  /// Before everything else, once.
+  virtual void attach(const HookTargets&) {}
+
+  /// Before training, with the names that the metrics of validations will have.
+  /// \throws DataError where the hook needs another.
+  virtual void check_metrics(const std::vector<std::string>& /*known*/) const {}
+  virtual void before_train(const RunInfo&, const Progress&) {}
+  virtual void before_train_iter(const RunInfo&, const Progress&) {}
+  /// Gradients are summed over this step; averaged over the processes only in steps that update
+  /// the weights. Under a loss scale they are still multiplied by it.
+  virtual void after_backward(const RunInfo&, const Progress&) {}
+  virtual void after_train_iter(const RunInfo&, const Progress&, const StepResult&, RunControl&) {}
+  virtual void before_val(const RunInfo&, const Progress&) {}
+  virtual void after_val(const RunInfo&, const Progress&, const EvalResult&, RunControl&) {}
+  virtual void after_train(const RunInfo&, const Progress&) {}
+  virtual void on_stop(const RunInfo&, const Progress&, RunControl&) {}
+
+  virtual void before_eval(const RunInfo&, const EvalInfo&) {}
+  virtual void before_eval_iter(const RunInfo&, const EvalInfo&) {}
+  virtual void after_eval_iter(const RunInfo&, const Progress&, const EvalInfo&, const EvalStep&) {}
+  virtual void after_eval(const RunInfo&, const Progress&, const EvalInfo&, const EvalResult&) {}
+  virtual void after_test(const RunInfo&, const Progress&, const EvalResult&) {}
+
+  /// Whether it ends a run whose loss is not finite: one such hook is enough.
+  virtual bool checks_loss() const { return false; }
   int priority() const { return priority_; }
 
  private:
@@ -86,8 +120,37 @@ struct HookEntry {
   std::unique_ptr<Hook> hook;
 };
 
-/// Builds the hooks of a run: the roles of `default_hooks` and `custom_hooks`, by priority.
-std::vector<HookEntry> build_hooks(const RunConfig& config);
+/// The hooks of a run in the order in which they are called.
+class Hooks {
+ public:
+  Hooks() = default;
+  explicit Hooks(std::vector<HookEntry> entries);
+
+  /// Calls one stage of all: hooks.call(&Hook::before_train, run, progress).
+  template <class Class, class Result, class... Parameters, class... Arguments>
+  void call(Result (Class::*stage)(Parameters...), Arguments&&... arguments) {
+    for (HookEntry& entry : entries_) ((*entry.hook).*stage)(arguments...);
+  }
+  template <class Class, class Result, class... Parameters, class... Arguments>
+  void call(Result (Class::*stage)(Parameters...) const, Arguments&&... arguments) const {
+    for (const HookEntry& entry : entries_) ((*entry.hook).*stage)(arguments...);
+  }
+  std::vector<CheckpointPart*> checkpoint_parts() const;
+  const std::vector<HookEntry>& entries() const { return entries_; }
+  /// One line per hook, for the log.
+  std::string listing() const;
+
+ private:
+  std::vector<HookEntry> entries_;
+};
+
+/// Names of the default hooks' roles with the type that each has where a config names none.
+const std::vector<std::pair<std::string, std::string>>& default_hook_roles();
+
+/// Builds the roles of `default_hooks` and those of `custom_hooks`.
+/// \param roles  null switches a role off; those left out take MMEngine's defaults.
+Hooks build_hooks(const std::map<std::string, std::optional<Spec<Hook>>>& roles,
+                  const std::vector<Spec<Hook>>& custom);
 
 /// "VERY_HIGH" for 10; the number for others.
 std::string priority_text(int priority);

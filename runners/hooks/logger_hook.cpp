@@ -6,9 +6,9 @@
 
 #include "registry/log.hpp"
 #include "runners/hooks/hook.hpp"
-#include "runners/hooks/run_context.hpp"
 #include "runners/log/log_processor.hpp"
-#include "runners/start/run_config.hpp"
+#include "runners/log/records.hpp"
+#include "runners/visualization/visualizer.hpp"
 #include "segcore/io/atomic_file.hpp"
 
 namespace seg {
@@ -20,8 +20,8 @@ struct LoggerHookParams : HookParams {
   bool log_metric_by_epoch = true;
 };
 
-/// Writes the lines of the log and hands values to the visualizer. On a terminal it shows how far
-/// the loop is between two lines.
+/// Writes the lines of the log and passes values to the visualizer. On a terminal a progress bar
+/// stands between two lines.
 class LoggerHook final : public Hook {
  public:
   using Params = LoggerHookParams;
@@ -31,7 +31,7 @@ class LoggerHook final : public Hook {
         .include(HookParams::schema())
         .optional("interval", &Params::interval, "steps between two lines", at_least(1))
         .optional("ignore_last", &Params::ignore_last,
-                  "no line after the last steps of an epoch that are fewer than the interval")
+                  "no line after the last steps of an epoch if fewer than the interval")
         .optional("interval_exp_name", &Params::interval_exp_name,
                   "steps between two lines with the name of the run", at_least(1))
         .optional("log_metric_by_epoch", &Params::log_metric_by_epoch,
@@ -47,77 +47,80 @@ class LoggerHook final : public Hook {
         params_(params),
         terminal_(isatty(STDERR_FILENO) == 1) {}
 
-  void after_iter(RunContext& context) override {
-    if (context.phase == Phase::kTrain) {
-      after_train_iter(context);
-    } else if ((context.batch_index + 1) % params_.interval == 0) {
-      clear_bar();
-      log::info(log_row_of_iter(context).line);
-    }
-    show_bar(context);
+  ~LoggerHook() override { clear_bar(); }
+
+  void attach(const HookTargets& targets) override {
+    records_ = targets.records;
+    visualizer_ = targets.visualizer;
+    lines_.emplace(*targets.log_processor);
   }
 
-  void after_val(RunContext& context) override {
+  void after_train_iter(const RunInfo& run, const Progress& progress, const StepResult&,
+                        RunControl&) override {
+    const int64_t inner = progress.by_epoch ? progress.step_in_epoch() : progress.iter;
+    const int64_t length = progress.by_epoch ? progress.epoch_length : progress.max_iters;
+    const bool end = inner == length;
+    if (progress.iter % params_.interval_exp_name == 0 || (progress.by_epoch && end)) {
+      clear_bar();
+      log::info("Exp name: ", run.experiment_name);
+    }
+    if (inner % params_.interval == 0 ||
+        (end && (!params_.ignore_last || length <= params_.interval))) {
+      clear_bar();
+      const LogRow row = lines_->train_row(*records_, progress, run.device);
+      log::info(row.line);
+      if (run.is_main()) visualizer_->add_scalars(row.scalars, progress.iter);
+    }
+    show_bar(run, "train", progress.iter, progress.max_iters);
+  }
+
+  void after_val(const RunInfo& run, const Progress& progress, const EvalResult&,
+                 RunControl&) override {
+    if (!run.is_main()) return;
+    visualizer_->add_scalars(result_.scalars,
+                             params_.log_metric_by_epoch ? progress.epoch : progress.iter);
+    visualizer_->flush();
+  }
+  void after_train(const RunInfo&, const Progress&) override { clear_bar(); }
+  void on_stop(const RunInfo&, const Progress&, RunControl&) override { clear_bar(); }
+
+  void after_eval_iter(const RunInfo& run, const Progress& progress, const EvalInfo& eval,
+                       const EvalStep& step) override {
+    if (step.done() % params_.interval == 0) {
+      clear_bar();
+      log::info(lines_->eval_row(*records_, progress, eval, step, run.device).line);
+    }
+    show_bar(run, eval.name, step.done(), eval.num_batches);
+  }
+  void after_eval(const RunInfo&, const Progress& progress, const EvalInfo& eval,
+                  const EvalResult& result) override {
     clear_bar();
-    if (context.interrupted) return;
-    if (!context.metric_table.empty()) {
+    if (!result.table.empty()) {
       log::info("per class results:");
-      log::info("\n", context.metric_table);
+      log::info("\n", result.table);
     }
-    const LogRow row = log_row_of_pass(context);
-    log::info(row.line);
-    if (context.phase == Phase::kTest) {
-      write_test_result(context, row.scalars);
-    } else if (context.is_main()) {
-      context.visualizer->add_scalars(row.scalars,
-                                      params_.log_metric_by_epoch ? context.epoch : context.iter);
-      context.visualizer->flush();
-    }
+    result_ = lines_->result_row(*records_, progress, eval);
+    log::info(result_.line);
   }
-
-  void after_train(RunContext&) override { clear_bar(); }
-  void on_stop(RunContext&) override { clear_bar(); }
-
- private:
-  void after_train_iter(RunContext& context) {
-    const int64_t inner = context.by_epoch ? context.batch_index + 1 : context.iter;
-    const bool end = context.by_epoch ? context.end_of_epoch : context.iter == context.max_iters;
-    const int64_t length = context.by_epoch ? context.epoch_length : context.max_iters;
-    if (context.iter % params_.interval_exp_name == 0 || (context.by_epoch && end)) {
-      clear_bar();
-      log::info("Exp name: ", context.experiment_name);
-    }
-    const bool wanted = inner % params_.interval == 0 ||
-                        (end && (!params_.ignore_last || length <= params_.interval));
-    if (!wanted) return;
-    clear_bar();
-    const LogRow row = log_row_of_iter(context);
-    log::info(row.line);
-    if (context.is_main()) context.visualizer->add_scalars(row.scalars, context.iter);
-  }
-
-  static void write_test_result(const RunContext& context, const Scalars& scalars) {
-    if (!context.is_main()) return;
+  void after_test(const RunInfo& run, const Progress&, const EvalResult&) override {
+    if (!run.is_main()) return;
     nlohmann::ordered_json object = nlohmann::ordered_json::object();
     // JSON has no NaN: an absent class is null, as nlohmann writes it.
-    for (const auto& [name, value] : scalars) object[name] = value;
-    write_file_atomically(context.log_dir + "/" + context.timestamp + ".json",
-                          object.dump() + "\n");
+    for (const auto& [name, value] : result_.scalars) object[name] = value;
+    write_file_atomically(run.log_dir + "/" + run.timestamp + ".json", object.dump() + "\n");
   }
 
-  void show_bar(const RunContext& context) {
-    if (!terminal_ || !context.is_main()) return;
-    const bool training = context.phase == Phase::kTrain;
-    const int64_t done = training ? context.iter : context.batch_index + 1;
-    const int64_t total = training ? context.max_iters : context.batch_count;
+ private:
+  void show_bar(const RunInfo& run, const char* what, int64_t done, int64_t total) {
+    if (!terminal_ || !run.is_main()) return;
     constexpr int64_t kWidth = 30;
     const int64_t filled = total > 0 ? std::min(kWidth, kWidth * done / total) : 0;
-    // The cursor goes back to the beginning of the line, so that any line of the log replaces it.
-    std::fprintf(stderr, "\r\033[2K%s [%s%s] %lld/%lld  eta %s\r", phase_name(context.phase),
+    // The cursor returns to the beginning of the line, so that any line of the log replaces it.
+    std::fprintf(stderr, "\r\033[2K%s [%s%s] %lld/%lld  eta %s\r", what,
                  std::string(static_cast<size_t>(filled), '=').c_str(),
                  std::string(static_cast<size_t>(kWidth - filled), ' ').c_str(),
                  static_cast<long long>(done), static_cast<long long>(total),
-                 duration_text(std::max(0.0, context.eta_s)).c_str());
+                 duration_text(std::max(0.0, records_->eta_s)).c_str());
     std::fflush(stderr);
     bar_shown_ = true;
   }
@@ -129,6 +132,10 @@ class LoggerHook final : public Hook {
   }
 
   Params params_;
+  Records* records_ = nullptr;
+  Visualizer* visualizer_ = nullptr;
+  std::optional<LogProcessor> lines_;
+  LogRow result_;  ///< of the last evaluation
   bool terminal_, bar_shown_ = false;
 };
 SEG_REGISTER(Hook, LoggerHook);

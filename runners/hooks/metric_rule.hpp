@@ -7,7 +7,7 @@
 namespace seg {
 
 /// "greater" or "less", by the names that MMEngine knows ("mIoU" is greater, "loss" is less);
-/// nothing where the name says neither.
+/// nothing where the name decides neither.
 std::optional<std::string> infer_metric_rule(const std::string& metric,
                                              const std::vector<std::string>& greater_keys,
                                              const std::vector<std::string>& less_keys);

@@ -1,34 +1,37 @@
 #include "runners/hooks/hook.hpp"
-#include "runners/hooks/run_context.hpp"
 #include "runners/optim/param_scheduler.hpp"
 
 namespace seg {
 
-/// Moves the schedules on after each step, epoch or validation, as each of them counts.
+/// Advances each schedule after every step, epoch or validation, whichever it counts.
 class ParamSchedulerHook final : public Hook {
  public:
   using Params = HookParams;
   static Schema<Params> schema() {
-    return Schema<Params>("Moves the schedules of learning rate and momentum on.")
+    return Schema<Params>("Advances the schedules of learning rate and momentum.")
         .source("MMEngine 0.10, ParamSchedulerHook")
         .include(HookParams::schema());
   }
   explicit ParamSchedulerHook(const Params& params) : Hook(params, Priority::kLow) {}
 
-  void after_iter(RunContext& context) override {
-    if (context.phase != Phase::kTrain) return;
-    for (auto& scheduler : *context.schedulers) {
-      if (!scheduler->needs_metrics() && (!scheduler->by_epoch() || context.end_of_epoch)) {
+  void attach(const HookTargets& targets) override { schedulers_ = targets.schedulers; }
+
+  void after_train_iter(const RunInfo&, const Progress& progress, const StepResult&,
+                        RunControl&) override {
+    for (auto& scheduler : *schedulers_) {
+      if (!scheduler->needs_metrics() && (!scheduler->by_epoch() || progress.ends_epoch())) {
         scheduler->step();
       }
     }
   }
-  void after_val(RunContext& context) override {
-    if (context.phase != Phase::kVal || context.interrupted || !context.schedulers) return;
-    for (auto& scheduler : *context.schedulers) {
-      if (scheduler->needs_metrics()) scheduler->observe(context.metrics);
+  void after_val(const RunInfo&, const Progress&, const EvalResult& result, RunControl&) override {
+    for (auto& scheduler : *schedulers_) {
+      if (scheduler->needs_metrics()) scheduler->observe(result.metrics);
     }
   }
+
+ private:
+  std::vector<std::unique_ptr<ParamScheduler>>* schedulers_ = nullptr;
 };
 SEG_REGISTER(Hook, ParamSchedulerHook);
 

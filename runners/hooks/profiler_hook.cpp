@@ -5,7 +5,6 @@
 
 #include "registry/log.hpp"
 #include "runners/hooks/hook.hpp"
-#include "runners/hooks/run_context.hpp"
 #include "runners/start/device.hpp"
 #include "segcore/io/atomic_file.hpp"
 
@@ -13,12 +12,23 @@ namespace fs = std::filesystem;
 
 namespace seg {
 
+/// Where a trace is written, as MMEngine's configs have it.
+struct TraceOutput {
+  std::optional<std::string> dir_name;
+  static Schema<TraceOutput> schema() {
+    return Schema<TraceOutput>("Where the trace is written.")
+        .accepted("type", "there is one, tb_trace")
+        .optional("dir_name", &TraceOutput::dir_name, "folder below the log folder")
+        .accepted("worker_name", "the file is trace.pt.trace.json");
+  }
+};
+
 struct ProfilerHookParams : HookParams {
   bool by_epoch = true;
   int64_t profile_times = 1;
   bool activity_with_cpu = true;
   bool activity_with_cuda = false;
-  std::optional<Config> on_trace_ready;
+  std::optional<TraceOutput> on_trace_ready;
   bool record_shapes = false;
   bool profile_memory = false;
   bool with_stack = false;
@@ -26,7 +36,7 @@ struct ProfilerHookParams : HookParams {
   std::optional<std::string> json_trace_path;
 };
 
-/// Records what the first steps spend their time on, as a trace for chrome://tracing or Perfetto.
+/// Records a trace of the first steps for chrome://tracing or Perfetto.
 class ProfilerHook final : public Hook {
  public:
   using Params = ProfilerHookParams;
@@ -35,8 +45,7 @@ class ProfilerHook final : public Hook {
         .source("MMEngine 0.10, ProfilerHook")
         .include(HookParams::schema())
         .optional("by_epoch", &Params::by_epoch, "profile_times counts epochs instead of steps")
-        .optional("profile_times", &Params::profile_times, "steps or epochs that are recorded",
-                  at_least(1))
+        .optional("profile_times", &Params::profile_times, "steps or epochs to record", at_least(1))
         .optional("activity_with_cpu", &Params::activity_with_cpu, "record the CPU")
         .optional("activity_with_cuda", &Params::activity_with_cuda, "record the GPU")
         .accepted("schedule", "recording begins with the first step")
@@ -51,12 +60,11 @@ class ProfilerHook final : public Hook {
   }
   explicit ProfilerHook(const Params& params) : Hook(params, Priority::kVeryLow), params_(params) {}
 
-  void before_train(RunContext& context) override {
+  void before_train(const RunInfo& run, const Progress&) override {
     using torch::profiler::impl::ActivityType;
     std::set<ActivityType> activities;
     if (params_.activity_with_cpu) activities.insert(ActivityType::CPU);
-    if (params_.activity_with_cuda && !context.device.is_cpu())
-      activities.insert(ActivityType::CUDA);
+    if (params_.activity_with_cuda && !run.device.is_cpu()) activities.insert(ActivityType::CUDA);
     const torch::profiler::impl::ProfilerConfig config(
         torch::profiler::impl::ProfilerState::KINETO, params_.record_shapes, params_.profile_memory,
         params_.with_stack, params_.with_flops);
@@ -66,29 +74,29 @@ class ProfilerHook final : public Hook {
     log::info("The profiler records the first ", params_.profile_times,
               params_.by_epoch ? " epochs" : " steps");
   }
-  void after_iter(RunContext& context) override {
-    if (!running_ || context.phase != Phase::kTrain) return;
-    if (params_.by_epoch && context.by_epoch && !context.end_of_epoch) return;
-    if (++done_ >= params_.profile_times && (!params_.by_epoch || context.by_epoch))
-      finish(context);
+  void after_train_iter(const RunInfo& run, const Progress& progress, const StepResult&,
+                        RunControl&) override {
+    if (!running_) return;
+    if (params_.by_epoch && progress.by_epoch && !progress.ends_epoch()) return;
+    if (++done_ >= params_.profile_times && (!params_.by_epoch || progress.by_epoch)) finish(run);
   }
-  void after_train(RunContext& context) override {
-    if (running_) finish(context);
+  void after_train(const RunInfo& run, const Progress&) override {
+    if (running_) finish(run);
   }
-  void on_stop(RunContext& context) override {
-    if (running_) finish(context);
+  void on_stop(const RunInfo& run, const Progress&, RunControl&) override {
+    if (running_) finish(run);
   }
 
  private:
-  void finish(const RunContext& context) {
+  void finish(const RunInfo& run) {
     running_ = false;
-    synchronize_device(context.device);
+    synchronize_device(run.device);
     const auto result = torch::autograd::profiler::disableProfiler();
-    if (!context.is_main()) return;
-    std::string path = context.log_dir + "/trace.json";
-    if (const Config* folder =
-            params_.on_trace_ready ? params_.on_trace_ready->at_path("dir_name") : nullptr) {
-      path = (fs::path(context.log_dir) / folder->scalar / "trace.pt.trace.json").string();
+    if (!run.is_main()) return;
+    std::string path = run.log_dir + "/trace.json";
+    if (params_.on_trace_ready && params_.on_trace_ready->dir_name) {
+      path = (fs::path(run.log_dir) / *params_.on_trace_ready->dir_name / "trace.pt.trace.json")
+                 .string();
     }
     if (params_.json_trace_path) path = *params_.json_trace_path;
     make_folders(fs::absolute(path).parent_path().string());

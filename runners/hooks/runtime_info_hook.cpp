@@ -1,11 +1,10 @@
 #include "runners/hooks/hook.hpp"
-#include "runners/hooks/run_context.hpp"
+#include "runners/log/records.hpp"
 #include "runners/optim/optim_wrapper.hpp"
 
 namespace seg {
 
-/// Records what a step used and gave: learning rates, gradient norm, losses; metrics of a
-/// validation.
+/// Records learning rates, gradient norm and losses of each step, and the metrics of evaluations.
 class RuntimeInfoHook final : public Hook {
  public:
   using Params = HookParams;
@@ -16,32 +15,40 @@ class RuntimeInfoHook final : public Hook {
   }
   explicit RuntimeInfoHook(const Params& params) : Hook(params, Priority::kVeryHigh) {}
 
-  void before_train(RunContext& context) override {
-    put_progress(context);
-    context.runtime_info.set("max_epochs", context.max_epochs);
-    context.runtime_info.set("max_iters", context.max_iters);
+  void attach(const HookTargets& targets) override {
+    records_ = targets.records;
+    optimizer_ = targets.optimizer;
   }
-  void before_iter(RunContext& context) override {
-    if (context.phase != Phase::kTrain) return;
-    for (const auto& [name, rate] : context.optimizer->learning_rates()) {
-      context.train_log.record(name, rate);
+
+  void before_train(const RunInfo&, const Progress& progress) override {
+    record_progress(progress);
+    records_->facts.set("max_epochs", progress.max_epochs);
+    records_->facts.set("max_iters", progress.max_iters);
+  }
+  void before_train_iter(const RunInfo&, const Progress&) override {
+    for (const auto& [name, rate] : optimizer_->learning_rates()) {
+      records_->train.record(name, rate);
     }
   }
-  void after_iter(RunContext& context) override {
-    if (context.phase != Phase::kTrain) return;
-    put_progress(context);
-    if (context.grad_norm.defined()) context.train_log.record("grad_norm", context.grad_norm);
-    for (const auto& [name, value] : context.losses) context.train_log.record(name, value);
+  void after_train_iter(const RunInfo&, const Progress& progress, const StepResult& step,
+                        RunControl&) override {
+    record_progress(progress);
+    if (step.grad_norm.defined()) records_->train.record("grad_norm", step.grad_norm);
+    for (const auto& [name, value] : step.losses) records_->train.record(name, value);
   }
-  void after_val(RunContext& context) override {
-    for (const auto& [name, value] : context.metrics) context.log().record(name, value);
+  void after_eval(const RunInfo&, const Progress&, const EvalInfo&,
+                  const EvalResult& result) override {
+    for (const auto& [name, value] : result.metrics) records_->eval.record(name, value);
   }
 
  private:
-  static void put_progress(RunContext& context) {
-    context.runtime_info.set("epoch", context.epoch);
-    context.runtime_info.set("iter", context.iter);
+  void record_progress(const Progress& progress) {
+    records_->facts.set("epoch", progress.epoch);
+    records_->facts.set("iter", progress.iter);
   }
+
+  Records* records_ = nullptr;
+  const OptimWrapper* optimizer_ = nullptr;
 };
 SEG_REGISTER(Hook, RuntimeInfoHook);
 

@@ -1,10 +1,11 @@
 #include <filesystem>
 
 #include "runners/hooks/hook.hpp"
-#include "runners/hooks/run_context.hpp"
-#include "runners/start/run_config.hpp"
+#include "runners/visualization/visualizer.hpp"
+#include "segcore/data/dataset.hpp"
 #include "segcore/evaluation/pictures.hpp"
 #include "segcore/image/image_io.hpp"
+#include "segcore/models/segmentor.hpp"
 
 namespace fs = std::filesystem;
 
@@ -17,7 +18,7 @@ struct SegVisualizationHookParams : HookParams {
   std::optional<std::string> out_dir;
 };
 
-/// Draws predictions of validations and tests: image, truth and prediction side by side.
+/// Draws predictions of validations and tests beside their images and labels.
 class SegVisualizationHook final : public Hook {
  public:
   using Params = SegVisualizationHookParams;
@@ -36,42 +37,47 @@ class SegVisualizationHook final : public Hook {
   explicit SegVisualizationHook(const Params& params)
       : Hook(params, Priority::kNormal), params_(params) {}
 
-  void after_iter(RunContext& context) override {
-    if (!params_.draw || context.phase == Phase::kTrain) return;
-    if ((context.batch_index + 1) % params_.interval != 0) return;
+  void attach(const HookTargets& targets) override {
+    model_ = targets.model;
+    visualizer_ = targets.visualizer;
+  }
+
+  void after_eval_iter(const RunInfo& run, const Progress& progress, const EvalInfo& eval,
+                       const EvalStep& step) override {
+    if (!params_.draw || step.done() % params_.interval != 0) return;
     size_t image = 0;
-    for (const PackedSample& sample : context.batch->samples) {
-      // Augmentations of one image have one prediction.
+    for (const PackedSample& sample : step.batch->samples) {
+      // Augmentations of one image share one prediction.
       if (sample.meta.variant > 0) continue;
-      draw(context, sample, context.predictions->at(image++));
+      const cv::Mat picture = draw(*eval.dataset, sample, step.predictions->at(image++).ids);
+      const std::string stem = fs::path(sample.meta.img_path).stem().string();
+      if (params_.out_dir) {
+        write_image(*params_.out_dir + "/" + stem + ".png", picture);
+      } else if (run.is_main()) {
+        visualizer_->add_image(text(eval.name, '_', stem), picture, progress.iter);
+      }
     }
   }
 
  private:
-  void draw(const RunContext& context, const PackedSample& sample,
-            const at::Tensor& prediction) const {
-    const Dataset& dataset = *context.eval_dataset;
+  /// Image, truth where it is known, and prediction, side by side.
+  cv::Mat draw(const Dataset& dataset, const PackedSample& sample,
+               const at::Tensor& prediction) const {
     const Sample raw = dataset.with_image(static_cast<size_t>(sample.meta.index));
     const cv::Mat image = displayable(raw.image);
-    const Palette palette =
-        palette_or_default(dataset.meta().palette, context.model->num_classes());
-    const double alpha = context.visualizer->alpha();
+    const Palette palette = palette_or_default(dataset.meta().palette, model_->num_classes());
+    const double alpha = visualizer_->alpha();
     std::vector<cv::Mat> pictures{image};
     if (sample.labels.defined()) {
       pictures.push_back(overlay(image, sample.labels.cpu(), palette, alpha));
     }
     pictures.push_back(overlay(image, prediction.cpu(), palette, alpha));
-    const cv::Mat picture = side_by_side(pictures);
-    const std::string stem = fs::path(sample.meta.img_path).stem().string();
-    if (params_.out_dir) {
-      write_image(*params_.out_dir + "/" + stem + ".png", picture);
-    } else if (context.is_main()) {
-      context.visualizer->add_image(text(phase_name(context.phase), '_', stem), picture,
-                                    context.iter);
-    }
+    return side_by_side(pictures);
   }
 
   Params params_;
+  const Segmentor* model_ = nullptr;
+  Visualizer* visualizer_ = nullptr;
 };
 SEG_REGISTER(Hook, SegVisualizationHook);
 

@@ -1,7 +1,6 @@
 #include <torch/nn/module.h>
 
 #include "runners/hooks/hook.hpp"
-#include "runners/hooks/run_context.hpp"
 #include "segcore/dist/communicator.hpp"
 #include "segcore/models/segmentor.hpp"
 
@@ -18,16 +17,21 @@ class SyncBuffersHook final : public Hook {
   }
   explicit SyncBuffersHook(const Params& params) : Hook(params, Priority::kNormal) {}
 
-  void before_val(RunContext& context) override {
-    if (context.phase != Phase::kVal || context.communicator->size() == 1) return;
+  void attach(const HookTargets& targets) override { model_ = targets.model; }
+
+  void before_val(const RunInfo& run, const Progress&) override {
+    if (run.communicator->size() == 1) return;
     const torch::NoGradGuard no_grad;
-    for (torch::Tensor& buffer : context.model->buffers()) {
+    for (torch::Tensor& buffer : model_->buffers()) {
       if (!buffer.is_floating_point()) continue;
       torch::Tensor sum = buffer.clone();
-      context.communicator->all_reduce_sum_(sum);
-      buffer.copy_(sum / context.communicator->size());
+      run.communicator->all_reduce_sum_(sum);
+      buffer.copy_(sum / run.communicator->size());
     }
   }
+
+ private:
+  Segmentor* model_ = nullptr;
 };
 SEG_REGISTER(Hook, SyncBuffersHook);
 

@@ -89,6 +89,11 @@ class AmpOptimWrapper final : public OptimWrapper {
     return std::make_unique<Autocast>(device().type(), type_);
   }
 
+  at::Tensor scale_loss(const at::Tensor& loss) const override {
+    const at::Tensor scaled = OptimWrapper::scale_loss(loss);
+    return scaling_ ? scaled * scale_ : scaled;
+  }
+
   Value state_dict() const override {
     Value out = OptimWrapper::state_dict();
     Value scaler = Value::dict();
@@ -115,10 +120,6 @@ class AmpOptimWrapper final : public OptimWrapper {
 
  protected:
   double loss_scale() const override { return scaling_ ? scale_.item<double>() : 1; }
-  void backward_scaled(const at::Tensor& loss) override {
-    OptimWrapper::backward_scaled(scaling_ ? loss * scale_ : loss);
-  }
-
   void update() override {
     if (!scaling_) {
       OptimWrapper::update();

@@ -163,28 +163,21 @@ bool OptimWrapper::will_update() const {
   return (done_ + 1) % params_.accumulative_counts == 0 || done_ + 1 == total_;
 }
 
-void OptimWrapper::backward(const at::Tensor& loss) {
-  grad_norm_.reset();
+at::Tensor OptimWrapper::scale_loss(const at::Tensor& loss) const {
   const int64_t factor = accumulation_length();
   SEG_CHECK(factor > 0, "a step after the last one, ", total_);
-  backward_scaled(factor == 1 ? loss : loss / factor);
+  return factor == 1 ? loss : loss / factor;
 }
 
 bool OptimWrapper::step() {
-  const bool due = will_update();
+  grad_norm_.reset();
+  const bool updates = will_update();
   ++done_;
-  if (!due) return false;
+  if (!updates) return false;
   update();
   optimizer_->zero_grad(/*set_to_none=*/!keep_gradients_);
   return true;
 }
-
-bool OptimWrapper::update_params(const at::Tensor& loss) {
-  backward(loss);
-  return step();
-}
-
-void OptimWrapper::backward_scaled(const at::Tensor& loss) { loss.backward(); }
 
 void OptimWrapper::update() {
   if (params_.clip_grad) clip_gradients();

@@ -53,7 +53,7 @@ class Autocast {
 ///     auto precision = wrapper.precision();
 ///     losses = model.loss(...);
 ///   }
-///   wrapper.backward(total_loss(losses));
+///   wrapper.scale_loss(total_loss(losses)).backward();
 ///   wrapper.step();
 class OptimWrapper {
  public:
@@ -65,16 +65,15 @@ class OptimWrapper {
 
   /// Autocast for the forward pass.
   virtual std::unique_ptr<Autocast> precision() const;
-  /// The gradients of the loss over the number of accumulated steps, added to those before.
-  void backward(const at::Tensor& loss);
-  /// Ends the step: every `accumulative_counts` times, and at the very last step, updates the
-  /// parameters and zeroes the gradients.
+  /// What the backward pass begins from: the loss divided by the number of accumulated steps and,
+  /// in mixed precision, times the loss scale.
+  virtual at::Tensor scale_loss(const at::Tensor& loss) const;
+  /// After the backward pass: every `accumulative_counts` steps, and at the very last one, updates
+  /// the parameters and zeroes the gradients.
   /// \return whether the parameters were updated.
   bool step();
-  /// Both.
-  bool update_params(const at::Tensor& loss);
-  /// The norm of all gradients before clipping, a scalar on the model's device, of the last
-  /// step; undefined where none was computed.
+  /// The norm of all gradients before clipping, a scalar on the model's device, of the last `step`;
+  /// undefined where none was computed.
   const at::Tensor& grad_norm() const { return grad_norm_; }
   /// Sets where a run starts and ends, in steps of its loop: the last, incomplete accumulation is
   /// weighted by its own length.
@@ -86,8 +85,8 @@ class OptimWrapper {
   /// {steps, loss_weight, gradients: {name of the parameter: tensor}}. A loss was multiplied by
   /// `loss_weight` before its gradients were taken. None right after an update.
   Value accumulated() const;
-  /// Whether the next `update_params` updates the parameters, so that gradients must be summed over
-  /// the processes.
+  /// Whether the next `step` updates the parameters, so that gradients must be averaged over the
+  /// processes before.
   bool will_update() const;
   /// Whether gradients are zeroed in place, because others hold views of them.
   void keep_gradients(bool keep) { keep_gradients_ = keep; }
@@ -106,9 +105,8 @@ class OptimWrapper {
   virtual void load_state_dict(const Value& state);
 
  protected:
-  virtual void backward_scaled(const at::Tensor& loss);
   virtual void update();
-  /// The factor of a loss in `backward_scaled`.
+  /// What mixed precision multiplies a loss by.
   virtual double loss_scale() const { return 1; }
   void clip_gradients();
   c10::Device device() const { return device_; }

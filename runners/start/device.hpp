@@ -1,4 +1,4 @@
-/// The device of a run, and what is particular to GPUs. No CUDA symbol is linked: LibTorch's CUDA
+/// The device of a run and its GPU functions. No CUDA symbol is linked: LibTorch's CUDA
 /// part is loaded where a driver is, and after it segcore's own, libsegcore_cuda.so.
 #pragma once
 #include <c10/core/Device.h>
@@ -13,7 +13,7 @@ namespace seg {
 /// Repeated calls give the first one's answer.
 /// \return whether CUDA can be used.
 bool load_cuda();
-/// Why it cannot: "no NVIDIA driver", ...; "" where it can.
+/// Why CUDA cannot be used: "no NVIDIA driver", ...; "" where it can.
 const std::string& cuda_problem();
 /// Why segcore's own CUDA library (kernels, NCCL) is not loaded: "" where it is. Without it GPUs
 /// work through LibTorch's operators alone.
@@ -21,14 +21,14 @@ const std::string& cuda_module_problem();
 
 /// The device of this process for `env_cfg.device`: "auto", "cpu", "cuda" or "cuda:1". "auto" takes
 /// the GPU of `local_rank` where there is one.
-/// \throws UsageError where a GPU is asked for and none can be used.
+/// \throws UsageError where the config asks for a GPU and none can be used.
 c10::Device choose_device(const std::string& wanted, int local_rank);
 
 /// The largest memory in use on the device since the last call, in MB; nothing on a CPU.
 std::optional<int64_t> take_peak_memory_mb(c10::Device device);
-/// Gives unused device memory back to the driver.
+/// Returns unused device memory to the driver.
 void empty_device_cache(c10::Device device);
-/// Waits until the device has done all work.
+/// Waits for all work queued on the device.
 void synchronize_device(c10::Device device);
 
 }  // namespace seg

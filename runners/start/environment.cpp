@@ -12,9 +12,9 @@
 #include <thread>
 
 #include "registry/text.hpp"
-#include "runners/hooks/run_context.hpp"
 #include "runners/start/device.hpp"
 #include "runners/start/run_config.hpp"
+#include "runners/start/run_info.hpp"
 #include "segcore/dist/communicator.hpp"
 
 namespace seg {
@@ -43,11 +43,10 @@ void apply_environment(const EnvParams& env, bool deterministic) {
   at::Context& context = at::globalContext();
   context.setBenchmarkCuDNN(env.cudnn_benchmark && !deterministic);
   context.setDeterministicCuDNN(deterministic);
-  // Where a GPU has no such algorithm for an operator, LibTorch warns of it.
+  // LibTorch warns about operators without a deterministic algorithm on GPUs.
   context.setDeterministicAlgorithms(deterministic, /*warn_only=*/true);
   context.setDeterministicFillUninitializedMemory(false);
-  // Where operators only warn, LibTorch's fused attention on GPUs takes the way that is not; that
-  // of CPUs has one way.
+  // With warn_only, LibTorch keeps fused attention on GPUs, which is not deterministic.
   if (deterministic && context.hasCUDA()) {
     context.setSDPUseFlash(false);
     context.setSDPUseMemEfficient(false);
@@ -56,11 +55,11 @@ void apply_environment(const EnvParams& env, bool deterministic) {
   context.setAllowTF32CuBLAS(env.allow_tf32);
 }
 
-std::string environment_text(const RunContext& context) {
+std::string environment_text(const RunInfo& run) {
   const std::string line(60, '-');
   utsname system{};
   uname(&system);
-  const EnvParams& env = context.config->env_cfg;
+  const EnvParams& env = run.config->env_cfg;
   std::string out = text("\n", line, "\nSystem environment:\n");
   const auto add = [&](const std::string& key, const auto& value) {
     out += text("    ", key, ": ", value, "\n");
@@ -71,10 +70,10 @@ std::string environment_text(const RunContext& context) {
   add("Threads of an operator", at::get_num_threads());
   add("Compiler", text("GCC ", __VERSION__));
   add("LibTorch", TORCH_VERSION);
-  if (context.device.is_cpu()) {
+  if (run.device.is_cpu()) {
     add("CUDA", cuda_problem().empty() ? std::string("not used") : "not used, " + cuda_problem());
   } else {
-    add("GPU", context.device.str());
+    add("GPU", run.device.str());
     add("CUDA", version_text(at::Context::versionCUDART(), 1000, 10));
     add("cuDNN", version_text(at::Context::versionCuDNN(), 10000, 100));
     add("NCCL", nccl_version());
@@ -82,12 +81,12 @@ std::string environment_text(const RunContext& context) {
   }
   add("OpenCV", CV_VERSION);
   out += "\nRuntime environment:\n";
-  add("device", context.device.str());
+  add("device", run.device.str());
   add("cudnn_benchmark", env.cudnn_benchmark ? "true" : "false");
-  add("seed", context.seed);
-  add("deterministic", context.config->randomness.deterministic ? "true" : "false");
-  add("Distributed launcher", context.config->launcher);
-  add("Processes", context.communicator->size());
+  add("seed", run.seed);
+  add("deterministic", run.config->randomness.deterministic ? "true" : "false");
+  add("Distributed launcher", run.config->launcher);
+  add("Processes", run.communicator->size());
   return out + line + "\n";
 }
 

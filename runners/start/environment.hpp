@@ -1,16 +1,16 @@
-/// What a log says of the machine and the libraries at its start.
+/// The environment of a process: threads, precision, and their description at the head of a log.
 #pragma once
 #include <string>
 
 namespace seg {
 
 struct EnvParams;
-struct RunContext;
+struct RunInfo;
 
-/// Sets threads, cuDNN and precision of this process as `env_cfg` says.
+/// Applies threads, cuDNN and precision of `env_cfg` to this process.
 void apply_environment(const EnvParams& env, bool deterministic);
 
 /// The block of lines that a log begins with.
-std::string environment_text(const RunContext& context);
+std::string environment_text(const RunInfo& run);
 
 }  // namespace seg

@@ -3,14 +3,15 @@
 #include <algorithm>
 
 #include "registry/log.hpp"
+#include "segcore/data/dataset_spec.hpp"
 #include "segcore/data/pipeline.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {
 namespace {
 
-/// Batches of an epoch where the size of the data set is not known: so many that no schedule is
-/// taken for one that begins after the end.
+/// Batches of an epoch where the size of the data set is unknown: enough that no schedule seems to
+/// begin after the end.
 constexpr int64_t kManyBatches = 1'000'000;
 
 class PartsBuilder {
@@ -41,7 +42,10 @@ class PartsBuilder {
     });
     check_class_counts();
     if (wanted_.train || all) build_training();
-    attempt("default_hooks", [&] { parts_.hooks = build_hooks(config_); });
+    attempt("default_hooks", [&] {
+      parts_.hooks = build_hooks(config_.default_hooks,
+                                 config_.custom_hooks.value_or(std::vector<Spec<Hook>>{}));
+    });
     attempt("visualizer", [&] { build_visualizer(config_, {}); });
     errors_.throw_if_any();
     return std::move(parts_);
@@ -53,8 +57,7 @@ class PartsBuilder {
     const char *loader, *evaluator, *loop;
   };
 
-  /// Runs a builder. What it finds wrong is told with the line of the key that names the part,
-  /// where it has none of its own.
+  /// Runs a builder and collects its errors; those without a line get that of the key.
   template <class Build>
   bool attempt(const std::string& key, const Build& build) {
     const Config* part = config_.tree.at_path(key);
@@ -82,9 +85,7 @@ class PartsBuilder {
                              const std::optional<Spec<EvalLoop>>& loop) {
     EvaluationParts out;
     out.dataset = dataset(loader, keys.loader);
-    if (out.dataset && !wanted_.check) {
-      batches_of(loader, keys.loader, out.dataset, /*training=*/false);
-    }
+    out.loader = data_loader(loader, keys.loader, out.dataset, /*training=*/false);
     if (out.dataset && evaluator) {
       for (const auto& spec : evaluator->values) {
         attempt(keys.evaluator, [&] { out.metrics.push_back(spec.build(out.dataset->meta())); });
@@ -94,20 +95,20 @@ class PartsBuilder {
     return out;
   }
 
-  /// Batches of this process in an epoch; many where no batch can be made. The loader of the run is
-  /// another, since that knows the seed of all processes.
-  int64_t batches_of(const DataLoaderParams& loader, const std::string& key,
-                     const std::shared_ptr<const Dataset>& data, bool training) {
-    int64_t out = kManyBatches;
-    // Those with `lazy_init: true` look for their files now.
+  /// Null in a check, which reads no data, and where no batch can be made.
+  std::unique_ptr<DataLoader> data_loader(const DataLoaderParams& loader, const std::string& key,
+                                          const std::shared_ptr<const Dataset>& data,
+                                          bool training) {
+    std::unique_ptr<DataLoader> out;
+    if (!data || wanted_.check) return out;
+    // Those with `lazy_init: true` list their files now.
     if (!attempt(key + ".dataset", [&] { data->size(); })) return out;
     attempt(key, [&] {
-      const DataLoader trial(loader, data,
-                             {.seed = 0,
-                              .rank = wanted_.place.rank,
-                              .world_size = wanted_.place.size,
-                              .training = training});
-      out = static_cast<int64_t>(trial.batches_per_epoch());
+      out = std::make_unique<DataLoader>(loader, data,
+                                         LoaderPlace{.seed = 0,
+                                                     .rank = wanted_.place.rank,
+                                                     .world_size = wanted_.place.size,
+                                                     .training = training});
     });
     return out;
   }
@@ -116,16 +117,16 @@ class PartsBuilder {
   void check_class_counts() {
     if (!parts_.model) return;
     const int64_t outputs = parts_.model->num_classes();
-    std::vector<std::vector<std::string>> told;
+    std::vector<std::vector<std::string>> reported;
     const auto check = [&](const std::shared_ptr<const Dataset>& data, const char* loader) {
       if (!data) return;
       const auto& names = data->meta().classes;
       const auto classes = static_cast<int64_t>(names.size());
       if (classes == 0 || classes == outputs ||
-          std::find(told.begin(), told.end(), names) != told.end()) {
+          std::find(reported.begin(), reported.end(), names) != reported.end()) {
         return;
       }
-      told.push_back(names);
+      reported.push_back(names);
       const auto [where, path] = place_of_class_count();
       if (classes > outputs) {
         errors_.found().error(where, path,
@@ -141,7 +142,7 @@ class PartsBuilder {
     if (parts_.test) check(parts_.test->dataset, "test_dataloader");
   }
 
-  /// Where the configuration says how many classes the model has: in the last of its heads.
+  /// Where the configuration has the number of classes: in the last of its heads.
   std::pair<Origin, std::string> place_of_class_count() const {
     for (std::string path : {"model.decode_head", "model"}) {
       const Config* part = config_.tree.at_path(path);
@@ -159,26 +160,31 @@ class PartsBuilder {
   }
 
   void build_training() {
-    if (config_.train_cfg) attempt("train_cfg", [&] { parts_.loop = config_.train_cfg->build(); });
-    if (parts_.loop) {
-      ScheduleLength& length = parts_.length;
-      length.epoch_length = kManyBatches;
-      if (parts_.train_dataset && !wanted_.check) {
-        length.epoch_length = batches_of(*config_.train_dataloader, "train_dataloader",
-                                         parts_.train_dataset, /*training=*/true);
-      }
-      length.max_iters = parts_.loop->max_iters(length.epoch_length);
-      length.max_epochs = parts_.loop->max_epochs();
+    if (config_.train_cfg) {
+      attempt("train_cfg", [&] { parts_.length = config_.train_cfg->build(); });
+    }
+    if (config_.train_dataloader) {
+      parts_.train_loader = data_loader(*config_.train_dataloader, "train_dataloader",
+                                        parts_.train_dataset, /*training=*/true);
+    }
+    if (parts_.length) {
+      ScheduleLength& length = parts_.schedule_length;
+      length.epoch_length = parts_.train_loader
+                                ? static_cast<int64_t>(parts_.train_loader->batches_per_epoch())
+                                : kManyBatches;
+      length.max_iters = parts_.length->max_iters(length.epoch_length);
+      length.max_epochs = parts_.length->max_epochs();
     }
     if (!parts_.model || !config_.optim_wrapper) return;
     const bool built = attempt("optim_wrapper", [&] {
       parts_.optimizer = config_.optim_wrapper->build(*parts_.model);
       scale_learning_rate();
     });
-    if (!built || !parts_.loop || !config_.param_scheduler) return;
+    if (!built || !parts_.length || !config_.param_scheduler) return;
     for (const auto& spec : config_.param_scheduler->values) {
-      attempt("param_scheduler",
-              [&] { parts_.schedulers.push_back(spec.build(*parts_.optimizer, parts_.length)); });
+      attempt("param_scheduler", [&] {
+        parts_.schedulers.push_back(spec.build(*parts_.optimizer, parts_.schedule_length));
+      });
     }
   }
 
@@ -206,6 +212,8 @@ class PartsBuilder {
 RunParts build_parts(const RunConfig& config, const PartsWanted& wanted) {
   return PartsBuilder(config, wanted).build();
 }
+
+void build_all(const RunConfig& config) { build_parts(config, {.check = true}); }
 
 std::unique_ptr<Visualizer> build_visualizer(const RunConfig& config, const VisPlace& place) {
   if (config.visualizer) return config.visualizer->build(place);

@@ -99,7 +99,7 @@ std::unique_ptr<Communicator> join_processes(const std::string& launcher, const 
   }
   // Under torchrun the store at that port may be the agent's own.
   const char* agent = std::getenv("TORCHELASTIC_USE_AGENT_STORE");
-  place.serves = place.rank == 0 && !(agent && std::string(agent) == "True");
+  place.runs_store = place.rank == 0 && !(agent && std::string(agent) == "True");
   place.timeout_s = env.dist_cfg.timeout.value_or(1800);
   place.backend = device.is_cpu() ? "gloo" : env.dist_cfg.backend;
   place.device = device;

@@ -6,13 +6,14 @@
 #include <set>
 
 #include "registry/log.hpp"
+#include "segcore/data/dataset_spec.hpp"
 
 namespace seg {
 
 Schema<RandomnessParams> RandomnessParams::schema() {
   using P = RandomnessParams;
-  return Schema<P>("What the random numbers of a run depend on.")
-      .optional("seed", &P::seed, "drawn and written into the log where not given", at_least(0))
+  return Schema<P>("Seed and determinism of a run.")
+      .optional("seed", &P::seed, "drawn and logged where not given", at_least(0))
       .optional("deterministic", &P::deterministic,
                 "only algorithms that give the same bits each time")
       .optional("diff_rank_seed", &P::diff_rank_seed,
@@ -21,10 +22,10 @@ Schema<RandomnessParams> RandomnessParams::schema() {
 
 Schema<DistParams> DistParams::schema() {
   using P = DistParams;
-  return Schema<P>("How processes talk to each other.")
+  return Schema<P>("Communication between processes.")
       .optional("backend", &P::backend, "on GPUs; processes on CPUs use gloo",
                 one_of({"nccl", "gloo"}))
-      .optional("port", &P::port, "of the first process, where a launcher gives none",
+      .optional("port", &P::port, "of the first process, where the launcher sets none",
                 in_range(1, 65535))
       .optional("timeout", &P::timeout, "seconds until a silent process counts as lost",
                 at_least(1))
@@ -41,15 +42,15 @@ Schema<MultiProcessingParams> MultiProcessingParams::schema() {
 
 Schema<EnvParams> EnvParams::schema() {
   using P = EnvParams;
-  return Schema<P>("The machine that a run works on.")
+  return Schema<P>("Settings of the machine.")
       .optional("cudnn_benchmark", &P::cudnn_benchmark,
                 "cuDNN tries its algorithms for each input size and takes the fastest")
       .optional("mp_cfg", &P::mp_cfg, "accepted for configs of MMEngine")
-      .optional("dist_cfg", &P::dist_cfg, "how processes talk to each other")
+      .optional("dist_cfg", &P::dist_cfg, "communication between processes")
       .accepted("resource_limit", "limits of the system are left as they are")
       .optional("device", &P::device, "auto, cpu, cuda or cuda:N; auto takes a GPU where one is")
       .optional("allow_tf32", &P::allow_tf32,
-                "matrix products on GPUs with 10 bits of mantissa, as PyTorch may be told")
+                "matrix products on GPUs with 10 bits of mantissa (PyTorch's allow_tf32)")
       .optional("num_threads", &P::num_threads,
                 "threads of one operator on a CPU; the number of cores where not given",
                 at_least(1))
@@ -61,57 +62,10 @@ Schema<EnvParams> EnvParams::schema() {
       });
 }
 
-Schema<CustomStatistic> CustomStatistic::schema() {
-  using P = CustomStatistic;
-  return Schema<P>("One statistic of a recorded value besides the usual one.")
-      .required("data_src", &P::data_src, "the recorded value, as loss")
-      .optional("log_name", &P::log_name, "its name in the log; data_src where not given")
-      .optional("method_name", &P::method_name, "mean, min, max or current",
-                one_of({"mean", "min", "max", "current"}))
-      .optional("window_size", &P::window_size, "steps, or epoch, or global")
-      .validate([](const P& p, Problems& problems) {
-        const auto* word = std::get_if<std::string>(&p.window_size);
-        if (word && *word != "epoch" && *word != "global") {
-          problems.error("window_size",
-                         text("expected a number of steps, epoch or global, got '", *word, "'"));
-        }
-        const auto* count = std::get_if<int64_t>(&p.window_size);
-        if (count && *count < 1) problems.error("window_size", "must be at least 1");
-      });
-}
-
-Schema<LogProcessorParams> LogProcessorParams::schema() {
-  using P = LogProcessorParams;
-  return Schema<P>("How recorded values become lines of the log.")
-      .accepted("type", "there is one, LogProcessor")
-      .optional("window_size", &P::window_size, "steps that means are taken over", at_least(1))
-      .optional("by_epoch", &P::by_epoch, "lines count epochs")
-      .optional("custom_cfg", &P::custom_cfg, "statistics besides the usual ones")
-      .optional("num_digits", &P::num_digits, "digits after the point", in_range(0, 17))
-      .optional("log_with_hierarchy", &P::log_with_hierarchy,
-                "recorded names begin with train/, val/ or test/")
-      .optional("mean_pattern", &P::mean_pattern,
-                "regular expression for the names that are logged as means")
-      .validate([](const P& p, Problems& problems) {
-        try {
-          const std::regex pattern(p.mean_pattern);
-        } catch (const std::regex_error& e) {
-          problems.error("mean_pattern", text("not a regular expression: ", e.what()));
-        }
-        std::set<std::string> names;
-        for (const CustomStatistic& statistic : p.custom_cfg) {
-          const auto& name = statistic.log_name.empty() ? statistic.data_src : statistic.log_name;
-          if (!names.insert(name).second) {
-            problems.error("custom_cfg", text("two statistics are called '", name, "'"));
-          }
-        }
-      });
-}
-
 Schema<AutoScaleLrParams> AutoScaleLrParams::schema() {
   using P = AutoScaleLrParams;
   return Schema<P>("Scales the learning rate with the batch size of all processes.")
-      .optional("enable", &P::enable, "whether it is done")
+      .optional("enable", &P::enable, "scale it")
       .optional("base_batch_size", &P::base_batch_size,
                 "the batch size that the learning rate is given for", at_least(1));
 }
@@ -123,15 +77,6 @@ Schema<TtaModelParams> TtaModelParams::schema() {
       .accepted("data_preprocessor", "that of the model");
 }
 
-const std::vector<std::pair<std::string, std::string>>& default_hook_roles() {
-  static const std::vector<std::pair<std::string, std::string>> roles{
-      {"runtime_info", "RuntimeInfoHook"},       {"timer", "IterTimerHook"},
-      {"sampler_seed", "DistSamplerSeedHook"},   {"logger", "LoggerHook"},
-      {"param_scheduler", "ParamSchedulerHook"}, {"checkpoint", "CheckpointHook"},
-      {"visualization", "SegVisualizationHook"}};
-  return roles;
-}
-
 namespace {
 
 std::optional<int64_t> int_at(const Config& tree, std::string_view path) {
@@ -141,28 +86,19 @@ std::optional<int64_t> int_at(const Config& tree, std::string_view path) {
   return Convert<int64_t>::from(*found, "", ignored);
 }
 
-/// Classes named by `metainfo` of a loader's data set, below any wrappers.
-std::optional<size_t> named_classes(const Config& tree, const std::string& loader) {
-  const Config* dataset = tree.at_path(loader + ".dataset");
-  while (dataset) {
-    if (const Config* classes = dataset->at_path("metainfo.classes")) {
-      return classes->is_list() ? std::optional(classes->list.size()) : std::nullopt;
-    }
-    dataset = dataset->at_path("dataset");
-  }
-  return std::nullopt;
-}
-
-void check_classes(const Config& tree, Diagnostics& problems) {
-  const auto named = named_classes(tree, "train_dataloader");
+void check_classes(const RunConfig& config, Diagnostics& problems) {
+  const Config& tree = config.tree;
+  if (!config.train_dataloader || !config.train_dataloader->dataset) return;
+  const auto named = named_classes(config.train_dataloader->dataset);
   if (!named) return;
   const auto check_head = [&](const Config& head, const std::string& path) {
     const auto* item = head.find("num_classes");
     if (!item || item->value.kind != Config::Kind::kInt) return;
     const auto count = int_at(head, "num_classes");
-    if (count && *count < static_cast<int64_t>(*named)) {
-      problems.error(item->value.origin, path + ".num_classes",
-                     text(*count, " classes, but train_dataloader's data set names ", *named));
+    if (count && *count < static_cast<int64_t>(named->size())) {
+      problems.error(
+          item->value.origin, path + ".num_classes",
+          text(*count, " classes, but train_dataloader's data set names ", named->size()));
     }
   };
   for (const char* role : {"decode_head", "auxiliary_head"}) {
@@ -230,7 +166,7 @@ void set_default(Config& map, const std::string& key, const std::string& value) 
   }
 }
 
-/// Takes out of `default_hooks` what has neither the name of a role nor a type.
+/// Removes from `default_hooks` entries with neither the name of a role nor a type.
 void check_hook_roles(Config& hooks, Diagnostics& problems) {
   std::vector<std::string> roles;
   for (const auto& [role, type] : default_hook_roles()) roles.push_back(role);
@@ -244,7 +180,7 @@ void check_hook_roles(Config& hooks, Diagnostics& problems) {
   });
 }
 
-/// Writes out what MMEngine implies, so that the tree that is checked and kept says it.
+/// Writes out the types that MMEngine implies, so that the checked and saved tree has them.
 void fill_in(Config& tree, Diagnostics& problems) {
   const auto map_at = [&](const std::string& key) -> Config* {
     auto* item = tree.find(key);
@@ -278,35 +214,36 @@ void fill_in(Config& tree, Diagnostics& problems) {
 
 Schema<RunConfig> RunConfig::schema() {
   using P = RunConfig;
-  return Schema<P>("A run: what is trained on what, and how it is recorded.")
-      .required("model", &P::model, "what is trained")
-      .optional("train_dataloader", &P::train_dataloader, "the data it is trained on")
-      .optional("val_dataloader", &P::val_dataloader, "the data of validations")
-      .optional("test_dataloader", &P::test_dataloader, "the data of tests")
+  return Schema<P>("A run: model, data, schedule and records.")
+      .required("model", &P::model, "the model")
+      .optional("train_dataloader", &P::train_dataloader, "training data")
+      .optional("val_dataloader", &P::val_dataloader, "validation data")
+      .optional("test_dataloader", &P::test_dataloader, "test data")
       .optional("optim_wrapper", &P::optim_wrapper, "how weights are updated")
       .optional("param_scheduler", &P::param_scheduler, "how learning rates change")
-      .optional("train_cfg", &P::train_cfg, "how long training goes on")
-      .optional("val_cfg", &P::val_cfg, "how validations are made")
-      .optional("test_cfg", &P::test_cfg, "how tests are made")
-      .optional("val_evaluator", &P::val_evaluator, "what validations measure")
-      .optional("test_evaluator", &P::test_evaluator, "what tests measure")
-      .optional("default_hooks", &P::default_hooks, "the usual hooks, by role; null: without it")
-      .optional("custom_hooks", &P::custom_hooks, "hooks besides the usual ones")
-      .accepted("data_preprocessor", "that of the model, where the model names none")
-      .optional("env_cfg", &P::env_cfg, "the machine")
+      .optional("train_cfg", &P::train_cfg, "length of training")
+      .optional("val_cfg", &P::val_cfg, "how to validate")
+      .optional("test_cfg", &P::test_cfg, "how to test")
+      .optional("val_evaluator", &P::val_evaluator, "metrics of validations")
+      .optional("test_evaluator", &P::test_evaluator, "metrics of tests")
+      .optional("default_hooks", &P::default_hooks,
+                "the usual hooks by role; null switches one off")
+      .optional("custom_hooks", &P::custom_hooks, "additional hooks")
+      .accepted("data_preprocessor", "used by the model where it has none of its own")
+      .optional("env_cfg", &P::env_cfg, "settings of the machine")
       .optional("visualizer", &P::visualizer, "where values and pictures are recorded")
-      .optional("log_processor", &P::log_processor, "how the log is worded")
+      .optional("log_processor", &P::log_processor, "format of the log")
       .optional("log_level", &P::log_level, "the least level that is logged",
                 one_of({"DEBUG", "INFO", "WARNING", "ERROR"}))
-      .optional("load_from", &P::load_from, "checkpoint whose weights a run begins with")
+      .optional("load_from", &P::load_from, "checkpoint with the initial weights")
       .optional("resume", &P::resume,
-                "go on from load_from, or else from the newest checkpoint of the work dir")
+                "resume from load_from, else from the newest checkpoint of the work dir")
       .optional("work_dir", &P::work_dir,
                 "folder of the outputs; ./work_dirs/<config> if not given")
-      .optional("randomness", &P::randomness, "what random numbers depend on")
+      .optional("randomness", &P::randomness, "seed and determinism")
       .optional("tta_model", &P::tta_model, "how augmented predictions are joined")
       .optional("tta_pipeline", &P::tta_pipeline, "the pipeline of test-time augmentation")
-      .optional("launcher", &P::launcher, "who started the processes of the run",
+      .optional("launcher", &P::launcher, "launcher of the processes",
                 one_of({"none", "pytorch", "slurm", "mpi"}))
       .optional("auto_scale_lr", &P::auto_scale_lr, "scaling of the learning rate")
       .optional("experiment_name", &P::experiment_name, "name of the run in its records")
@@ -319,6 +256,8 @@ Schema<RunConfig> RunConfig::schema() {
 }
 
 std::string RunConfig::stem() const { return std::filesystem::path(path).stem().string(); }
+
+std::string RunConfig::output_folder() const { return work_dir.value_or("./work_dirs/" + stem()); }
 
 const std::vector<std::string>& run_config_keys() {
   static const std::vector<std::string> keys = [] {
@@ -343,7 +282,7 @@ RunConfig read_run_config(Config tree, const std::string& path, Diagnostics& pro
   config.path = path;
   config.tree = std::move(tree);
   check_parts(config, found);
-  check_classes(config.tree, found);
+  check_classes(config, found);
   check_schedules(config.tree, found);
   problems.add(found);
   if (found.has_errors()) throw ConfigError(problems);

@@ -1,4 +1,4 @@
-/// A whole configuration as C++ types: what the top-level keys of a file mean.
+/// A whole configuration as C++ types, one member per top-level key.
 #pragma once
 #include <functional>
 #include <map>
@@ -11,7 +11,9 @@
 
 #include "registry/registry.hpp"
 #include "registry/yaml.hpp"
+#include "runners/evaluate/eval_loop.hpp"
 #include "runners/hooks/hook.hpp"
+#include "runners/log/log_processor.hpp"
 #include "runners/optim/optim_wrapper.hpp"
 #include "runners/optim/param_scheduler.hpp"
 #include "runners/train/length.hpp"
@@ -53,25 +55,6 @@ struct EnvParams {
   static Schema<EnvParams> schema();
 };
 
-/// One statistic of a logged value besides the usual ones.
-struct CustomStatistic {
-  std::string data_src;
-  std::string log_name;  ///< empty: replaces data_src
-  std::string method_name = "mean";
-  std::variant<int64_t, std::string> window_size = int64_t{10};  ///< a count, "epoch" or "global"
-  static Schema<CustomStatistic> schema();
-};
-
-struct LogProcessorParams {
-  int64_t window_size = 10;
-  bool by_epoch = true;
-  std::vector<CustomStatistic> custom_cfg;
-  int64_t num_digits = 4;
-  bool log_with_hierarchy = false;
-  std::string mean_pattern = ".*(loss|time|data_time|grad_norm).*";
-  static Schema<LogProcessorParams> schema();
-};
-
 struct AutoScaleLrParams {
   bool enable = false;
   int64_t base_batch_size = 16;
@@ -88,7 +71,7 @@ struct RunConfig {
   std::optional<DataLoaderParams> train_dataloader, val_dataloader, test_dataloader;
   std::optional<Spec<OptimWrapper>> optim_wrapper;
   std::optional<OneOrMany<Spec<ParamScheduler>>> param_scheduler;
-  std::optional<Spec<TrainLoop>> train_cfg;
+  std::optional<Spec<TrainLength>> train_cfg;
   std::optional<Spec<EvalLoop>> val_cfg, test_cfg;
   std::optional<OneOrMany<Spec<Metric>>> val_evaluator, test_evaluator;
   /// By role; null switches a role off. Those left out take MMEngine's defaults.
@@ -116,6 +99,8 @@ struct RunConfig {
 
   /// The name of the file without folder and extension: work_dirs/<stem>, <stem>.yaml.
   std::string stem() const;
+  /// Folder of the outputs: `work_dir`, else ./work_dirs/<stem>.
+  std::string output_folder() const;
   static Schema<RunConfig> schema();
 };
 
@@ -134,8 +119,5 @@ RunConfig read_run_config(Config tree, const std::string& path, Diagnostics& pro
 const std::vector<std::string>& run_config_keys();
 /// Their documentation, for tools/schema.
 std::vector<OptionDoc> run_config_docs();
-
-/// Names of the default hooks' roles with the type that each has where a config names none.
-const std::vector<std::pair<std::string, std::string>>& default_hook_roles();
 
 }  // namespace seg

@@ -36,7 +36,7 @@ struct IterBasedTrainLoopParams {
   std::optional<std::vector<std::array<int64_t, 2>>> dynamic_intervals;
 };
 
-class IterBasedTrainLoop final : public TrainLoop {
+class IterBasedTrainLoop final : public TrainLength {
  public:
   using Params = IterBasedTrainLoopParams;
   static Schema<Params> schema() {
@@ -47,7 +47,7 @@ class IterBasedTrainLoop final : public TrainLoop {
         .optional("val_interval", &Params::val_interval, "steps between validations", at_least(1))
         .optional("dynamic_intervals", &Params::dynamic_intervals,
                   "[milestone, interval] pairs: from a milestone on, validate at that interval")
-        .accepted("by_epoch", "said by the type")
+        .accepted("by_epoch", "given by the type")
         .validate([](const Params& p, Problems& problems) {
           if (p.dynamic_intervals) check_milestones(*p.dynamic_intervals, problems);
         });
@@ -65,7 +65,7 @@ class IterBasedTrainLoop final : public TrainLoop {
  private:
   Params params_;
 };
-SEG_REGISTER(TrainLoop, IterBasedTrainLoop);
+SEG_REGISTER(TrainLength, IterBasedTrainLoop);
 
 struct EpochBasedTrainLoopParams {
   int64_t max_epochs = 0;
@@ -74,7 +74,7 @@ struct EpochBasedTrainLoopParams {
   std::optional<std::vector<std::array<int64_t, 2>>> dynamic_intervals;
 };
 
-class EpochBasedTrainLoop final : public TrainLoop {
+class EpochBasedTrainLoop final : public TrainLength {
  public:
   using Params = EpochBasedTrainLoopParams;
   static Schema<Params> schema() {
@@ -85,7 +85,7 @@ class EpochBasedTrainLoop final : public TrainLoop {
         .optional("val_interval", &Params::val_interval, "epochs between validations", at_least(1))
         .optional("dynamic_intervals", &Params::dynamic_intervals,
                   "[milestone, interval] pairs: from a milestone on, validate at that interval")
-        .accepted("by_epoch", "said by the type")
+        .accepted("by_epoch", "given by the type")
         .validate([](const Params& p, Problems& problems) {
           if (p.dynamic_intervals) check_milestones(*p.dynamic_intervals, problems);
         });
@@ -106,28 +106,6 @@ class EpochBasedTrainLoop final : public TrainLoop {
  private:
   Params params_;
 };
-SEG_REGISTER(TrainLoop, EpochBasedTrainLoop);
-
-struct EvalLoopParams {
-  bool fp16 = false;
-  static Schema<EvalLoopParams> schema() {
-    return Schema<EvalLoopParams>("Predicts all samples of a data set and measures them.")
-        .source("MMEngine 0.10, ValLoop and TestLoop")
-        .optional("fp16", &EvalLoopParams::fp16, "predict in half precision (bfloat16 on a CPU)");
-  }
-};
-
-class PlainEvalLoop : public EvalLoop {
- public:
-  using Params = EvalLoopParams;
-  static Schema<Params> schema() { return Params::schema(); }
-  explicit PlainEvalLoop(const Params& params) : fp16_(params.fp16) {}
-  bool fp16() const override { return fp16_; }
-
- private:
-  bool fp16_;
-};
-SEG_REGISTER_AS(EvalLoop, PlainEvalLoop, "ValLoop");
-SEG_REGISTER_AS(EvalLoop, PlainEvalLoop, "TestLoop");
+SEG_REGISTER(TrainLength, EpochBasedTrainLoop);
 
 }  // namespace seg

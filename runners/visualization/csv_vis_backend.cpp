@@ -48,7 +48,7 @@ class CSVVisBackend final : public VisBackend {
     try {
       flush();
     } catch (const Error&) {
-      // The disk is full: whoever ends the run tells so, and a destructor must not throw.
+      // The disk is full: the end of the run reports it, and a destructor must not throw.
     }
   }
 

@@ -26,7 +26,7 @@ cv::Mat draw_plot(const std::vector<PlotPanel>& panels, int width = 1000, int he
 /// times a power of ten.
 std::vector<double> round_ticks(double low, double high, int wanted);
 
-/// "0.25", "160k": with the digits that tell ticks of this distance apart.
+/// "0.25", "160k": with the digits that ticks of this distance need.
 std::string tick_text(double value, double distance);
 
 }  // namespace seg

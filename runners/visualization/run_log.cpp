@@ -66,7 +66,7 @@ std::vector<LogFileRow> read_log_file(const fs::path& path) {
   return rows;
 }
 
-/// Whether metrics are numbered by epochs instead of steps, as far as the rows tell. A validation
+/// Whether metrics are numbered by epochs instead of steps, judged from the rows. A validation
 /// comes after the training steps in front of it, so a lower number than theirs is one of epochs.
 /// Where an epoch is a single step, both are the same.
 std::optional<bool> metrics_by_epoch(const std::vector<LogFileRow>& rows) {
@@ -128,7 +128,7 @@ RunLog read_run_log(const std::string& path) {
     bool training;
   };
   std::map<std::string, Place> places;
-  // A launch that was killed early may not tell, but goes on as the last one.
+  // The rows of a launch killed early may not show it: then it counts as the one before.
   bool by_epoch = false;
   for (const fs::path& file : files) {
     const std::vector<LogFileRow> rows = read_log_file(file);

@@ -1,4 +1,4 @@
-/// Reads back what runs recorded in scalars.json.
+/// Reads the values that runs recorded in scalars.json.
 #pragma once
 #include <cstdint>
 #include <string>
@@ -15,7 +15,7 @@ struct Series {
 };
 
 struct RunLog {
-  std::string name;  ///< as given, without what the names of all runs share
+  std::string name;  ///< as given, without the part that all names share
   std::string path;
   std::vector<Series> series;  ///< in order of first appearance
   const Series* find(const std::string& key) const;
@@ -26,7 +26,7 @@ struct RunLog {
 /// \throws DataError where there is none, it is empty, or a line is damaged.
 RunLog read_run_log(const std::string& path);
 
-/// Short names that tell the runs apart.
+/// Short, distinct names for the runs.
 void name_runs(std::vector<RunLog>& runs);
 
 /// \throws UsageError for a key that no run has, with the nearest.

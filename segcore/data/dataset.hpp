@@ -19,7 +19,7 @@ struct DatasetMeta {
   int64_t ignore_index = 255;
 };
 
-/// What a data set gives in place of a sample that cannot be used.
+/// What a data set returns in place of a sample that cannot be used.
 enum class Unusable {
   kReplaced,  ///< the next good one, so that batches of training stay full
   kLeftOut,   ///< nothing: an evaluation counts each image once
@@ -31,27 +31,27 @@ class Dataset {
   virtual ~Dataset() = default;
   virtual size_t size() const = 0;
   /// The sample after its pipeline; several (with one meta.index) under test-time augmentation.
-  /// \param seed, epoch  with the index, all that random transforms depend on.
-  /// \param unusable  how a sample is passed over where that is allowed (`skip_corrupt: true`).
+  /// \param seed, epoch  random transforms depend on these and the index alone.
+  /// \param unusable  how a sample is skipped where that is allowed (`skip_corrupt: true`).
   /// \throws DataError naming the file that is missing or damaged.
   virtual std::vector<PackedSample> get(size_t index, uint64_t seed, uint64_t epoch,
                                         Unusable unusable = Unusable::kReplaced) const = 0;
   virtual const DatasetMeta& meta() const = 0;
-  /// Image and annotation path of a sample, without reading them; made-up names for samples that
-  /// are drawn in memory, "" for a missing annotation.
+  /// Image and annotation path of a sample; neither file is read. Invented names for samples drawn
+  /// in memory, "" for a missing annotation.
   virtual std::pair<std::string, std::string> paths(size_t index) const = 0;
-  /// What a sample is before its pipeline: its files, and how raw labels become classes. Samples
-  /// that are drawn in memory have their image and labels too.
+  /// A sample before its pipeline: its files, and how raw labels map to classes. Samples drawn in
+  /// memory have their image and labels already.
   virtual Sample describe(size_t index) const;
   /// `describe` with the image as the pipeline loads it, before anything changes it.
   virtual Sample with_image(size_t index) const { return describe(index); }
   /// Drawn in memory: `paths` names no files.
   virtual bool in_memory(size_t) const { return false; }
-  /// The indices of the samples that were found unusable and passed over so far, rising.
+  /// Indices of the samples found unusable and skipped so far, rising.
   virtual std::vector<size_t> corrupt_samples() const { return {}; }
-  /// Unusable samples are passed over and not an error.
+  /// Unusable samples are skipped instead of being an error.
   virtual bool skips_corrupt() const { return false; }
-  /// Annotations that belong to no image, where that can be said without reading them.
+  /// Annotations that belong to no image, where file names alone show it.
   virtual std::vector<std::string> annotations_without_image() const { return {}; }
 };
 
@@ -60,9 +60,5 @@ struct Category<Dataset> {
   static constexpr std::string_view name = "dataset";
   using Signature = std::unique_ptr<Dataset>();
 };
-
-/// The same data set with `lazy_init: true`, also inside of those that join or repeat others: it is
-/// built without looking for its files.
-Spec<Dataset> lazy_dataset(const Spec<Dataset>& spec);
 
 }  // namespace seg

@@ -1,4 +1,4 @@
-/// Looks over a data set before it is trained on: are the files there, and what do labels hold.
+/// Checks a data set before training: whether its files exist, and which labels they hold.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -12,7 +12,7 @@ namespace seg {
 struct DatasetCheckParams {
   /// Annotations whose pixels are counted, spread evenly over the data set.
   size_t annotations = 32;
-  /// Samples whose files are looked for, spread evenly; reading none of them.
+  /// Samples whose files must exist, spread evenly; none is read.
   size_t pairs = 20000;
   /// Labels that the losses and metrics ignore besides the data set's own ignore_index.
   std::vector<int64_t> also_ignored;
@@ -20,9 +20,9 @@ struct DatasetCheckParams {
 
 /// \param name  what the log calls the data set: "train".
 /// \return lines for the log: the pairs, and a table raw label -> class -> share of the pixels.
-/// \throws DataError for images or annotations that are missing (three of each are named; no error
-///         where the data set has skip_corrupt), and for a label that is no class and not ignored,
-///         with its file.
+/// \throws DataError for missing images or annotations (three of each are named; no error where the
+///         data set has skip_corrupt), and for a label that is neither a class nor ignored, with
+///         its file.
 std::string check_dataset(const Dataset& dataset, const std::string& name,
                           const DatasetCheckParams& params = {});
 

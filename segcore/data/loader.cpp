@@ -39,7 +39,7 @@ Schema<DataLoaderParams> DataLoaderParams::schema() {
       .accepted("collate_fn", "accepted: samples of a batch are kept apart, as pseudo_collate does")
       .accepted("batch_sampler", "accepted: batches are batch_size samples in the sampler's order")
       .accepted("worker_init_fn", "accepted: randomness does not depend on the worker")
-      .accepted("pin_memory_device", "accepted: there is one kind of page-locked memory")
+      .accepted("pin_memory_device", "accepted: page-locked memory serves all devices")
       .accepted("multiprocessing_context", threads)
       .accepted("timeout", threads);
 }
@@ -50,7 +50,7 @@ namespace {
 struct BatchSlot {
   std::vector<Draw> draws;
   std::vector<std::vector<PackedSample>> loaded;  ///< by draw
-  size_t taken = 0;                               ///< draws that some worker has begun
+  size_t taken = 0;                               ///< draws that some worker has taken
   size_t missing = 0;                             ///< draws that are not loaded yet
   std::exception_ptr error;                       ///< of the first draw that failed
   size_t error_at = SIZE_MAX;
@@ -68,12 +68,12 @@ std::exception_ptr loader_error(const Dataset& dataset, size_t index) {
   try {
     throw;
   } catch (const DataError& e) {
-    const std::string told = e.what();
+    const std::string message = e.what();
     for (const auto& file : {files.first, files.second}) {
       // Most errors name the file themselves.
-      if (!file.empty() && told.find(file) != std::string::npos) return std::current_exception();
+      if (!file.empty() && message.find(file) != std::string::npos) return std::current_exception();
     }
-    return std::make_exception_ptr(DataError(where + ": " + told));
+    return std::make_exception_ptr(DataError(where + ": " + message));
   } catch (const Error&) {
     return std::current_exception();
   } catch (const c10::Error& e) {
@@ -104,12 +104,7 @@ class DataLoader::Impl {
     std::call_once(once, [] { cv::setNumThreads(0); });
     const size_t samples = loaded_part(params_, dataset_->size(), place.world_size);
     if (samples == 0) throw DataError("the data set has no samples");
-    const Spec<Sampler> spec =
-        params_.sampler
-            ? *params_.sampler
-            : Spec<Sampler>::of(place.training ? "{type: DefaultSampler, shuffle: true}"
-                                               : "{type: DefaultSampler, shuffle: false}");
-    sampler_ = spec.build(samples, place.seed, place.rank, place.world_size);
+    set_seed(place.seed);
     batch_ = static_cast<size_t>(params_.batch_size);
     a_pass_ = sampler_->size();
     if (!place.training && !sampler_->endless()) {
@@ -128,6 +123,17 @@ class DataLoader::Impl {
   }
 
   ~Impl() { end_workers(); }
+
+  void set_seed(uint64_t seed) {
+    place_.seed = seed;
+    const Spec<Sampler> spec =
+        params_.sampler
+            ? *params_.sampler
+            : Spec<Sampler>::of(place_.training ? "{type: DefaultSampler, shuffle: true}"
+                                                : "{type: DefaultSampler, shuffle: false}");
+    sampler_ = spec.build(loaded_part(params_, dataset_->size(), place_.world_size), seed,
+                          place_.rank, place_.world_size);
+  }
 
   void start(uint64_t first, uint64_t end) {
     {
@@ -244,7 +250,7 @@ class DataLoader::Impl {
     return batch;
   }
 
-  /// The first slot with a draw that nobody has begun, or nullptr.
+  /// The first slot with a draw that no worker has taken, or nullptr.
   std::shared_ptr<BatchSlot> slot_with_work() {
     for (const auto& slot : slots_) {
       if (slot->taken < slot->draws.size()) return slot;
@@ -297,7 +303,7 @@ class DataLoader::Impl {
     ending_ = false;
   }
 
-  const LoaderPlace place_;
+  LoaderPlace place_;
   std::unique_ptr<Sampler> sampler_;
   size_t batch_ = 1, limit_ = 2;
   uint64_t a_pass_ = 0;
@@ -326,6 +332,7 @@ std::shared_ptr<const Dataset> DataLoader::shared_dataset() const { return impl_
 int64_t DataLoader::batch_size() const { return impl_->params_.batch_size; }
 uint64_t DataLoader::batches_per_epoch() const { return impl_->batches_; }
 void DataLoader::start(uint64_t first, uint64_t end) { impl_->start(first, end); }
+void DataLoader::set_seed(uint64_t seed) { impl_->set_seed(seed); }
 std::optional<Batch> DataLoader::next() { return impl_->next(); }
 void DataLoader::stop() { impl_->stop(); }
 

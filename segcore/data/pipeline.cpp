@@ -1,5 +1,7 @@
 #include "segcore/data/pipeline.hpp"
 
+#include <algorithm>
+
 namespace seg {
 
 Pipeline::Pipeline(const std::vector<Spec<Transform>>& steps) {
@@ -27,6 +29,23 @@ std::vector<Sample> Pipeline::run(Sample sample, Rng& rng) const {
     samples = std::move(next);
   }
   return samples;
+}
+
+bool Pipeline::loads_labels() const {
+  return std::any_of(steps_.begin(), steps_.end(),
+                     [](const auto& step) { return step->traits().loads_labels; });
+}
+
+SplitPipeline split_after_loading(const std::vector<Spec<Transform>>& steps) {
+  const Pipeline whole(steps);
+  std::vector<Spec<Transform>> load, rest;
+  for (size_t i = 0; i < steps.size(); ++i) {
+    const TransformTraits traits = whole.traits(i);
+    if (traits.labels_only) continue;
+    (rest.empty() && traits.loads_image ? load : rest).push_back(steps[i]);
+  }
+  if (load.empty()) load.push_back(Spec<Transform>::of("{type: LoadImageFromFile}"));
+  return {Pipeline(load), Pipeline(rest)};
 }
 
 Sample Pipeline::load_image(Sample sample) const {

@@ -8,8 +8,8 @@
 
 namespace seg {
 
-/// Thrown by a pipeline whose loader says `ignore_empty: true` for an image that cannot be read: a
-/// data set of training then gives another sample.
+/// An image that cannot be read by a step with `ignore_empty: true`: in training the data set then
+/// gives another sample.
 class EmptySample : public DataError {
   using DataError::DataError;
 };
@@ -24,14 +24,27 @@ class Pipeline {
   /// augmentation. The randomness is that of (seed, kAugmentation, epoch, sample.meta.index).
   /// \throws DataError naming the file at fault.
   std::vector<PackedSample> operator()(Sample sample, uint64_t seed, uint64_t epoch) const;
-  /// Only the steps that it takes for the sample to have an image.
+  /// Runs only the steps up to the one that gives the sample an image.
   Sample load_image(Sample sample) const;
-  /// All steps without the packing, for those who look at images.
+  /// Runs all steps without packing.
   std::vector<Sample> run(Sample sample, Rng& rng) const;
+  /// Some step loads labels, also inside of other steps.
+  bool loads_labels() const;
+  size_t size() const { return steps_.size(); }
+  TransformTraits traits(size_t step) const { return steps_.at(step)->traits(); }
 
  private:
   std::vector<std::unique_ptr<Transform>> steps_;
 };
+
+/// A pipeline for images that have no labels, split where the image is in memory as it was loaded.
+struct SplitPipeline {
+  Pipeline load, rest;
+};
+/// Steps that concern labels alone are left out; an image is loaded by LoadImageFromFile where no
+/// step loads it.
+/// \throws ConfigError as the pipeline itself.
+SplitPipeline split_after_loading(const std::vector<Spec<Transform>>& steps);
 
 /// Turns a sample into tensors; they share the memory of its image and labels.
 PackedSample pack(Sample sample);

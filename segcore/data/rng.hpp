@@ -7,13 +7,13 @@
 
 namespace seg {
 
-/// Keeps the streams of different uses apart for equal seeds, epochs and samples.
+/// Separates the streams of different uses that share seed, epoch and sample.
 enum class RngPurpose : uint64_t { kAugmentation = 1, kSampler = 2, kSynthetic = 3, kCheck = 4 };
 
 /// Philox4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3").
 class Rng {
  public:
-  /// \param epoch   how often the data set was begun before, from 0.
+  /// \param epoch   pass over the data set, from 0.
   /// \param sample  index into the data set.
   Rng(uint64_t seed, RngPurpose purpose, uint64_t epoch, uint64_t sample)
       : engine_(seed ^ (static_cast<uint64_t>(purpose) * 0x9E3779B97F4A7C15ULL),

@@ -1,4 +1,4 @@
-/// What travels through a data pipeline, and what a loader hands to the model.
+/// Samples in a data pipeline, batches of a loader, inputs and predictions of a model.
 #pragma once
 #include <ATen/core/Tensor.h>
 
@@ -10,15 +10,15 @@
 
 namespace seg {
 
-/// Where a sample comes from and what was done to it; sizes are height, width.
+/// Where a sample comes from and how it was changed; sizes are height, width.
 struct SampleMeta {
   int64_t index = 0;    ///< into the data set; augmentations of one image (TTA) share it
   int64_t variant = 0;  ///< which augmentation of its image
   std::string img_path;
-  std::string seg_map_path;  ///< empty without annotations
-  std::array<int64_t, 2> ori_shape{};   ///< as loaded
-  std::array<int64_t, 2> img_shape{};   ///< after the pipeline, before the preprocessor's padding
-  std::array<int64_t, 2> pad_shape{};   ///< after padding
+  std::string seg_map_path;            ///< empty without annotations
+  std::array<int64_t, 2> ori_shape{};  ///< as loaded
+  std::array<int64_t, 2> img_shape{};  ///< after the pipeline, before the preprocessor's padding
+  std::array<int64_t, 2> pad_shape{};  ///< after padding
   std::array<double, 2> scale_factor{1.0, 1.0};  ///< width, height, as MMCV has it
   bool flip = false;
   std::string flip_direction;  ///< "horizontal", "vertical" or "diagonal" where flip
@@ -37,7 +37,7 @@ struct Sample {
   int64_t ignore_index = 255;
 };
 
-/// One sample as a pipeline ends it (PackSegInputs).
+/// One sample at the end of a pipeline (PackSegInputs).
 struct PackedSample {
   SampleMeta meta;
   at::Tensor image;   ///< [bands, H, W], the image's type, any strides
@@ -45,7 +45,7 @@ struct PackedSample {
   at::Tensor edges;   ///< [H, W] uint8, 1 where classes meet; only after GenerateEdge
 };
 
-/// What a loader yields: samples in order; their sizes may differ.
+/// The samples of one step, in order; their sizes may differ.
 struct Batch {
   std::vector<PackedSample> samples;
   size_t size() const { return samples.size(); }
@@ -57,6 +57,14 @@ struct ModelInput {
   at::Tensor labels;  ///< int64 [N, H, W]; undefined without annotations
   at::Tensor edges;   ///< int64 [N, H, W], 255 in padding; only after GenerateEdge
   std::vector<SampleMeta> metas;
+};
+
+/// What a model predicts for one image, at the original shape.
+struct Prediction {
+  at::Tensor ids;  ///< class ids, int64 [H, W]
+  /// Probabilities that the classes were chosen by, float [C, H, W]: softmax over the channels, or
+  /// the sigmoid of a single one. Undefined unless requested.
+  at::Tensor scores;
 };
 
 }  // namespace seg

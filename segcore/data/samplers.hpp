@@ -1,5 +1,5 @@
 /// The order in which samples are drawn, as a function of the position in the run: a resumed run
-/// starts anywhere without going through what came before.
+/// starts anywhere without replaying earlier draws.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -10,7 +10,7 @@
 
 namespace seg {
 
-/// One draw: which sample, and how often the data set was begun before (for the sample's Rng).
+/// One draw: which sample, and in which pass over the data set (for the sample's Rng).
 struct Draw {
   size_t index = 0;
   uint64_t epoch = 0;
@@ -23,10 +23,10 @@ class Sampler {
   virtual ~Sampler() = default;
   /// Samples of this rank in one pass over the data set.
   virtual size_t size() const = 0;
-  /// One endless stream, in which passes are not marked off: no short batch at their end.
+  /// One endless stream without boundaries between passes: no pass ends in a short batch.
   virtual bool endless() const = 0;
   /// The `position`-th sample of this rank since the beginning of the run, from 0. Cheap where
-  /// positions rise; not for several threads at once.
+  /// positions rise; not thread-safe.
   virtual Draw at(uint64_t position) = 0;
 };
 

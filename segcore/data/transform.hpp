@@ -9,6 +9,13 @@
 
 namespace seg {
 
+/// What a step does with the files of a sample, for code that arranges pipelines.
+struct TransformTraits {
+  bool loads_image = false;
+  bool loads_labels = false;
+  bool labels_only = false;  ///< without labels there is nothing for it to do
+};
+
 /// A step of a pipeline. Const: workers run one object in parallel, and all randomness is `rng`'s.
 class Transform {
  public:
@@ -23,6 +30,7 @@ class Transform {
     one.push_back(std::move(sample));
     return one;
   }
+  virtual TransformTraits traits() const { return {}; }
 };
 
 template <>

@@ -1,4 +1,4 @@
-/// What models, metrics and samplers may know of the other processes of a run.
+/// The view that models, metrics and samplers have of the other processes of a run.
 #pragma once
 #include <ATen/core/Tensor.h>
 
@@ -14,12 +14,12 @@ class Communicator {
   virtual int size() const = 0;
   /// Element-wise sum over all ranks, in place.
   virtual void all_reduce_sum_(at::Tensor& tensor) = 0;
-  /// The root's values in every rank, in place.
+  /// Copies the root's values to every rank, in place.
   virtual void broadcast_(at::Tensor& tensor, int root) = 0;
   virtual void barrier() = 0;
 };
 
-/// One process alone.
+/// A run of one process.
 class SingleProcess final : public Communicator {
  public:
   int rank() const override { return 0; }

@@ -1,16 +1,13 @@
-// IoU and what else follows from three counts of pixels for each class.
+// Overlap of prediction and truth, from three counts of pixels per class.
 #include <ATen/Functions.h>
 #include <ATen/TensorOperators.h>
 
 #include <cmath>
-#include <filesystem>
 #include <limits>
-#include <map>
 
 #include "registry/log.hpp"
-#include "segcore/evaluation/class_counts.hpp"
 #include "segcore/evaluation/metric.hpp"
-#include "segcore/evaluation/pictures.hpp"
+#include "segcore/ops/class_histogram/class_histogram.hpp"
 
 namespace seg {
 namespace {
@@ -25,7 +22,7 @@ double iou_ratio(double a, double b) { return b == 0 ? kIouNan : a / b; }
 /// In percent with two decimals.
 double iou_percent(double share) { return std::nearbyint(share * 10000) / 100; }
 
-/// The mean of those that are there.
+/// The mean of the values that are defined.
 double iou_mean(const std::vector<double>& values) {
   double sum = 0, n = 0;
   for (const double v : values) {
@@ -35,6 +32,53 @@ double iou_mean(const std::vector<double>& values) {
   }
   return iou_ratio(sum, n);
 }
+
+double iou_sum(const std::vector<double>& values) {
+  double sum = 0;
+  for (const double v : values) sum += v;
+  return sum;
+}
+
+/// Pixels of each class.
+struct IouCounts {
+  std::vector<double> both, predicted, labelled;
+
+  /// \param counts  int64 [3, classes + 1], on the CPU
+  explicit IouCounts(const at::Tensor& counts) {
+    const auto row = [&](int64_t k) {
+      const int64_t* from = counts.const_data_ptr<int64_t>() + k * counts.size(1);
+      return std::vector<double>(from, from + counts.size(1) - 1);
+    };
+    both = row(0);
+    predicted = row(1);
+    labelled = row(2);
+  }
+  double iou(size_t c) const { return iou_ratio(both[c], predicted[c] + labelled[c] - both[c]); }
+  double dice(size_t c) const { return iou_ratio(2 * both[c], predicted[c] + labelled[c]); }
+  double recall(size_t c) const { return iou_ratio(both[c], labelled[c]); }
+  double precision(size_t c) const { return iou_ratio(both[c], predicted[c]); }
+  double f_score(size_t c, double beta) const {
+    const double b = beta * beta, p = precision(c), r = recall(c);
+    return iou_ratio((1 + b) * (p * r), b * p + r);
+  }
+  double accuracy() const { return iou_ratio(iou_sum(both), iou_sum(labelled)); }
+  /// IoU weighted by the pixels of each class.
+  double weighted_iou() const {
+    double weighted = 0;
+    for (size_t c = 0; c < both.size(); ++c) {
+      if (labelled[c] > 0) weighted += labelled[c] * iou(c);
+    }
+    return iou_ratio(weighted, iou_sum(labelled));
+  }
+  /// Cohen's kappa: agreement beyond that of chance.
+  double kappa() const {
+    double chance = 0;
+    for (size_t c = 0; c < both.size(); ++c) chance += predicted[c] * labelled[c];
+    const double observed = accuracy();
+    const double expected = iou_ratio(chance, iou_sum(predicted) * iou_sum(labelled));
+    return iou_ratio(observed - expected, 1 - expected);
+  }
+};
 
 /// 19.14, 0.3, 0.0, nan: as Python prints a number that was rounded to two decimals.
 std::string iou_number(double v) {
@@ -46,14 +90,14 @@ std::string iou_number(double v) {
   return s == "-0.0" ? "0.0" : s;
 }
 
-/// Code points, which are what takes a place on a terminal.
+/// Code points: the columns that it takes on a terminal.
 size_t iou_width(const std::string& s) {
   size_t n = 0;
   for (const char c : s) n += (static_cast<unsigned char>(c) & 0xC0) != 0x80;
   return n;
 }
 
-/// A frame of + - | around centred cells, row 0 being the head.
+/// A table framed by + - |, with centred cells; row 0 is the head.
 std::string iou_table(const std::vector<std::vector<std::string>>& columns) {
   std::vector<size_t> widths;
   std::string rule = "+";
@@ -69,7 +113,7 @@ std::string iou_table(const std::vector<std::vector<std::string>>& columns) {
     for (size_t c = 0; c < columns.size(); ++c) {
       const std::string& cell = columns[c][row];
       const size_t length = iou_width(cell), spare = widths[c] - length;
-      // The odd blank stands left of texts of even length, right of the others.
+      // An odd blank goes to the left of cells of even length, to the right of others.
       const size_t left = spare / 2 + (spare % 2 == 1 && length % 2 == 0 ? 1 : 0);
       out += " " + std::string(left, ' ') + cell + std::string(spare - left, ' ') + " |";
     }
@@ -137,28 +181,29 @@ class IoUMetric final : public Metric {
 
   IoUMetric(const Params& p, const DatasetMeta& meta)
       : p_(p), classes_(meta.classes), n_(static_cast<int64_t>(meta.classes.size())) {
-    if (p.output_dir) write_predictions(*p.output_dir);
     reset();
   }
 
-  void write_predictions(const std::string& folder) override { folder_ = folder; }
+  std::optional<PredictionOutput> output() const override {
+    if (!p_.output_dir && !p_.format_only) return std::nullopt;
+    return PredictionOutput{.folder = p_.output_dir.value_or(""), .only = p_.format_only};
+  }
 
-  void process(const at::Tensor& prediction, const PackedSample& sample) override {
-    const std::string& name = sample.meta.img_path;
-    if (!folder_.empty()) write(prediction, sample);
+  void process(const Prediction& prediction, const PackedSample& sample) override {
     if (p_.format_only) return;
+    const std::string& name = sample.meta.img_path;
+    const at::Tensor& ids = prediction.ids;
     if (!sample.labels.defined()) {
       throw DataError(text(name,
                            ": has no labels to compare the prediction with (LoadAnnotations "
                            "is missing in the pipeline, or set format_only)"));
     }
-    if (prediction.sizes() != sample.labels.sizes()) {
-      throw DataError(text(name, ": the prediction is ", prediction.size(0), " x ",
-                           prediction.size(1), ", the labels are ", sample.labels.size(0), " x ",
-                           sample.labels.size(1),
+    if (ids.sizes() != sample.labels.sizes()) {
+      throw DataError(text(name, ": the prediction is ", ids.size(0), " x ", ids.size(1),
+                           ", the labels are ", sample.labels.size(0), " x ", sample.labels.size(1),
                            " (height x width); labels must not be resized in a test pipeline"));
     }
-    count(prediction, sample.labels, name);
+    count(ids, sample.labels, name);
   }
 
   MetricResult compute(Communicator& communicator) override {
@@ -166,136 +211,107 @@ class IoUMetric final : public Metric {
     if (device_counts_.defined()) sum = sum + device_counts_.cpu();
     sum = sum.contiguous();
     communicator.all_reduce_sum_(sum);
-    const std::string strange = strange_;
+    const std::string outside = first_outside_;
     reset();
-    if (p_.format_only) {
-      if (!folder_.empty()) log::info("predictions are in ", folder_);
-      return {};
-    }
-    return results(sum, strange);
+    if (p_.format_only) return {};
+    report_outside(sum[2][n_].item<int64_t>(), outside);
+    const IouCounts counts(sum);
+    return results(counts, columns(counts));
   }
 
  private:
   void reset() {
     counts_ = at::zeros({3, n_ + 1}, at::kLong);
     device_counts_.reset();
-    strange_.clear();
+    first_outside_.clear();
   }
 
-  void count(const at::Tensor& prediction, const at::Tensor& labels, const std::string& name) {
-    if (!prediction.is_cpu()) {
-      const at::Tensor counts = class_histogram(prediction, labels, n_, p_.ignore_index);
+  void count(const at::Tensor& ids, const at::Tensor& labels, const std::string& name) {
+    const at::Tensor counts = class_histogram(ids, labels, n_, p_.ignore_index);
+    if (!counts.is_cpu()) {
       device_counts_ = device_counts_.defined() ? device_counts_ + counts : counts;
       return;
     }
-    const int64_t strange = count_classes_(counts_, prediction, labels, p_.ignore_index);
-    if (strange >= 0 && strange_.empty()) strange_ = text("label ", strange, " in ", name);
+    counts_.add_(counts);
+    if (first_outside_.empty() && counts[2][n_].item<int64_t>() > 0) {
+      const at::Tensor wide = labels.to(at::kLong);
+      const at::Tensor outside = wide.lt(0).logical_or(wide.ge(n_));
+      const at::Tensor found = wide.masked_select(outside.logical_and(wide.ne(p_.ignore_index)));
+      first_outside_ = text("label ", found[0].item<int64_t>(), " in ", name);
+    }
   }
 
-  void write(const at::Tensor& prediction, const PackedSample& sample) const {
-    namespace fs = std::filesystem;
-    const std::string stem = fs::path(sample.meta.img_path).stem().string();
-    const std::string path = (fs::path(folder_) / (stem + ".png")).string();
-    write_class_ids(path, prediction, sample.meta.reduce_zero_label);
+  void report_outside(int64_t pixels, const std::string& first) const {
+    if (pixels == 0) return;
+    log::warn(pixels, " pixels have labels outside the ", n_, " classes that are not ignored",
+              first.empty() ? "" : " (" + first + ")",
+              "; as in MMSegmentation they count as predictions of their class only");
   }
 
-  MetricResult results(const at::Tensor& sum, const std::string& strange) const {
-    const auto row = [&](int64_t k) {
-      const int64_t* from = sum.const_data_ptr<int64_t>() + k * (n_ + 1);
-      return std::vector<double>(from, from + n_);
-    };
-    const std::vector<double> both = row(0), predicted = row(1), labelled = row(2);
-    const int64_t outside = sum.const_data_ptr<int64_t>()[2 * (n_ + 1) + n_];
-    if (outside > 0) {
-      log::warn(outside, " pixels have labels outside the ", n_, " classes that are not ignored",
-                strange.empty() ? "" : " (" + strange + ")",
-                "; as in MMSegmentation they count as predictions of their class only");
-    }
-    double all_both = 0, all_labelled = 0, all_predicted = 0, chance = 0;
-    for (int64_t c = 0; c < n_; ++c) {
-      all_both += both[c];
-      all_labelled += labelled[c];
-      all_predicted += predicted[c];
-      chance += predicted[c] * labelled[c];
-    }
-
-    std::vector<IouColumn> columns;
+  /// Values by class of the metrics that have them, each column once.
+  std::vector<IouColumn> columns(const IouCounts& counts) const {
+    std::vector<IouColumn> out;
     const auto column = [&](const std::string& name, auto value) {
-      for (const auto& known : columns) {
+      for (const auto& known : out) {
         if (known.first == name) return;
       }
       IouColumn made{name, {}};
-      for (int64_t c = 0; c < n_; ++c) {
-        const double v = value(c);
-        made.second.push_back(std::isnan(v) ? p_.nan_to_num.value_or(v) : v);
-      }
-      columns.push_back(std::move(made));
+      for (size_t c = 0; c < classes_.size(); ++c) made.second.push_back(defined(value(c)));
+      out.push_back(std::move(made));
     };
-    const auto iou = [&](int64_t c) {
-      return iou_ratio(both[c], predicted[c] + labelled[c] - both[c]);
-    };
-    const auto recall = [&](int64_t c) { return iou_ratio(both[c], labelled[c]); };
-    const auto precision = [&](int64_t c) { return iou_ratio(both[c], predicted[c]); };
-    std::vector<std::pair<std::string, double>> single;
+    const auto recall = [&](size_t c) { return counts.recall(c); };
     for (const std::string& metric : p_.iou_metrics.values) {
       if (metric == "mIoU") {
-        column("IoU", iou);
+        column("IoU", [&](size_t c) { return counts.iou(c); });
         column("Acc", recall);
       } else if (metric == "mDice") {
-        column("Dice",
-               [&](int64_t c) { return iou_ratio(2 * both[c], predicted[c] + labelled[c]); });
+        column("Dice", [&](size_t c) { return counts.dice(c); });
         column("Acc", recall);
       } else if (metric == "mFscore") {
-        column("Fscore", [&](int64_t c) {
-          const double b = p_.beta * p_.beta, p = precision(c), r = recall(c);
-          return iou_ratio((1 + b) * (p * r), b * p + r);
-        });
-        column("Precision", precision);
+        column("Fscore", [&](size_t c) { return counts.f_score(c, p_.beta); });
+        column("Precision", [&](size_t c) { return counts.precision(c); });
         column("Recall", recall);
-      } else if (metric == "FWIoU") {
-        double weighted = 0;
-        for (int64_t c = 0; c < n_; ++c) {
-          if (labelled[c] > 0) weighted += labelled[c] * iou(c);
-        }
-        single.emplace_back("FWIoU", iou_ratio(weighted, all_labelled));
-      } else {
-        const double observed = iou_ratio(all_both, all_labelled);
-        const double expected = iou_ratio(chance, all_predicted * all_labelled);
-        single.emplace_back("kappa", iou_ratio(observed - expected, 1 - expected));
       }
     }
+    return out;
+  }
 
+  MetricResult results(const IouCounts& counts, const std::vector<IouColumn>& columns) const {
     MetricResult result;
     const std::string before = p_.prefix ? *p_.prefix + "/" : "";
     const auto scalar = [&](const std::string& name, double v) {
-      if (std::isnan(v)) v = p_.nan_to_num.value_or(v);
-      result.scalars.emplace_back(before + name, iou_percent(v));
+      result.scalars.emplace_back(before + name, iou_percent(defined(v)));
     };
-    scalar("aAcc", iou_ratio(all_both, all_labelled));
+    scalar("aAcc", counts.accuracy());
     for (const auto& [name, values] : columns) scalar("m" + name, iou_mean(values));
-    for (const auto& [name, v] : single) scalar(name, v);
+    for (const std::string& metric : p_.iou_metrics.values) {
+      if (metric == "FWIoU") scalar(metric, counts.weighted_iou());
+      if (metric == "kappa") scalar(metric, counts.kappa());
+    }
 
     std::vector<std::vector<std::string>> cells(1, classes_);
     cells[0].insert(cells[0].begin(), "Class");
     for (const auto& [name, values] : columns) {
       cells.push_back({name});
-      for (int64_t c = 0; c < n_; ++c) {
-        const double v = iou_percent(values[static_cast<size_t>(c)]);
+      for (size_t c = 0; c < classes_.size(); ++c) {
+        const double v = iou_percent(values[c]);
         cells.back().push_back(iou_number(v));
-        result.per_class.emplace_back(before + name + "." + classes_[static_cast<size_t>(c)], v);
+        result.per_class.emplace_back(before + name + "." + classes_[c], v);
       }
     }
     if (!columns.empty()) result.table = iou_table(cells);
     return result;
   }
 
+  /// The value itself, or `nan_to_num` where it is not defined.
+  double defined(double v) const { return std::isnan(v) ? p_.nan_to_num.value_or(v) : v; }
+
   Params p_;
   std::vector<std::string> classes_;
   int64_t n_;
-  std::string folder_;
-  at::Tensor counts_;         ///< int64 [3, classes + 1]: matches, predictions, labels; on the CPU
-  at::Tensor device_counts_;  ///< the same of images that were counted on a device
-  std::string strange_;       ///< the first label outside the classes, and its image
+  at::Tensor counts_;          ///< int64 [3, classes + 1], of images that were counted on the CPU
+  at::Tensor device_counts_;   ///< the same of images that were counted on a device
+  std::string first_outside_;  ///< the first label outside the classes, and its image
 };
 SEG_REGISTER(Metric, IoUMetric);
 

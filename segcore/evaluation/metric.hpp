@@ -1,8 +1,7 @@
 /// The interface of metrics over a data set.
 #pragma once
-#include <ATen/core/Tensor.h>
-
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -13,7 +12,7 @@
 
 namespace seg {
 
-/// What came out of an evaluation.
+/// The result of an evaluation.
 struct MetricResult {
   /// In the order of the log line ("aAcc", "mIoU", "mAcc"), in percent, two decimals.
   std::vector<std::pair<std::string, double>> scalars;
@@ -22,19 +21,26 @@ struct MetricResult {
   std::string table;  ///< of the classes, for the log; without a newline at its end
 };
 
-/// Collects what it must know of each image, and computes at the end. Its memory does not grow with
+/// Where a metric's options ask for predictions to be written. The evaluation writes them.
+struct PredictionOutput {
+  std::string folder;  ///< empty: only where the command line names one
+  bool only = false;   ///< predictions are all that is wanted: nothing is computed
+};
+
+/// Accumulates over the images of a data set, and computes at the end. Memory does not grow with
 /// the number of images.
 class Metric {
  public:
   virtual ~Metric() = default;
-  /// \param prediction  int64 [H, W], class ids at the size of the labels, on any device.
-  /// \param sample  its labels and where it comes from.
+  /// The evaluation asks the model for scores only where a metric needs them.
+  virtual bool needs_scores() const { return false; }
+  /// \param prediction  at the size of the labels, on any device; with scores if they are needed.
+  /// \param sample  the labels, and where they come from.
   /// \throws DataError naming the image, where sizes differ or labels are missing.
-  virtual void process(const at::Tensor& prediction, const PackedSample& sample) = 0;
-  /// Results over all processes; the same in each of them. Begins anew.
+  virtual void process(const Prediction& prediction, const PackedSample& sample) = 0;
+  /// Results over all processes, the same in each of them; resets the metric.
   virtual MetricResult compute(Communicator& communicator) = 0;
-  /// Writes the class ids of each image as <folder>/<stem>.png from now on.
-  virtual void write_predictions(const std::string& folder) = 0;
+  virtual std::optional<PredictionOutput> output() const { return std::nullopt; }
 };
 
 template <>

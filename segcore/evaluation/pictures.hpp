@@ -19,8 +19,8 @@ Palette default_palette(int64_t classes);
 /// The palette itself where it is long enough, else the default one.
 Palette palette_or_default(const Palette& palette, int64_t classes);
 
-/// An image of any type and number of bands as 8-bit BGR: the first three bands, or one as grey;
-/// other than 8-bit values are stretched from their smallest to their largest.
+/// An image of any type and number of bands as 8-bit BGR: the first three bands, or one as grey.
+/// Values of other types are stretched from their minimum to their maximum.
 /// \param image  [H, W, bands]
 cv::Mat displayable(const cv::Mat& image);
 /// The same of [bands, H, W], three bands being BGR.
@@ -29,16 +29,16 @@ cv::Mat displayable(const at::Tensor& image);
 /// \param ids  integers [H, W]; those outside the palette are black.
 /// \return BGR
 cv::Mat colour_map(const at::Tensor& ids, const Palette& palette);
-/// The colours over the image; pixels outside the palette show the image alone. The ids are brought
-/// to the size of the image.
+/// The colours over the image; pixels outside the palette show the image alone. The ids are resized
+/// to the image.
 /// \param image    BGR
 /// \param opacity  of the colours, 0 to 1.
 cv::Mat overlay(const cv::Mat& image, const at::Tensor& ids, const Palette& palette,
                 double opacity);
-/// From left to right with thin white lines between, all brought to the height of the first.
+/// From left to right with thin white lines between, all resized to the height of the first.
 cv::Mat side_by_side(const std::vector<cv::Mat>& pictures);
 
-/// Writes class ids as a grey PNG, of 16 bits where 8 are too few.
+/// Writes class ids as a grey PNG, with 16 bits where 8 are too few.
 /// \param one_up  adds one, for data sets whose files have 0 for "no class" (reduce_zero_label).
 void write_class_ids(const std::string& path, const at::Tensor& ids, bool one_up);
 

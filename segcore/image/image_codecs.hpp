@@ -1,4 +1,4 @@
-/// The decoders behind image_io.hpp, one file each. Not for others.
+/// The decoders behind image_io.hpp, one file each. Internal.
 #pragma once
 #include <cstdint>
 #include <opencv2/core/mat.hpp>
@@ -9,7 +9,7 @@
 
 namespace seg::detail {
 
-/// What a decoder shall make of the pixels.
+/// The form that a decoder returns pixels in.
 enum class PixelForm {
   kColor,   ///< 8 bits, three bands, BGR
   kGray,    ///< 8 bits, one band
@@ -37,13 +37,12 @@ ImageInfo png_info(const EncodedImage& image);
 ImageInfo tiff_info(const EncodedImage& image);
 ImageInfo bmp_info(const EncodedImage& image);
 
-/// The orientation in a block of EXIF (a TIFF header and its first directory); 1 where it says
-/// nothing sensible.
+/// The orientation in a block of EXIF (a TIFF header and its first directory); 1 where it has no
+/// valid one.
 int exif_orientation(std::span<const uint8_t> block);
 
-/// Refuses sizes that are not positive, that are beyond what images have, or that need more than
-/// `ratio` bytes of pixels for each byte of the file: nothing is allocated for a header that lies.
-/// \throws DataError
+/// Refuses sizes that are not positive, absurdly large, or need more than `ratio` bytes of pixels
+/// per byte of the file, so that nothing is allocated for a forged header. \throws DataError
 void check_size(const EncodedImage& image, uint64_t width, uint64_t height, uint64_t bytes_a_pixel,
                 uint64_t ratio);
 

@@ -128,7 +128,7 @@ Decoded decode_picture(const EncodedImage& image, PixelForm form, bool file_orde
   return {};
 }
 
-/// Turns a picture as EXIF's orientation says; 1 is upright.
+/// Rotates and flips a picture by EXIF's orientation; 1 is upright.
 cv::Mat turn_upright(const cv::Mat& pixels, int orientation) {
   cv::Mat out = pixels;
   if (orientation >= 5) {
@@ -254,7 +254,7 @@ std::vector<uint8_t> read_file_bytes(const std::string& path) {
   const auto size = fs::is_regular_file(status) ? fs::file_size(path, trouble) : 0;
   std::vector<uint8_t> bytes(trouble ? 0 : size);
   size_t filled = 0;
-  // One byte more than expected tells whether that was all.
+  // One byte more than expected shows whether that was all.
   for (;;) {
     if (filled == bytes.size()) {
       uint8_t more = 0;

@@ -1,7 +1,7 @@
 /// Reads and writes pictures: JPEG, PNG, TIFF (any number of bands, 8 and 16 bits, float) and BMP.
 ///
-/// The codecs are used directly and not through OpenCV's imgcodecs, which would bring in a hundred
-/// libraries and expands palettes, so that the indices that Pascal VOC's labels are would be lost.
+/// The codecs are used directly and not through OpenCV's imgcodecs; README.md gives the reasons,
+/// format by format.
 #pragma once
 #include <array>
 #include <cstdint>
@@ -14,7 +14,7 @@
 
 namespace seg {
 
-/// What to make of a picture's bands, as in mmcv.imfrombytes; orientation is what EXIF says.
+/// The form of a decoded picture, as in mmcv.imfrombytes; orientation is EXIF's.
 enum class ImageFlag {
   kColor,      ///< 8 bits, BGR, turned upright
   kGrayscale,  ///< 8 bits, one band, turned upright
@@ -27,14 +27,14 @@ std::optional<ImageFlag> image_flag(std::string_view name);
 /// The words that `image_flag` knows.
 std::vector<std::string> image_flag_names();
 
-/// \throws DataError naming the path, where there is no such file or it cannot be read.
+/// \throws DataError naming the path, where the file is missing or cannot be read.
 std::vector<uint8_t> read_file_bytes(const std::string& path);
 
-/// Decodes a picture; what it is, its first bytes say.
+/// Decodes a picture, whose format is recognised by its first bytes.
 /// \param name  stands for the picture in messages: its path.
 /// \return H x W x bands; uint8, uint16 or float32 (other numbers become float32). Three and four
 ///         bands are BGR and BGRA.
-/// \throws DataError naming the file and what is wrong with it.
+/// \throws DataError naming the file and its fault.
 cv::Mat decode_image(std::span<const uint8_t> bytes, const std::string& name,
                      ImageFlag flag = ImageFlag::kColor);
 /// The bands in the order of the file (RGB, RGBA, ...), as the tifffile back end gives them.
@@ -68,8 +68,8 @@ std::vector<uint8_t> encode_jpeg(const cv::Mat& image, int quality = 95);
 /// \param image  any number of bands of uint8, uint16 or float32.
 std::vector<uint8_t> encode_tiff(const cv::Mat& image);
 
-/// Encodes by the suffix (.png, .jpg, .jpeg, .tif, .tiff) and writes the file whole; folders are
-/// made.
+/// Encodes by the suffix (.png, .jpg, .jpeg, .tif, .tiff) and writes the file whole; creates its
+/// folder.
 void write_image(const std::string& path, const cv::Mat& image);
 void write_png(const std::string& path, const cv::Mat& image);
 void write_palette_png(const std::string& path, const cv::Mat& labels,

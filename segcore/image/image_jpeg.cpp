@@ -15,7 +15,7 @@ namespace seg::detail {
 namespace {
 
 constexpr size_t kJpegMessageSize = JMSG_LENGTH_MAX;
-/// A progressive file of a few bytes can ask for any number of passes over the picture; real ones
+/// A progressive file of a few bytes can demand any number of passes over the picture; real ones
 /// have some ten.
 constexpr int kJpegMaxScans = 500;
 /// A flat area takes no fewer than one bit a block of 64 values and band.

@@ -71,7 +71,7 @@ struct PngReader {
     return true;
   }
 
-  /// Asks for the form and says how many bands and bits it has; 0 bands where libpng refuses.
+  /// Requests the form; returns its bands and bits, 0 bands where libpng refuses.
   bool prepare(const PngHeader& header, PixelForm form, int& bands, int& depth) {
     if (setjmp(png_jmpbuf(png))) return false;
     const bool palette = header.color == PNG_COLOR_TYPE_PALETTE;

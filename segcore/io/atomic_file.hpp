@@ -14,9 +14,9 @@ class FileError : public DataError {
   using DataError::DataError;
 };
 
-/// A file in the making, written beside `path` under a temporary name. commit() syncs it to the
-/// disk and renames it; an object destroyed before that removes the temporary and leaves what was
-/// at `path`. The temporary of a killed process is replaced by the next one that writes `path`.
+/// A file being written beside `path` under a temporary name. commit() syncs it to the disk and
+/// renames it; an object destroyed before that removes the temporary and leaves `path` untouched.
+/// The temporary of a killed process is replaced by the next one that writes `path`.
 class AtomicFile {
  public:
   /// \throws FileError
@@ -44,7 +44,7 @@ class AtomicFile {
 /// The same in one call. \throws FileError
 void write_file_atomically(const std::string& path, std::string_view contents);
 
-/// Makes a folder and those above it, where they are not there. \throws FileError
+/// Creates a folder and its parents, where they are missing. \throws FileError
 void make_folders(const std::string& path);
 
 }  // namespace seg

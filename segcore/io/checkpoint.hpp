@@ -7,16 +7,15 @@
 
 namespace seg {
 
-/// Reads a file of any of the known formats, told apart by its contents. Tensors of zip and
+/// Reads a file of any of the known formats, recognised by its contents. Tensors of zip and
 /// safetensors files are mapped from the file (copy on write), on the CPU.
 /// A .safetensors file gives a dict of name -> tensor.
 /// \throws CheckpointError naming the file, where it is missing, damaged or of an unknown format.
 Value read_checkpoint(const std::string& path);
 
 /// Writes a torch.save zip that `torch.load(weights_only=True)` reads. The file is whole or absent:
-/// it is written beside under a temporary name, synced and renamed.
-/// \throws CheckpointError (a full disk, no permission); std types outside Value cannot occur, but
-///         an OpaqueObject is an error.
+/// it is written under a temporary name, synced and renamed.
+/// \throws CheckpointError for a full disk, a missing permission, or an OpaqueObject in `contents`.
 void write_checkpoint(const std::string& path, const Value& contents);
 
 /// Writes a dict of name -> tensor as .safetensors.

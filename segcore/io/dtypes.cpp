@@ -64,7 +64,7 @@ std::string_view storage_class(at::ScalarType type) {
 
 std::optional<at::ScalarType> dtype_of_storage(std::string_view class_name) {
   if (class_name == "UntypedStorage" || class_name == "_UntypedStorage") return at::kByte;
-  // Quantised numbers as they are stored; what they stand for is told by the object around them.
+  // Quantised numbers as stored; their scale is in the object around them.
   if (class_name == "QInt8Storage") return at::kChar;
   if (class_name == "QInt32Storage") return at::kInt;
   if (class_name == "QUInt8Storage" || class_name == "QUInt4x2Storage" ||

@@ -13,9 +13,9 @@ class FileStorages {
  public:
   explicit FileStorages(std::shared_ptr<MappedFile> file)
       : file_(std::move(file)), copies_left_(file_->size()) {}
-  /// The range as a one-dimensional tensor of `dtype`, with a storage of its own. Ranges that start
-  /// at no multiple of `alignment` are copied, in all not more than the file's size.
-  /// The caller has checked that the range lies inside the file.
+  /// The range as a one-dimensional tensor of `dtype`, with a storage of its own. Ranges that do
+  /// not start at a multiple of `alignment` are copied; the copies together never exceed the file's
+  /// size. The caller has checked that the range lies inside the file.
   at::Tensor view(uint64_t offset, uint64_t size, at::ScalarType dtype, uint64_t alignment = 8);
 
  private:

@@ -1,4 +1,4 @@
-/// A file in memory, for reading: mapped copy-on-write, so that tensors may be views of it.
+/// A file mapped copy-on-write, so that tensors may be views of it.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -8,9 +8,9 @@
 
 namespace seg {
 
-/// Lives as long as a tensor views it. Files that are replaced by renaming (all that we write)
-/// keep their old contents here; one cut short in place by another program ends this process, as
-/// mapped files do.
+/// Lives as long as a tensor views it. A file replaced by renaming (as all of ours are) keeps its
+/// old contents here; one truncated in place by another program ends this process, as with any
+/// mapping.
 class MappedFile {
  public:
   /// \throws CheckpointError where the file is missing, empty, or no file.

@@ -1,5 +1,5 @@
-/// Where the weights of published models come from and where their files are kept. Nothing here
-/// touches the network: tools/fetch_weights downloads.
+/// Addresses of published weights and their place in the cache. Nothing here touches the network:
+/// tools/fetch_weights downloads.
 #pragma once
 #include <optional>
 #include <string>
@@ -14,8 +14,8 @@ struct ZooFile {
   /// The first digits (8 or more, lower case) of its SHA-256, which its name carries as
   /// "name-1a2b3c4d.pth"; "" where it carries none.
   std::string sha256_prefix;
-  /// The weights in the file lie below this prefix ("backbone." of classifiers from mmcls://), and
-  /// what lies elsewhere is not wanted; "" where all are.
+  /// Only weights below this prefix are used ("backbone." of classifiers from mmcls://); "" for
+  /// all.
   std::string prefix;
 };
 
@@ -25,15 +25,15 @@ std::string weights_cache();
 
 /// What is known of `location`: open-mmlab://NAME (or openmmlab://), mmcls://NAME,
 /// torchvision://NAME (or modelzoo://), https:// and http:// addresses. A file whose name carries
-/// its digest lies directly in the cache folder, as it does for Python's torch.hub; any other, such
-/// as "model.safetensors", below the names of its host and folders, since others share its name.
+/// its digest is directly in the cache folder, as for Python's torch.hub; any other (for example
+/// "model.safetensors") is below the names of its host and folders, since others share its name.
 /// \return nothing for the path of a file.
 /// \throws CheckpointError for a name that its zoo lacks, and for other schemes (s3://).
 std::optional<ZooFile> zoo_file(const std::string& location);
 
-/// The file of weights that `location` means: a path is given back as it is.
-/// \throws CheckpointError where a published file is not in the cache folder: it says from where
-///         to where it must be copied, and which command does so.
+/// The file of weights at `location`; a path is returned unchanged.
+/// \throws CheckpointError where a published file is not in the cache folder; the text names its
+///         address, its place in the cache, and the command that downloads it.
 std::string resolve_checkpoint(const std::string& location);
 
 }  // namespace seg

@@ -1,4 +1,4 @@
-/// The weights of a checkpoint under other names, and weights for a model that is used as they are.
+/// Weights of a checkpoint under other names, and weights for a model that is used unchanged.
 #pragma once
 #include <array>
 #include <string>
@@ -11,17 +11,17 @@ namespace seg {
 /// A regular expression and what replaces its matches in names.
 using KeyMapping = std::vector<std::array<std::string, 2>>;
 
-/// What is wrong with a mapping of names, for people; "" where nothing is.
+/// The error in a mapping of names, as a message; "" for none.
 std::string key_mapping_problem(const KeyMapping& mapping);
 
-/// The weights of a checkpoint under the names that the options give them: name -> tensor.
+/// The weights of a checkpoint under the names that the options give: name -> tensor.
 /// \param where  the file, for messages.
 /// \throws CheckpointError where there are none, or none under the prefix.
 Value named_weights(const Value& checkpoint, const LoadOptions& options,
                     const std::string& where = "");
 
-/// load_state_dict for a model that is used as the file has it: only what training alone needs may
-/// be missing (auxiliary heads). What the model has no place for is reported.
+/// load_state_dict for a model that is not trained further: only parts that training alone needs
+/// (auxiliary heads) may be missing. Unexpected weights are reported.
 /// \throws WeightsMismatch where a weight is missing or of another shape.
 LoadReport load_whole_model(torch::nn::Module& model, const Value& checkpoint,
                             const std::string& where);

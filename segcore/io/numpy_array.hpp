@@ -6,8 +6,8 @@
 
 namespace seg {
 
-/// A tensor of a numeric array; a list of an array of objects or strings; nothing for dtypes that
-/// are kept inert (dates, records).
+/// A tensor for a numeric array, a list for an array of objects or strings; nothing for dtypes that
+/// stay inert (dates, records).
 /// \param dtype  the inert object of numpy.dtype(...)
 /// \param shape  a tuple of sizes
 /// \param data  bytes (or a string of Python 2), or the list of an array of objects

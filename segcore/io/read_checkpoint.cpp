@@ -195,7 +195,7 @@ Value read_pickle_checkpoint(const std::shared_ptr<MappedFile>& file) {
   return unpickle(view.substr(object_at), source).value;
 }
 
-/// What the beginning of a file of no known format tells about it.
+/// A guess at a file of unknown format from its first bytes.
 std::string unknown_format(std::string_view file) {
   auto begins = [&](std::string_view with) { return file.substr(0, with.size()) == with; };
   if (begins("version https://git-lfs")) {

@@ -75,7 +75,7 @@ SafetensorsEntry read_safetensors_entry(const std::string& name, const nlohmann:
 
 bool looks_like_safetensors(std::string_view file) {
   if (file.size() < 9 || file[8] != '{') return false;
-  // A file cut short is one too; its error says so.
+  // Also a truncated one, which gets its own error.
   return safetensors_header_size(file) <= kLongestHeader;
 }
 

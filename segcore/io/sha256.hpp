@@ -1,29 +1,24 @@
-/// SHA-256 (FIPS 180-4), by which published files are named and checked.
+/// SHA-256 (FIPS 180-4) by OpenSSL: published files are named and checked by it.
 #pragma once
-#include <array>
 #include <cstddef>
-#include <cstdint>
+#include <memory>
 #include <string>
 #include <string_view>
 
+struct evp_md_ctx_st;  // OpenSSL's EVP_MD_CTX
+
 namespace seg {
 
-/// The digest of data that come in pieces.
+/// The digest of data that arrive in pieces.
 class Sha256 {
  public:
+  Sha256();
   void update(const char* data, size_t size);
-  /// 64 hexadecimal digits; the object is spent.
+  /// 64 hexadecimal digits; the object must not be used afterwards.
   std::string finish();
 
  private:
-  void digest_block();
-
-  /// The first 32 bits of the fractional parts of the square roots of the first 8 primes.
-  std::array<uint32_t, 8> state_{0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a,
-                                 0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19};
-  std::array<unsigned char, 64> block_{};
-  size_t filled_ = 0;
-  uint64_t length_ = 0;
+  std::unique_ptr<evp_md_ctx_st, void (*)(evp_md_ctx_st*)> context_;
 };
 
 /// 64 hexadecimal digits.

@@ -1,4 +1,4 @@
-/// Reads Python's pickles (protocols 0 to 5) into plain data. What a pickle wants to call is never
+/// Reads Python's pickles (protocols 0 to 5) into plain data. Nothing that a pickle names is ever
 /// called: a few names that stand for data (tensors, arrays, dicts) are understood, all others
 /// become inert objects.
 #pragma once
@@ -17,13 +17,14 @@ struct StorageReference {
   at::ScalarType dtype = at::kByte;
   int64_t numel = 0;
 };
-/// Gives the storage of at least `numel` elements as a one-dimensional tensor, or an undefined one
-/// where only the structure of the pickle is wanted. Throws CheckpointError where it is not there.
+/// Returns the storage of at least `numel` elements as a one-dimensional tensor, or an undefined
+/// one where only the structure of the pickle is wanted. Throws CheckpointError for a missing
+/// storage.
 using StorageSource = std::function<at::Tensor(const StorageReference&)>;
 
 struct Unpickled {
   Value value;
-  size_t size = 0;  ///< bytes of the text that were used
+  size_t size = 0;  ///< bytes of the text that were read
 };
 
 /// Reads the pickle at the beginning of `text`. Memory stays proportional to the text. A reference

@@ -1,4 +1,4 @@
-/// What a checkpoint holds: the tree of plain data that Python's pickle and torch.save know.
+/// The contents of a checkpoint: a tree of plain data as Python's pickle and torch.save have it.
 #pragma once
 #include <ATen/core/Tensor.h>
 
@@ -20,8 +20,8 @@ using ValueDict = std::vector<std::pair<Value, Value>>;
 /// A Python object of a class that is not rebuilt: inert, kept so that a message can name it.
 struct OpaqueObject {
   std::string type;                      ///< "mmengine.logging.history_buffer.HistoryBuffer"
-  std::shared_ptr<ValueList> arguments;  ///< what it would have been made from
-  std::shared_ptr<Value> state;          ///< what would have been set on it, or null
+  std::shared_ptr<ValueList> arguments;  ///< arguments of its constructor
+  std::shared_ptr<Value> state;          ///< its state, or null
 };
 
 /// None, bool, int, float, str, bytes, list, tuple, dict or tensor.
@@ -77,7 +77,7 @@ class Value {
   bool is_dict() const { return std::holds_alternative<std::shared_ptr<ValueDict>>(data_); }
   bool is_opaque() const { return std::holds_alternative<OpaqueObject>(data_); }
 
-  /// The contents; each throws CheckpointError("expected WHAT, found WHAT") for another kind.
+  /// The contents; each throws CheckpointError("expected WHAT, found WHAT") for another type.
   bool as_bool() const;
   int64_t as_int() const;   ///< also of a bool
   double as_float() const;  ///< also of an int
@@ -88,8 +88,8 @@ class Value {
   const ValueDict& as_dict() const;
   const OpaqueObject& as_opaque() const;
 
-  /// Items of a dict. find() returns nullptr for an absent key, and for what is no dict; at()
-  /// throws CheckpointError naming the key.
+  /// Items of a dict. find() returns nullptr for an absent key, and for a value that is no dict;
+  /// at() throws CheckpointError naming the key.
   const Value* find(std::string_view key) const;
   const Value& at(std::string_view key) const;
   /// Adds or replaces. Containers are shared between copies of a Value, as in Python.

@@ -1,4 +1,4 @@
-/// Turns the weights of another repository into ours: other names, and the few layouts that differ.
+/// Converts the weights of another repository: other names, and the few layouts that differ.
 #pragma once
 #include <optional>
 #include <string>
@@ -16,9 +16,9 @@ struct WeightStep {
   static Schema<WeightStep> schema();
 };
 
-/// What happens to the tensors whose name holds `match`. All tensors go through a rule before the
-/// next rule sees any. In `name`, `join` and `split`, $1 is the first group of `match` and {$1-1} a
-/// sum, for stages that are counted from 1.
+/// Applies to the tensors whose name contains `match`. Every tensor passes a rule before the next
+/// rule starts. In `name`, `join` and `split`, $1 is the first group of `match` and {$1-1} a sum,
+/// for stages that are counted from 1.
 struct WeightRule {
   std::string match;
   std::optional<std::string> name;
@@ -39,10 +39,10 @@ struct WeightRule {
 ///   absent: ['^norm[0-3]\.']      # what the original has not, so that it may be missing
 class WeightMap {
  public:
-  /// \throws ConfigError with the file and line of everything wrong.
+  /// \throws ConfigError with the file and line of every error.
   explicit WeightMap(const std::string& path);
 
-  /// Regular expressions of the model's weights that the original has not.
+  /// Regular expressions of weights that the original lacks.
   const std::vector<std::string>& absent() const { return absent_; }
   /// \param state  dict of name -> tensor
   /// \return a new dict, whose tensors share memory with the old where they can

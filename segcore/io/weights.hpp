@@ -1,5 +1,5 @@
-/// Moves weights between modules and checkpoints: state dicts in Python's order, and loading them
-/// by name with a report of what fitted.
+/// Moves weights between modules and checkpoints: state dicts in Python's order, and loading by
+/// name with a report.
 #pragma once
 #include <string>
 #include <utility>
@@ -18,30 +18,31 @@ namespace seg {
 /// the module's own (detached), not copies.
 Value state_dict(const torch::nn::Module& module);
 
-/// How names of a checkpoint are turned into names of the model, before they are compared.
+/// How names of a checkpoint become names of the model before they are compared.
 struct LoadOptions {
   /// Takes only what lies under this prefix, which is removed ("backbone." or "backbone").
   std::string prefix;
   /// Regular expressions (ECMAScript) and replacements ("\\1" or "$1"), applied in order to every
-  /// name, before the prefix is looked for. A "module." in front of a name is removed before.
+  /// name, before the prefix is removed. A "module." in front of a name is removed first.
   std::vector<std::pair<std::string, std::string>> revise_keys;
   /// Anything missing, unexpected or of another shape is a WeightsMismatch.
   bool strict = false;
-  /// Names that may be missing or unexpected without a word (regular expressions).
+  /// Names that may be missing or unexpected without a report (regular expressions).
   std::vector<std::string> ignore;
 };
 
-/// A module that looks at weights before load_state_dict compares their names with its own.
+/// A module that adapts to weights before load_state_dict compares their names with its own.
 class ChangesBeforeLoad {
  public:
   using NamedTensors = std::vector<std::pair<std::string, at::Tensor>>;
   virtual ~ChangesBeforeLoad() = default;
-  /// \param weights  what lies under the module, names without its prefix. Names may be changed,
-  ///                 and the module may register what only these weights have.
+  /// \param weights  those below the module, names without its prefix. Names may be changed, and
+  /// the
+  ///                 module may register tensors that only these weights have.
   virtual void before_load(NamedTensors& weights) = 0;
 };
 
-/// What became of a load.
+/// The outcome of a load.
 struct LoadReport {
   struct ShapeMismatch {
     std::string name;
@@ -51,24 +52,24 @@ struct LoadReport {
   std::vector<ShapeMismatch> mismatched;
 
   bool exact() const { return missing.empty() && unexpected.empty() && mismatched.empty(); }
-  /// What did not fit, as MMEngine words it, long lists cut short; "" where all fitted.
+  /// Mismatches in MMEngine's words, long lists shortened; "" where everything fitted.
   std::string text() const;
 };
 
 /// The state dict inside a checkpoint: under `state_dict`, `model`, `module` and the like, or the
 /// checkpoint itself where it maps names to tensors.
 /// \param key  take this entry and no other ("ema_state_dict"); "" to search.
-/// \throws CheckpointError where there is none; it says what the checkpoint holds instead.
+/// \throws CheckpointError where there is none; the text lists what the checkpoint holds instead.
 Value find_state_dict(const Value& checkpoint, const std::string& key = "");
 
 /// \throws CheckpointError for a name that is too long to be one of a weight.
 void check_name_length(const std::string& name);
 
-/// Copies weights by name into a module, converting types and devices. Tensors of another shape
-/// are left alone and reported.
+/// Copies weights by name into a module, converting types and devices. Tensors of another shape are
+/// skipped and reported.
 /// \param state  name -> tensor, or a checkpoint that holds one (find_state_dict is applied).
 /// \param where  the file, for messages.
-/// \throws WeightsMismatch in strict use, with the report; or where no name at all fits.
+/// \throws WeightsMismatch with `strict`, with the report; or where no name fits at all.
 LoadReport load_state_dict(torch::nn::Module& module, const Value& state,
                            const LoadOptions& options = {}, const std::string& where = "");
 

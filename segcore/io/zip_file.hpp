@@ -1,4 +1,4 @@
-/// Zip archives as torch.save makes them: entries stored as they are, zip64 where they are large.
+/// Zip archives as torch.save makes them: uncompressed entries, zip64 for large ones.
 #pragma once
 #include <cstdint>
 #include <string>
@@ -9,7 +9,7 @@
 
 namespace seg {
 
-/// Where an entry's bytes lie in the file. All ranges were checked against the file's size.
+/// The range of an entry's bytes in the file, already checked against the file's size.
 struct ZipEntry {
   std::string name;
   uint64_t offset = 0, size = 0;

@@ -69,7 +69,7 @@ Schema<DecodeHeadParams> DecodeHead::base_schema(bool channels_required) {
   using P = DecodeHeadParams;
   Schema<P> schema("");
   schema.optional("in_channels", &P::in_channels,
-                  "width of the chosen maps; null: what the backbone or neck gives");
+                  "width of the chosen maps; null: that of the backbone or neck");
   if (channels_required) {
     schema.required("channels", &P::channels, "width before the classifier", at_least(1));
   } else {
@@ -130,48 +130,9 @@ Schema<DecodeHeadParams> DecodeHead::base_schema(bool channels_required) {
 
 DecodeHead::DecodeHead(const DecodeHeadParams& p, const std::vector<FeatureInfo>& inputs)
     : BaseModule(p.init_cfg), params_(p), ignore_index_(p.ignore_index.value_or(-100)) {
-  const auto* list = std::get_if<std::vector<int64_t>>(&p.in_index);
-  indices_ = list ? *list : std::vector<int64_t>{std::get<int64_t>(p.in_index)};
-  std::optional<OptionError> wrong;  // told together with what is wrong with the losses
-  std::vector<int64_t> maps;         // without the class tokens, which have no index of their own
-  for (size_t i = 0; i < inputs.size(); ++i) {
-    if (!inputs[i].is_token()) maps.push_back(static_cast<int64_t>(i));
-  }
-  const auto count = static_cast<int64_t>(maps.size());
-  std::vector<int64_t> widths, chosen;
-  for (auto& index : indices_) {
-    if (index < -count || index >= count) {
-      wrong.emplace("in_index", text("there is no map ", index, ": the head is given ", count,
-                                     count == 1 ? " map" : " maps"));
-      break;
-    }
-    if (index < 0) index += count;
-    chosen.push_back(maps[static_cast<size_t>(index)]);
-    inputs_.push_back(inputs[static_cast<size_t>(chosen.back())]);
-    widths.push_back(inputs_.back().channels);
-  }
-  if (p.in_channels && !wrong) {
-    const auto* given_list = std::get_if<std::vector<int64_t>>(&*p.in_channels);
-    const auto given =
-        given_list ? *given_list : std::vector<int64_t>{std::get<int64_t>(*p.in_channels)};
-    if (given != widths) {
-      const auto show = [](const std::vector<int64_t>& v) {
-        return v.size() == 1 ? text(v[0]) : "[" + join(v, ", ") + "]";
-      };
-      wrong.emplace("in_channels", text("is ", show(given), ", but the chosen maps (in_index ",
-                                        show(indices_), ") have ", show(widths),
-                                        " channels. Leave it out to take what they have"));
-    }
-  }
-  indices_ = chosen;
-  if (p.input_transform == "resize_concat" && !wrong) {
-    FeatureInfo joined{.channels = 0, .stride = inputs_[0].stride};
-    for (const auto& input : inputs_) joined.channels += input.channels;
-    inputs_ = {joined};
-  }
+  auto wrong = choose_inputs(inputs);
   out_channels_ = p.out_channels.value_or(p.num_classes);
   threshold_ = p.threshold.value_or(0.3);
-
   BuildErrors errors;
   errors.attempt([&] { losses_ = register_losses(*this, p.loss_decode, out_channels_); });
   if (wrong) {
@@ -179,17 +140,7 @@ DecodeHead::DecodeHead(const DecodeHeadParams& p, const std::vector<FeatureInfo>
     throw *wrong;
   }
   errors.throw_if_any();
-  if (p.sampler) {
-    sampler_ = p.sampler->build();
-    if (sampler_->needs_pixel_losses()) {
-      for (const auto& loss : losses_) {
-        if (!loss->has_per_pixel()) {
-          throw OptionError("sampler", text("needs losses of single pixels, which ",
-                                            loss->loss_name(), " does not have"));
-        }
-      }
-    }
-  }
+  if (p.sampler) build_sampler(*p.sampler);
   if (p.channels > 0) {
     conv_seg_ =
         register_module("conv_seg", std::make_shared<Conv2d>(ConvOptions{
@@ -197,6 +148,57 @@ DecodeHead::DecodeHead(const DecodeHeadParams& p, const std::vector<FeatureInfo>
   }
   if (p.dropout_ratio > 0) {
     dropout_ = register_module("dropout", std::make_shared<Dropout2d>(p.dropout_ratio));
+  }
+}
+
+std::optional<OptionError> DecodeHead::choose_inputs(const std::vector<FeatureInfo>& inputs) {
+  const DecodeHeadParams& p = params_;
+  const auto* list = std::get_if<std::vector<int64_t>>(&p.in_index);
+  auto indices = list ? *list : std::vector<int64_t>{std::get<int64_t>(p.in_index)};
+  std::vector<int64_t> maps;  // without the class tokens, which have no index of their own
+  for (size_t i = 0; i < inputs.size(); ++i) {
+    if (!inputs[i].is_token()) maps.push_back(static_cast<int64_t>(i));
+  }
+  const auto count = static_cast<int64_t>(maps.size());
+  std::vector<int64_t> widths;
+  for (auto& index : indices) {
+    if (index < -count || index >= count) {
+      return OptionError("in_index", text("there is no map ", index, ": the head is given ", count,
+                                          count == 1 ? " map" : " maps"));
+    }
+    if (index < 0) index += count;
+    indices_.push_back(maps[static_cast<size_t>(index)]);
+    inputs_.push_back(inputs[static_cast<size_t>(indices_.back())]);
+    widths.push_back(inputs_.back().channels);
+  }
+  if (p.in_channels) {
+    const auto* given_list = std::get_if<std::vector<int64_t>>(&*p.in_channels);
+    const auto given =
+        given_list ? *given_list : std::vector<int64_t>{std::get<int64_t>(*p.in_channels)};
+    if (given != widths) {
+      const auto show = [](const std::vector<int64_t>& v) {
+        return v.size() == 1 ? text(v[0]) : "[" + join(v, ", ") + "]";
+      };
+      return OptionError("in_channels", text("is ", show(given), ", but the chosen maps (in_index ",
+                                             show(indices), ") have ", show(widths),
+                                             " channels. Leave it out to take what they have"));
+    }
+  }
+  if (p.input_transform == "resize_concat") {
+    FeatureInfo joined{.channels = 0, .stride = inputs_[0].stride};
+    for (const auto& input : inputs_) joined.channels += input.channels;
+    inputs_ = {joined};
+  }
+  return std::nullopt;
+}
+
+void DecodeHead::build_sampler(const Spec<PixelSampler>& spec) {
+  sampler_ = spec.build();
+  if (!sampler_->needs_pixel_losses()) return;
+  for (const auto& loss : losses_) {
+    if (loss->has_per_pixel()) continue;
+    throw OptionError("sampler", text("needs losses of single pixels, which ", loss->loss_name(),
+                                      " does not have"));
   }
 }
 
@@ -261,8 +263,8 @@ torch::Tensor CascadeDecodeHead::predict(const std::vector<torch::Tensor>& featu
 }
 
 Schema<TrainCfg> TrainCfg::schema() {
-  return Schema<TrainCfg>("What training asks of heads that sample points.")
-      .optional("num_points", &TrainCfg::num_points, "points that the head learns from an image",
+  return Schema<TrainCfg>("How heads that sample points are trained.")
+      .optional("num_points", &TrainCfg::num_points, "points per image that the head learns from",
                 at_least(1))
       .optional("oversample_ratio", &TrainCfg::oversample_ratio,
                 "candidates for each point that is chosen by its uncertainty", at_least(1))

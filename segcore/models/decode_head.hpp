@@ -1,5 +1,6 @@
 /// The base of all heads: choosing the feature maps, classifying pixels, losses and prediction.
 #pragma once
+#include <optional>
 #include <string>
 #include <utility>
 #include <variant>
@@ -20,8 +21,8 @@ namespace seg {
 /// Adds a scalar to a map; losses of one name are summed.
 void add_loss(LossMap& losses, const std::string& name, const torch::Tensor& value);
 
-/// Builds the losses of an option `loss_decode` for logits of so many channels, as children of
-/// `parent`.
+/// Builds the losses of an option `loss_decode` for logits with this number of channels, as
+/// children of `parent`.
 std::vector<std::shared_ptr<Loss>> register_losses(torch::nn::Module& parent,
                                                    const OneOrMany<Spec<Loss>>& option,
                                                    int64_t channels);
@@ -65,12 +66,12 @@ struct TrainCfg {
 class DecodeHead : public BaseModule {
  public:
   /// The schema of DecodeHeadParams, for `.include(DecodeHead::base_schema())`.
-  /// `channels_required`: false where the head's struct has a default.
+  /// \param channels_required  false if the head's struct has a default.
   static Schema<DecodeHeadParams> base_schema(bool channels_required = true);
 
   /// \param inputs  all maps that backbone and neck give; `in_index` chooses among them. Class
   ///                tokens between them are not counted.
-  /// \throws OptionError where `in_channels` is given and is not what they have.
+  /// \throws OptionError if `in_channels` is given and differs from the width of the chosen maps.
   DecodeHead(const DecodeHeadParams& p, const std::vector<FeatureInfo>& inputs);
 
   /// \param features  the maps of `inputs`, [N, C_i, H_i, W_i].
@@ -81,21 +82,21 @@ class DecodeHead : public BaseModule {
   /// Logits for prediction, of any size: the caller resizes them to the image.
   /// \param image  height and width of the image, for heads that need it.
   virtual torch::Tensor predict(const std::vector<torch::Tensor>& features, Size2 image);
-  /// The map before the classifier, [N, channels, h, w], for heads that build on another one.
-  /// \throws Error for heads that have none.
+  /// The map before the classifier, [N, channels, h, w], for heads built on another one.
+  /// \throws Error for heads without one.
   virtual torch::Tensor forward_feature(const std::vector<torch::Tensor>& features);
   /// Dropout and the last 1x1 convolution.
   torch::Tensor cls_seg(const torch::Tensor& x);
   /// Losses of `loss_decode` and the accuracy: resizes the logits to the labels, samples pixels.
   LossMap loss_by_feat(const torch::Tensor& logits, const torch::Tensor& labels);
   const std::shared_ptr<Conv2d>& conv_seg() const { return conv_seg_; }  ///< may be null
-  /// What the model's train_cfg and test_cfg say; called once, after construction.
+  /// Takes the model's train_cfg and test_cfg; called once, after construction.
   virtual void configure(const TrainCfg&, const TestCfg&) {}
 
   int64_t num_classes() const { return params_.num_classes; }
   int64_t out_channels() const { return out_channels_; }
   bool align_corners() const { return params_.align_corners; }
-  /// For one output channel: a pixel is of the class where its probability is above it.
+  /// With one output channel: probability above which a pixel is of the class.
   double threshold() const { return threshold_; }
   /// Label without loss; -100, which no data set has, for none.
   int64_t ignore_index() const { return ignore_index_; }
@@ -105,9 +106,9 @@ class DecodeHead : public BaseModule {
   std::vector<torch::Tensor> select(const std::vector<torch::Tensor>& features) const;
   /// The one map of a head without "multiple_select".
   torch::Tensor select_one(const std::vector<torch::Tensor>& features) const;
-  /// What select() gives: widths and strides, in its order.
+  /// Widths and strides of the maps that select() returns, in its order.
   const std::vector<FeatureInfo>& inputs() const { return inputs_; }
-  /// Width of the one map that select_one() gives.
+  /// Width of the map that select_one() returns.
   int64_t in_channels() const;
   const DecodeHeadParams& params() const { return params_; }
   /// For heads whose classifier is another module: `conv_seg` is removed.
@@ -118,8 +119,13 @@ class DecodeHead : public BaseModule {
   std::shared_ptr<Dropout2d> dropout_;  ///< may be null
 
  private:
+  /// Sets indices_ and inputs_ by in_index, in_channels and input_transform.
+  /// \return the option that does not fit the maps, if any.
+  std::optional<OptionError> choose_inputs(const std::vector<FeatureInfo>& inputs);
+  void build_sampler(const Spec<PixelSampler>& spec);
+
   DecodeHeadParams params_;
-  std::vector<int64_t> indices_;  ///< of the chosen maps among all that the head is given
+  std::vector<int64_t> indices_;  ///< of the chosen maps, among all that the head is given
   std::vector<FeatureInfo> inputs_;
   int64_t out_channels_ = 0;
   double threshold_ = 0;
@@ -143,7 +149,7 @@ class CascadeDecodeHead : public DecodeHead {
                        const Targets& targets);
   virtual torch::Tensor predict(const std::vector<torch::Tensor>& features,
                                 const torch::Tensor& previous, Size2 image);
-  /// A cascade head cannot stand alone.
+  /// Throws: a head of a cascade needs the output of the head before it.
   torch::Tensor forward(const std::vector<torch::Tensor>& features) final;
   using DecodeHead::loss;
   using DecodeHead::predict;

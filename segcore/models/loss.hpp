@@ -16,7 +16,7 @@ namespace seg {
 /// "decode.acc_seg"). Those whose name contains "loss" are differentiated; accuracies are detached.
 using LossMap = std::vector<std::pair<std::string, torch::Tensor>>;
 
-/// What a training step compares the logits with.
+/// The truth that a training step compares logits with.
 struct Targets {
   torch::Tensor labels;  ///< int64 [N, H, W]
   torch::Tensor edges;   ///< int64 [N, H, W], 1 where classes meet; only for heads that learn them
@@ -49,7 +49,7 @@ class Loss : public torch::nn::Module {
   /// pixels by loss.
   virtual torch::Tensor per_pixel(const torch::Tensor& logits, const torch::Tensor& labels,
                                   int64_t ignore_index);
-  /// \throws OptionError where an option does not fit logits of so many channels.
+  /// \throws OptionError if an option does not fit logits with this number of channels.
   virtual void check_channels(int64_t channels) const { (void)channels; }
 };
 
@@ -59,8 +59,8 @@ struct Category<Loss> {
   using Signature = std::shared_ptr<Loss>();
 };
 
-/// Builds a loss for logits of so many channels; heads build theirs so.
-/// \throws ConfigError where its options do not fit that number.
+/// Builds a loss for logits with this number of channels.
+/// \throws ConfigError if its options do not fit.
 std::shared_ptr<Loss> build_loss(const Spec<Loss>& spec, int64_t channels);
 
 }  // namespace seg

@@ -1,4 +1,4 @@
-/// The interface of what chooses the pixels that a decode head learns from.
+/// The interface of samplers, which choose the pixels that a decode head learns from.
 #pragma once
 #include <ATen/core/Tensor.h>
 
@@ -17,7 +17,7 @@ class PixelSampler {
   virtual bool needs_pixel_losses() const = 0;
   /// \param logits  float [N, C, H, W], at the size of the labels; no gradient is taken.
   /// \param labels  int64 [N, H, W].
-  /// \param pixel_losses  makes the sum of the head's losses (`Loss::per_pixel`), float [N, H, W];
+  /// \param pixel_losses  computes the sum of the head's losses (`Loss::per_pixel`), float [N, H, W];
   ///                      called only by samplers that rank pixels by loss.
   /// \return weights, float [N, H, W]; 0 for ignored pixels.
   virtual at::Tensor sample(const at::Tensor& logits, const at::Tensor& labels,

@@ -41,6 +41,8 @@ class Segmentor : public BaseModule {
   /// probabilities at the original shape are averaged.
   /// \param augmented  one input for each augmentation, each of the same images in the same order.
   virtual std::vector<torch::Tensor> predict_tta(const std::vector<ModelInput>& augmented) = 0;
+  /// The classes that predict_tta gives (predict for one input), with their scores.
+  virtual std::vector<Prediction> predict_scores(const std::vector<ModelInput>& augmented) = 0;
   virtual const DataPreProcessor& data_preprocessor() const = 0;
   virtual int64_t num_classes() const = 0;
   /// Label without loss; -100, which no data set has, for none.

@@ -7,8 +7,8 @@
 
 namespace seg {
 
-/// What the operations called by `run` cost, by operation, counted as MMEngine's
-/// get_model_complexity_info does: a multiplication with an addition is one; convolutions, matrix
+/// The cost of the operations called by `run`, by operation, counted as in MMEngine's
+/// get_model_complexity_info: a multiplication with an addition is one; convolutions, matrix
 /// products, norms, bilinear resizing (4 for each output), average pooling; no activations or sums.
 /// Attention by a fused kernel counts as its two matrix products.
 std::map<std::string, int64_t> count_flops(const std::function<void()>& run);

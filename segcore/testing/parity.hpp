@@ -1,20 +1,20 @@
-/// What became of the fixtures of a folder, as a table for people.
+/// The results of the fixtures of a folder, as a table.
 #pragma once
 #include <string>
 #include <vector>
 
 namespace seg::reference {
 
-/// What became of one fixture.
+/// The result of one fixture.
 struct FixtureResult {
   enum class Kind { kHolds, kFails, kNotThereYet };
   std::string name;  ///< path below the folder, without ".json"
   Kind kind = Kind::kFails;
-  std::string why;                     ///< the quantity furthest off, the type that lacks
+  std::string why;                     ///< the quantity furthest off, or the missing type
   double logits = -1, gradients = -1;  ///< worst errors; below 0: nothing was compared
 };
 
-/// The fixtures below a folder whose path holds `filter`, in order.
+/// The fixtures below a folder whose path contains `filter`, in order.
 std::vector<std::string> fixtures_below(const std::string& folder, const std::string& filter = "");
 /// Runs a fixture in double precision on the CPU. Nothing is thrown: an exception is a result.
 FixtureResult run_fixture(const std::string& folder, const std::string& file);

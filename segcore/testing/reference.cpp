@@ -15,10 +15,10 @@
 #include "segcore/image/image_io.hpp"
 #include "segcore/io/sha256.hpp"
 #include "segcore/io/weights.hpp"
+#include "segcore/models/nn/draws_random_numbers.hpp"
 #include "segcore/models/nn/drop.hpp"
 #include "segcore/models/segmentor.hpp"
 #include "segcore/models/smp/encoder.hpp"
-#include "segcore/ops/random.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg::reference {
@@ -43,6 +43,11 @@ torch::Tensor uniform(std::string_view name, int64_t count) {
     data[i] = static_cast<double>(z >> 40) / 16777216.0;
   }
   return out;
+}
+
+torch::Tensor random_numbers(at::IntArrayRef shape, const at::TensorOptions& options) {
+  const auto values = uniform("rand", c10::multiply_integers(shape)).reshape(shape);
+  return values.to(options.device(), options.dtype().toScalarType());
 }
 
 torch::Tensor weight_values(std::string_view name, const torch::Tensor& like, double gain) {
@@ -141,7 +146,7 @@ std::string shown(double v) {
 
 std::string shape_text(const std::vector<int64_t>& shape) { return join(shape, "x"); }
 
-/// How far Python's own single precision was off, or 0 where the fixture does not say.
+/// The error of Python's own single precision, or 0 where the fixture has none.
 double error_at(const json& errors, const std::vector<std::string>& path) {
   const json* node = &errors;
   for (const auto& key : path) {
@@ -537,9 +542,7 @@ Comparison Fixture::compare(bool single, const std::optional<Config>& given,
     set_precision(*model, type);
     model->to(device);
     set_drop_probability(*model, 0);
-    const ReplaceModelRand repeatable([](at::IntArrayRef shape) {
-      return uniform("rand", c10::multiply_integers(shape)).reshape(shape);
-    });
+    set_random_source(*model, random_numbers);
     const auto shape = fixture.at("input").get<std::vector<int64_t>>();
     const auto x = image(shape).to(device, type);
     const bool smp = is_smp(fixture);

@@ -14,12 +14,15 @@
 
 namespace seg::reference {
 
-/// The hash that a name's numbers begin with.
+/// The hash that seeds the numbers of a name.
 uint64_t fnv1a(std::string_view name);
 /// `count` numbers in [0, 1) that belong to a name; float64, exact in float32.
 torch::Tensor uniform(std::string_view name, int64_t count);
-/// Values of the tensor `name` of a state dict, float64 of float32 values; nothing where it keeps
-/// what it has (integers).
+/// The source of the random numbers that fixtures' models draw in their forward pass: those of the
+/// name "rand", the same in every draw of a shape.
+torch::Tensor random_numbers(at::IntArrayRef shape, const at::TensorOptions& options);
+/// Values of the tensor `name` of a state dict, float64 of float32 values; nothing for integers,
+/// which keep their values.
 torch::Tensor weight_values(std::string_view name, const torch::Tensor& like, double gain);
 /// Fills all floating point tensors of a model.
 void fill(torch::nn::Module& model, double gain);
@@ -42,8 +45,7 @@ struct Comparison {
   std::vector<Quantity> quantities;
   bool same_order = true;  ///< the state dict's rows come in Python's order
   bool holds() const;
-  /// "name  expected  found  error  allowed", one line a quantity; those that do not hold are
-  /// marked, and only they are there with `failures_only`.
+  /// "name  expected  found  error  allowed", one line per quantity; failures are marked.
   std::string text(bool failures_only = false) const;
 };
 
@@ -52,10 +54,10 @@ class Fixture {
  public:
   /// \throws DataError where the file is missing or is no fixture.
   explicit Fixture(const std::string& path);
-  /// Why it cannot be run yet: a kind of model or a type that is not registered; "" where it can.
-  /// Other mistakes of its configuration are left to compare().
+  /// Why it cannot run yet: models or a type that are not registered; "" where it can. compare()
+  /// reports other mistakes of its configuration.
   std::string not_there_yet() const;
-  /// Builds the model of the fixture, or of `model`, and compares all that the fixture says.
+  /// Builds the model of the fixture, or `model`, and compares every quantity of the fixture.
   /// \param single  computes in float32 instead of float64, with wider tolerances.
   /// \param device  what computes; its libraries are loaded already.
   /// \throws ConfigError where the model cannot be built.

@@ -1,12 +1,11 @@
-/// Each kernel beside the composition that it stands for.
+/// Each kernel against the composition that it replaces.
 #include <c10/core/StreamGuard.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
 
 #include <limits>
 
-#include "segcore/evaluation/class_counts.hpp"
-#include "segcore/ops/cuda_kernels.hpp"
-#include "segcore/ops/resize_argmax.hpp"
+#include "segcore/ops/class_histogram/class_histogram.hpp"
+#include "segcore/ops/resize_argmax/resize_argmax.hpp"
 #include "segcore/torch.hpp"
 #include "tests/support/gpu.hpp"
 
@@ -89,13 +88,20 @@ TEST_F(GpuKernels, ClassHistogramIsItsCompositionAndTheCountOnACpu) {
     labels = torch::where(torch::rand({123, 457}) < 0.5, prediction, labels);
     for (const bool bytes : {false, true}) {
       const auto l = bytes ? labels.clamp(0, 255).to(torch::kByte) : labels;
-      auto expected = torch::zeros({3, classes + 1}, torch::kLong);
-      count_classes_(expected, prediction, l, 255);
+      const auto expected = class_histogram(prediction, l, classes, 255);
       const auto on_gpu = prediction.to(device());
       EXPECT_TRUE(torch::equal(class_histogram(on_gpu, l, classes, 255).cpu(), expected));
       EXPECT_TRUE(torch::equal(composed_class_histogram(on_gpu, l, classes, 255).cpu(), expected));
     }
   }
+}
+
+TEST_F(GpuKernels, ResizeArgmaxOfABandOfRowsTakesTheDefinition) {
+  torch::manual_seed(4);
+  const auto logits = torch::randn({5, 8, 8}, at::TensorOptions(device()).dtype(at::kDouble));
+  const LogitsGeometry g{{8, 8}, {8, 8}, {8, 12}, false, false, false};
+  EXPECT_TRUE(torch::equal(resize_argmax(LogitRows(logits, g, /*first_row=*/0), 0.3),
+                           composed_resize_argmax(LogitRows(logits, g), 0.3)));
 }
 
 TEST_F(GpuKernels, WorkOnTheStreamThatIsCurrent) {

@@ -5,7 +5,7 @@
 
 #include "runners/dist/nccl.hpp"
 #include "runners/dist/process_group.hpp"
-#include "runners/start/processes.hpp"
+#include "runners/dist/reducer.hpp"
 #include "segcore/torch.hpp"
 #include "tests/support/gpu.hpp"
 #include "tests/support/paths.hpp"
@@ -29,7 +29,7 @@ class Nccl : public GpuTest {
 TEST_F(Nccl, OneProcessSumsSendsAndReducesGradients) {
   Rendezvous place{.host = "127.0.0.1",
                    .port = free_port(),
-                   .serves = true,
+                   .runs_store = true,
                    .timeout_s = 60,
                    .backend = "nccl",
                    .device = device()};
@@ -51,7 +51,7 @@ TEST_F(Nccl, OneProcessSumsSendsAndReducesGradients) {
     layer->zero_grad(/*set_to_none=*/false);
     reducer->before_forward();
     const auto loss = layer->forward(x).square().sum();
-    reducer->average(loss, [&] { loss.backward(); });
+    reducer->backward(loss);
     const auto expected =
         torch::autograd::grad(std::vector<torch::Tensor>{layer->forward(x).square().sum()},
                               std::vector<torch::Tensor>{layer->weight})[0];

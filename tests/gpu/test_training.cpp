@@ -4,6 +4,7 @@
 
 #include <cmath>
 
+#include "runners/evaluate/test_run.hpp"
 #include "runners/optim/optim_wrapper.hpp"
 #include "runners/start/run_config.hpp"
 #include "runners/train/training_run.hpp"
@@ -68,7 +69,8 @@ std::vector<double> gpu_losses(const char* fixture, const std::string& wrapper, 
       losses = model->loss(x, Targets(y));
     }
     const auto loss = total_loss(losses);
-    optimizer->update_params(loss);
+    optimizer->scale_loss(loss).backward();
+    optimizer->step();
     out.push_back(loss.item<double>());
   }
   if (scale) {
@@ -195,7 +197,7 @@ TEST_F(GpuModels, SyncBatchNormIsThatOfACpu) {
     const auto norm = Spec<Norm>::of("{type: SyncBN}").build(int64_t{8});
     norm->to(where);
     norm->train();
-    connect_modules(*norm, &twins);
+    set_communicator(*norm, &twins);
     const auto input = x.to(where).requires_grad_();
     const auto out = norm->forward(input);
     out.backward(g.to(where));
@@ -221,8 +223,8 @@ TEST_F(GpuData, MetricsAreThoseOfACpu) {
     sample.labels = torch::randint(0, 3, {37, 53}, torch::kByte);
     sample.labels.masked_fill_(torch::rand({37, 53}) < 0.1, 255);
     const auto prediction = torch::randint(0, 3, {37, 53}, torch::kLong);
-    on_cpu->process(prediction, sample);
-    on_gpu->process(prediction.to(device()), sample);
+    on_cpu->process({.ids = prediction}, sample);
+    on_gpu->process({.ids = prediction.to(device())}, sample);
   }
   SingleProcess alone;
   const auto expected = on_cpu->compute(alone), found = on_gpu->compute(alone);

@@ -4,10 +4,10 @@
 #include <filesystem>
 
 #include "registry/error.hpp"
-#include "runners/checkpoint/run_state.hpp"
+#include "runners/checkpoint/find.hpp"
 #include "runners/hooks/hook.hpp"
 #include "runners/hooks/metric_rule.hpp"
-#include "runners/hooks/run_context.hpp"
+#include "runners/log/records.hpp"
 #include "segcore/io/checkpoint.hpp"
 #include "segcore/io/weights.hpp"
 #include "segcore/models/segmentor.hpp"
@@ -34,6 +34,7 @@ class OneWeightModel final : public Segmentor {
   std::vector<torch::Tensor> predict(const ModelInput&) override { return {}; }
   torch::Tensor predict_windows(const ModelInput&, Size2, Size2) override { return {}; }
   std::vector<torch::Tensor> predict_tta(const std::vector<ModelInput>&) override { return {}; }
+  std::vector<Prediction> predict_scores(const std::vector<ModelInput>&) override { return {}; }
   const DataPreProcessor& data_preprocessor() const override { throw Error("none"); }
   int64_t num_classes() const override { return 2; }
   int64_t ignore_index() const override { return 255; }
@@ -50,28 +51,49 @@ class OneWeightModel final : public Segmentor {
   TestCfg test_cfg_;
 };
 
+/// Keeps what hooks ask for.
+struct NotedControl final : RunControl {
+  void stop() override { stopped = true; }
+  void request_validation() override {}
+  void save_checkpoint(const std::string&, const SaveParts&) override {}
+  int64_t last_saved_iter() const override { return -1; }
+  bool stopped = false;
+};
+
+/// A run of one process for a single hook.
 struct HookRun {
-  HookRun() { context.model = &model; }
-  void step(Hook& hook, double value) {
-    model.set(value);
-    ++context.iter;
-    context.phase = Phase::kTrain;
-    hook.after_iter(context);
+  explicit HookRun(Hook& watching) : hook(watching) {
+    run.communicator = &alone;
+    hook.attach({.model = &model, .records = &records});
   }
+  void step(double value) {
+    model.set(value);
+    ++progress.iter;
+    hook.after_train_iter(run, progress, result, control);
+  }
+  void before_val() { hook.before_val(run, progress); }
+  void after_val(const Scalars& metrics = {}) {
+    hook.after_val(run, progress, {.metrics = metrics, .table = ""}, control);
+  }
+  Hook& hook;
   OneWeightModel model;
-  RunContext context;
+  SingleProcess alone;
+  RunInfo run;
+  Records records;
+  Progress progress;
+  StepResult result;
+  NotedControl control;
 };
 
 TEST(EMAHook, AveragesAsMMEngineDoes) {
   const auto hook = Spec<Hook>::of("{type: EMAHook, momentum: 0.25}").build();
-  HookRun run;
-  hook->before_train(run.context);
-  run.step(*hook, 4);  // the first step is copied
-  run.step(*hook, 8);  // 4 + 0.25 * (8 - 4) = 5
-  run.context.phase = Phase::kVal;
-  hook->before_val(run.context);
+  HookRun run(*hook);
+  hook->before_train(run.run, run.progress);
+  run.step(4);  // the first step is copied
+  run.step(8);  // 4 + 0.25 * (8 - 4) = 5
+  run.before_val();
   EXPECT_EQ(run.model.value(), 5);
-  hook->after_val(run.context);
+  run.after_val();
   EXPECT_EQ(run.model.value(), 8);
 
   Value checkpoint = Value::dict(), weights = Value::dict();
@@ -80,53 +102,49 @@ TEST(EMAHook, AveragesAsMMEngineDoes) {
     weights.set(name, tensor.as_tensor().clone());
   }
   checkpoint.set("state_dict", weights);
-  hook->save_state(run.context, checkpoint);
+  hook->save_state(checkpoint);
   EXPECT_EQ(checkpoint.at("state_dict").at("weight").as_tensor()[0].item<double>(), 5);
   EXPECT_EQ(checkpoint.at("ema_state_dict").at("module.weight").as_tensor()[0].item<double>(), 8);
   EXPECT_EQ(checkpoint.at("ema_state_dict").at("steps").as_tensor().item<int64_t>(), 2);
 
   const auto other = Spec<Hook>::of("{type: EMAHook, momentum: 0.25}").build();
-  HookRun resumed;
-  other->load_state(resumed.context, checkpoint);
+  HookRun resumed(*other);
+  other->load_state(checkpoint);
   load_state_dict(resumed.model, checkpoint.at("state_dict"));
   EXPECT_EQ(resumed.model.value(), 8);
-  resumed.step(*other, 9);  // 5 + 0.25 * 4 = 6
-  resumed.context.phase = Phase::kVal;
-  other->before_val(resumed.context);
+  resumed.step(9);  // 5 + 0.25 * 4 = 6
+  resumed.before_val();
   EXPECT_EQ(resumed.model.value(), 6);
 }
 
 TEST(EMAHook, StochasticWeightsAreThePlainMean) {
   const auto hook = Spec<Hook>::of("{type: EMAHook, ema_type: StochasticWeightAverage}").build();
-  HookRun run;
-  hook->before_train(run.context);
-  for (const double v : {3.0, 6.0, 9.0}) run.step(*hook, v);
-  run.context.phase = Phase::kVal;
-  hook->before_val(run.context);
+  HookRun run(*hook);
+  hook->before_train(run.run, run.progress);
+  for (const double v : {3.0, 6.0, 9.0}) run.step(v);
+  run.before_val();
   EXPECT_NEAR(run.model.value(), 6, 1e-6);
 }
 
 TEST(EarlyStoppingHook, StopsAfterItsPatience) {
   const auto hook =
       Spec<Hook>::of("{type: EarlyStoppingHook, monitor: mIoU, patience: 2, min_delta: 1}").build();
-  HookRun run;
-  run.context.phase = Phase::kVal;
+  HookRun run(*hook);
   std::vector<bool> stopped;
   for (const double score : {10.0, 20.0, 20.5, 20.2}) {
-    run.context.metrics = {{"mIoU", score}};
-    hook->after_val(run.context);
-    stopped.push_back(run.context.stop_training);
+    run.after_val({{"mIoU", score}});
+    stopped.push_back(run.control.stopped);
   }
   EXPECT_THAT(stopped, ::testing::ElementsAre(false, false, false, true));
 }
 
 TEST(CheckInvalidLossHook, NamesTheLossAndTheWayOut) {
   const auto hook = Spec<Hook>::of("{type: CheckInvalidLossHook, interval: 1}").build();
-  HookRun run;
-  run.context.iter = 7;
-  run.context.losses = {{"loss", torch::tensor(NAN)}, {"decode.loss_ce", torch::tensor(NAN)}};
+  HookRun run(*hook);
+  run.progress.iter = 6;
+  run.result.losses = {{"loss", torch::tensor(NAN)}, {"decode.loss_ce", torch::tensor(NAN)}};
   try {
-    hook->after_iter(run.context);
+    run.step(0);
     FAIL();
   } catch (const RunEnded& e) {
     EXPECT_EQ(e.exit_code(), 21);
@@ -156,7 +174,7 @@ TEST(CheckpointHook, KnowsWhatIsBetter) {
               HasSubstr("must hold {} once"));
 }
 
-TEST(RunState, TheNewestReadableCheckpointIsFound) {
+TEST(FindCheckpoint, TheNewestReadableCheckpointIsFound) {
   const TempDir dir;
   const auto write = [&](const std::string& name, int64_t iter) {
     Value checkpoint = Value::dict(), meta = Value::dict();
@@ -166,26 +184,26 @@ TEST(RunState, TheNewestReadableCheckpointIsFound) {
     checkpoint.set("state_dict", Value::dict());
     write_checkpoint(dir / name, checkpoint);
   };
-  EXPECT_FALSE(find_run_state(dir.path().string()).has_value());
+  EXPECT_FALSE(find_checkpoint(dir.path().string()).has_value());
   write("iter_8.pth", 8);
   write("iter_12.pth", 12);
   write("best_mIoU_iter_16.pth", 16);
-  EXPECT_EQ(find_run_state(dir.path().string())->path, dir / "iter_12.pth");
+  EXPECT_EQ(find_checkpoint(dir.path().string())->path, dir / "iter_12.pth");
   dir.write("last_checkpoint", dir / "iter_8.pth");
-  EXPECT_EQ(find_run_state(dir.path().string())->path, dir / "iter_8.pth");
+  EXPECT_EQ(find_checkpoint(dir.path().string())->path, dir / "iter_8.pth");
   dir.write("last_checkpoint", "/somewhere/else/iter_12.pth");
-  EXPECT_EQ(find_run_state(dir.path().string())->path, dir / "iter_12.pth");
+  EXPECT_EQ(find_checkpoint(dir.path().string())->path, dir / "iter_12.pth");
   dir.write("iter_12.pth", "cut short");
-  EXPECT_EQ(find_run_state(dir.path().string())->path, dir / "iter_8.pth");
+  EXPECT_EQ(find_checkpoint(dir.path().string())->path, dir / "iter_8.pth");
 
   // Of a run by epochs that was stopped in the third and lost its last_checkpoint.
   std::filesystem::remove(dir / "last_checkpoint");
   for (const char* name : {"iter_8.pth", "iter_12.pth"}) std::filesystem::remove(dir / name);
   write("epoch_1_iter_70.pth", 70);
   write("epoch_2.pth", 80);
-  EXPECT_EQ(find_run_state(dir.path().string())->path, dir / "epoch_2.pth");
+  EXPECT_EQ(find_checkpoint(dir.path().string())->path, dir / "epoch_2.pth");
   write("epoch_2_iter_97.pth", 97);
-  EXPECT_EQ(find_run_state(dir.path().string())->path, dir / "epoch_2_iter_97.pth");
+  EXPECT_EQ(find_checkpoint(dir.path().string())->path, dir / "epoch_2_iter_97.pth");
 }
 
 }  // namespace

@@ -4,9 +4,8 @@
 #include <gtest/gtest.h>
 
 #include "runners/hooks/hook.hpp"
-#include "runners/hooks/run_context.hpp"
+#include "runners/log/records.hpp"
 #include "runners/optim/optim_wrapper.hpp"
-#include "runners/start/run_config.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {
@@ -20,13 +19,12 @@ struct TwoGroupToy : torch::nn::Module {
   }
 };
 
-/// A run of which only what is logged takes place.
+/// The logged part of a run.
 class LoggedRun {
  public:
-  explicit LoggedRun(bool by_epoch) {
-    config_.log_processor.by_epoch = by_epoch;
-    context.config = &config_;
-    context.optimizer = optimizer_.get();
+  explicit LoggedRun(bool by_epoch) : lines_(LogProcessorParams{.by_epoch = by_epoch}) {
+    progress.by_epoch = by_epoch;
+    hook_->attach({.records = &records, .optimizer = optimizer_.get()});
   }
   void set_rates(double base_lr, double lr) {
     for (ParamGroup* group : optimizer_->scheduled_groups()) group->hyper->lr = lr;
@@ -35,30 +33,43 @@ class LoggedRun {
   /// One training step: values in the order in which hooks record them.
   void step(double data_time, std::optional<double> grad_norm,
             const std::vector<std::pair<std::string, double>>& losses, double time) {
-    context.phase = Phase::kTrain;
-    hook_->before_iter(context);
-    context.train_log.record("data_time", data_time);
-    ++context.iter;
-    context.grad_norm = grad_norm ? torch::tensor(*grad_norm) : at::Tensor();
-    context.losses.clear();
+    hook_->before_train_iter(run_, progress);
+    records.train.record("data_time", data_time);
+    ++progress.iter;
+    StepResult result;
+    result.grad_norm = grad_norm ? torch::tensor(*grad_norm) : at::Tensor();
     for (const auto& [name, value] : losses) {
-      context.losses.emplace_back(name, torch::tensor(value, torch::kDouble));
+      result.losses.emplace_back(name, torch::tensor(value, torch::kDouble));
     }
-    hook_->after_iter(context);
-    context.train_log.record("time", time);
+    hook_->after_train_iter(run_, progress, result, control_);
+    records.train.record("time", time);
   }
   /// One step of a validation or a test.
-  void step(Phase phase, double data_time, double time) {
-    context.phase = phase;
-    if (context.batch_index == 0) context.log() = ScalarHistory(/*length=*/0);
-    context.log().record("data_time", data_time);
-    context.log().record("time", time);
+  void eval_step(double data_time, double time) {
+    records.eval.record("data_time", data_time);
+    records.eval.record("time", time);
+  }
+  LogRow train_row() { return lines_.train_row(records, progress, c10::kCPU); }
+  std::string eval_line(const EvalInfo& eval) {
+    return lines_.eval_row(records, progress, eval, {.batch_index = 0}, c10::kCPU).line;
+  }
+  std::string result_line(const EvalInfo& eval) {
+    return lines_.result_row(records, progress, eval).line;
   }
 
-  RunContext context;
+  Records records{.train = ScalarHistory(), .eval = ScalarHistory(/*length=*/0)};
+  Progress progress;
 
  private:
-  RunConfig config_;
+  struct NoControl final : RunControl {
+    void stop() override {}
+    void request_validation() override {}
+    void save_checkpoint(const std::string&, const SaveParts&) override {}
+    int64_t last_saved_iter() const override { return -1; }
+  };
+  RunInfo run_;
+  NoControl control_;
+  LogProcessor lines_;
   TwoGroupToy model_;
   std::unique_ptr<OptimWrapper> optimizer_ =
       Spec<OptimWrapper>::of(
@@ -68,11 +79,14 @@ class LoggedRun {
   std::unique_ptr<Hook> hook_ = Spec<Hook>::of("{type: RuntimeInfoHook}").build();
 };
 
+constexpr EvalInfo kValidation{.name = "val", .of_training = true, .num_batches = 101};
+constexpr EvalInfo kTest{.name = "test", .of_training = false, .num_batches = 101};
+
 TEST(LogLine, OfTrainingByIterations) {
   // The run of MMSegmentation, from the numbers of its scalars.json. Those of its second row are
   // means over both steps.
   LoggedRun run(/*by_epoch=*/false);
-  run.context.max_iters = 4;
+  run.progress.max_iters = 4;
   run.set_rates(5.999999999999999e-10, 5.999999999999999e-10);
   const auto losses = [](double loss, double accuracy) {
     return std::vector<std::pair<std::string, double>>{
@@ -80,8 +94,8 @@ TEST(LogLine, OfTrainingByIterations) {
   };
   run.step(0.010308265686035156, {}, losses(2.280467987060547, 1.881695032119751),
            0.99753737449646);
-  run.context.eta_s = 3 * 0.99753737449646;
-  EXPECT_EQ(log_row_of_iter(run.context).line,
+  run.records.eta_s = 3 * 0.99753737449646;
+  EXPECT_EQ(run.train_row().line,
             "Iter(train) [1/4]  base_lr: 6.0000e-10 lr: 6.0000e-10  eta: 0:00:02  time: 0.9975  "
             "data_time: 0.0103  loss: 2.2805  decode.loss_ce: 2.2805  decode.acc_seg: 1.8817");
 
@@ -89,8 +103,8 @@ TEST(LogLine, OfTrainingByIterations) {
   run.step(2 * 0.006532788276672363 - 0.010308265686035156, {},
            losses(2 * 2.2588109970092773 - 2.280467987060547, 2.880048990249634),
            2 * 0.8331897258758545 - 0.99753737449646);
-  run.context.eta_s = 2 * 0.8331897258758545;
-  const LogRow row = log_row_of_iter(run.context);
+  run.records.eta_s = 2 * 0.8331897258758545;
+  const LogRow row = run.train_row();
   EXPECT_EQ(row.line,
             "Iter(train) [2/4]  base_lr: 3.1580e-05 lr: 3.1580e-05  eta: 0:00:01  time: 0.8332  "
             "data_time: 0.0065  loss: 2.2588  decode.loss_ce: 2.2588  decode.acc_seg: 2.8800");
@@ -115,31 +129,28 @@ void train_twelve_steps(LoggedRun& run) {
 
 TEST(LogLine, OfTrainingByEpochs) {
   LoggedRun run(/*by_epoch=*/true);
-  RunContext& context = run.context;
   train_twelve_steps(run);
-  context.max_epochs = 100;
-  context.epoch = 8;
-  context.batch_count = 270;
-  context.batch_index = 11;
-  context.iter = 8 * 270 + 12;
-  context.eta_s = 93784.9;
+  run.progress.max_epochs = 100;
+  run.progress.epoch_length = 270;
+  run.progress.epoch = 8;
+  run.progress.iter = 8 * 270 + 12;
+  run.records.eta_s = 93784.9;
   const std::string values =
       "base_lr: 1.2000e-01 lr: 1.2000e-02  eta: 1 day, 2:03:04  time: 3.7500  data_time: 0.0750  "
       "grad_norm: 11.2500  loss: 16.8750  decode.loss_ce: 13.1250  decode.acc_seg: 52.0000  "
       "aux.loss_ce: 3.7500";
-  EXPECT_EQ(log_row_of_iter(context).line, "Epoch(train)   [9][ 12/270]  " + values);
-  context.epoch = 100;
-  context.batch_index = 269;
-  context.end_of_epoch = true;
-  EXPECT_EQ(log_row_of_iter(context).line, "Epoch(train) [100][270/270]  " + values);
+  EXPECT_EQ(run.train_row().line, "Epoch(train)   [9][ 12/270]  " + values);
+  run.progress.iter = 100 * 270;
+  run.progress.epoch = 100;
+  EXPECT_EQ(run.train_row().line, "Epoch(train) [100][270/270]  " + values);
 }
 
 TEST(LogLine, OfALongRun) {
   LoggedRun run(/*by_epoch=*/false);
   train_twelve_steps(run);
-  run.context.max_iters = 160000;
-  run.context.eta_s = 2 * 86400 + 59.0;
-  EXPECT_EQ(log_row_of_iter(run.context).line,
+  run.progress.max_iters = 160000;
+  run.records.eta_s = 2 * 86400 + 59.0;
+  EXPECT_EQ(run.train_row().line,
             "Iter(train) [    12/160000]  base_lr: 1.2000e-01 lr: 1.2000e-02  eta: 2 days, 0:00:59 "
             " time: 3.7500  data_time: 0.0750  grad_norm: 11.2500  loss: 16.8750  decode.loss_ce: "
             "13.1250  decode.acc_seg: 52.0000  aux.loss_ce: 3.7500");
@@ -147,47 +158,41 @@ TEST(LogLine, OfALongRun) {
 
 TEST(LogLine, OfStepsOfAValidation) {
   LoggedRun run(/*by_epoch=*/false);
-  RunContext& context = run.context;
-  context.batch_count = 101;
-  context.eta_s = 56.06;
-  run.step(Phase::kVal, 0.1056, 0.5606);
-  EXPECT_EQ(log_row_of_iter(context).line,
+  run.records.eta_s = 56.06;
+  run.eval_step(0.1056, 0.5606);
+  EXPECT_EQ(run.eval_line(kValidation),
             "Iter(val) [  1/101]    eta: 0:00:56  time: 0.5606  data_time: 0.1056  ");
 
   LoggedRun epochs(/*by_epoch=*/true);
-  epochs.context.batch_count = 101;
-  epochs.context.max_epochs = 100;
-  epochs.context.epoch = 9;
-  epochs.context.eta_s = 56.06;
-  epochs.step(Phase::kVal, 0.1056, 0.5606);
-  EXPECT_EQ(log_row_of_iter(epochs.context).line,
+  epochs.progress.max_epochs = 100;
+  epochs.progress.epoch = 9;
+  epochs.records.eta_s = 56.06;
+  epochs.eval_step(0.1056, 0.5606);
+  EXPECT_EQ(epochs.eval_line(kValidation),
             "Epoch(val)   [9][  1/101]    eta: 0:00:56  time: 0.5606  data_time: 0.1056  ");
-  epochs.step(Phase::kTest, 0.1056, 0.5606);
-  EXPECT_EQ(log_row_of_iter(epochs.context).line,
+  EXPECT_EQ(epochs.eval_line(kTest),
             "Epoch(test) [  1/101]    eta: 0:00:56  time: 0.5606  data_time: 0.1056  ");
 }
 
 TEST(LogLine, OfAWholeValidation) {
-  const auto line = [](bool by_epoch, Phase phase) {
+  const auto line = [](bool by_epoch, const EvalInfo& eval) {
     LoggedRun run(by_epoch);
-    run.context.batch_count = 101;
-    run.context.epoch = 9;
-    run.step(phase, 0.0041, 0.1295);
-    run.context.batch_index = 1;
-    run.step(phase, 0.0119, 0.4415);  // times are means over all steps
+    run.progress.epoch = 9;
+    run.eval_step(0.0041, 0.1295);
+    run.eval_step(0.0119, 0.4415);  // times are means over all steps
     for (const auto& [name, value] :
          {std::pair{"aAcc", 15.3100004196167}, std::pair{"mIoU", 2.309999942779541},
           std::pair{"mAcc", 6.789999961853027}, std::pair{"IoU.sky", 0.3}}) {
-      run.context.log().record(name, value);
+      run.records.eval.record(name, value);
     }
-    return log_row_of_pass(run.context).line;
+    return run.result_line(eval);
   };
   const std::string values =
       "    aAcc: 15.3100  mIoU: 2.3100  mAcc: 6.7900  data_time: 0.0080  time: 0.2855";
-  EXPECT_EQ(line(false, Phase::kVal), "Iter(val) [101/101]" + values);
-  EXPECT_EQ(line(true, Phase::kVal), "Epoch(val) [9][101/101]" + values);
-  EXPECT_EQ(line(false, Phase::kTest), "Iter(test) [101/101]" + values);
-  EXPECT_EQ(line(true, Phase::kTest), "Epoch(test) [101/101]" + values);
+  EXPECT_EQ(line(false, kValidation), "Iter(val) [101/101]" + values);
+  EXPECT_EQ(line(true, kValidation), "Epoch(val) [9][101/101]" + values);
+  EXPECT_EQ(line(false, kTest), "Iter(test) [101/101]" + values);
+  EXPECT_EQ(line(true, kTest), "Epoch(test) [101/101]" + values);
 }
 
 }  // namespace

@@ -5,7 +5,7 @@
 
 #include <filesystem>
 
-#include "runners/train/training_run.hpp"
+#include "runners/start/options.hpp"
 #include "tests/support/config_errors.hpp"
 #include "tests/support/paths.hpp"
 #include "tests/support/temp_dir.hpp"
@@ -85,10 +85,11 @@ TEST_F(RunConfigTest, HooksHavePriorities) {
             40);
   EXPECT_EQ(Spec<Hook>::of("{type: CheckpointHook, priority: 55}").build()->priority(), 55);
   EXPECT_THAT(spec_error<Hook>("{type: CheckpointHook, priority: FIRST}"),
-              HasSubstr("expected a number of 0 to 100 or one of HIGHEST"));
+              HasSubstr("expected a number from 0 to 100 or one of HIGHEST"));
   std::vector<std::string> order;
   const RunConfig config = load_run_config(path_);
-  for (const HookEntry& entry : build_hooks(config)) order.push_back(entry.type);
+  const Hooks hooks = build_hooks(config.default_hooks, *config.custom_hooks);
+  for (const HookEntry& entry : hooks.entries()) order.push_back(entry.type);
   EXPECT_THAT(order, ::testing::ElementsAre("RuntimeInfoHook", "CheckInvalidLossHook",
                                             "IterTimerHook", "DistSamplerSeedHook", "EMAHook",
                                             "LoggerHook", "ParamSchedulerHook", "CheckpointHook"));

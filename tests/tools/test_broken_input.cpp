@@ -13,7 +13,7 @@
 
 #include "registry/schema.hpp"
 #include "registry/yaml.hpp"
-#include "runners/train/training_run.hpp"
+#include "runners/start/parts.hpp"
 #include "segcore/image/image_io.hpp"
 #include "tests/support/paths.hpp"
 #include "tests/support/temp_dir.hpp"

@@ -377,7 +377,7 @@ TEST_F(EndToEnd, TheCheckpointOfASignalIsOneOfThoseThatAreKept) {
   EXPECT_EQ(files.size(), 2u);
   const std::string path = dir_.read("stopped/last_checkpoint");
   EXPECT_THAT(tool.output(),
-              HasSubstr("; the checkpoint is " + path + "; --resume goes on from there"));
+              HasSubstr("; the checkpoint is " + path + "; --resume continues from it"));
   EXPECT_TRUE(files.contains(fs::path(path).filename().string())) << path;
 
   auto again = changes;
@@ -482,7 +482,7 @@ custom_hooks: [{type: EarlyStoppingHook, monitor: mIoU, min_delta: 100, patience
 )");
   const CommandResult result = train("w");
   ASSERT_EQ(result.status, 0) << result.output;
-  EXPECT_THAT(result.output, HasSubstr("training stops early: mIoU did not get better in 1 "
+  EXPECT_THAT(result.output, HasSubstr("training stops early: mIoU did not improve in 1 "
                                        "validations (the best was "));
   EXPECT_THAT(result.output, HasSubstr("Iter(train) [ 8/12]"));
   EXPECT_THAT(result.output, Not(HasSubstr("Iter(train) [ 9/12]")));

@@ -158,7 +158,7 @@ test_evaluator: null
       run_command(tool("predict") + " " + *dir_ / "alone.yaml" + " " + *dir_ / "w/iter_2.pth" +
                   " " + *dir_ / "one_more.png" + " --out " + *dir_ / "al" + " --opacity 1");
   ASSERT_EQ(result.status, 0) << result.output;
-  EXPECT_THAT(result.output, HasSubstr("The configuration has no pipeline of a test"));
+  EXPECT_THAT(result.output, HasSubstr("The configuration has no test pipeline"));
   const CommandResult usual =
       predict(*dir_ / "one_more.png" + " --out " + *dir_ / "us" + " --opacity 1");
   ASSERT_EQ(usual.status, 0) << usual.output;

@@ -110,8 +110,7 @@ TEST_F(SkipCorrupt, ATestLeavesThemOutOfMetricsAndPictures) {
     EXPECT_THAT(all.output,
                 HasSubstr("sample 1 is skipped: img/01.png: " + kCorruptReason + " (1 skipped"));
     EXPECT_THAT(all.output, HasSubstr("sample 2 is skipped: ann/02.png: is empty"));
-    EXPECT_THAT(all.output,
-                HasSubstr("test: 2 of 5 samples are corrupt and left out of the metrics"));
+    EXPECT_THAT(all.output, HasSubstr("test: corrupt samples left out of the metrics: 2 of 5"));
     EXPECT_EQ(metrics(place), metrics(place + "g"));
     EXPECT_TRUE(metrics(place).contains("mIoU"));
     EXPECT_THAT(files_in(place + "/ids"), ElementsAre("00.png", "03.png", "04.png"));
@@ -139,8 +138,7 @@ TEST_F(SkipCorrupt, SoDoProcessesTogether) {
   const auto both = run_ranks(2, test + *dir_ / "p2");
   ASSERT_EQ(both[0].status, 0) << both[0].output;
   ASSERT_EQ(both[1].status, 0) << both[1].output;
-  EXPECT_THAT(both[0].output,
-              HasSubstr("test: 2 of 5 samples are corrupt and left out of the metrics"));
+  EXPECT_THAT(both[0].output, HasSubstr("test: corrupt samples left out of the metrics: 2 of 5"));
   EXPECT_THAT(both[1].output, HasSubstr("sample 1 is skipped: "));
   EXPECT_THAT(both[1].output, Not(HasSubstr("left out of the metrics")));
   const CommandResult alone = run("test files.yaml w/iter_1.pth --work-dir p1");
@@ -151,8 +149,7 @@ TEST_F(SkipCorrupt, SoDoProcessesTogether) {
 TEST_F(SkipCorrupt, AndTheValidationsOfATraining) {
   const CommandResult result = run("train files.yaml --work-dir v");
   ASSERT_EQ(result.status, 0) << result.output;
-  EXPECT_THAT(result.output,
-              HasSubstr("val: 2 of 5 samples are corrupt and left out of the metrics"));
+  EXPECT_THAT(result.output, HasSubstr("val: corrupt samples left out of the metrics: 2 of 5"));
   EXPECT_THAT(result.output, HasSubstr("Iter(val) [3/3]"));
 }
 
@@ -175,7 +172,7 @@ train_cfg: {max_iters: 8, val_interval: 99}
 )");
   const CommandResult result = run("train train.yaml --work-dir r");
   ASSERT_EQ(result.status, 0) << result.output;
-  const std::string told = "train: 2 of 5 samples are corrupt and were replaced by others";
+  const std::string told = "train: corrupt samples replaced: 2 of 5";
   EXPECT_THAT(result.output, HasSubstr(told));
   // Once, and not again at the end of each further pass over the data.
   EXPECT_EQ(result.output.find(told), result.output.rfind(told));
@@ -187,7 +184,7 @@ TEST_F(SkipCorrupt, AnEvaluationOfNothingIsAnError) {
       run("test files.yaml w/iter_1.pth --work-dir n "
           "--cfg-options test_dataloader.dataset.ann_file=bad.txt");
   EXPECT_EQ(result.status, 1);
-  EXPECT_THAT(result.output, HasSubstr("error: test: not one of 2 samples can be used"));
+  EXPECT_THAT(result.output, HasSubstr("error: test: none of the 2 samples can be used"));
 }
 
 TEST_F(SkipCorrupt, AugmentationsWithoutTtaAreAnError) {

@@ -191,11 +191,7 @@ Schema<BaseSegDatasetParams> BaseSegDataset::schema() {
 BaseSegDataset::BaseSegDataset(const Params& params, const KnownClasses& known,
                                std::optional<int64_t> unlabelled)
     : params_(params), pipeline_(params.pipeline) {
-  loads_annotations_ = params_.pipeline.empty();
-  for (const auto& step : params_.pipeline) {
-    // Also inside of other steps, as test-time augmentation has them.
-    loads_annotations_ |= dump_flow(step.config()).find("Annotation") != std::string::npos;
-  }
+  loads_annotations_ = params_.pipeline.empty() || pipeline_.loads_labels();
   resolve_classes(known, unlabelled);
   if (params_.test_mode && meta_.classes.empty()) {
     throw OptionError("test_mode",

@@ -17,12 +17,12 @@ namespace seg {
 
 /// `metainfo`: names and colours that replace those that a data set comes with.
 struct MetaInfo {
-  /// A list, or a file with one name a line.
+  /// A list, or a file with one name per line.
   std::optional<std::variant<std::vector<std::string>, std::string>> classes;
   std::vector<std::array<int64_t, 3>> palette;
 };
 
-/// Other keys than `classes` and `palette` are allowed, as MMEngine allows them, and told of.
+/// Keys other than `classes` and `palette` are allowed, as MMEngine allows them, with a warning.
 template <>
 struct Convert<MetaInfo> {
   static TypeDoc type();
@@ -31,7 +31,7 @@ struct Convert<MetaInfo> {
   static std::string show(const MetaInfo& value);
 };
 
-/// `data_prefix`; a key that is left out in a given mapping means that there are no such files.
+/// `data_prefix`; a key that is left out of a given mapping means that there are no files of it.
 struct DataPrefix {
   std::optional<std::string> img_path;
   std::optional<std::string> seg_map_path;
@@ -66,29 +66,29 @@ template <class P>
 Schema<P> seg_dataset_schema(const std::string& summary) {
   return Schema<P>(summary)
       .optional("ann_file", &P::ann_file,
-                "file with one sample a line: a name without suffix, or the paths of image and "
+                "file with one sample per line: a name without suffix, or the paths of image and "
                 "annotation relative to data_root; empty: all files of the folder")
       .optional("img_suffix", &P::img_suffix, "how the names of images end")
       .optional("seg_map_suffix", &P::seg_map_suffix, "how the names of annotations end")
       .optional("metainfo", &P::metainfo, "classes and palette in place of the data set's own")
       .optional("data_root", &P::data_root, "folder that ann_file and data_prefix are relative to")
       .optional("data_prefix", &P::data_prefix, "folders of the images and of the annotations")
-      .accepted("filter_cfg", "MMSegmentation's data sets of this kind filter nothing either")
+      .accepted("filter_cfg", "MMSegmentation's data sets filter nothing either")
       .optional("indices", &P::indices,
                 "only the first n samples (the last n where negative), or those listed")
       .optional("serialize_data", &P::serialize_data,
                 "accepted: workers are threads and share the list of files as it is")
       .optional("pipeline", &P::pipeline, "steps from the files to tensors")
       .optional("test_mode", &P::test_mode, "no sample is replaced by another; needs classes")
-      .optional("lazy_init", &P::lazy_init, "looks for the files at first use only")
+      .optional("lazy_init", &P::lazy_init, "search for the files at first use only")
       .optional("max_refetch", &P::max_refetch,
-                "how many other samples are tried in place of an unusable one", at_least(0))
+                "how many other samples to try in place of an unusable one", at_least(0))
       .optional("ignore_index", &P::ignore_index, "label that neither trains nor counts")
       .optional("reduce_zero_label", &P::reduce_zero_label,
                 "label 0 is ignored and all others are one less")
       .optional("backend_args", &P::backend_args, "where files are: only local ones are supported")
       .optional("skip_corrupt", &P::skip_corrupt,
-                "passes over unusable samples, names and counts them: training takes the next good "
+                "skip unusable samples, name and count them: training takes the next good "
                 "one, an evaluation leaves them out")
       .validate([](const P& p, Problems& problems) { detail::check_seg_dataset(p, problems); });
 }

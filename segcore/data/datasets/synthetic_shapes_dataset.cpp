@@ -48,7 +48,7 @@ struct ShapePlace {
         return square <= 1.0 && square >= kHole * kHole;
       }
       case kSquare: {
-        // Half a side: the area is that of the disc, so that size does not tell them apart.
+        // Half a side: the area is that of the disc, so that size does not distinguish them.
         constexpr double kHalf = 0.886;
         return std::abs(u) <= kHalf && std::abs(v) <= kHalf;
       }
@@ -89,10 +89,10 @@ class SyntheticShapesDataset final : public Dataset {
                   in_range(1, CV_CN_MAX))
         .optional("seed", &Params::seed, "other seeds draw other images", at_least(0))
         .optional("difficulty", &Params::difficulty,
-                  "0: the colour tells the class; 1: the outline does, under heavy noise",
+                  "0: colour identifies the class; 1: the outline does, under heavy noise",
                   in_range(0, 1))
         .optional("pipeline", &Params::pipeline,
-                  "steps from the image to tensors; those that load files are passed over")
+                  "steps from the image to tensors; those that load files are skipped")
         .optional("ignore_index", &Params::ignore_index, "label that neither trains nor counts")
         .accepted("test_mode", "has no effect: no sample is ever unusable")
         .accepted("lazy_init", "has no effect: there is nothing to look for");
@@ -209,7 +209,7 @@ class SyntheticShapesDataset final : public Dataset {
       place.y = rng.uniform(0.1, 0.9) * height;
       place.turn = rng.uniform(0, 2 * std::numbers::pi);
       // Each class has a hue of its own, from which its shapes stray: at 0.6 until neighbouring
-      // classes meet, at 1 nearly as far as the next class, so that only outlines tell them apart.
+      // classes meet, at 1 nearly as far as the next class, so that only outlines distinguish them.
       const double own = (place.kind - 1) * std::numbers::pi / 2;
       const double stray = 0.42 * std::numbers::pi * params_.difficulty;
       fill(&place, texture(rng, own + rng.uniform(-stray, stray)));

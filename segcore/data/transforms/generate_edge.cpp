@@ -23,6 +23,7 @@ class GenerateEdge final : public Transform {
   }
   explicit GenerateEdge(const Params& p) : p_(p) {}
 
+  TransformTraits traits() const override { return {.labels_only = true}; }
   void apply(Sample& sample, Rng&) const override {
     if (sample.labels.empty()) {
       throw DataError(text(sample_name(sample),

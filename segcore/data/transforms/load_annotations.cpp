@@ -38,9 +38,10 @@ class LoadAnnotations final : public Transform {
                "Reads the labels: grey values or palette indices are class ids. Samples "
                "without an annotation file have none.")
         .source("MMSegmentation 1.2")
-        .optional("reduce_zero_label", &Params::reduce_zero_label,
-                  "0 becomes ignored and all others one less; must be what the data set says, null "
-                  "is that")
+        .optional(
+            "reduce_zero_label", &Params::reduce_zero_label,
+            "0 becomes ignored and all others one less; must agree with the data set, whose value "
+            "null takes")
         .optional("imdecode_backend", &Params::imdecode_backend,
                   "all read the same here: palettes stay indices",
                   one_of({"cv2", "turbojpeg", "pillow", "tifffile"}))
@@ -51,6 +52,7 @@ class LoadAnnotations final : public Transform {
   }
   explicit LoadAnnotations(const Params& p) : p_(p) {}
 
+  TransformTraits traits() const override { return {.loads_labels = true, .labels_only = true}; }
   void apply(Sample& sample, Rng&) const override {
     if (sample.meta.seg_map_path.empty() || !sample.labels.empty()) return;
     const bool reduce = sample.reduce_zero_label;

@@ -73,6 +73,7 @@ class LoadImageFromFile final : public Transform {
     }
   }
 
+  TransformTraits traits() const override { return {.loads_image = true}; }
   void apply(Sample& sample, Rng&) const override {
     if (!sample.image.empty()) {
       set_loaded_image(sample, sample.image, p_.to_float32);
@@ -108,6 +109,7 @@ class LoadImageFromNDArray final : public Transform {
   }
   explicit LoadImageFromNDArray(const Params& p) : p_(p) {}
 
+  TransformTraits traits() const override { return {.loads_image = true}; }
   void apply(Sample& sample, Rng&) const override {
     require_image(sample, "LoadImageFromNDArray");
     set_loaded_image(sample, sample.image, p_.to_float32);
@@ -130,6 +132,7 @@ class LoadSingleRSImageFromFile final : public Transform {
   }
   explicit LoadSingleRSImageFromFile(const Params& p) : p_(p) {}
 
+  TransformTraits traits() const override { return {.loads_image = true}; }
   void apply(Sample& sample, Rng&) const override {
     const std::string& path = sample.meta.img_path;
     set_loaded_image(sample, decode_image_in_file_order(read_file_bytes(path), path),

@@ -6,7 +6,7 @@
 
 namespace seg {
 
-/// What PhotoMetricDistortion drew; empty where the coin said no.
+/// The draws of PhotoMetricDistortion; empty for a step that the coin switched off.
 struct Distortion {
   std::optional<double> brightness;  ///< added
   std::optional<double> contrast;    ///< factor

@@ -65,7 +65,7 @@ void fill_rect(cv::Mat& image, const cv::Rect& rect, const std::vector<double>& 
   }
   cv::Mat part = image(rect);
   if (part.empty()) return;
-  // cv::Scalar holds four bands only: a row of pixels is made by hand and copied.
+  // cv::Scalar holds four bands only: fill one row and copy it.
   cv::Mat flat(1, part.cols * bands, CV_64F);
   for (int i = 0; i < flat.cols; ++i) {
     flat.at<double>(i) = values[values.size() == 1 ? 0 : static_cast<size_t>(i % bands)];

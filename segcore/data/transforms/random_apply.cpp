@@ -25,6 +25,10 @@ class TransformChain {
   void apply(Sample& sample, Rng& rng) const {
     for (const auto& step : steps_) step->apply(sample, rng);
   }
+  bool loads_labels() const {
+    return std::any_of(steps_.begin(), steps_.end(),
+                       [](const auto& step) { return step->traits().loads_labels; });
+  }
 
  private:
   std::vector<std::unique_ptr<Transform>> steps_;
@@ -40,6 +44,7 @@ class RandomApply final : public Transform {
         .optional("prob", &Params::prob, "probability", in_range(0, 1));
   }
   explicit RandomApply(const Params& p) : chain_(p.transforms), prob_(p.prob) {}
+  TransformTraits traits() const override { return {.loads_labels = chain_.loads_labels()}; }
   void apply(Sample& sample, Rng& rng) const override {
     if (rng.chance(prob_)) chain_.apply(sample, rng);
   }
@@ -75,6 +80,11 @@ class RandomChoice final : public Transform {
     for (const auto& choice : p.transforms) chains_.emplace_back(choice);
     probs_ = p.prob.value_or(
         std::vector<double>(chains_.size(), 1.0 / static_cast<double>(chains_.size())));
+  }
+  TransformTraits traits() const override {
+    return {.loads_labels =
+                std::any_of(chains_.begin(), chains_.end(),
+                            [](const TransformChain& chain) { return chain.loads_labels(); })};
   }
   void apply(Sample& sample, Rng& rng) const override {
     double left = rng.uniform();

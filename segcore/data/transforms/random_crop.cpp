@@ -29,7 +29,7 @@ class RandomCrop final : public Transform {
         .required("crop_size", &Params::crop_size, "height and width, or one number for both",
                   at_least(1))
         .optional("cat_max_ratio", &Params::cat_max_ratio,
-                  "drawn anew, up to ten times, while one class has this share of the pixels or "
+                  "redrawn, up to ten times, while one class has this share of the pixels or "
                   "more",
                   above(0))
         .optional("ignore_index", &Params::ignore_index, "label that cat_max_ratio leaves out");

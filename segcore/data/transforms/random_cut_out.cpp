@@ -24,9 +24,9 @@ class RandomCutOut final : public Transform {
         .required("n_holes", &Params::n_holes, "how many; or the smallest and the largest number",
                   at_least(0))
         .optional("cutout_shape", &Params::cutout_shape,
-                  "width and height in pixels, or a list of such pairs to choose from", at_least(0))
+                  "width and height in pixels, or a list of pairs to choose from", at_least(0))
         .optional("cutout_ratio", &Params::cutout_ratio,
-                  "width and height as shares of the image's, or a list of such pairs to choose "
+                  "width and height as shares of the image's, or a list of pairs to choose "
                   "from",
                   at_least(0))
         .optional("fill_in", &Params::fill_in, "value of the image there, one for each band")

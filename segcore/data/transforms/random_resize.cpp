@@ -18,10 +18,11 @@ class RandomResize final : public Transform {
   static Schema<Params> schema() {
     return Schema<Params>("Resizes image and labels to a random scale.")
         .source("MMCV 2.1")
-        .required("scale", &Params::scale,
-                  "width and height that ratio_range is of, or two such pairs between which width "
-                  "and height are drawn",
-                  at_least(1))
+        .required(
+            "scale", &Params::scale,
+            "width and height that ratio_range scales, or two pairs of them between which width "
+            "and height are drawn",
+            at_least(1))
         .optional("ratio_range", &Params::ratio_range,
                   "bounds of the one ratio that both sides are multiplied by", above(0))
         .include(ResizeByTypeParams::schema())

@@ -13,7 +13,7 @@ namespace seg {
 /// Width, height, as MMCV has them.
 using WidthHeight = std::array<int64_t, 2>;
 
-/// Options of Resize that do not say the size; other transforms hand them on.
+/// Options of Resize other than the size; other transforms pass them on.
 struct ResizeStyle {
   bool keep_ratio = false;
   std::string backend = "cv2";

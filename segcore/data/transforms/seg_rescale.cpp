@@ -18,6 +18,7 @@ class SegRescale final : public Transform {
   }
   explicit SegRescale(const Params& p) : factor_(p.scale_factor) {}
 
+  TransformTraits traits() const override { return {.labels_only = true}; }
   void apply(Sample& sample, Rng&) const override {
     if (sample.labels.empty() || factor_ == 1) return;
     sample.labels = resize_image(

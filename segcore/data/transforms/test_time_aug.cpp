@@ -13,8 +13,8 @@ class TestTimeAug final : public Transform {
   using Params = TestTimeAugParams;
   static Schema<Params> schema() {
     return Schema<Params>(
-               "Makes one sample for every way to take one transform of each list, the "
-               "last list changing fastest.")
+               "Makes one sample for every combination of one transform from each list; the "
+               "last list changes fastest.")
         .source("MMCV 2.1")
         .required("transforms", &Params::transforms,
                   "lists of alternatives, in the order they follow each other")
@@ -33,6 +33,13 @@ class TestTimeAug final : public Transform {
     }
   }
 
+  TransformTraits traits() const override {
+    TransformTraits out;
+    for (const auto& list : lists_) {
+      for (const auto& transform : list) out.loads_labels |= transform->traits().loads_labels;
+    }
+    return out;
+  }
   void apply(Sample&, Rng&) const override {
     throw Error("TestTimeAug makes several samples of one: call expand");
   }
@@ -43,7 +50,7 @@ class TestTimeAug final : public Transform {
   }
 
  private:
-  /// What ways have in common at their beginning is done once; copies share their pixels.
+  /// Steps that several branches share run once; copies share their pixels.
   void branch(Sample sample, size_t depth, Rng& rng, std::vector<Sample>& out) const {
     if (depth == lists_.size()) {
       out.push_back(std::move(sample));

@@ -1,4 +1,4 @@
-/// Matching of predictions with what is there: costs, and assignment at the least total cost.
+/// Matching of predictions with truths: costs, and the assignment with the least total cost.
 #pragma once
 #include <ATen/core/Tensor.h>
 
@@ -18,7 +18,7 @@ struct MatchInputs {
   at::Tensor gt_masks;  ///< [G, P], floating, in [0, 1]
 };
 
-/// What it costs to take a prediction for a truth.
+/// The cost of assigning a prediction to a truth.
 class MatchCost {
  public:
   virtual ~MatchCost() = default;
@@ -35,7 +35,7 @@ struct Category<MatchCost> {
 class Assigner {
  public:
   virtual ~Assigner() = default;
-  /// \return for each prediction the truth it stands for, or -1; int64 [Q] on the CPU.
+  /// \return for each prediction the truth assigned to it, or -1; int64 [Q] on the CPU.
   virtual at::Tensor assign(const MatchInputs& in) const = 0;
 };
 
@@ -45,11 +45,9 @@ struct Category<Assigner> {
   using Signature = std::unique_ptr<Assigner>();
 };
 
-/// Chooses as many pairs of a row and a column as the smaller side has, no row or column twice, so
-/// that the sum of their costs is least (shortest augmenting paths, Crouse 2016,
-/// doi:10.1109/TAES.2016.140952).
-/// \param cost  finite, [rows, columns].
-/// \return the column of each row, or -1.
+/// Assigns each row to a column, or each column to a row where there are fewer, with the least sum
+/// of costs (shortest augmenting paths, Crouse 2016, doi:10.1109/TAES.2016.140952). \param cost
+/// finite, [rows, columns]. \return the column of each row, or -1.
 std::vector<int64_t> linear_sum_assignment(const at::Tensor& cost);
 
 }  // namespace seg

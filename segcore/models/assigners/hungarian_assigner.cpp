@@ -79,7 +79,7 @@ class HungarianAssigner final : public Assigner {
   static Schema<Params> schema() {
     return Schema<Params>("Pairs predictions with truths at the least total cost.")
         .source("DETR, Carion et al. 2020, arXiv:2005.12872")
-        .required("match_costs", &Params::match_costs, "costs that are added")
+        .required("match_costs", &Params::match_costs, "costs, which are added")
         .validate([](const Params& p, Problems& problems) {
           if (p.match_costs.values.empty()) problems.error("match_costs", "must not be empty");
         });
@@ -96,7 +96,7 @@ class HungarianAssigner final : public Assigner {
       const auto one = (*cost)(in);
       total = total.defined() ? total + one : one;
     }
-    // Weights that diverged are left to whoever watches the loss.
+    // Diverged weights show in the loss; here they must only leave the costs finite.
     const auto matched = linear_sum_assignment(total.nan_to_num(1e12, 1e12, -1e12));
     std::copy(matched.begin(), matched.end(), out.data_ptr<int64_t>());
     return out;

@@ -7,7 +7,7 @@
 #include "segcore/models/blocks/transformer.hpp"
 #include "segcore/models/nn/recompute.hpp"
 #include "segcore/models/nn/resize.hpp"
-#include "segcore/models/weights/pretrained.hpp"
+#include "segcore/models/weights/adapts_pretrained.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {

@@ -5,7 +5,7 @@
 #include "segcore/models/blocks/patch_embed.hpp"
 #include "segcore/models/blocks/vit_block.hpp"
 #include "segcore/models/nn/resize.hpp"
-#include "segcore/models/weights/pretrained.hpp"
+#include "segcore/models/weights/adapts_pretrained.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {

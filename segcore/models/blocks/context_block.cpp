@@ -32,7 +32,7 @@ Schema<ContextBlock::Params> ContextBlock::schema() {
       .required("ratio", &Params::ratio, "width inside to width of the map", above(0))
       .optional("pooling_type", &Params::pooling_type, "by attention or by the mean",
                 one_of({"att", "avg"}))
-      .optional("fusion_types", &Params::fusion_types, "how the context meets the map",
+      .optional("fusion_types", &Params::fusion_types, "how context and map are combined",
                 one_of({"channel_add", "channel_mul"}))
       .validate([](const Params& p, Problems& problems) {
         if (p.fusion_types.empty()) problems.error("fusion_types", "must not be empty");

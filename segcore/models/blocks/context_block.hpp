@@ -11,8 +11,8 @@ struct ContextBlockOptions {
   std::vector<std::string> fusion_types{"channel_add"};
 };
 
-/// Adds to (or multiplies) each channel what two convolutions make of the pooled map: children
-/// `conv_mask`, `channel_add_conv`, `channel_mul_conv`.
+/// Pools a map, convolves the result twice, and adds it to each channel or multiplies them with it:
+/// children `conv_mask`, `channel_add_conv`, `channel_mul_conv`.
 ///
 /// GCNet, Cao et al. 2019, arXiv:1904.11492.
 class ContextBlock final : public PluginLayer {

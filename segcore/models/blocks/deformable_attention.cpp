@@ -51,7 +51,7 @@ MultiScaleDeformableAttention::MultiScaleDeformableAttention(const DeformableAtt
 
 void MultiScaleDeformableAttention::init_weights() {
   const torch::NoGradGuard no_grad;
-  // Each head begins by looking into its own direction, each point one step further.
+  // At first each head attends in its own direction, each point one step further.
   constant_init(*sampling_offsets_, 0);
   const auto angle = at::arange(o_.num_heads, at::TensorOptions(at::kFloat)) *
                      (2 * std::numbers::pi / static_cast<double>(o_.num_heads));

@@ -1,4 +1,4 @@
-/// Attention to few points of several maps.
+/// Attention to a few points of several maps.
 #pragma once
 #include "segcore/models/nn/base_module.hpp"
 #include "segcore/models/nn/drop.hpp"

@@ -1,4 +1,4 @@
-/// The transformer layers of DETR and what came of it, with mmdet's options and names.
+/// Transformer layers of DETR and its successors, with mmdet's options and names.
 #pragma once
 #include "segcore/models/blocks/deformable_attention.hpp"
 #include "segcore/models/blocks/transformer.hpp"
@@ -69,7 +69,7 @@ struct DetrEncoderCfg {
         .required("num_layers", &DetrEncoderCfg::num_layers, "layers", at_least(1))
         .optional("layer_cfg", &DetrEncoderCfg::layer_cfg, "options of each layer")
         .optional("num_cp", &DetrEncoderCfg::num_cp,
-                  "recompute so many layers in the backward pass to save memory; -1: none",
+                  "layers to recompute in the backward pass, which saves memory; -1: none",
                   at_least(-1))
         .accepted("init_cfg", "the head fills the weights")
         .validate([](const DetrEncoderCfg& cfg, Problems& problems) {
@@ -88,8 +88,8 @@ struct DetrDecoderCfg {
   static Schema<DetrDecoderCfg> schema();
 };
 
-/// `allowed` of layers whose keys are the places of a map that may show padding.
-/// \param padding  bool [N, h, w], true where it does, or undefined.
+/// The mask `allowed` of layers whose keys are the positions of a map: all but padding.
+/// \param padding  bool [N, h, w], true where the map shows padding, or undefined.
 /// \return bool [N, 1, 1, h * w], or undefined.
 torch::Tensor allowed_keys(const torch::Tensor& padding);
 
@@ -138,7 +138,7 @@ class DetrDecoderLayer final : public BaseModule {
   std::shared_ptr<ListOf<Norm>> norms_;
 };
 
-/// Layers and the norm that ends each: children `layers`, `post_norm`.
+/// Layers and the norm behind each: children `layers`, `post_norm`.
 class DetrDecoder final : public BaseModule {
  public:
   explicit DetrDecoder(const DetrDecoderCfg& cfg);

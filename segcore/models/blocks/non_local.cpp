@@ -17,7 +17,7 @@ Schema<NonLocal2d::Params> NonLocal2d::schema() {
       .optional("mode", &Params::mode, "how positions are compared",
                 one_of({"gaussian", "embedded_gaussian", "dot_product", "concatenation"}))
       .optional("sub_sample", &Params::sub_sample, "pool keys and values by 2")
-      .optional("zeros_init", &Params::zeros_init, "begin as the identity");
+      .optional("zeros_init", &Params::zeros_init, "start as the identity");
 }
 
 NonLocal2d::NonLocal2d(int64_t in_channels, const NonLocalOptions& options)

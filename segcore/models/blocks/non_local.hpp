@@ -50,7 +50,7 @@ class NonLocal2d : public PluginLayer {
   std::string postfix_;
 };
 
-/// Subtracts means before comparing positions, and adds a term that is the same for all of them.
+/// Subtracts means before it compares positions, and adds a term common to all of them.
 ///
 /// Yin et al. 2020, arXiv:2006.06668.
 class DisentangledNonLocal2d final : public NonLocal2d {

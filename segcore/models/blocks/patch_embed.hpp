@@ -1,4 +1,4 @@
-/// Images and maps to sequences of patches.
+/// Sequences of patches from images and maps.
 #pragma once
 #include <utility>
 
@@ -23,7 +23,7 @@ torch::Tensor nlc_to_nchw(const torch::Tensor& x, Size2 size);
 struct PatchEmbedOptions {
   int64_t in_channels = 3, embed_dims = 768;
   Size2 kernel_size = 16;
-  std::optional<Size2> stride;  ///< nothing: the kernel's size
+  std::optional<Size2> stride;  ///< empty: the kernel's size
   /// Fixed padding, or "corner" or "same" for as much as is needed.
   std::variant<Size2, std::string> padding = std::string("corner");
   Size2 dilation = 1;
@@ -32,7 +32,7 @@ struct PatchEmbedOptions {
   NormCfg norm_cfg;
 };
 
-/// A convolution that makes one token of each patch: children `projection`, `norm`.
+/// A convolution that turns each patch into a token: children `projection`, `norm`.
 class PatchEmbed final : public BaseModule {
  public:
   explicit PatchEmbed(const PatchEmbedOptions& options);

@@ -13,10 +13,10 @@ class PluginLayer : public Layer {
  public:
   static Schema<PluginParams> base_schema() {
     return Schema<PluginParams>("").optional("postfix", &PluginParams::postfix,
-                                             "end of the child's name; needed where one type is "
+                                             "end of the child's name; needed if one type is "
                                              "used twice");
   }
-  /// How a block calls its child, with the postfix: "context_block1".
+  /// The name of a block's child, with the postfix: "context_block1".
   virtual std::string child_name() const = 0;
 };
 

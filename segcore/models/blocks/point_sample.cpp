@@ -1,6 +1,5 @@
 #include "segcore/models/blocks/point_sample.hpp"
 
-#include "segcore/ops/random.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {
@@ -15,17 +14,18 @@ at::Tensor point_sample(const at::Tensor& x, const at::Tensor& points, bool alig
 
 at::Tensor uncertain_points(const at::Tensor& logits,
                             const std::function<at::Tensor(const at::Tensor&)>& uncertainty,
-                            int64_t num_points, double oversample_ratio,
-                            double importance_sample_ratio) {
+                            const UncertainPointsOptions& o, const RandomSource& random) {
   const int64_t count = logits.size(0);
-  const auto candidates = static_cast<int64_t>(static_cast<double>(num_points) * oversample_ratio);
-  const auto points = model_rand({count, candidates, 2}, logits.options());
-  const auto chosen =
-      static_cast<int64_t>(importance_sample_ratio * static_cast<double>(num_points));
-  const auto best = std::get<1>(uncertainty(point_sample(logits, points)).topk(chosen, /*dim=*/1));
-  auto out = points.gather(1, best.unsqueeze(2).expand({-1, -1, 2}));  // [N, chosen, 2]
-  if (chosen < num_points) {
-    out = at::cat({out, model_rand({count, num_points - chosen, 2}, logits.options())}, 1);
+  const auto share = [&o](double ratio) {
+    return static_cast<int64_t>(ratio * static_cast<double>(o.num_points));
+  };
+  const auto candidates = random({count, share(o.oversample_ratio), 2}, logits.options());
+  const int64_t chosen = share(o.importance_sample_ratio);
+  const auto best =
+      std::get<1>(uncertainty(point_sample(logits, candidates)).topk(chosen, /*dim=*/1));
+  auto out = candidates.gather(1, best.unsqueeze(2).expand({-1, -1, 2}));  // [N, chosen, 2]
+  if (chosen < o.num_points) {
+    out = at::cat({out, random({count, o.num_points - chosen, 2}, logits.options())}, 1);
   }
   return out;
 }

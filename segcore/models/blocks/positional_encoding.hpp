@@ -1,4 +1,4 @@
-/// Positions as waves.
+/// Positional encodings.
 #pragma once
 #include <ATen/core/Tensor.h>
 
@@ -18,9 +18,9 @@ struct SinePositionalEncoding {
   double offset = 0;
   static Schema<SinePositionalEncoding> schema();
   /// Sines and cosines of row and column.
-  /// \param map  [N, C, h, w]; what the positions are like in type and device.
+  /// \param map  [N, C, h, w]; its size, type and device are those of the encoding.
   /// \param padding  bool [N, h, w], true where the map shows padding; undefined: nowhere. Rows and
-  ///                 columns are counted, and normalised, by the places that show none.
+  ///                 columns are counted, and normalised, without padding.
   /// \return [N, h * w, 2 * num_feats]; without padding [1, ...].
   at::Tensor operator()(const at::Tensor& map, const at::Tensor& padding = {}) const;
 };

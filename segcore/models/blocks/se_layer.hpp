@@ -17,8 +17,8 @@ struct SEOptions {
                                 act_cfg_of("{type: HSigmoid, bias: 3.0, divisor: 6.0}")};
 };
 
-/// Scales each channel by what two 1x1 convolutions make of the mean of all: children `conv1`,
-/// `conv2`.
+/// Scales each channel by a factor that two 1x1 convolutions compute from the means of all
+/// channels: children `conv1`, `conv2`.
 ///
 /// Hu et al. 2017, arXiv:1709.01507.
 class SELayer final : public Layer {

@@ -53,7 +53,7 @@ std::shared_ptr<Layer> SelfAttentionBlock::project(int64_t in, int64_t out, int6
 
 void SelfAttentionBlock::init_weights() {
   BaseModule::init_weights();
-  // Without a norm of its own the block begins as a zero, so that it can be added to what it sees.
+  // Without a norm the block outputs zero at first, so that it can be added to its input.
   if (auto* conv = dynamic_cast<Conv2d*>(out_project_.get())) constant_init(*conv, 0);
 }
 

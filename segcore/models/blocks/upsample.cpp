@@ -12,7 +12,7 @@ namespace seg {
 Schema<InterpolateParams> InterpolateParams::schema() {
   using P = InterpolateParams;
   return Schema<P>("How a map is resized.")
-      .optional("size", &P::size, "height and width to give; null: by scale_factor")
+      .optional("size", &P::size, "height and width of the result; null: by scale_factor")
       .optional("scale_factor", &P::scale_factor, "factor of height and width", above(0))
       .optional("mode", &P::mode, "how values are interpolated",
                 one_of({"nearest", "bilinear", "bicubic", "area"}))

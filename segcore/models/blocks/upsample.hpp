@@ -6,7 +6,7 @@
 
 namespace seg {
 
-/// What a decoder asks of its upsampling layers.
+/// Options that a decoder sets for its upsampling layers.
 struct UpsampleOptions {
   int64_t in_channels = 0, out_channels = 0;
   bool with_cp = false;
@@ -45,7 +45,7 @@ struct InterpolateParams {
   static Schema<InterpolateParams> schema();
 };
 
-/// Resizes a map; to floor(side * scale_factor) where no size is given.
+/// Resizes a map to the given size, or to floor(side * scale_factor).
 std::shared_ptr<Layer> make_interpolation(const InterpolateParams& p);
 
 }  // namespace seg

@@ -14,7 +14,7 @@ struct ViTBlockOptions {
   bool with_cp = false;
 };
 
-/// The options of the blocks from those of a backbone or head that is made of them.
+/// Options of the blocks, from those of the backbone or head that consists of them.
 template <class Params>
 ViTBlockOptions vit_block_options(const Params& p) {
   return {.embed_dims = p.embed_dims,
@@ -44,7 +44,7 @@ class ViTBlock final : public BaseModule {
   std::shared_ptr<FFN> ffn_;
 };
 
-/// So many blocks; their stochastic depth rises from 0 to `options.drop_path_rate`.
+/// `count` blocks whose stochastic depth rises from 0 to `options.drop_path_rate`.
 std::shared_ptr<ListOf<ViTBlock>> vit_blocks(int64_t count, ViTBlockOptions options);
 
 }  // namespace seg

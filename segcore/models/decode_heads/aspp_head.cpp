@@ -82,7 +82,7 @@ struct DepthwiseSeparableASPPHeadParams : ASPPHeadParams {
   int64_t c1_channels = 48;
 };
 
-/// Separable dilated convolutions whose outcome is refined with the first map of the backbone.
+/// Separable dilated convolutions whose result is refined with the first map of the backbone.
 class DepthwiseSeparableASPPHead final : public ASPPHead {
  public:
   using Params = DepthwiseSeparableASPPHeadParams;
@@ -91,7 +91,7 @@ class DepthwiseSeparableASPPHead final : public ASPPHead {
         .source("DeepLabV3+, Chen et al. 2018, arXiv:1802.02611")
         .include(ASPPHead::options())
         .optional("c1_in_channels", &Params::c1_in_channels,
-                  "width of the first map (null: what it has); 0 leaves it out", at_least(0))
+                  "width of the first map (null: its own); 0 leaves it out", at_least(0))
         .optional("c1_channels", &Params::c1_channels, "width that the first map is reduced to",
                   at_least(0));
   }

@@ -59,16 +59,12 @@ class CCHead final : public MiddleModuleHead {
                   at_least(1));
   }
   CCHead(const Params& p, const std::vector<FeatureInfo>& inputs)
-      : MiddleModuleHead(fixed(p), inputs), recurrence_(p.recurrence) {
+      : MiddleModuleHead(p, inputs), recurrence_(p.recurrence) {
     if (p.channels < 8) throw OptionError("channels", "must be at least 8");
     cca_ = register_module("cca", std::make_shared<CrissCrossAttention>(p.channels));
   }
 
  private:
-  static FCNHeadParams fixed(FCNHeadParams p) {
-    p.num_convs = 2;
-    return p;
-  }
   torch::Tensor middle(const torch::Tensor& x) override {
     auto out = x;
     for (int64_t i = 0; i < recurrence_; ++i) out = cca_->forward(out);

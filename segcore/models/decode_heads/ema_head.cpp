@@ -1,7 +1,7 @@
 #include <cmath>
 
 #include "segcore/models/decode_heads/head_conv.hpp"
-#include "segcore/models/nn/communicates.hpp"
+#include "segcore/models/nn/uses_communicator.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {
@@ -21,7 +21,7 @@ torch::Tensor ema_normalize(const torch::Tensor& x, int64_t p, int64_t dim) {
 }
 
 /// Reconstructs a map from few bases that expectation maximisation finds in it.
-class EMAModule final : public Layer, public Communicates {
+class EMAModule final : public Layer, public UsesCommunicator {
  public:
   EMAModule(int64_t channels, int64_t bases, int64_t stages, double momentum)
       : stages_(stages), momentum_(momentum) {
@@ -68,7 +68,7 @@ class EMAHead final : public DecodeHead {
         .required("num_bases", &Params::num_bases, "bases", at_least(1))
         .required("num_stages", &Params::num_stages, "steps of the maximisation", at_least(1))
         .optional("concat_input", &Params::concat_input,
-                  "a last convolution sees the input beside the outcome")
+                  "a last convolution takes the input beside the result")
         .optional("momentum", &Params::momentum, "share of a batch in the kept bases",
                   in_range(0, 1));
   }

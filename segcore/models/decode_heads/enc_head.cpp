@@ -72,7 +72,7 @@ class EncModule final : public BaseModule {
 
 }  // namespace
 
-/// Scales channels by an encoding of the whole map, which also says what classes are there.
+/// Scales channels by an encoding of the whole map, which also predicts the classes present.
 class EncHead final : public DecodeHead {
  public:
   using Params = EncHeadParams;

@@ -13,7 +13,7 @@ Schema<FCNHeadParams> FCNHead::options(bool with_num_convs) {
   }
   return schema.optional("kernel_size", &Params::kernel_size, "of the convolutions", at_least(1))
       .optional("concat_input", &Params::concat_input,
-                "a last convolution sees the input beside the outcome")
+                "a last convolution takes the input beside the result")
       .optional("dilation", &Params::dilation, "of the convolutions", at_least(1));
 }
 
@@ -57,6 +57,18 @@ torch::Tensor FCNHead::forward(const std::vector<torch::Tensor>& features) {
 }
 
 SEG_REGISTER(DecodeHead, FCNHead);
+
+namespace {
+
+FCNHeadParams with_two_convs(FCNHeadParams p) {
+  p.num_convs = 2;
+  return p;
+}
+
+}  // namespace
+
+MiddleModuleHead::MiddleModuleHead(FCNHeadParams p, const std::vector<FeatureInfo>& inputs)
+    : FCNHead(with_two_convs(std::move(p)), inputs) {}
 
 torch::Tensor MiddleModuleHead::forward(const std::vector<torch::Tensor>& features) {
   const auto x = select_one(features);

@@ -41,7 +41,8 @@ class MiddleModuleHead : public FCNHead {
   torch::Tensor forward(const std::vector<torch::Tensor>& features) override;
 
  protected:
-  using FCNHead::FCNHead;
+  /// \param p  whose num_convs has no effect.
+  MiddleModuleHead(FCNHeadParams p, const std::vector<FeatureInfo>& inputs);
   virtual torch::Tensor middle(const torch::Tensor& x) = 0;
 };
 

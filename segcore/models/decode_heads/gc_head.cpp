@@ -17,19 +17,14 @@ class GCHead final : public MiddleModuleHead {
         .optional("ratio", &Params::ratio, "width inside the block to that of the map", above(0))
         .optional("pooling_type", &Params::pooling_type, "by attention or by the mean",
                   one_of({"att", "avg"}))
-        .optional("fusion_types", &Params::fusion_types, "how the context meets the map",
+        .optional("fusion_types", &Params::fusion_types, "how context and map are combined",
                   one_of({"channel_add", "channel_mul"}));
   }
-  GCHead(const Params& p, const std::vector<FeatureInfo>& inputs)
-      : MiddleModuleHead(fixed(p), inputs) {
+  GCHead(const Params& p, const std::vector<FeatureInfo>& inputs) : MiddleModuleHead(p, inputs) {
     block_ = register_module("gc_block", std::make_shared<ContextBlock>(p.channels, p));
   }
 
  private:
-  static FCNHeadParams fixed(FCNHeadParams p) {
-    p.num_convs = 2;
-    return p;
-  }
   torch::Tensor middle(const torch::Tensor& x) override { return block_->forward(x); }
   std::shared_ptr<ContextBlock> block_;
 };

@@ -3,7 +3,7 @@
 #include "segcore/io/weights.hpp"
 #include "segcore/models/decode_head.hpp"
 #include "segcore/models/nn/conv_module.hpp"
-#include "segcore/ops/random.hpp"
+#include "segcore/models/nn/draws_random_numbers.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {
@@ -32,11 +32,11 @@ struct HamParams {
 namespace {
 
 /// Non-negative matrix factorisation by multiplicative updates.
-class NMF2D final : public Layer {
+class NMF2D final : public Layer, public DrawsRandomNumbers {
  public:
   NMF2D(const HamParams& p, int64_t channels) : params_(p), channels_(channels) {}
 
-  /// Makes the buffer `bases` that is kept without rand_init, where it is not there yet.
+  /// Registers the buffer `bases`, which is kept without rand_init, if it is still missing.
   void keep_bases(const torch::TensorOptions& options) {
     if (params_.rand_init || bases_.defined()) return;
     bases_ = register_buffer("bases", make_bases(params_.MD_S, channels_ / params_.MD_S, options));
@@ -62,7 +62,7 @@ class NMF2D final : public Layer {
 
  private:
   torch::Tensor make_bases(int64_t count, int64_t d, const torch::TensorOptions& options) const {
-    const auto bases = model_rand({count, d, params_.MD_R}, options);
+    const auto bases = uniform({count, d, params_.MD_R}, options);
     return bases / bases.norm(2, {1}, /*keepdim=*/true).clamp_min(1e-12);
   }
   static torch::Tensor updated_coef(const torch::Tensor& x, const torch::Tensor& bases,
@@ -79,8 +79,8 @@ class NMF2D final : public Layer {
 
 /// A decomposition between two 1x1 convolutions: `ham_in`, `ham`, `ham_out`.
 ///
-/// As in MMSegmentation, a model that is only built has no `ham.bases`: they come with weights that
-/// have them, else when they are first needed.
+/// As in MMSegmentation, a model that was only built has no `ham.bases`: they are loaded with
+/// weights that have them, or drawn when they are first needed.
 class Hamburger final : public Layer, public ChangesBeforeLoad {
  public:
   Hamburger(int64_t channels, const HamParams& p, const NormCfg& norm) {
@@ -103,7 +103,7 @@ class Hamburger final : public Layer, public ChangesBeforeLoad {
                                    [](const auto& item) { return item.first == "ham.bases"; });
     if (there) ham_->keep_bases(like_weights());
   }
-  /// A run keeps copies of all buffers from its beginning on, before the first step.
+  /// Registers the bases before the first step, since a run copies all buffers when it starts.
   void train(bool on = true) override {
     Layer::train(on);
     if (on) ham_->keep_bases(like_weights());
@@ -129,14 +129,14 @@ struct LightHamHeadParams : DecodeHeadParams {
   }
 };
 
-/// Joins maps and gives them a global context by a matrix decomposition.
+/// Joins maps and adds global context by a matrix decomposition.
 ///
 /// SegNeXt, Guo et al. 2022, arXiv:2209.08575; Hamburger, Geng et al. 2021, arXiv:2109.04553.
 class LightHamHead final : public DecodeHead {
  public:
   using Params = LightHamHeadParams;
   static Schema<Params> schema() {
-    return Schema<Params>("Joins maps and gives them global context by a matrix decomposition.")
+    return Schema<Params>("Joins maps and adds global context by a matrix decomposition.")
         .source("SegNeXt, Guo et al. 2022, arXiv:2209.08575")
         .include(DecodeHead::base_schema())
         .optional("ham_channels", &Params::ham_channels, "width of the decomposed map", at_least(1))
@@ -144,7 +144,7 @@ class LightHamHead final : public DecodeHead {
         .validate([](const Params& p, Problems& problems) {
           if (p.ham_channels % p.ham_kwargs.MD_S != 0) {
             problems.error("ham_channels",
-                           text("is no multiple of ham_kwargs.MD_S, ", p.ham_kwargs.MD_S));
+                           text("is not a multiple of ham_kwargs.MD_S, ", p.ham_kwargs.MD_S));
           }
         });
   }

@@ -7,7 +7,7 @@ namespace seg {
 
 // --- Kernel updator -----------------------------------------------------------------------------
 
-/// Makes new kernels of what they gathered and what they were.
+/// Updates kernels with the features that they gathered.
 class KernelUpdatorBase : public BaseModule {
  public:
   /// \param update  [N, K, in_channels], the features that each kernel gathered.
@@ -45,7 +45,7 @@ class KernelUpdator final : public KernelUpdatorBase {
                   at_least(1))
         .optional("gate_sigmoid", &Params::gate_sigmoid, "gates are sigmoids")
         .optional("gate_norm_act", &Params::gate_norm_act, "norm and activation before the gates")
-        .optional("activate_out", &Params::activate_out, "activation of what is gated")
+        .optional("activate_out", &Params::activate_out, "activate the gated values")
         .optional("norm_cfg", &Params::norm_cfg, "type of the norms")
         .optional("act_cfg", &Params::act_cfg, "type of the activations");
   }
@@ -107,7 +107,7 @@ SEG_REGISTER(KernelUpdatorBase, KernelUpdator);
 
 // --- One update ---------------------------------------------------------------------------------
 
-/// What one stage makes of the masks and kernels of the one before.
+/// Masks and kernels after one stage.
 struct KernelUpdate {
   torch::Tensor masks;    ///< [N, K, H, W]
   torch::Tensor kernels;  ///< [N, K, C, k, k]
@@ -262,12 +262,12 @@ struct IterativeDecodeHeadParams {
   InitCfg init_cfg;
 };
 
-/// A head whose classifier's kernels are updated by what they find in the image, several times.
+/// A head whose classifier's kernels are updated several times by the features they gather.
 class IterativeDecodeHead final : public DecodeHead {
  public:
   using Params = IterativeDecodeHeadParams;
   static Schema<Params> schema() {
-    return Schema<Params>("K-Net: kernels that are updated by what they find.")
+    return Schema<Params>("K-Net: kernels updated by the features they gather.")
         .source("Zhang et al. 2021, arXiv:2106.14855")
         .required("num_stages", &Params::num_stages, "updates", at_least(1))
         .required("kernel_generate_head", &Params::kernel_generate_head,

@@ -5,13 +5,6 @@
 namespace seg {
 namespace {
 
-/// A base whose num_convs is fixed: one convolution before the block and one after.
-template <class Params>
-Params two_convs(Params p) {
-  p.num_convs = 2;
-  return p;
-}
-
 template <class P>
 NonLocalOptions non_local_options(const P& p) {
   return {.reduction = p.reduction,
@@ -47,8 +40,7 @@ class NLHead final : public MiddleModuleHead {
     return non_local_schema<Params>("Non-local network.")
         .source("Wang et al. 2017, arXiv:1711.07971");
   }
-  NLHead(const Params& p, const std::vector<FeatureInfo>& inputs)
-      : MiddleModuleHead(two_convs(p), inputs) {
+  NLHead(const Params& p, const std::vector<FeatureInfo>& inputs) : MiddleModuleHead(p, inputs) {
     block_ =
         register_module("nl_block", std::make_shared<NonLocal2d>(p.channels, non_local_options(p)));
   }
@@ -64,7 +56,7 @@ struct DNLHeadParams : NLHeadParams {
   double temperature = 0.05;
 };
 
-/// The same with comparisons of what differs from the mean, and a term common to all positions.
+/// The same, comparing differences from the mean, with a term common to all positions.
 class DNLHead final : public MiddleModuleHead {
  public:
   using Params = DNLHeadParams;
@@ -73,8 +65,7 @@ class DNLHead final : public MiddleModuleHead {
         .source("Yin et al. 2020, arXiv:2006.06668")
         .optional("temperature", &Params::temperature, "divisor of the scores", above(0));
   }
-  DNLHead(const Params& p, const std::vector<FeatureInfo>& inputs)
-      : MiddleModuleHead(two_convs(p), inputs) {
+  DNLHead(const Params& p, const std::vector<FeatureInfo>& inputs) : MiddleModuleHead(p, inputs) {
     block_ = register_module("dnl_block", std::make_shared<DisentangledNonLocal2d>(
                                               p.channels, non_local_options(p), p.temperature));
   }

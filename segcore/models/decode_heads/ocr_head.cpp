@@ -11,7 +11,7 @@ struct OCRHeadParams : DecodeHeadParams {
 
 namespace {
 
-/// Gives each pixel what it attends to among the regions, joined with itself.
+/// Joins each pixel with its attention over the regions.
 class OCRAttention final : public SelfAttentionBlock {
  public:
   explicit OCRAttention(const OCRHeadParams& p) : SelfAttentionBlock(options(p)) {

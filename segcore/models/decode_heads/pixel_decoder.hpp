@@ -1,6 +1,7 @@
-/// What makes maps for queries: the `pixel_decoder` of MaskFormer and Mask2Former.
+/// The `pixel_decoder` of MaskFormer and Mask2Former, which makes the maps for their queries.
 #pragma once
 #include "segcore/models/backbone.hpp"
+#include "segcore/models/nn/conv_module.hpp"
 
 namespace seg {
 
@@ -12,17 +13,17 @@ struct PixelDecoderInputs {
 
 struct DecodedPixels {
   torch::Tensor mask_feature;           ///< [N, out_channels, H, W], the finest
-  std::vector<torch::Tensor> memories;  ///< what queries attend to, coarsest first
+  std::vector<torch::Tensor> memories;  ///< maps that queries attend to, coarsest first
 };
 
 class MaskPixelDecoder : public BaseModule {
  public:
   using BaseModule::BaseModule;
-  /// \param padding  bool [N, h, w] of the last map's size, true where it shows padding; undefined:
-  ///                 nowhere.
+  /// \param padding  bool [N, h, w], of the size of the last map, true where it shows padding;
+  ///                 undefined: nowhere.
   virtual DecodedPixels forward(const std::vector<torch::Tensor>& features,
                                 const torch::Tensor& padding) = 0;
-  /// The memory is the backbone's own last map, so its width may have to change.
+  /// Whether the memory is the backbone's own last map, whose width may have to change.
   virtual bool passes_backbone_memory() const { return false; }
 };
 
@@ -31,5 +32,10 @@ struct Category<MaskPixelDecoder> {
   static constexpr std::string_view name = "pixel decoder";
   using Signature = std::shared_ptr<MaskPixelDecoder>(const PixelDecoderInputs& inputs);
 };
+
+/// A convolution of a pixel decoder, padded to keep the size of the map.
+std::shared_ptr<ConvModule> pixel_conv(int64_t in, int64_t out, int64_t kernel_size,
+                                       const NormCfg& norm, const ActCfg& act,
+                                       std::optional<bool> bias = {});
 
 }  // namespace seg

@@ -27,7 +27,7 @@ torch::Tensor point_uncertainty(const torch::Tensor& logits) {
 }  // namespace
 
 /// Classifies single points where the head before is least certain.
-class PointHead final : public CascadeDecodeHead {
+class PointHead final : public CascadeDecodeHead, public DrawsRandomNumbers {
  public:
   using Params = PointHeadParams;
   static Schema<Params> schema() {
@@ -36,7 +36,7 @@ class PointHead final : public CascadeDecodeHead {
         .include(DecodeHead::base_schema())
         .optional("num_fcs", &Params::num_fcs, "layers before the classifier", at_least(0))
         .optional("coarse_pred_each_layer", &Params::coarse_pred_each_layer,
-                  "each layer sees the coarse prediction")
+                  "each layer takes the coarse prediction, too")
         .validate([](const Params& p, Problems& problems) {
           if (p.input_transform != "multiple_select") {
             problems.error("input_transform", "must be multiple_select");
@@ -101,8 +101,11 @@ class PointHead final : public CascadeDecodeHead {
     torch::Tensor points;
     {
       const torch::NoGradGuard no_grad;
-      points = uncertain_points(previous, point_uncertainty, train_cfg_.num_points,
-                                train_cfg_.oversample_ratio, train_cfg_.importance_sample_ratio);
+      points = uncertain_points(previous, point_uncertainty,
+                                {.num_points = train_cfg_.num_points,
+                                 .oversample_ratio = train_cfg_.oversample_ratio,
+                                 .importance_sample_ratio = train_cfg_.importance_sample_ratio},
+                                random_source());
     }
     const auto logits = classify(select(features), previous, points).unsqueeze(3);  // [N, C, P, 1]
     const auto labels = point_sample(targets.labels.unsqueeze(1).to(points.scalar_type()), points,

@@ -12,8 +12,8 @@ struct PSAHeadParams : DecodeHeadParams {
   bool psa_softmax = true;
 };
 
-/// Point-wise spatial attention: each position predicts a mask around itself, which says where it
-/// collects from or distributes to.
+/// Point-wise spatial attention: each position predicts a mask around itself, of the positions that
+/// it collects from or distributes to.
 class PSAHead final : public DecodeHead {
  public:
   using Params = PSAHeadParams;
@@ -26,10 +26,10 @@ class PSAHead final : public DecodeHead {
                   one_of({"collect", "distribute", "bi-direction"}))
         .optional("compact", &Params::compact,
                   "masks are of the map's own size, not around each position")
-        .optional("shrink_factor", &Params::shrink_factor, "the map is made so much smaller first",
+        .optional("shrink_factor", &Params::shrink_factor, "factor that the map is shrunk by first",
                   at_least(1))
         .optional("normalization_factor", &Params::normalization_factor,
-                  "divisor of the outcome; null: the area of a mask")
+                  "divisor of the result; null: the area of a mask")
         .optional("psa_softmax", &Params::psa_softmax, "masks are normalised by a softmax");
   }
   PSAHead(const Params& p, const std::vector<FeatureInfo>& inputs) : DecodeHead(p, inputs), p_(p) {

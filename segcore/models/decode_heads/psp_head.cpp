@@ -9,7 +9,7 @@ struct PSPHeadParams : DecodeHeadParams {
   std::vector<int64_t> pool_scales{1, 2, 3, 6};
 };
 
-/// Joins a map with what pooling to a few sizes makes of it.
+/// Joins a map with copies of it that are pooled to a few sizes.
 class PSPHead final : public DecodeHead {
  public:
   using Params = PSPHeadParams;

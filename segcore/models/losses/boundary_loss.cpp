@@ -26,7 +26,7 @@ class BoundaryLoss final : public Loss {
     if (channels != 1) throw OptionError("type", text("needs 1 channel, got ", channels));
   }
 
-  /// \param labels  1 on boundaries, 0 elsewhere; any other value has no loss.
+  /// \param labels  1 on boundaries, 0 elsewhere; pixels with other values are ignored.
   torch::Tensor forward(const torch::Tensor& logits, const torch::Tensor& labels,
                         const torch::Tensor&, int64_t) override {
     check_shapes(logits, labels);

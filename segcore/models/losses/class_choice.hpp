@@ -1,5 +1,5 @@
-/// The option `classes` of losses that have one value a class: "all", "present" (in the labels), or
-/// a list of classes.
+/// The option `classes` of losses with one value per class: "all", "present" (in the labels), or a
+/// list of classes.
 #pragma once
 #include <cstdint>
 #include <string>
@@ -14,7 +14,7 @@ using ClassChoice = std::variant<std::vector<int64_t>, std::string>;
 
 /// Reports a word that is neither "all" nor "present".
 void check_class_choice(const ClassChoice& classes, Problems& problems);
-/// \throws OptionError ("classes") for an empty list, or a class that `channels` do not hold.
+/// \throws OptionError ("classes") for an empty list, or a class outside [0, channels).
 void check_class_choice(const ClassChoice& classes, int64_t channels);
 
 }  // namespace seg

@@ -18,13 +18,13 @@ OptionError class_weight_error(const std::string& path, const std::string& wrong
 /// NumPy's format 1 to 3: magic, version, length of the header, header (a Python dict), numbers.
 std::vector<double> read_npy(const std::string& path, const std::string& bytes) {
   if (bytes.size() < 12 || bytes.compare(0, 6, "\x93NUMPY") != 0) {
-    throw class_weight_error(path, "it is no .npy file");
+    throw class_weight_error(path, "it is not a .npy file");
   }
   const auto byte = [&](size_t i) { return static_cast<unsigned char>(bytes[i]); };
   const size_t start = bytes[6] == 1 ? 10 : 12;
   size_t header_size = byte(8) + 256u * byte(9);
   if (start == 12) header_size += 65536u * byte(10) + 16777216u * byte(11);
-  if (start + header_size > bytes.size()) throw class_weight_error(path, "it is cut short");
+  if (start + header_size > bytes.size()) throw class_weight_error(path, "it is truncated");
   const std::string header = bytes.substr(start, header_size);
   const char* data = bytes.data() + start + header_size;
   const size_t size = bytes.size() - start - header_size;

@@ -16,10 +16,10 @@ using ClassWeightOption = std::optional<std::variant<std::vector<double>, std::s
 /// Weights of classes, read once.
 class ClassWeight {
  public:
-  /// \throws OptionError ("class_weight") where the file cannot be read.
+  /// \throws OptionError ("class_weight") if the file cannot be read.
   explicit ClassWeight(const ClassWeightOption& option);
   explicit operator bool() const { return !values_.empty(); }
-  /// Float [C] on the device and of the type of `like`; undefined where none were given.
+  /// Float [C], of the type and device of `like`; undefined without weights.
   at::Tensor of(const at::Tensor& like) const;
   /// \throws OptionError unless there are as many weights as channels, or none.
   void check(int64_t channels) const;

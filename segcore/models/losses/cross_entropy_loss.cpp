@@ -17,20 +17,20 @@ struct CrossEntropyLossParams {
   bool avg_non_ignore = false;
 };
 
-/// Cross entropy of a softmax over the classes, or of one sigmoid a class.
+/// Cross entropy of a softmax over the classes, or of one sigmoid per class.
 ///
 /// As in MMSegmentation, the mean is over all pixels, ignored ones included, unless
-/// `avg_non_ignore`; with class weights each pixel counts as much as its class weighs in that
-/// mean, an ignored one as 1.
+/// `avg_non_ignore`; with class weights each pixel counts in that mean with the weight of its
+/// class, an ignored one with 1.
 class CrossEntropyLoss final : public Loss {
  public:
   using Params = CrossEntropyLossParams;
   static Schema<Params> schema() {
-    return Schema<Params>("Cross entropy, of a softmax or of one sigmoid a class.")
+    return Schema<Params>("Cross entropy, of a softmax or of one sigmoid per class.")
         .optional("use_sigmoid", &Params::use_sigmoid,
-                  "one binary problem a class instead of a softmax over them")
+                  "one binary problem per class instead of a softmax over them")
         .optional("use_mask", &Params::use_mask,
-                  "cross entropy of the masks of regions; no segmentation head has any")
+                  "cross entropy of the masks of regions, which segmentation heads do not have")
         .optional("reduction", &Params::reduction, "how pixels become one number",
                   known_reduction())
         .optional("class_weight", &Params::class_weight,
@@ -134,7 +134,7 @@ class CrossEntropyLoss final : public Loss {
     return sum / (valid.sum().to(x.scalar_type()) * x.size(1) + kEps);
   }
 
-  /// Keeps the mean of no pixels at zero, as MMSegmentation does.
+  /// Keeps a mean over no pixels at zero, as in MMSegmentation.
   static constexpr double kEps = std::numeric_limits<float>::epsilon();
   Params p_;
   ClassWeight class_weight_;

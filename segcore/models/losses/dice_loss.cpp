@@ -24,7 +24,7 @@ class DiceLoss final : public Loss {
  public:
   using Params = DiceLossParams;
   static Schema<Params> schema() {
-    return Schema<Params>("Dice overlap of probabilities and labels, an image at a time.")
+    return Schema<Params>("Dice overlap of probabilities and labels, per image.")
         .source("V-Net, Milletari et al. 2016, arXiv:1606.04797")
         .optional("use_sigmoid", &Params::use_sigmoid, "sigmoid instead of softmax")
         .optional("activate", &Params::activate, "logits become probabilities here")
@@ -33,7 +33,7 @@ class DiceLoss final : public Loss {
         .optional("naive_dice", &Params::naive_dice,
                   "the denominator sums probabilities instead of their squares")
         .optional("loss_weight", &Params::loss_weight, "factor of this loss")
-        .optional("ignore_index", &Params::ignore_index, "class that is left out, or null")
+        .optional("ignore_index", &Params::ignore_index, "class to leave out; null: none")
         .optional("eps", &Params::eps, "keeps the quotient finite", at_least(0))
         .optional("loss_name", &Params::loss_name, "name in the log; with \"loss\" in it");
   }

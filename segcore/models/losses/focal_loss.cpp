@@ -15,7 +15,7 @@ struct FocalLossParams {
   std::string loss_name = "loss_focal";
 };
 
-/// Binary cross entropy of each class, with less weight for what is already right.
+/// Binary cross entropy of each class, with less weight for easy pixels.
 ///
 /// With C channels label C is background: no class is present. The mean is over all classes of all
 /// pixels, ignored ones included, as in MMSegmentation.
@@ -23,12 +23,12 @@ class FocalLoss final : public Loss {
  public:
   using Params = FocalLossParams;
   static Schema<Params> schema() {
-    return Schema<Params>("Binary cross entropy that fades for what is already right.")
+    return Schema<Params>("Binary cross entropy with less weight for easy pixels.")
         .source("Lin et al. 2017, arXiv:1708.02002")
-        .optional("use_sigmoid", &Params::use_sigmoid, "must be true: one sigmoid a class")
+        .optional("use_sigmoid", &Params::use_sigmoid, "must be true: one sigmoid per class")
         .optional("gamma", &Params::gamma, "how fast the weight of easy pixels fades", at_least(0))
         .optional("alpha", &Params::alpha,
-                  "weight of foreground against background (1 - alpha), one or one a class")
+                  "weight of foreground against background (1 - alpha): one, or one per class")
         .optional("reduction", &Params::reduction, "how pixels become one number",
                   known_reduction())
         .optional("class_weight", &Params::class_weight, "weight of each class")
@@ -67,8 +67,8 @@ class FocalLoss final : public Loss {
   }
 
  private:
-  /// Sum over the classes, 0 where ignored; [N, H, W]. All classes as if absent, then the labelled
-  /// one exchanged, so that no one-hot labels are needed.
+  /// Sum over the classes, 0 where ignored; [N, H, W]. Without one-hot labels: all classes as if
+  /// absent, then the labelled one exchanged.
   torch::Tensor pixels(const torch::Tensor& logits, const torch::Tensor& labels,
                        int64_t ignore_index) const {
     check_shapes(logits, labels);

@@ -31,10 +31,10 @@ class JaccardLoss final : public Loss {
                   "sigmoid instead of softmax; a single channel always takes it")
         .optional("classes", &Params::classes,
                   "classes whose losses count: all, those present in the labels, or a list")
-        .optional("per_image", &Params::per_image, "one overlap an image instead of one a batch")
+        .optional("per_image", &Params::per_image, "one overlap per image instead of one per batch")
         .optional("smooth", &Params::smooth, "added above and below the quotient", at_least(0))
         .optional("eps", &Params::eps, "least denominator", at_least(0))
-        .optional("log_loss", &Params::log_loss, "minus logarithm of the overlap instead")
+        .optional("log_loss", &Params::log_loss, "negative logarithm of the overlap instead")
         .optional("reduction", &Params::reduction, "how classes and images become one number",
                   known_reduction())
         .optional("class_weight", &Params::class_weight, "weight of each class")

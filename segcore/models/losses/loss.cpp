@@ -3,7 +3,7 @@
 namespace seg {
 
 torch::Tensor Loss::per_pixel(const torch::Tensor&, const torch::Tensor&, int64_t) {
-  throw Error(text(loss_name(), " is no sum over pixels"));
+  throw Error(text(loss_name(), " is not a sum over pixels"));
 }
 
 std::shared_ptr<Loss> build_loss(const Spec<Loss>& spec, int64_t channels) {

@@ -16,7 +16,7 @@ struct LovaszLossParams {
   std::string loss_name = "loss_lovasz";
 };
 
-/// The Lovasz extension of the Jaccard index: a convex surrogate of what mIoU measures.
+/// The Lovasz extension of the Jaccard index: a convex surrogate of the mIoU.
 class LovaszLoss final : public Loss {
  public:
   using Params = LovaszLossParams;
@@ -28,7 +28,7 @@ class LovaszLoss final : public Loss {
                   one_of({"binary", "multi_class"}))
         .optional("classes", &Params::classes,
                   "classes whose losses are averaged: all, those present in the labels, or a list")
-        .optional("per_image", &Params::per_image, "one loss an image instead of one a batch")
+        .optional("per_image", &Params::per_image, "one loss per image instead of one per batch")
         .optional("reduction", &Params::reduction, "how images become one number, if per_image",
                   known_reduction())
         .optional("class_weight", &Params::class_weight, "weight of each class")

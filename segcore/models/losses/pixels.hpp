@@ -1,4 +1,4 @@
-/// What losses share: labels that are checked, activations in full precision, reductions.
+/// Shared by losses: checks of labels, activations in full precision, reductions.
 #pragma once
 #include <ATen/core/Tensor.h>
 
@@ -18,7 +18,7 @@ at::Tensor full_precision(const at::Tensor& logits);
 /// Probabilities over dimension 1: sigmoid, or softmax.
 at::Tensor activate(const at::Tensor& logits, bool use_sigmoid);
 
-/// Refuses labels that are neither ignored nor in [0, count); on a GPU this waits for the labels.
+/// Rejects labels that are neither ignored nor in [0, count); on a GPU this waits for the labels.
 /// \param below_zero_ignored  negative labels count as ignored.
 /// \throws DataError that names the value and the pixel.
 void check_labels(const at::Tensor& labels, int64_t count, int64_t ignore_index,
@@ -30,7 +30,7 @@ void check_shapes(const at::Tensor& logits, const at::Tensor& labels);
 /// The values of dimension 1 at the labels: [N, C, H, W] -> [N, H, W]; anything outside `mask`.
 at::Tensor at_labels(const at::Tensor& values, const at::Tensor& labels, const at::Tensor& mask);
 
-/// Elements times `weight` (may be undefined), summed and divided as `reduction` says.
+/// Elements times `weight` (may be undefined), reduced by `reduction`.
 at::Tensor reduce_loss(at::Tensor loss, const at::Tensor& weight, const std::string& reduction);
 
 }  // namespace seg

@@ -17,13 +17,13 @@ struct TverskyLossParams {
   std::string loss_name = "loss_tversky";
 };
 
-/// Overlap of softmax probabilities and labels with chosen weights of false positives (alpha) and
-/// false negatives (beta); an image and a class at a time.
+/// Overlap of softmax probabilities and labels per image and class, with chosen weights of false
+/// positives (alpha) and false negatives (beta).
 class TverskyLoss final : public Loss {
  public:
   using Params = TverskyLossParams;
   static Schema<Params> schema() {
-    return Schema<Params>("Overlap that weighs false positives and false negatives apart.")
+    return Schema<Params>("Overlap with separate weights of false positives and false negatives.")
         .source("Salehi et al. 2017, arXiv:1706.05721")
         .optional("smooth", &Params::smooth, "added above and below the quotient", at_least(0))
         .optional("class_weight", &Params::class_weight, "weight of each class")

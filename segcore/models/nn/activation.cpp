@@ -8,7 +8,7 @@ ActCfg act_cfg_of(const std::string& yaml) { return Spec<Activation>::of(yaml); 
 
 namespace {
 
-/// Most take only `inplace`; those that LibTorch cannot do in place accept it all the same.
+/// Most take only `inplace`; those that LibTorch cannot compute in place accept and ignore it.
 struct InplaceParams {
   std::optional<bool> inplace;
 };
@@ -20,7 +20,7 @@ Schema<InplaceParams> inplace_schema(const std::string& summary) {
 
 }  // namespace
 
-/// An activation without numbers: `Function::apply(x, inplace)`.
+/// An activation without options of its own: `Function::apply(x, inplace)`.
 template <class Function>
 class PlainActivation final : public Activation {
  public:
@@ -74,6 +74,7 @@ class LeakyReLU final : public Activation {
     torch::Tensor input = x;
     return inplace_ ? at::leaky_relu_(input, slope_) : at::leaky_relu(x, slope_);
   }
+  std::optional<double> negative_slope() const override { return slope_; }
 
  private:
   bool inplace_;

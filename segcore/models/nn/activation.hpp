@@ -5,12 +5,16 @@
 
 namespace seg {
 
-class Activation : public Layer {};
+class Activation : public Layer {
+ public:
+  /// Of a leaky ReLU, whose slope Kaiming's rule takes into account; empty for others.
+  virtual std::optional<double> negative_slope() const { return std::nullopt; }
+};
 
 template <>
 struct Category<Activation> {
   static constexpr std::string_view name = "activation";
-  /// inplace: whether the input may be overwritten where the config does not say.
+  /// inplace: whether the input may be overwritten if the config does not set it.
   using Signature = std::shared_ptr<Activation>(bool inplace);
 };
 

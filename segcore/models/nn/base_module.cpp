@@ -7,7 +7,7 @@
 namespace seg {
 namespace {
 
-/// Lists of LibTorch are transparent, as mmengine's are.
+/// Looks through LibTorch's lists, as mmengine does through PyTorch's.
 void base_module_init_below(torch::nn::Module& parent) {
   for (const auto& child : parent.children()) {
     if (auto* module = dynamic_cast<BaseModule*>(child.get())) {
@@ -24,7 +24,7 @@ std::vector<Spec<Initializer>> BaseModule::pretrained_rules() const {
   std::vector<Spec<Initializer>> out;
   if (!init_cfg_) return out;
   for (const auto& rule : init_cfg_->values) {
-    if (rule.type() == "Pretrained") out.push_back(rule);
+    if (rule.build()->reads_file()) out.push_back(rule);
   }
   return out;
 }
@@ -32,9 +32,10 @@ std::vector<Spec<Initializer>> BaseModule::pretrained_rules() const {
 void BaseModule::apply_init_cfg() {
   if (!init_cfg_) return;
   for (const auto& rule : init_cfg_->values) {
-    if (rule.type() == "Pretrained") continue;
+    const auto initializer = rule.build();
+    if (initializer->reads_file()) continue;
     try {
-      rule.build()->apply(*this);
+      initializer->apply(*this);
     } catch (const OptionError& e) {
       throw detail::located(e, rule.config(), rule.path());
     }
@@ -46,6 +47,12 @@ void BaseModule::init_children() { base_module_init_below(*this); }
 void BaseModule::init_weights() {
   apply_init_cfg();
   init_children();
+}
+
+void for_each_module(torch::nn::Module& root,
+                     const std::function<void(torch::nn::Module&)>& visit) {
+  visit(root);
+  for (const auto& child : root.children()) for_each_module(*child, visit);
 }
 
 std::vector<std::string> BaseModule::python_names() const {

@@ -3,6 +3,7 @@
 #pragma once
 #include <torch/nn/module.h>
 
+#include <functional>
 #include <initializer_list>
 #include <memory>
 #include <string>
@@ -15,13 +16,13 @@ namespace seg {
 /// A module with an `init_cfg`, as mmengine's BaseModule.
 class BaseModule : public torch::nn::Module {
  public:
-  /// Fills the weights: the rules of the `init_cfg` first, then the children (so that a child's own
-  /// rules win). No file is read. Overridden where an architecture has a recipe of its own.
+  /// Fills the weights: first by the rules of the `init_cfg`, then those of the children (so that a
+  /// child's own rules win). Reads no file. Overridden by architectures with a recipe of their own.
   virtual void init_weights();
   /// The names by which `init_cfg: {layer: ...}` selects the module.
   virtual std::vector<std::string> python_names() const;
-  /// The rules of the `init_cfg` that read files, in their order. A run applies them, where it
-  /// begins anew.
+  /// The rules of the `init_cfg` that read files, in order. A run applies them when it starts, not
+  /// when it resumes.
   std::vector<Spec<Initializer>> pretrained_rules() const;
 
  protected:
@@ -78,7 +79,7 @@ class ListOf final : public BaseModule {
   std::vector<std::shared_ptr<T>> items_;
 };
 
-/// A layer without parameters from a function, to keep the numbering of a Python sequence.
+/// A function as a layer without parameters; keeps the numbering of a Python sequence.
 class Lambda final : public Layer {
  public:
   explicit Lambda(std::function<torch::Tensor(const torch::Tensor&)> f) : f_(std::move(f)) {}
@@ -102,7 +103,10 @@ class Linear final : public Layer {
   torch::Tensor bias;    ///< [out_features] or undefined
 };
 
-/// Height and width; one number stands for both.
+/// Calls `visit` for a module and all below it, parents first.
+void for_each_module(torch::nn::Module& root, const std::function<void(torch::nn::Module&)>& visit);
+
+/// Height and width; one number sets both.
 struct Size2 {
   int64_t h = 0, w = 0;
   constexpr Size2() = default;
@@ -120,7 +124,7 @@ struct Convert<Size2> {
   static std::string show(const Size2& value);
 };
 
-/// A bound of both sides, of each element of a list.
+/// A lower bound for height and width.
 inline auto sides_at_least(int64_t low) {
   return detail::AnyCheck{
       [low](const Size2& v) {

@@ -1,7 +1,7 @@
-/// Batch norm, alone and over all processes of a run.
+/// Batch norm, of one process and of all processes of a run.
 #pragma once
-#include "segcore/models/nn/communicates.hpp"
 #include "segcore/models/nn/norm.hpp"
+#include "segcore/models/nn/uses_communicator.hpp"
 
 namespace seg {
 
@@ -25,14 +25,14 @@ class BatchNorm : public Norm {
   torch::Tensor forward(const torch::Tensor& x) override;
 
  protected:
-  /// Counts the batch, in training; gives the share of its statistics in the running ones.
+  /// Counts the batch in training. Returns the share of its statistics in the running ones.
   double next_momentum();
   Params params_;
   torch::Tensor running_mean_, running_var_, batches_;
 };
 
-/// Batch norm whose statistics are those of all processes; in one process plain batch norm.
-class SyncBatchNorm final : public BatchNorm, public Communicates {
+/// Batch norm with the statistics of all processes; plain batch norm in one process.
+class SyncBatchNorm final : public BatchNorm, public UsesCommunicator {
  public:
   using BatchNorm::BatchNorm;
   std::vector<std::string> python_names() const override { return {"SyncBatchNorm", "_BatchNorm"}; }

@@ -22,7 +22,7 @@ Schema<ConvModuleCfg> ConvModuleCfg::schema() {
                 one_of({"zeros", "reflect", "replicate", "circular"}))
       .optional("order", &P::order, "of convolution, norm and activation",
                 one_of({"conv", "norm", "act"}))
-      .accepted("efficient_conv_bn_eval", "changes no outcome")
+      .accepted("efficient_conv_bn_eval", "does not change results")
       .validate([](const P& p, Problems& problems) {
         const auto* word = std::get_if<std::string>(&p.bias);
         if (word && *word != "auto") {
@@ -72,22 +72,13 @@ ConvModule::ConvModule(const ConvModuleOptions& o)
     const auto at = [&](char c) { return std::find(order_.begin(), order_.end(), c); };
     norm_ = register_norm(*this, *o.norm_cfg, at('n') > at('c') ? o.out_channels : o.in_channels);
   }
-  if (o.act_cfg) {
-    activate_ = register_module("activate", o.act_cfg->build(o.inplace));
-    if (o.act_cfg->type() == "LeakyReLU") {
-      const auto* slope = o.act_cfg->config().find("negative_slope");
-      negative_slope_ = slope ? std::stod(slope->value.scalar) : 0.01;
-    }
-  }
+  if (o.act_cfg) activate_ = register_module("activate", o.act_cfg->build(o.inplace));
   ConvModule::init_weights();
 }
 
 void ConvModule::init_weights() {
-  if (negative_slope_ >= 0) {
-    kaiming_init(*conv_, {.a = negative_slope_, .leaky_relu = true});
-  } else {
-    kaiming_init(*conv_);
-  }
+  const auto slope = activate_ ? activate_->negative_slope() : std::nullopt;
+  kaiming_init(*conv_, {.a = slope.value_or(0), .leaky_relu = slope.has_value()});
   if (norm_) constant_init(*norm_, 1, 0);
 }
 

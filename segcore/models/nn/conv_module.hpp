@@ -12,7 +12,7 @@ struct ConvModuleOptions {
   int64_t in_channels = 0, out_channels = 0;
   Size2 kernel_size = 1, stride = 1, padding = 0, dilation = 1;
   int64_t groups = 1;
-  std::optional<bool> bias;  ///< nothing: only where there is no norm
+  std::optional<bool> bias;  ///< empty: only without a norm
   ConvCfg conv_cfg;
   NormCfg norm_cfg;
   ActCfg act_cfg = relu_cfg();
@@ -22,8 +22,8 @@ struct ConvModuleOptions {
   std::array<char, 3> order{'c', 'n', 'a'};
 };
 
-/// What a config says of a ConvModule that stands inside a larger module, in mmcv's words: an
-/// option group. Widths, stride and padding are the module's own.
+/// Options of a ConvModule inside a larger module, with mmcv's names. The larger module sets
+/// widths, stride and padding.
 struct ConvModuleCfg {
   Size2 kernel_size = 1, dilation = 1;
   int64_t groups = 1;
@@ -52,15 +52,14 @@ class ConvModule final : public Layer {
  private:
   std::array<char, 3> order_;
   std::string padding_mode_;
-  Size2 padding_ = 0;           ///< what is padded here rather than by the convolution
-  double negative_slope_ = -1;  ///< of a LeakyReLU
+  Size2 padding_ = 0;  ///< applied here instead of by the convolution
   std::shared_ptr<Conv2d> conv_;
   std::shared_ptr<Norm> norm_;
   std::shared_ptr<Activation> activate_;
 };
 
 struct DepthwiseSeparableOptions : ConvModuleOptions {
-  /// Nothing: as norm_cfg and act_cfg.
+  /// Empty: as norm_cfg and act_cfg.
   std::optional<NormCfg> dw_norm_cfg, pw_norm_cfg;
   std::optional<ActCfg> dw_act_cfg, pw_act_cfg;
 };

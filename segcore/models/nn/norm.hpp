@@ -7,9 +7,9 @@ namespace seg {
 /// Normalises over some dimensions and scales each channel.
 class Norm : public Layer {
  public:
-  /// How a ConvModule calls its child: "bn", "gn", "ln", "in".
+  /// The name of a ConvModule's child: "bn", "gn", "ln", "in".
   virtual std::string abbreviation() const = 0;
-  /// Keeps running statistics of batches: what `norm_eval` puts into evaluation mode.
+  /// Whether it keeps running statistics of batches, which `norm_eval` freezes.
   virtual bool is_batch_norm() const { return false; }
   torch::Tensor weight;  ///< [channels], or undefined
   torch::Tensor bias;    ///< [channels], or undefined
@@ -34,7 +34,7 @@ NormCfg norm_cfg_of(const std::string& yaml);
 std::shared_ptr<Norm> register_norm(torch::nn::Module& parent, const Spec<Norm>& cfg,
                                     int64_t channels, const std::string& postfix = "");
 
-/// Whether a module normalises: ours, or one of LibTorch's. What `norm_decay_mult` is for.
+/// Whether a module is a norm, which `norm_decay_mult` selects.
 bool is_norm(const torch::nn::Module& module);
 /// Puts all batch norms below `root` into evaluation mode (`norm_eval`).
 void freeze_batch_norms(torch::nn::Module& root);

@@ -1,11 +1,11 @@
-/// Lists whose elements their holder does not initialise.
+/// Lists whose elements keep their first values.
 #pragma once
 #include "segcore/models/nn/base_module.hpp"
 
 namespace seg {
 
-/// Children "0", "1", ... of one type, as torch.nn.ModuleList holds them: the init_weights of what
-/// holds the list passes them by. They keep what their constructors or the holder's own rules gave.
+/// Children "0", "1", ... of one type, as in a torch.nn.ModuleList: init_weights of the parent
+/// skips them. They keep the values of their constructors, or of the parent's own rules.
 template <class T>
 class PlainListOf final : public BaseModule {
  public:

@@ -11,7 +11,7 @@ namespace {
 
 using TensorFunction = std::function<at::Tensor(at::TensorList)>;
 
-/// What decides the outcome of f besides the inputs and the weights.
+/// The state that f depends on beside its inputs and the weights.
 struct RecomputeState : torch::CustomClassHolder {
   TensorFunction f;
   at::DeviceType device;
@@ -35,7 +35,7 @@ void set_random_state(at::Generator generator, const at::Tensor& state) {
   generator.set_state(state);
 }
 
-/// Puts a generator and autocast back as they were.
+/// Sets generators and autocast as they were in the forward pass; undoes that when it ends.
 class RecomputeScope {
  public:
   explicit RecomputeScope(const RecomputeState& s) : state_(s) {

@@ -1,4 +1,4 @@
-/// Trades time for memory: the `with_cp` option of backbones.
+/// Recomputation in the backward pass, which trades time for memory: the option `with_cp`.
 #pragma once
 #include <ATen/core/Tensor.h>
 
@@ -6,14 +6,13 @@
 
 namespace seg {
 
-/// f(x), keeping only x for the backward pass, which computes f once more. Draws the same random
-/// numbers and uses the same precision both times. Where x needs no gradient it is plain f(x).
+/// f(x), keeping only x for the backward pass, which computes f again with the same random numbers
+/// and precision. Plain f(x) where x needs no gradient.
 ///
-/// As with PyTorch's, running statistics of norms inside f move twice.
+/// As in PyTorch, running statistics of norms inside f are updated twice.
 at::Tensor recompute(const std::function<at::Tensor(const at::Tensor&)>& f, const at::Tensor& x);
 
-/// The same of several tensors: f(inputs). What f sees beside them must not need a gradient,
-/// weights apart.
+/// The same for several tensors. Others that f uses must not need a gradient, weights apart.
 at::Tensor recompute_of(const std::function<at::Tensor(at::TensorList)>& f, at::TensorList inputs);
 
 }  // namespace seg

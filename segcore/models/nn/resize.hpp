@@ -12,8 +12,8 @@ torch::Tensor resize(const torch::Tensor& x, Size2 size, bool align_corners = fa
 /// itself, as interpolate does.
 torch::Tensor resize_by(const torch::Tensor& x, double factor, bool align_corners = false,
                         const std::string& mode = "bilinear");
-/// The bilinear `resize` as two matrix products, whose gradient is the same in every run on a GPU:
-/// what the others do there under `randomness.deterministic`. In float32.
+/// Bilinear `resize` as two matrix products in float32. Its gradient on a GPU is the same in every
+/// run, so the functions above use it there under `randomness.deterministic`.
 torch::Tensor resize_by_products(const torch::Tensor& x, Size2 size, bool align_corners,
                                  std::optional<double> factor = std::nullopt);
 /// Height and width of a map.

@@ -21,8 +21,8 @@ at::Tensor per_channel(const at::Tensor& v, const at::Tensor& like) {
 
 struct SyncedStatistics {
   at::Tensor mean, var;  ///< over all processes, biased
-  at::Tensor count;      ///< values a channel, over all processes; stays on the device, as asking
-                         ///< for it would wait for all the layers before
+  at::Tensor count;      ///< values per channel, over all processes; stays on the device, since
+                         ///< reading it would wait for all earlier layers
 };
 
 SyncedStatistics synced_statistics(const at::Tensor& x, Communicator& communicator) {
@@ -41,15 +41,22 @@ SyncedStatistics synced_statistics(const at::Tensor& x, Communicator& communicat
   return out;
 }
 
+/// What the backward pass needs beside tensors. The run owns the communicator.
+struct SyncedBackward : torch::CustomClassHolder {
+  explicit SyncedBackward(Communicator& c) : communicator(c) {}
+  Communicator& communicator;
+};
+
 /// (x - mean) / sqrt(var + eps) with the gradient through the statistics of all processes.
 class SyncedNormalisation : public torch::autograd::Function<SyncedNormalisation> {
  public:
   static at::Tensor forward(torch::autograd::AutogradContext* ctx, const at::Tensor& x,
                             const at::Tensor& mean, const at::Tensor& inverse_std,
-                            const at::Tensor& count, int64_t communicator) {
+                            const at::Tensor& count,
+                            const c10::intrusive_ptr<SyncedBackward>& for_backward) {
     const auto normal = (x - per_channel(mean, x)) * per_channel(inverse_std, x);
     ctx->save_for_backward({normal, inverse_std, count});
-    ctx->saved_data["communicator"] = communicator;
+    ctx->saved_data["for_backward"] = c10::IValue::make_capsule(for_backward);
     return normal;
   }
 
@@ -60,9 +67,8 @@ class SyncedNormalisation : public torch::autograd::Function<SyncedNormalisation
     const auto& grad = grads[0];
     const int64_t channels = normal.size(1);
     auto sums = at::cat({channel_sums(grad), channel_sums(grad * normal)});
-    auto* communicator =
-        reinterpret_cast<Communicator*>(ctx->saved_data["communicator"].toInt());  // NOLINT
-    communicator->all_reduce_sum_(sums);
+    const auto capsule = ctx->saved_data["for_backward"].toCapsule();
+    static_cast<const SyncedBackward&>(*capsule).communicator.all_reduce_sum_(sums);
     sums = sums / saved[2];
     const auto mean = per_channel(sums.narrow(0, 0, channels), grad);
     const auto share = per_channel(sums.narrow(0, channels, channels), grad);
@@ -75,24 +81,24 @@ class SyncedNormalisation : public torch::autograd::Function<SyncedNormalisation
 
 torch::Tensor SyncBatchNorm::forward(const torch::Tensor& input) {
   const bool use_batch = is_training() || !running_mean_.defined();
-  auto* communicator = others();
-  if (!communicator || !use_batch) return BatchNorm::forward(input);
+  auto* others = communicator();
+  if (!others || !use_batch) return BatchNorm::forward(input);
   const double momentum = next_momentum();
   const bool narrow = input.scalar_type() == at::kHalf || input.scalar_type() == at::kBFloat16;
   const auto x = narrow ? input.to(at::kFloat) : input;
   SyncedStatistics statistics;
   {
     at::NoGradGuard no_grad;
-    statistics = synced_statistics(x, *communicator);
+    statistics = synced_statistics(x, *others);
     if (is_training() && running_mean_.defined()) {
       const auto unbiased = statistics.count / (statistics.count - 1).clamp_min(1);
       running_mean_.lerp_(statistics.mean.to(running_mean_.scalar_type()), momentum);
       running_var_.lerp_((statistics.var * unbiased).to(running_var_.scalar_type()), momentum);
     }
   }
-  auto out = SyncedNormalisation::apply(x, statistics.mean, (statistics.var + params_.eps).rsqrt(),
-                                        statistics.count,
-                                        reinterpret_cast<int64_t>(communicator));  // NOLINT
+  auto out =
+      SyncedNormalisation::apply(x, statistics.mean, (statistics.var + params_.eps).rsqrt(),
+                                 statistics.count, c10::make_intrusive<SyncedBackward>(*others));
   if (weight.defined()) {
     out = out * per_channel(weight.to(out.scalar_type()), out) +
           per_channel(bias.to(out.scalar_type()), out);

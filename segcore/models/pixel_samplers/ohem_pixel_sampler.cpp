@@ -19,7 +19,8 @@ class OHEMPixelSampler final : public PixelSampler {
         .optional("thresh", &Params::thresh,
                   "pixels whose true class has a probability below this are kept; null: those of "
                   "the largest loss")
-        .optional("min_kept", &Params::min_kept, "pixels kept at least, an image", at_least(2));
+        .optional("min_kept", &Params::min_kept, "least number of pixels kept per image",
+                  at_least(2));
   }
   explicit OHEMPixelSampler(const Params& p) : p_(p) {}
 

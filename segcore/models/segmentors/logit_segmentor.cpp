@@ -50,15 +50,18 @@ SlidingLogits LogitSegmentor::slide(const torch::Tensor& images, Size2 crop, Siz
           stride, upwards};
 }
 
-torch::Tensor LogitSegmentor::inference(const torch::Tensor& images) {
-  if (!test_cfg_.slides()) return encode_decode(images);
+torch::Tensor LogitSegmentor::slid_logits(const torch::Tensor& images) {
   auto rows = slide(images, *test_cfg_.crop_size, *test_cfg_.stride);
   std::vector<torch::Tensor> strips;
   for (int64_t begin = 0; !rows.done(); begin = rows.final_rows()) {
     rows.advance();
     strips.push_back(rows.mean(begin, rows.final_rows()));
   }
-  return output(at::cat(strips, 2));
+  return at::cat(strips, 2);
+}
+
+torch::Tensor LogitSegmentor::inference(const torch::Tensor& images) {
+  return output(test_cfg_.slides() ? slid_logits(images) : full_size_logits(images));
 }
 
 LogitsGeometry LogitSegmentor::geometry(const ModelInput& input, size_t i) const {
@@ -80,13 +83,12 @@ LogitsGeometry LogitSegmentor::geometry(const ModelInput& input, size_t i) const
   return g;
 }
 
-std::vector<LogitRows> LogitSegmentor::whole_rows(const ModelInput& input) {
-  auto scores = logits(input.images);
+std::vector<LogitRows> LogitSegmentor::rows_of(torch::Tensor raw, const ModelInput& input) const {
   // Half precision would lose the order of near classes in the interpolation.
-  if (scores.scalar_type() != torch::kDouble) scores = scores.to(torch::kFloat32);
+  if (raw.scalar_type() != torch::kDouble) raw = raw.to(torch::kFloat32);
   std::vector<LogitRows> out;
-  for (int64_t i = 0; i < scores.size(0); ++i) {
-    out.emplace_back(scores[i], geometry(input, static_cast<size_t>(i)));
+  for (int64_t i = 0; i < raw.size(0); ++i) {
+    out.emplace_back(raw[i], geometry(input, static_cast<size_t>(i)));
   }
   return out;
 }
@@ -110,7 +112,8 @@ std::vector<torch::Tensor> LogitSegmentor::predict_strips(const std::vector<Mode
 std::vector<torch::Tensor> LogitSegmentor::predict(const ModelInput& input) {
   std::vector<torch::Tensor> out;
   if (!test_cfg_.slides()) {
-    for (auto& rows : whole_rows(input)) out.push_back(resize_argmax(rows, threshold()));
+    for (auto& rows : rows_of(logits(input.images), input))
+      out.push_back(resize_argmax(rows, threshold()));
     return out;
   }
   const Size2 crop = *test_cfg_.crop_size, stride = *test_cfg_.stride;
@@ -140,12 +143,32 @@ std::vector<torch::Tensor> LogitSegmentor::predict_tta(const std::vector<ModelIn
   }
   std::vector<std::vector<LogitRows>> by_image;
   for (const auto& input : augmented) {
-    auto rows = whole_rows(input);
+    auto rows = rows_of(logits(input.images), input);
     by_image.resize(std::max(by_image.size(), rows.size()));
     for (size_t i = 0; i < rows.size(); ++i) by_image[i].push_back(std::move(rows[i]));
   }
   for (const auto& sources : by_image) {
     out.push_back(resize_argmax_mean(sources, threshold()));
+  }
+  return out;
+}
+
+std::vector<Prediction> LogitSegmentor::predict_scores(const std::vector<ModelInput>& augmented) {
+  SEG_CHECK(!augmented.empty(), "no images to predict");
+  // The scores of an image are as large as its logits, so there is nothing to save by strips.
+  std::vector<std::vector<LogitRows>> by_image(
+      static_cast<size_t>(augmented.front().images.size(0)));
+  for (const auto& input : augmented) {
+    auto rows =
+        rows_of(test_cfg_.slides() ? slid_logits(input.images) : logits(input.images), input);
+    for (size_t i = 0; i < by_image.size(); ++i) by_image[i].push_back(std::move(rows.at(i)));
+  }
+  std::vector<Prediction> out;
+  for (const auto& sources : by_image) {
+    // Of one input by its logits, as predict chooses: softmax may round near classes to equal.
+    out.push_back({.ids = sources.size() == 1 ? resize_argmax(sources[0], threshold())
+                                              : resize_argmax_mean(sources, threshold()),
+                   .scores = resize_scores_mean(sources)});
   }
   return out;
 }

@@ -14,6 +14,7 @@ class LogitSegmentor : public Segmentor {
   std::vector<torch::Tensor> predict(const ModelInput& input) override;
   torch::Tensor predict_windows(const ModelInput& input, Size2 crop, Size2 stride) override;
   std::vector<torch::Tensor> predict_tta(const std::vector<ModelInput>& augmented) override;
+  std::vector<Prediction> predict_scores(const std::vector<ModelInput>& augmented) override;
   const DataPreProcessor& data_preprocessor() const override { return *data_preprocessor_; }
   const TestCfg& test_cfg() const override { return test_cfg_; }
 
@@ -33,8 +34,11 @@ class LogitSegmentor : public Segmentor {
  private:
   torch::Tensor full_size_logits(const torch::Tensor& images);
   SlidingLogits slide(const torch::Tensor& images, Size2 crop, Size2 stride, bool upwards = false);
-  /// Logits of any size, with the geometry of each image.
-  std::vector<LogitRows> whole_rows(const ModelInput& input);
+  /// The same of whole images, [N, C, H, W].
+  torch::Tensor slid_logits(const torch::Tensor& images);
+  /// The logits of each image, on their way to its original shape.
+  /// \param raw  of any size.
+  std::vector<LogitRows> rows_of(torch::Tensor raw, const ModelInput& input) const;
   /// Classes by a sliding window, strip by strip, so that the logits of no whole image are held.
   /// \param augmented  of the same images; those of one input are flipped vertically or not alike,
   ///                   and for several inputs there is one image.

@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "segcore/models/segmentors/sliding_logits.hpp"
-#include "segcore/ops/resize_argmax.hpp"
+#include "segcore/ops/resize_argmax/resize_argmax.hpp"
 
 namespace seg {
 

@@ -7,7 +7,7 @@
 
 #include "segcore/models/nn/base_module.hpp"
 #include "segcore/models/nn/conv.hpp"
-#include "segcore/models/weights/pretrained.hpp"
+#include "segcore/models/weights/adapts_pretrained.hpp"
 
 namespace seg::smp {
 

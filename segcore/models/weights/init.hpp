@@ -9,16 +9,18 @@
 
 namespace seg {
 
-/// One rule of an `init_cfg`: which layers it is for, and what it does to them.
+/// One rule of an `init_cfg`: the layers it is for, and how it fills them.
 class Initializer {
  public:
   virtual ~Initializer() = default;
-  /// Applies the rule to the layers below (and including) `module` that it names, then its
-  /// overrides to the children that they name.
-  /// \throws OptionError where an override names no child.
+  /// Fills the layers that the rule names, `module` and those below it, then the children that its
+  /// overrides name.
+  /// \throws OptionError if an override names no child.
   virtual void apply(torch::nn::Module& module) const = 0;
-  /// Sets weight and bias of every layer below `module`.
+  /// Fills every layer, `module` and those below it, whatever the rule names.
   virtual void apply_to_all(torch::nn::Module& module) const = 0;
+  /// Whether it takes the weights from a file.
+  virtual bool reads_file() const { return false; }
 };
 
 template <>
@@ -35,15 +37,15 @@ InitCfg init_cfg_of(const std::string& yaml);
 
 /// A rule that loads a checkpoint.
 Spec<Initializer> pretrained_from(const std::string& checkpoint);
-/// What the older option `pretrained` and `init_cfg` ask for together.
-/// \throws OptionError where both are given.
+/// The `init_cfg`, or the rule that the older option `pretrained` stands for.
+/// \throws OptionError if both are given.
 InitCfg with_pretrained(const InitCfg& init_cfg, const std::optional<std::string>& pretrained);
 
-/// The names that `layer` may call a module by: its Python class and that class's bases
-/// ("BatchNorm2d", "_BatchNorm").
+/// The names under which the option `layer` selects a module: its Python class and the bases of
+/// that ("BatchNorm2d", "_BatchNorm").
 std::vector<std::string> layer_names(const torch::nn::Module& module);
 
-/// Each sets the parameters `weight` and `bias` of one layer where it has them.
+/// Each of these fills the parameters `weight` and `bias` of one layer, if it has them.
 void constant_init(torch::nn::Module& layer, double value, double bias = 0);
 void normal_init(torch::nn::Module& layer, double mean, double std, double bias = 0);
 void uniform_init(torch::nn::Module& layer, double a, double b, double bias = 0);
@@ -60,11 +62,15 @@ struct KaimingOptions {
   bool uniform_distribution = false;
 };
 void kaiming_init(torch::nn::Module& layer, const KaimingOptions& options = {});
+/// Uniform with the variance 1 / fan in, as Caffe2's XavierFill.
+void caffe2_xavier_init(torch::nn::Module& layer, double bias = 0);
+/// Rows or columns at right angles, the fewer of them, of the length `gain`.
+void orthogonal_init(torch::nn::Module& layer, double gain, double bias = 0);
+/// Xavier's rule for all parameters below a module with two or more dimensions; others stay.
+void xavier_matrices_init(torch::nn::Module& module, bool uniform_distribution);
 /// Fills a tensor in place with a normal distribution cut off at a and b (by the inverse of its
 /// cumulative distribution).
 void trunc_normal_(torch::Tensor tensor, double mean = 0, double std = 1, double a = -2,
                    double b = 2);
 
-/// Calls `visit` for a module and all below it, parents first.
-void for_each_module(torch::nn::Module& root, const std::function<void(torch::nn::Module&)>& visit);
 }  // namespace seg

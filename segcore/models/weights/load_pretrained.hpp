@@ -10,7 +10,7 @@
 
 namespace seg {
 
-/// A file of weights and how its names become the model's.
+/// A file of weights, and how its names become those of the model.
 struct PretrainedParams {
   std::string checkpoint;
   std::optional<std::string> prefix;
@@ -19,21 +19,24 @@ struct PretrainedParams {
   static Schema<PretrainedParams> schema();
 };
 
-/// The weights of a file under the names of a module: name -> tensor. Position embeddings and
-/// tables are resized where the module says how, and a backbone for images of other than three
-/// bands gets the weights of its stem for three repeated and scaled by 3 / bands, or summed for one
-/// (timm's rule); the log says so.
+/// The weights of a file under the names of a module: name -> tensor. Modules resize their position
+/// embeddings and tables. The stem of a backbone for images with other than three bands gets the
+/// weights for three, repeated and scaled by 3 / bands, or summed for one (timm's rule). Both are
+/// logged.
 /// \throws CheckpointError naming the file.
 Value weights_for(const torch::nn::Module& module, const PretrainedParams& params);
+/// The same for a checkpoint that was read already; `params.checkpoint` names it in messages.
+Value weights_for(const torch::nn::Module& module, const Value& checkpoint,
+                  const PretrainedParams& params);
 
-/// Loads them and logs what fitted. Names that only classifiers have are passed over.
-/// \throws WeightsMismatch naming the file, where nothing fits.
+/// Loads weights into a module and logs which fitted. Names that only classifiers have are ignored.
+/// \throws WeightsMismatch naming the file, if nothing fits.
 LoadReport load_weights(torch::nn::Module& module, const Value& weights, const std::string& file);
 
-/// Reads the files that the modules of a model name in their `init_cfg`, children first; done once,
-/// at the start of a training that is not resumed.
-/// \param kept  names of weights that another file sets afterwards: a module all of whose weights
-///              are among them reads nothing.
+/// Reads the files that the modules of a model name in their `init_cfg`, children first. For the
+/// start of a training that is not resumed.
+/// \param kept  names of weights that another file sets afterwards: a module whose weights are all
+///              among them reads nothing.
 /// \return whether any file was read.
 bool load_pretrained_modules(torch::nn::Module& model, const std::vector<std::string>& kept = {});
 

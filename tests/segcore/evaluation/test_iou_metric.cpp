@@ -4,12 +4,10 @@
 #include <nlohmann/json.hpp>
 
 #include "segcore/evaluation/metric.hpp"
-#include "segcore/image/image_io.hpp"
 #include "segcore/testing/reference.hpp"
 #include "segcore/torch.hpp"
 #include "tests/support/config_errors.hpp"
 #include "tests/support/paths.hpp"
-#include "tests/support/temp_dir.hpp"
 
 namespace seg {
 namespace {
@@ -57,7 +55,7 @@ TEST(IoUMetric, ResultsAndTableAreThoseOfMmseg) {
     for (const bool bytes : {false, true}) {
       for (int i = 0; i < c["images"]; ++i) {
         auto [labels, prediction] = iou_image(c, i);
-        metric->process(prediction, iou_sample(bytes ? labels.to(at::kByte) : labels));
+        metric->process({prediction}, iou_sample(bytes ? labels.to(at::kByte) : labels));
       }
       const MetricResult found = metric->compute(alone);
       ASSERT_EQ(found.scalars.size(), entry["results"].size());
@@ -87,7 +85,7 @@ MetricResult by_hand(const std::string& options) {
   auto metric = Spec<Metric>::of("{type: IoUMetric, " + options + "}").build(iou_meta(3));
   const at::Tensor labels = torch::tensor({0, 0, 0, 1, 1, 1, 2, 255}, at::kLong).reshape({2, 4});
   const at::Tensor found = torch::tensor({0, 0, 1, 1, 1, 0, 2, 2}, at::kLong).reshape({2, 4});
-  metric->process(found, iou_sample(labels));
+  metric->process({found}, iou_sample(labels));
   SingleProcess alone;
   return metric->compute(alone);
 }
@@ -113,13 +111,13 @@ TEST(IoUMetric, PrefixGoesBeforeTheNames) {
   EXPECT_EQ(r.per_class[0].first, "day/IoU.class 0");
 }
 
-TEST(IoUMetric, BeginsAnewAfterComputing) {
+TEST(IoUMetric, ResetsAfterComputing) {
   auto metric = Spec<Metric>::of("{type: IoUMetric}").build(iou_meta(2));
   SingleProcess alone;
   const at::Tensor zero = torch::zeros({2, 2}, at::kLong);
-  metric->process(zero, iou_sample(zero));
+  metric->process({zero}, iou_sample(zero));
   EXPECT_EQ(metric->compute(alone).scalars[0].second, 100.0);
-  metric->process(zero, iou_sample(zero + 1));
+  metric->process({zero}, iou_sample(zero + 1));
   EXPECT_EQ(metric->compute(alone).scalars[0].second, 0.0);
   EXPECT_TRUE(std::isnan(metric->compute(alone).scalars[0].second));
 }
@@ -137,31 +135,30 @@ class Doubling final : public Communicator {
 TEST(IoUMetric, SumsCountsOverProcesses) {
   auto metric = Spec<Metric>::of("{type: IoUMetric}").build(iou_meta(2));
   const at::Tensor labels = torch::tensor({0, 0, 0, 1}, at::kLong).reshape({2, 2});
-  metric->process(torch::zeros({2, 2}, at::kLong), iou_sample(labels));
+  metric->process({torch::zeros({2, 2}, at::kLong)}, iou_sample(labels));
   Doubling two;
   const MetricResult r = metric->compute(two);
   EXPECT_EQ(r.scalars[0].second, 75.0);
   EXPECT_EQ(r.scalars[1].second, 37.5);
 }
 
-TEST(IoUMetric, WritesClassIds) {
-  for (const bool reduced : {false, true}) {
-    test::TempDir folder;
-    auto metric = Spec<Metric>::of("{type: IoUMetric, format_only: true, output_dir: '" +
-                                   folder.path().string() + "'}")
-                      .build(iou_meta(3));
-    PackedSample sample;
-    sample.meta.img_path = "somewhere/street.jpg";
-    sample.meta.reduce_zero_label = reduced;
-    const at::Tensor ids = torch::tensor({0, 1, 2, 0, 1, 2}, at::kLong).reshape({2, 3});
-    metric->process(ids, sample);
-    const cv::Mat written = read_labels(folder / "street.png");
-    ASSERT_EQ(written.rows, 2);
-    ASSERT_EQ(written.cols, 3);
-    EXPECT_EQ(written.at<uint8_t>(1, 2), reduced ? 3 : 2);
-    SingleProcess alone;
-    EXPECT_TRUE(metric->compute(alone).scalars.empty());
-  }
+TEST(IoUMetric, SaysWherePredictionsGo) {
+  EXPECT_FALSE(Spec<Metric>::of("{type: IoUMetric}").build(iou_meta(3))->output());
+  const auto both = Spec<Metric>::of("{type: IoUMetric, output_dir: out}").build(iou_meta(3));
+  ASSERT_TRUE(both->output());
+  EXPECT_EQ(both->output()->folder, "out");
+  EXPECT_FALSE(both->output()->only);
+  const auto only =
+      Spec<Metric>::of("{type: IoUMetric, format_only: true, output_dir: out}").build(iou_meta(3));
+  EXPECT_TRUE(only->output()->only);
+  // No labels are needed and nothing is computed.
+  only->process({torch::zeros({2, 3}, at::kLong)}, iou_sample({}));
+  SingleProcess alone;
+  EXPECT_TRUE(only->compute(alone).scalars.empty());
+}
+
+TEST(IoUMetric, NeedsNoScores) {
+  EXPECT_FALSE(Spec<Metric>::of("{type: IoUMetric}").build(iou_meta(3))->needs_scores());
 }
 
 template <class F>
@@ -177,15 +174,15 @@ std::string iou_data_error(F&& f) {
 TEST(IoUMetric, NamesTheImageAtFault) {
   auto metric = Spec<Metric>::of("{type: IoUMetric}").build(iou_meta(2));
   const at::Tensor ids = torch::zeros({2, 3}, at::kLong);
-  EXPECT_EQ(iou_data_error([&] { metric->process(ids, iou_sample(ids.t())); }),
+  EXPECT_EQ(iou_data_error([&] { metric->process({ids}, iou_sample(ids.t())); }),
             "data/a.jpg: the prediction is 2 x 3, the labels are 3 x 2 (height x width); labels "
             "must not be resized in a test pipeline");
-  EXPECT_EQ(iou_data_error([&] { metric->process(ids, iou_sample({})); }),
+  EXPECT_EQ(iou_data_error([&] { metric->process({ids}, iou_sample({})); }),
             "data/a.jpg: has no labels to compare the prediction with (LoadAnnotations is missing "
             "in the pipeline, or set format_only)");
 }
 
-TEST(IoUMetric, TellsOfUnknownMetrics) {
+TEST(IoUMetric, ReportsUnknownMetrics) {
   EXPECT_EQ(test::spec_error<Metric>("{type: IoUMetric, iou_metrics: [mIoU, mDise]}"),
             "<default>:1:32: error: iou_metrics: unknown metric 'mDise'. Did you mean 'mDice'? "
             "Known: mIoU, mDice, mFscore, FWIoU, kappa\n1 error in the configuration");

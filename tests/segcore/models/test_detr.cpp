@@ -148,7 +148,7 @@ TEST(DetrLayers, FeedForwardBlocksKnowTheOlderNames) {
       "given too\n1 error in the configuration");
 }
 
-TEST(SineEncoding, CountsAndNormalisesByWhatIsNoPadding) {
+TEST(SineEncoding, CountsAndNormalisesWithoutPadding) {
   const SinePositionalEncoding encoding{.num_feats = 4, .normalize = true};
   auto padding = torch::zeros({2, 3, 5}, torch::kBool);
   padding[1].narrow(0, 2, 1).fill_(true);

@@ -5,8 +5,8 @@
 #include "segcore/io/weights.hpp"
 #include "segcore/models/decode_head.hpp"
 #include "segcore/models/nn/conv_module.hpp"
+#include "segcore/models/nn/draws_random_numbers.hpp"
 #include "segcore/models/segmentor.hpp"
-#include "segcore/ops/random.hpp"
 #include "segcore/torch.hpp"
 #include "tests/support/config_errors.hpp"
 
@@ -29,9 +29,9 @@ TEST(PointHead, SamplesAFractionOfCandidatesMore) {
           "num_classes: 3}, {type: PointHead, channels: 4, num_classes: 3}]}")
           .build();
   std::vector<std::vector<int64_t>> asked;
-  const ReplaceModelRand source([&](at::IntArrayRef shape) {
+  set_random_source(*model, [&](at::IntArrayRef shape, const at::TensorOptions& options) {
     asked.push_back(shape.vec());
-    return torch::full(shape, 0.5, torch::kFloat64);
+    return torch::full(shape, 0.5, options);
   });
   model->loss(torch::randn({1, 3, 32, 32}), torch::zeros({1, 32, 32}, torch::kLong));
   using Shapes = std::vector<std::vector<int64_t>>;
@@ -71,7 +71,7 @@ TEST(LightHamHead, MakesKeptBasesWhenTheyAreNeeded) {
   EXPECT_FALSE(random->named_buffers().contains(kBases));
 }
 
-TEST(DepthwiseSeparableFCNHead, ActivatesDepthwiseConvolutionsAsTold) {
+TEST(DepthwiseSeparableFCNHead, ActivatesDepthwiseConvolutionsByItsOption) {
   const auto options = [](const std::string& act) {
     return "{type: DepthwiseSeparableFCNHead, channels: 8, num_classes: 3, concat_input: false, "
            "num_convs: 1, dropout_ratio: 0" +

@@ -114,7 +114,7 @@ TEST(InitCfg, OverridesTakeTheOuterRuleOrTheirOwn) {
   EXPECT_EQ(own.second->bias.max().item<double>(), 6);
 }
 
-TEST(InitCfg, MistakesAreTold) {
+TEST(InitCfg, ReportsMistakes) {
   EXPECT_EQ(test::config_error([] { Sample m("{type: Normal, override: {name: secnd}}"); }),
             "<default>:1:26: error: init_cfg.override: Sample has no child 'secnd'. Did you mean "
             "'second'? Known: first, second, norm, linear\n1 error in the configuration");
@@ -181,7 +181,7 @@ struct Moments {
   double kurtosis() const { return fourths / count / (squares / count) / (squares / count); }
 };
 
-/// What is wrong with a tensor whose originals had these moments; "" where nothing is.
+/// How a tensor differs from originals with these moments; "" if it does not.
 std::string difference(const Moments& found, const std::vector<double>& expected) {
   if (expected.size() == 1) {
     const double value = expected[0], allowed = 1e-6 * std::abs(value);
@@ -197,7 +197,7 @@ std::string difference(const Moments& found, const std::vector<double>& expected
   if (std::abs(found.mean() - mean) > chance * std) {
     return text("the mean is ", mean, " in Python, ", found.mean(), " here");
   }
-  // The fourth moment tells how much variances vary; few values say little of it.
+  // The fourth moment shows how much variances vary; a few values do not determine it.
   if (std::abs(found.std() - std) > chance * std * std::max(1.0, std::sqrt(kurtosis - 1) / 2)) {
     return text("the deviation is ", std, " in Python, ", found.std(), " here");
   }

@@ -74,7 +74,7 @@ TEST(Losses, GiveTheReferenceValuesAndGradients) {
   }
 }
 
-TEST(Losses, SumOverPixelsIsWhatPerPixelGives) {
+TEST(Losses, SumsOverPixelsEqualThoseOfPerPixel) {
   const std::vector<int64_t> shape{2, 5, 7, 9};
   const auto logits = loss_logits(shape);
   const auto labels = loss_labels(shape, 5, 0.125);

@@ -307,7 +307,7 @@ TEST_F(Pretrained, NothingIsReadWhereAnotherFileSetsAll) {
   EXPECT_THAT(log_text(), HasSubstr("no file is read, since load_from sets all weights of ResNet"));
 }
 
-TEST_F(Pretrained, WeightsOfABackboneAloneAreToldFromThoseOfAModel) {
+TEST_F(Pretrained, DistinguishesWeightsOfABackboneFromThoseOfAModel) {
   const auto model = Spec<Segmentor>::of(model_yaml("")).build();
   const auto net = backbone(text("{", kResNet, "}"));
   const std::string file = save("net.pth", *net, 0.75);

@@ -1,5 +1,7 @@
-#include "segcore/ops/resize_argmax.hpp"
+#include "segcore/ops/resize_argmax/resize_argmax.hpp"
 
+#include <ATen/core/dispatch/Dispatcher.h>
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <torch/nn/functional/upsampling.h>
 
@@ -91,6 +93,54 @@ TEST(ResizeArgmax, OneChannelIsComparedWithTheThreshold) {
   EXPECT_EQ(resize_argmax(LogitRows(logits, g), 0.01).sum().item<int64_t>(), 4);
 }
 
+/// Calls the operator as any user of LibTorch's dispatcher would.
+torch::Tensor call_by_name(const torch::Tensor& logits, const LogitsGeometry& g, double threshold) {
+  torch::jit::Stack stack{logits,
+                          at::IntArrayRef(g.input),
+                          at::IntArrayRef(g.unpadded),
+                          at::IntArrayRef(g.original),
+                          g.flip_horizontal,
+                          g.flip_vertical,
+                          g.align_corners,
+                          threshold};
+  c10::Dispatcher::singleton().findSchemaOrThrow("segcore::resize_argmax", "").callBoxed(stack);
+  return stack.at(0).toTensor();
+}
+
+TEST(ResizeArgmax, IsAnOperatorOfTheDispatcher) {
+  torch::manual_seed(4);
+  const auto logits = torch::randn({7, 16, 24}, torch::kFloat64).requires_grad_();
+  for (const bool align : {false, true}) {
+    for (const auto& c : cases(align)) {
+      const auto ids = call_by_name(logits, c.geometry, 0.3);
+      EXPECT_FALSE(ids.requires_grad());
+      EXPECT_TRUE(torch::equal(ids, full_logits(logits, c.geometry).argmax(0))) << c.name;
+    }
+  }
+}
+
+TEST(ResizeArgmax, RefusesSizesThatAreNotHeightAndWidth) {
+  const auto logits = torch::zeros({2, 4, 4});
+  LogitsGeometry g{{4, 4}, {4, 4}, {4, 0}, false, false, false};
+  try {
+    call_by_name(logits, g, 0.3);
+    FAIL() << "accepted";
+  } catch (const seg::Error& e) {
+    EXPECT_THAT(e.what(),
+                ::testing::HasSubstr("original: expected a height and a width, got [4, 0]"));
+  }
+}
+
+TEST(ResizeArgmax, ABandOfRowsTakesTheDefinition) {
+  torch::manual_seed(5);
+  const auto logits = torch::randn({5, 8, 8}, torch::kFloat64);
+  const LogitsGeometry g{{8, 8}, {8, 8}, {8, 12}, false, false, false};
+  const LogitRows band(logits, g, /*first_row=*/0);
+  EXPECT_TRUE(torch::equal(resize_argmax(band, 0.3), full_logits(logits, g).argmax(0)));
+  EXPECT_TRUE(torch::equal(LogitRows(logits.narrow(1, 2, 3), g, 2).rows(2, 5),
+                           LogitRows(logits, g).rows(2, 5)));
+}
+
 TEST(ResizeArgmaxMean, AveragesProbabilities) {
   torch::manual_seed(3);
   const auto a = torch::randn({5, 8, 8}, torch::kFloat64);
@@ -100,6 +150,8 @@ TEST(ResizeArgmaxMean, AveragesProbabilities) {
   const auto mean = (full_logits(a, ga).softmax(0) + full_logits(b, gb).softmax(0)) / 2;
   EXPECT_TRUE(
       torch::equal(resize_argmax_mean({LogitRows(a, ga), LogitRows(b, gb)}, 0.3), mean.argmax(0)));
+  EXPECT_TRUE(torch::allclose(resize_scores_mean({LogitRows(a, ga), LogitRows(b, gb)}), mean, 1e-12,
+                              1e-12));
 }
 
 }  // namespace seg::resize_argmax_test

@@ -1,0 +1,75 @@
+#include "runners/evaluate/test_run.hpp"
+
+#include "registry/log.hpp"
+#include "runners/evaluate/evaluation_run.hpp"
+#include "runners/log/records.hpp"
+#include "runners/start/session.hpp"
+#include "runners/start/signals.hpp"
+#include "segcore/io/checkpoint.hpp"
+#include "segcore/io/model_zoo.hpp"
+#include "segcore/io/named_weights.hpp"
+#include "segcore/models/nn/uses_communicator.hpp"
+
+namespace seg {
+namespace {
+
+/// How far the run had come that wrote the checkpoint.
+Progress saved_progress(const Value& checkpoint) {
+  Progress out;
+  const Value* meta = checkpoint.find("meta");
+  if (!meta) return out;
+  if (const Value* iter = meta->find("iter"); iter && iter->is_int()) out.iter = iter->as_int();
+  if (const Value* epoch = meta->find("epoch"); epoch && epoch->is_int()) {
+    out.epoch = epoch->as_int();
+  }
+  return out;
+}
+
+}  // namespace
+
+Scalars run_test(const RunConfig& config, const std::string& checkpoint,
+                 const TestOptions& options) {
+  if (!config.test_dataloader) {
+    Diagnostics problems;
+    problems.error(config.tree.origin, "", "testing needs 'test_dataloader' in the configuration");
+    throw ConfigError(problems);
+  }
+  // A wrong name is the most common mistake: before anything is built or written.
+  const Value contents = read_checkpoint(resolve_checkpoint(checkpoint));
+  const LocalProcess process = start_process(config);
+  log::Held messages;
+  RunParts parts =
+      build_parts(config, {.test = true, .place = process.place, .device = process.device});
+  messages.stop();
+  const Session session = open_session(config, process);
+  messages.release();
+  log::info("Hooks will be executed in the following order:", parts.hooks.listing());
+
+  const RunInfo& run = session.run;
+  EvaluationRun test(std::move(*parts.test),
+                     {.kind = EvaluationRun::Kind::kTest, .tta = options.tta}, run);
+  if (options.out) test.write_predictions(*options.out);
+  set_communicator(*parts.model, run.communicator);
+  const LoadReport report = load_whole_model(*parts.model, contents, checkpoint);
+  if (!report.exact()) log::warn(checkpoint, ":\n", report.text());
+  log::info("Load checkpoint from ", checkpoint);
+
+  Records records;
+  const auto visualizer =
+      build_visualizer(config, {.folder = run.log_dir + "/vis_data", .timestamp = run.timestamp});
+  parts.hooks.call(&Hook::attach, HookTargets{.model = parts.model.get(),
+                                              .records = &records,
+                                              .visualizer = visualizer.get(),
+                                              .log_processor = &config.log_processor});
+  watch_stop_signals();
+  const Progress progress = saved_progress(contents);
+  const auto result = test.run(*parts.model, parts.hooks, records, progress);
+  if (!result) {
+    throw RunEnded(20, text("stopped by ", stop_signal_name(stop_signal()), " during the test"));
+  }
+  parts.hooks.call(&Hook::after_test, run, progress, *result);
+  visualizer->flush();
+  return result->metrics;
+}
+
+}  // namespace seg

@@ -1,0 +1,86 @@
+#include "runners/start/options.hpp"
+
+#include "registry/yaml.hpp"
+#include "segcore/data/dataset_spec.hpp"
+
+namespace seg {
+namespace {
+
+/// A value that shows the option as its origin.
+Config option_value(const Config& value, const char* option) {
+  Config out = value;
+  out.origin.file = std::make_shared<const std::string>(option);
+  return out;
+}
+
+void set_option(Config& tree, const char* key, const std::optional<std::string>& value,
+                const char* option) {
+  if (value) tree.set(key, option_value(Config::of(*value), option));
+}
+
+/// Draws every prediction into the folder.
+void draw_into(Config& tree, const std::string& folder) {
+  auto* hooks = tree.find("default_hooks");
+  if (!hooks || !hooks->value.is_map()) {
+    tree.set("default_hooks", parse_config("{}", "--show-dir"));
+    hooks = tree.find("default_hooks");
+  }
+  if (!hooks->value.find("visualization")) {
+    hooks->value.set("visualization",
+                     parse_config("{type: SegVisualizationHook, interval: 1}", "--show-dir"));
+  }
+  Config& hook = hooks->value.find("visualization")->value;
+  hook.set("draw", option_value(Config::of(true), "--show-dir"));
+  hook.set("interval", option_value(Config::of(int64_t{1}), "--show-dir"));
+  hook.set("out_dir", option_value(Config::of(folder), "--show-dir"));
+}
+
+/// Gives the test set the pipeline of test-time augmentation.
+void augment_tests(Config& tree) {
+  const auto* pipeline = tree.find("tta_pipeline");
+  Config* dataset = nullptr;
+  if (auto* loader = tree.find("test_dataloader"); loader && loader->value.is_map()) {
+    auto* item = loader->value.find("dataset");
+    if (item && item->value.is_map()) dataset = &item->value;
+  }
+  if (!pipeline || pipeline->value.is_null() || !dataset) {
+    Diagnostics problems;
+    problems.error(tree.origin, "",
+                   text("--tta needs '", dataset ? "tta_pipeline" : "test_dataloader.dataset",
+                        "' in the configuration"));
+    throw ConfigError(problems);
+  }
+  set_dataset_pipeline(*dataset, pipeline->value);
+}
+
+}  // namespace
+
+void apply_options(Config& tree, const TrainOptions& options) {
+  set_option(tree, "work_dir", options.work_dir, "--work-dir");
+  set_option(tree, "launcher", options.launcher, "--launcher");
+  if (options.resume) {
+    tree.set("resume", option_value(Config::of(true), "--resume"));
+    // As in MMEngine, `--resume` alone takes the newest checkpoint and ignores load_from.
+    tree.set("load_from",
+             option_value(options.resume_from ? Config::of(*options.resume_from) : Config::null(),
+                          "--resume"));
+  }
+  if (options.amp) {
+    auto* wrapper = tree.find("optim_wrapper");
+    if (wrapper && wrapper->value.is_map()) {
+      wrapper->value.set("type", option_value(Config::of("AmpOptimWrapper"), "--amp"));
+      if (!wrapper->value.find("loss_scale")) {
+        wrapper->value.set("loss_scale", option_value(Config::of("dynamic"), "--amp"));
+      }
+    }
+  }
+}
+
+void apply_options(Config& tree, const TestOptions& options) {
+  set_option(tree, "work_dir", options.work_dir, "--work-dir");
+  set_option(tree, "launcher", options.launcher, "--launcher");
+  if (options.show_dir) draw_into(tree, *options.show_dir);
+  if (options.tta) augment_tests(tree);
+}
+
+}  // namespace seg

@@ -1,0 +1,33 @@
+/// Options of the command line that change a config before it is read.
+#pragma once
+#include <optional>
+#include <string>
+
+#include "registry/config.hpp"
+
+namespace seg {
+
+/// Options of tools/train besides the config.
+struct TrainOptions {
+  std::optional<std::string> work_dir;
+  bool resume = false;
+  std::optional<std::string> resume_from;  ///< a checkpoint; else the newest of the work dir
+  bool amp = false;
+  std::optional<std::string> launcher;
+};
+
+/// Options of tools/test besides the config.
+struct TestOptions {
+  std::optional<std::string> work_dir;
+  std::optional<std::string> out;       ///< folder for <stem>.png of class ids
+  std::optional<std::string> show_dir;  ///< folder for pictures
+  bool tta = false;
+  std::optional<std::string> launcher;
+};
+
+/// Writes the options into the resolved tree of a config, before it is read and checked.
+/// \throws ConfigError where the config does not support them.
+void apply_options(Config& tree, const TrainOptions& options);
+void apply_options(Config& tree, const TestOptions& options);
+
+}  // namespace seg

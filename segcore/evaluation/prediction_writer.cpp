@@ -1,0 +1,30 @@
+#include "segcore/evaluation/prediction_writer.hpp"
+
+#include <algorithm>
+#include <filesystem>
+
+#include "segcore/evaluation/pictures.hpp"
+
+namespace seg {
+
+void PredictionWriter::write(const at::Tensor& ids, const SampleMeta& meta) const {
+  const std::filesystem::path folder = folder_, image = meta.img_path;
+  write_class_ids((folder / (image.stem().string() + ".png")).string(), ids,
+                  meta.reduce_zero_label);
+}
+
+std::vector<PredictionWriter> prediction_writers(
+    const std::vector<std::unique_ptr<Metric>>& metrics) {
+  std::vector<PredictionWriter> out;
+  for (const auto& metric : metrics) {
+    const auto output = metric->output();
+    if (!output || output->folder.empty()) continue;
+    const bool known = std::any_of(out.begin(), out.end(), [&](const PredictionWriter& writer) {
+      return writer.folder() == output->folder;
+    });
+    if (!known) out.emplace_back(output->folder);
+  }
+  return out;
+}
+
+}  // namespace seg

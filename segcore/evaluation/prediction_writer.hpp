@@ -1,0 +1,28 @@
+/// Writes the predictions of an evaluation as pictures of class ids.
+#pragma once
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "segcore/evaluation/metric.hpp"
+
+namespace seg {
+
+/// Class ids of each image as <folder>/<stem of the image>.png, one more each where the data set
+/// has `reduce_zero_label`, as they are in its annotations.
+class PredictionWriter {
+ public:
+  explicit PredictionWriter(std::string folder) : folder_(std::move(folder)) {}
+  /// \param ids  int64 [H, W]
+  void write(const at::Tensor& ids, const SampleMeta& meta) const;
+  const std::string& folder() const { return folder_; }
+
+ private:
+  std::string folder_;
+};
+
+/// One writer for each folder that the metrics name.
+std::vector<PredictionWriter> prediction_writers(
+    const std::vector<std::unique_ptr<Metric>>& metrics);
+
+}  // namespace seg

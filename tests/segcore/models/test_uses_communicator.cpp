@@ -1,0 +1,167 @@
+/// Modules that exchange numbers with the other processes: their parts make what one process makes
+/// of the whole batch, or divide by what the originals divide by.
+#include "segcore/models/nn/uses_communicator.hpp"
+
+#include <gtest/gtest.h>
+
+#include "segcore/models/decode_head.hpp"
+#include "segcore/models/nn/draws_random_numbers.hpp"
+#include "segcore/testing/reference.hpp"
+#include "tests/support/thread_ranks.hpp"
+
+namespace seg::uses_communicator_test {
+
+using test::run_thread_ranks;
+using test::ThreadCommunicator;
+
+/// The half of a batch that a rank has.
+torch::Tensor part(const torch::Tensor& batch, int rank) { return batch.chunk(2)[rank]; }
+
+TEST(UsesCommunicator, SyncBatchNormIsThatOfTheWholeBatch) {
+  torch::manual_seed(0);
+  const auto x = torch::randn({4, 3, 5, 6}, torch::kFloat64) * 3 + 1;
+  const auto g = torch::randn_like(x);
+  const auto norm_of = [] {
+    auto norm = Spec<Norm>::of("{type: SyncBN}").build(int64_t{3});
+    norm->to(torch::kFloat64);
+    norm->train();
+    return norm;
+  };
+  const auto alone = norm_of();
+  const auto whole = x.clone().requires_grad_();
+  const auto expected = alone->forward(whole);
+  expected.backward(g);
+  std::vector<std::shared_ptr<Norm>> norms{norm_of(), norm_of()};
+  std::vector<torch::Tensor> outs(2), grads(2);
+  run_thread_ranks(2, [&](ThreadCommunicator& ranks) {
+    const auto k = static_cast<size_t>(ranks.rank());
+    set_communicator(*norms[k], &ranks);
+    const auto mine = part(x, ranks.rank()).clone().requires_grad_();
+    outs[k] = norms[k]->forward(mine);
+    outs[k].backward(part(g, ranks.rank()));
+    grads[k] = mine.grad();
+  });
+  EXPECT_TRUE(torch::allclose(torch::cat(outs), expected, 1e-10, 1e-10));
+  EXPECT_TRUE(torch::allclose(torch::cat(grads), whole.grad(), 1e-10, 1e-10));
+  for (const auto& norm : norms) {
+    EXPECT_TRUE(torch::allclose(norm->named_buffers()["running_var"],
+                                alone->named_buffers()["running_var"], 1e-10, 1e-10));
+  }
+  // The gradient of the weights in a rank is its own share: the reducer adds them.
+  EXPECT_TRUE(torch::allclose(norms[0]->weight.grad() + norms[1]->weight.grad(),
+                              alone->weight.grad(), 1e-10, 1e-10));
+}
+
+TEST(UsesCommunicator, BasesOfEmaNetAreThoseOfTheWholeBatch) {
+  torch::manual_seed(0);
+  const auto x = torch::randn({4, 8, 5, 6}, torch::kFloat64);
+  const auto head_of = [] {
+    torch::manual_seed(1);
+    auto head = Spec<DecodeHead>::of(
+                    "{type: EMAHead, channels: 4, num_classes: 3, ema_channels: 8, num_bases: 5, "
+                    "num_stages: 2, in_index: 0, dropout_ratio: 0}")
+                    .build(std::vector<FeatureInfo>{{8, 8}});
+    head->to(torch::kFloat64);
+    head->train();
+    return head;
+  };
+  const auto bases = [](DecodeHead& head) { return head.named_buffers()["ema_module.bases"]; };
+  const auto alone = head_of();
+  const auto before = bases(*alone).clone();
+  alone->forward({x});
+  EXPECT_FALSE(torch::allclose(bases(*alone), before));
+  std::vector<std::shared_ptr<DecodeHead>> heads{head_of(), head_of()};
+  run_thread_ranks(2, [&](ThreadCommunicator& ranks) {
+    auto& head = *heads[static_cast<size_t>(ranks.rank())];
+    set_communicator(head, &ranks);
+    head.forward({part(x, ranks.rank())});
+  });
+  for (const auto& head : heads) {
+    EXPECT_TRUE(torch::allclose(bases(*head), bases(*alone), 1e-10, 1e-10));
+  }
+}
+
+/// A head of queries of two decoder layers, over maps of 8 to 32 channels.
+std::string query_head(const std::string& type, const std::string& pixel_decoder,
+                       const std::string& more) {
+  const std::string attention = "{embed_dims: 32, num_heads: 4}";
+  return text("{type: ", type, ", feat_channels: 32, out_channels: 32, num_classes: 5, ",
+              "num_queries: 7, pixel_decoder: ", pixel_decoder,
+              ", positional_encoding: {num_feats: 16, normalize: true}, transformer_decoder: ",
+              "{num_layers: 2, layer_cfg: {self_attn_cfg: ", attention,
+              ", cross_attn_cfg: ", attention,
+              ", ffn_cfg: {embed_dims: 32, feedforward_channels: 64}}}, train_cfg: ",
+              "{num_points: 40, assigner: {type: HungarianAssigner, match_costs: [",
+              "{type: ClassificationCost}, {type: DiceCost, pred_act: true, eps: 1}]}}", more, "}");
+}
+
+/// Two ranks with the same weights, two images each.
+void expect_counts_shared(const std::string& yaml) {
+  const std::vector<FeatureInfo> inputs{{8, 4}, {16, 8}, {32, 16}};
+  const auto head_of = [&] {
+    auto head = Spec<DecodeHead>::of(yaml).build(inputs);
+    reference::fill(*head, 1);
+    head->to(torch::kFloat64);
+    head->train();
+    set_random_source(*head, reference::random_numbers);
+    return head;
+  };
+  torch::manual_seed(0);
+  std::vector<torch::Tensor> maps;
+  for (const auto& map : inputs) {
+    maps.push_back(
+        torch::randn({4, map.channels, 64 / map.stride, 48 / map.stride}, torch::kFloat64));
+  }
+  // Classes of the images: {0, 1, 2}, {3, 4}, {0}, and none, which counts as one pair.
+  auto labels = torch::full({4, 64, 48}, 255, torch::kLong);
+  for (int64_t k = 0; k < 3; ++k) labels[0].narrow(0, 20 * k, 20).fill_(k);
+  labels[1].narrow(1, 0, 10).fill_(3);
+  labels[1].narrow(1, 10, 30).fill_(4);
+  labels[2].narrow(0, 10, 20).fill_(0);
+  const double own[] = {3 + 2, 1 + 1};
+  const double mean = (own[0] + own[1]) / 2;
+  std::vector<LossMap> alone(2), together(2);
+  std::vector<int> exchanges(2);
+  std::vector<std::shared_ptr<DecodeHead>> heads{head_of(), head_of()};
+  const auto loss_of = [&](int rank) {
+    std::vector<torch::Tensor> mine;
+    for (const auto& map : maps) mine.push_back(part(map, rank));
+    return heads[static_cast<size_t>(rank)]->loss(mine, part(labels, rank));
+  };
+  for (int rank = 0; rank < 2; ++rank) alone[static_cast<size_t>(rank)] = loss_of(rank);
+  run_thread_ranks(2, [&](ThreadCommunicator& ranks) {
+    const auto k = static_cast<size_t>(ranks.rank());
+    set_communicator(*heads[k], &ranks);
+    together[k] = loss_of(ranks.rank());
+    exchanges[k] = ranks.reductions;
+  });
+  for (size_t rank = 0; rank < 2; ++rank) {
+    EXPECT_EQ(exchanges[rank], 1);  // of all layers at once
+    ASSERT_GE(alone[rank].size(), 6u);
+    for (size_t i = 0; i < alone[rank].size(); ++i) {
+      const auto& [name, value] = alone[rank][i];
+      const bool divided = !name.ends_with("loss_cls");
+      const double found = together[rank][i].second.item<double>();
+      EXPECT_EQ(together[rank][i].first, name);
+      EXPECT_GT(found, 0);
+      EXPECT_NEAR(found, value.item<double>() * (divided ? own[rank] / mean : 1), 1e-6 * found)
+          << name << " of rank " << rank;
+    }
+  }
+}
+
+TEST(UsesCommunicator, MaskFormerDividesByTheMeanCountOfMasks) {
+  expect_counts_shared(query_head("MaskFormerHead", "{type: PixelDecoder}", ""));
+}
+
+TEST(UsesCommunicator, Mask2FormerDividesByTheMeanCountOfMasks) {
+  expect_counts_shared(query_head(
+      "Mask2FormerHead",
+      "{type: MSDeformAttnPixelDecoder, num_outs: 2, strides: [4, 8, 16], "
+      "positional_encoding: {num_feats: 16, normalize: true}, encoder: {num_layers: 1, layer_cfg: "
+      "{self_attn_cfg: {embed_dims: 32, num_levels: 2, dropout: 0}, "
+      "ffn_cfg: {embed_dims: 32, feedforward_channels: 64}}}}",
+      ", num_transformer_feat_level: 2"));
+}
+
+}  // namespace seg::uses_communicator_test
