@@ -31,12 +31,15 @@ bool names_weights(const std::string& key) {
   return key == "load_from" || key == "checkpoint" || key == "pretrained";
 }
 
-/// A model of segmentation_models_pytorch names its encoder's weights, or takes the usual ones.
+/// An encoder of segmentation_models_pytorch: a model names its weights or takes the default ones;
+/// as a backbone (SmpEncoder) it has those that are named.
 std::optional<WantedWeights> weights_of_encoder(const seg::Config& model) {
-  const seg::Config::Item* encoder = model.find("encoder_name");
-  const seg::Config::Item* weights = model.find("encoder_weights");
+  const seg::Config::Item* type = model.find("type");
+  const bool backbone = type && type->value.scalar == "SmpEncoder";
+  const seg::Config::Item* encoder = model.find(backbone ? "name" : "encoder_name");
+  const seg::Config::Item* weights = model.find(backbone ? "weights" : "encoder_weights");
   seg::smp::EncoderOptions options{.weights = seg::smp::ModelParams{}.encoder_weights};
-  if (weights && weights->value.is_null()) return std::nullopt;
+  if (weights ? weights->value.is_null() : backbone) return std::nullopt;
   if (weights) options.weights = weights->value.scalar;
   const auto names = seg::Registry<seg::smp::Encoder>::instance().names();
   // What is misspelt is told by the programs that build the model.

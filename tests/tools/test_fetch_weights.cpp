@@ -125,6 +125,12 @@ TEST_F(FetchWeights, KnowsTheEncodersOfModelsThatNameThem) {
   EXPECT_NE(wrong.status, 0);
   EXPECT_THAT(wrong.output, HasSubstr("wrong.yaml:1:59: "));
   EXPECT_THAT(wrong.output, HasSubstr("Did you mean 'imagenet'?"));
+  const std::string backbone = "model: {backbone: {type: SmpEncoder, name: resnet34";
+  dir_.write("backbone.yaml", backbone + ", weights: imagenet}}\n");
+  EXPECT_THAT(fetch("backbone.yaml --dry-run").output,
+              HasSubstr("https://huggingface.co/smp-hub/resnet34.imagenet/resolve/"));
+  dir_.write("random.yaml", backbone + "}}\n");
+  EXPECT_EQ(fetch("random.yaml --dry-run").output, "random.yaml: names no weights\n");
 }
 
 TEST_F(FetchWeights, ChecksItsCommandLine) {
