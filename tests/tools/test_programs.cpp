@@ -213,7 +213,7 @@ TEST_F(Programs, ListTellsCategoriesTypesAndOptions) {
             "  dynamic_intervals: list of 2 values of type int or null = null\n"
             "      [milestone, interval] pairs: from a milestone on, validate at that interval\n"
             "  by_epoch: any = null\n"
-            "      said by the type\n");
+            "      given by the type\n");
   EXPECT_EQ(output("list 'training loop' IterBasedTrainLoop"), type);
   const std::string markdown = output("list IterBasedTrainLoop --markdown");
   EXPECT_THAT(markdown, HasSubstr("| `max_iters` | int, at least 1 | **required** | training steps "
