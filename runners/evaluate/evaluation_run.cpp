@@ -40,9 +40,7 @@ EvaluationRun::EvaluationRun(EvaluationParts parts, const Options& options, cons
       writers_(prediction_writers(metrics_)),
       half_(half_type(parts.fp16, run.device)) {
   loader_->set_seed(run.seed);
-  const bool validation = options.kind == Kind::kValidation;
-  info_ = {.name = validation ? "val" : "test",
-           .of_training = validation,
+  info_ = {.of_training = options.of_training,
            .dataset = &loader_->dataset(),
            .num_batches = static_cast<int64_t>(loader_->batches_per_epoch())};
 }
@@ -159,10 +157,10 @@ void EvaluationRun::report_corrupt() const {
   const auto all = static_cast<int64_t>(loader_->dataset().size());
   const int64_t corrupt = count_corrupt(loader_->dataset(), *run_.communicator);
   if (corrupt == all) {
-    throw DataError(text(info_.name, ": none of the ", all, " samples can be used"));
+    throw DataError(text(info_.name(), ": none of the ", all, " samples can be used"));
   }
   if (corrupt == 0 || !run_.is_main()) return;
-  log::warn(info_.name, ": corrupt samples left out of the metrics: ", corrupt, " of ", all);
+  log::warn(info_.name(), ": corrupt samples left out of the metrics: ", corrupt, " of ", all);
 }
 
 EvalResult EvaluationRun::collect() {

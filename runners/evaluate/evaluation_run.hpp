@@ -14,9 +14,8 @@ namespace seg {
 /// A data set with its metrics, ready to be evaluated several times.
 class EvaluationRun {
  public:
-  enum class Kind { kValidation, kTest };
   struct Options {
-    Kind kind = Kind::kValidation;
+    bool of_training = true;  ///< a validation; else a test
     /// The pipeline of the data set makes several augmentations of each image.
     bool tta = false;
   };

@@ -36,18 +36,9 @@ Scalars run_test(const RunConfig& config, const std::string& checkpoint,
   }
   // A wrong name is the most common mistake: before anything is built or written.
   const Value contents = read_checkpoint(resolve_checkpoint(checkpoint));
-  const LocalProcess process = start_process(config);
-  log::Held messages;
-  RunParts parts =
-      build_parts(config, {.test = true, .place = process.place, .device = process.device});
-  messages.stop();
-  const Session session = open_session(config, process);
-  messages.release();
-  log::info("Hooks will be executed in the following order:", parts.hooks.listing());
-
+  auto [session, parts] = start_run(config, {.test = true});
   const RunInfo& run = session.run;
-  EvaluationRun test(std::move(*parts.test),
-                     {.kind = EvaluationRun::Kind::kTest, .tta = options.tta}, run);
+  EvaluationRun test(std::move(*parts.test), {.of_training = false, .tta = options.tta}, run);
   if (options.out) test.write_predictions(*options.out);
   set_communicator(*parts.model, run.communicator);
   const LoadReport report = load_whole_model(*parts.model, contents, checkpoint);

@@ -90,7 +90,7 @@ class LoggerHook final : public Hook {
       clear_bar();
       log::info(lines_->eval_row(*records_, progress, eval, step, run.device).line);
     }
-    show_bar(run, eval.name, step.done(), eval.num_batches);
+    show_bar(run, eval.name(), step.done(), eval.num_batches);
   }
   void after_eval(const RunInfo&, const Progress& progress, const EvalInfo& eval,
                   const EvalResult& result) override {

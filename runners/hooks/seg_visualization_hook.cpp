@@ -54,7 +54,7 @@ class SegVisualizationHook final : public Hook {
       if (params_.out_dir) {
         write_image(*params_.out_dir + "/" + stem + ".png", picture);
       } else if (run.is_main()) {
-        visualizer_->add_image(text(eval.name, '_', stem), picture, progress.iter);
+        visualizer_->add_image(text(eval.name(), '_', stem), picture, progress.iter);
       }
     }
   }

@@ -23,10 +23,11 @@ struct StepResult {
 
 /// A validation or a test.
 struct EvalInfo {
-  const char* name = "val";  ///< "val" or "test"
-  bool of_training = true;   ///< a validation
+  bool of_training = true;  ///< a validation
   const Dataset* dataset = nullptr;
   int64_t num_batches = 0;  ///< of this process
+
+  const char* name() const { return of_training ? "val" : "test"; }
 };
 
 /// One step of a validation or a test.

@@ -206,13 +206,13 @@ LogRow LogProcessor::eval_row(Records& records, const Progress& progress, const 
                               const EvalStep& step, c10::Device device) const {
   const Windows windows{.epoch = step.done(), .global = progress.iter};
   const Scalars all = collect(records.eval, windows, /*whole=*/false);
-  LogRow row{.line = "", .scalars = tagged(all, eval.name)};
+  LogRow row{.line = "", .scalars = tagged(all, eval.name())};
   std::string epoch = " ";
   if (params_.by_epoch && eval.of_training) {
     row.scalars.emplace_back("epoch", static_cast<double>(progress.epoch));
     epoch = epoch_text(progress.epoch, progress.max_epochs);
   }
-  row.line = text(params_.by_epoch ? "Epoch(" : "Iter(", eval.name, ")", epoch,
+  row.line = text(params_.by_epoch ? "Epoch(" : "Iter(", eval.name(), ")", epoch,
                   count_text(step.done(), eval.num_batches), "  ");
   row.scalars.emplace_back("iter", static_cast<double>(progress.iter));
   append_values(row, all, /*only_losses=*/true, records.eta_s, device);
@@ -226,7 +226,7 @@ LogRow LogProcessor::result_row(Records& records, const Progress& progress,
   LogRow row;
   row.line = params_.by_epoch && eval.of_training
                  ? text("Epoch(val) [", progress.epoch, "]", count, "  ")
-                 : text(params_.by_epoch ? "Epoch(" : "Iter(", eval.name, ") ", count, "  ");
+                 : text(params_.by_epoch ? "Epoch(" : "Iter(", eval.name(), ") ", count, "  ");
   Scalars values, times;
   for (const auto& entry : collect(records.eval, windows, /*whole=*/true)) {
     (is_time(entry.first) ? times : values).push_back(entry);
@@ -240,7 +240,7 @@ LogRow LogProcessor::result_row(Records& records, const Progress& progress,
     }
   }
   row.line += "  " + join(shown, "  ");
-  row.scalars = tagged(values, eval.name);
+  row.scalars = tagged(values, eval.name());
   return row;
 }
 

@@ -18,6 +18,13 @@ namespace fs = std::filesystem;
 namespace seg {
 namespace {
 
+/// This process before it joins others and writes files.
+struct LocalProcess {
+  LaunchPlace place;
+  c10::Device device = c10::kCPU;
+  uint64_t seed = 0;  ///< where the config has none, each process has drawn its own
+};
+
 /// The first rank's number in all of them.
 int64_t agree(Communicator& communicator, int64_t value) {
   at::Tensor shared = at::tensor({value}, at::kLong);
@@ -57,8 +64,7 @@ uint64_t agree_on_seed(const RunConfig& config, const LocalProcess& process,
   return seed;
 }
 
-}  // namespace
-
+/// Chooses the device, applies `env_cfg` and seeds the generators.
 LocalProcess start_process(const RunConfig& config, std::optional<uint64_t> resumed_seed) {
   LocalProcess process;
   process.device = choose_device(config.env_cfg.device, local_rank(config.launcher));
@@ -94,6 +100,22 @@ Session open_session(const RunConfig& config, const LocalProcess& process) {
   log::info(environment_text(run));
   log::info("Config:\n", dump_yaml(config.tree));
   return session;
+}
+
+}  // namespace
+
+StartedRun start_run(const RunConfig& config, PartsWanted wanted,
+                     std::optional<uint64_t> resumed_seed) {
+  const LocalProcess process = start_process(config, resumed_seed);
+  wanted.place = process.place;
+  wanted.device = process.device;
+  log::Held messages;
+  RunParts parts = build_parts(config, wanted);
+  messages.stop();
+  Session session = open_session(config, process);
+  messages.release();
+  log::info("Hooks will be executed in the following order:", parts.hooks.listing());
+  return {std::move(session), std::move(parts)};
 }
 
 }  // namespace seg

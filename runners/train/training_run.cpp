@@ -21,9 +21,9 @@ namespace {
 
 class TrainingRun final : private RunControl {
  public:
-  /// \param session  must outlive the run.
-  TrainingRun(Session& session, RunParts parts, Beginning beginning)
-      : run_(session.run),
+  /// \param run  must outlive this one.
+  TrainingRun(const RunInfo& run, RunParts parts, Beginning beginning)
+      : run_(run),
         config_(*run_.config),
         beginning_(std::move(beginning)),
         model_(std::move(parts.model)),
@@ -259,16 +259,10 @@ void run_training(const RunConfig& config) {
   }
   // A wrong name is the most common mistake: before anything is built or written.
   Beginning beginning = find_beginning(config);
-  const LocalProcess process = start_process(
-      config, beginning.resumed ? seed_of_checkpoint(beginning.resumed->contents) : std::nullopt);
-  log::Held messages;
-  RunParts parts =
-      build_parts(config, {.train = true, .place = process.place, .device = process.device});
-  messages.stop();
-  Session session = open_session(config, process);
-  messages.release();
-  log::info("Hooks will be executed in the following order:", parts.hooks.listing());
-  TrainingRun(session, std::move(parts), std::move(beginning)).run();
+  StartedRun started =
+      start_run(config, {.train = true},
+                beginning.resumed ? seed_of_checkpoint(beginning.resumed->contents) : std::nullopt);
+  TrainingRun(started.session.run, std::move(started.parts), std::move(beginning)).run();
 }
 
 }  // namespace seg
