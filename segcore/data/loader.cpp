@@ -102,8 +102,8 @@ class DataLoader::Impl {
     // Workers are the parallelism; OpenCV's own threads would multiply them.
     static std::once_flag once;
     std::call_once(once, [] { cv::setNumThreads(0); });
-    const size_t samples = loaded_part(params_, dataset_->size(), place.world_size);
-    if (samples == 0) throw DataError("the data set has no samples");
+    samples_ = loaded_part(params_, dataset_->size(), place.world_size);
+    if (samples_ == 0) throw DataError("the data set has no samples");
     set_seed(place.seed);
     batch_ = static_cast<size_t>(params_.batch_size);
     a_pass_ = sampler_->size();
@@ -131,8 +131,7 @@ class DataLoader::Impl {
             ? *params_.sampler
             : Spec<Sampler>::of(place_.training ? "{type: DefaultSampler, shuffle: true}"
                                                 : "{type: DefaultSampler, shuffle: false}");
-    sampler_ = spec.build(loaded_part(params_, dataset_->size(), place_.world_size), seed,
-                          place_.rank, place_.world_size);
+    sampler_ = spec.build(samples_, seed, place_.rank, place_.world_size);
   }
 
   void start(uint64_t first, uint64_t end) {
@@ -304,6 +303,7 @@ class DataLoader::Impl {
   }
 
   LoaderPlace place_;
+  size_t samples_ = 0;  ///< of all ranks in one pass
   std::unique_ptr<Sampler> sampler_;
   size_t batch_ = 1, limit_ = 2;
   uint64_t a_pass_ = 0;

@@ -38,6 +38,23 @@ std::shared_ptr<Layer> make_interpolation(const InterpolateParams& p) {
   });
 }
 
+/// Layers in a row, recomputed in the backward pass under `with_cp`.
+class UpsampleSequence : public UpsampleLayer {
+ public:
+  torch::Tensor forward(const torch::Tensor& x) final {
+    const auto run = [this](const torch::Tensor& in) { return layers_->forward(in); };
+    return with_cp_ ? recompute(run, x) : run(x);
+  }
+
+ protected:
+  explicit UpsampleSequence(bool with_cp)
+      : layers_(std::make_shared<Sequential>()), with_cp_(with_cp) {}
+  std::shared_ptr<Sequential> layers_;
+
+ private:
+  bool with_cp_;
+};
+
 // --- Interpolation and a convolution ------------------------------------------------------------
 
 struct InterpConvParams {
@@ -50,7 +67,7 @@ struct InterpConvParams {
       .size = {}, .scale_factor = 2.0, .mode = "bilinear", .align_corners = false};
 };
 
-class InterpConv final : public UpsampleLayer {
+class InterpConv final : public UpsampleSequence {
  public:
   using Params = InterpConvParams;
   static Schema<Params> schema() {
@@ -62,7 +79,7 @@ class InterpConv final : public UpsampleLayer {
         .optional("padding", &Params::padding, "of the convolution", at_least(0))
         .optional("upsample_cfg", &Params::upsample_cfg, "the interpolation");
   }
-  InterpConv(const Params& p, const UpsampleOptions& o) : with_cp_(o.with_cp) {
+  InterpConv(const Params& p, const UpsampleOptions& o) : UpsampleSequence(o.with_cp) {
     auto conv = std::make_shared<ConvModule>(ConvModuleOptions{.in_channels = o.in_channels,
                                                                .out_channels = o.out_channels,
                                                                .kernel_size = p.kernel_size,
@@ -72,7 +89,6 @@ class InterpConv final : public UpsampleLayer {
                                                                .norm_cfg = o.norm_cfg,
                                                                .act_cfg = o.act_cfg});
     auto interpolation = make_interpolation(p.upsample_cfg);
-    layers_ = std::make_shared<Sequential>();
     if (p.conv_first) {
       layers_->push_back(conv);
       layers_->push_back(interpolation);
@@ -82,14 +98,6 @@ class InterpConv final : public UpsampleLayer {
     }
     register_module("interp_upsample", layers_);
   }
-  torch::Tensor forward(const torch::Tensor& x) override {
-    const auto run = [this](const torch::Tensor& in) { return layers_->forward(in); };
-    return with_cp_ ? recompute(run, x) : run(x);
-  }
-
- private:
-  bool with_cp_;
-  std::shared_ptr<Sequential> layers_;
 };
 SEG_REGISTER(UpsampleLayer, InterpConv);
 
@@ -113,7 +121,7 @@ struct DeconvModuleParams {
   int64_t scale_factor = 2;
 };
 
-class DeconvModule final : public UpsampleLayer {
+class DeconvModule final : public UpsampleSequence {
  public:
   using Params = DeconvModuleParams;
   static Schema<Params> schema() {
@@ -128,8 +136,7 @@ class DeconvModule final : public UpsampleLayer {
           }
         });
   }
-  DeconvModule(const Params& p, const UpsampleOptions& o) : with_cp_(o.with_cp) {
-    layers_ = std::make_shared<Sequential>();
+  DeconvModule(const Params& p, const UpsampleOptions& o) : UpsampleSequence(o.with_cp) {
     layers_->push_back(std::make_shared<ConvTranspose2d>(o.in_channels, o.out_channels,
                                                          p.kernel_size, p.scale_factor,
                                                          (p.kernel_size - p.scale_factor) / 2));
@@ -137,14 +144,6 @@ class DeconvModule final : public UpsampleLayer {
     if (o.act_cfg) layers_->push_back(o.act_cfg->build(true));
     register_module("deconv_upsamping", layers_);  // as MMSegmentation spells it
   }
-  torch::Tensor forward(const torch::Tensor& x) override {
-    const auto run = [this](const torch::Tensor& in) { return layers_->forward(in); };
-    return with_cp_ ? recompute(run, x) : run(x);
-  }
-
- private:
-  bool with_cp_;
-  std::shared_ptr<Sequential> layers_;
 };
 SEG_REGISTER(UpsampleLayer, DeconvModule);
 
