@@ -11,6 +11,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <csignal>
 #include <unordered_set>
 
 #include "registry/error.hpp"
@@ -197,6 +198,9 @@ std::unique_ptr<Communicator> join_process_group(const Rendezvous& place) {
              ". Write env_cfg.dist_cfg.backend: gloo, which is slower, or train with "
              "one process"));
   }
+  // Gloo and the store write to sockets that a lost peer has closed. That is an error with exit
+  // code 22, not a signal that ends this process; LibTorch relies on Python, which ignores it.
+  std::signal(SIGPIPE, SIG_IGN);
   std::unique_ptr<Communicator> out;
   collectively("meeting", [&] {
     c10d::TCPStoreOptions options;
