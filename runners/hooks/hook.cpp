@@ -32,6 +32,14 @@ int priority_of(const std::variant<int64_t, std::string>& given) {
   return -1;
 }
 
+/// "VERY_HIGH" for 10; the number for others.
+std::string priority_text(int priority) {
+  for (const auto& [name, value] : kPriorityNames) {
+    if (value == priority) return std::string(name);
+  }
+  return text(priority);
+}
+
 }  // namespace
 
 Schema<HookParams> HookParams::schema() {
@@ -50,13 +58,6 @@ Schema<HookParams> HookParams::schema() {
 
 Hook::Hook(const HookParams& params, Priority usual)
     : priority_(params.priority ? priority_of(*params.priority) : static_cast<int>(usual)) {}
-
-std::string priority_text(int priority) {
-  for (const auto& [name, value] : kPriorityNames) {
-    if (value == priority) return std::string(name);
-  }
-  return text(priority);
-}
 
 Hooks::Hooks(std::vector<HookEntry> entries) : entries_(std::move(entries)) {
   std::stable_sort(entries_.begin(), entries_.end(), [](const HookEntry& a, const HookEntry& b) {

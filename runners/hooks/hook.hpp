@@ -152,7 +152,4 @@ const std::vector<std::pair<std::string, std::string>>& default_hook_roles();
 Hooks build_hooks(const std::map<std::string, std::optional<Spec<Hook>>>& roles,
                   const std::vector<Spec<Hook>>& custom);
 
-/// "VERY_HIGH" for 10; the number for others.
-std::string priority_text(int priority);
-
 }  // namespace seg
