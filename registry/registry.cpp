@@ -65,6 +65,12 @@ ConfigError detail::located(const OptionError& error, const Config& c, const std
   return ConfigError(problems);
 }
 
+OptionPlace detail::place_of(const Config& c, const std::string& path, const std::string& option) {
+  const Config* found = option.empty() ? nullptr : c.at_path(option);
+  if (!found) return {c.origin, path};
+  return {found->origin, path.empty() ? option : path + "." + option};
+}
+
 Config detail::parse_default(const std::string& yaml) { return parse_config(yaml, "<default>"); }
 
 }  // namespace seg

@@ -14,6 +14,8 @@ namespace seg {
 /// Specialised beside each interface:
 ///   static constexpr std::string_view name = "backbone";          // the word used in messages
 ///   using Signature = std::shared_ptr<Backbone>();                // what its factories take
+///   using Facts = BackboneFacts;  // optional: what `static Facts T::facts(const T::Params&)`
+///   states
 template <class Base>
 struct Category;
 
@@ -37,6 +39,12 @@ class AnyRegistry {
 /// Static initialisers must not throw: duplicate names are kept here and reported by main().
 std::vector<std::string>& registration_problems();
 
+/// Where an option stands: its line, and its name from the top of the config.
+struct OptionPlace {
+  Origin origin;
+  std::string path;
+};
+
 namespace detail {
 /// The `type` of a component without its scope ("mmseg.FCNHead" -> "FCNHead"), or nothing where
 /// `c` is no map with a `type`, which is reported.
@@ -48,8 +56,26 @@ void unknown_type(const Config& c, const std::string& path, std::string_view cat
                   Diagnostics& problems);
 /// A ConfigError for an OptionError that a constructor threw.
 ConfigError located(const OptionError& error, const Config& c, const std::string& path);
+OptionPlace place_of(const Config& c, const std::string& path, const std::string& option);
 /// Reads the text of a default component.
 Config parse_default(const std::string& yaml);
+}  // namespace detail
+
+/// Types of the category state facts about a component before it is built.
+template <class Base>
+concept StatesFacts = requires {
+  typename Category<Base>::Facts;
+};
+
+namespace detail {
+template <class Base>
+struct FactsOf {
+  using type = void;
+};
+template <StatesFacts Base>
+struct FactsOf<Base> {
+  using type = typename Category<Base>::Facts;
+};
 }  // namespace detail
 
 template <class Base, class Signature = typename Category<Base>::Signature>
@@ -64,6 +90,7 @@ class Registry<Base, Result(Args...)> final : public AnyRegistry {
     std::shared_ptr<const void> (*parse)(const Config&, const std::string& path,
                                          const std::string& type, Diagnostics&);
     Result (*create)(const void* params, Args... args);
+    typename detail::FactsOf<Base>::type (*facts)(const void* params);  ///< null: states none
   };
   static Registry& instance() {
     static Registry registry;
@@ -147,6 +174,16 @@ class Spec {
       throw detail::located(e, *config_, path_);
     }
   }
+  /// What its type states of a component with these options.
+  typename detail::FactsOf<Base>::type facts() const requires StatesFacts<Base> {
+    if (!entry_) throw Error(text("an empty ", Category<Base>::name, " has no facts"));
+    return entry_->facts(params_.get());
+  }
+  /// The place of an option ("num_classes", "decode_head.0"); that of the component where the
+  /// option is left to its default or "".
+  OptionPlace place_of(const std::string& option) const {
+    return detail::place_of(config(), path_, option);
+  }
   explicit operator bool() const { return entry_ != nullptr; }
   const std::string& type() const { return type_; }
   /// The mapping it was read from; null for an empty one.
@@ -205,7 +242,17 @@ struct Registrar<Base, T, Result(Args...)> {
          },
          [](const void* params, Args... args) -> Result {
            return Result(new T(*static_cast<const Params*>(params), std::forward<Args>(args)...));
-         }});
+         },
+         facts()});
+  }
+
+ private:
+  static auto facts() -> typename detail::FactsOf<Base>::type (*)(const void*) {
+    if constexpr (StatesFacts<Base>) {
+      return [](const void* params) { return T::facts(*static_cast<const Params*>(params)); };
+    } else {
+      return nullptr;
+    }
   }
 };
 

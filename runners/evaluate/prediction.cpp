@@ -40,21 +40,22 @@ std::optional<Spec<Dataset>> predict_dataset(const RunConfig& config) {
 }
 
 SplitPipeline predict_pipeline(const RunConfig& config) {
-  std::optional<std::vector<Spec<Transform>>> steps;
-  if (const auto dataset = predict_dataset(config)) steps = dataset_pipeline(*dataset);
+  std::vector<Spec<Transform>> steps;
+  if (const auto dataset = predict_dataset(config)) steps = dataset->facts().pipeline;
   // Many configs keep the pipeline in this variable.
   const auto* variable = config.tree.find("test_pipeline");
-  if (!steps && variable && variable->value.is_list()) {
+  if (steps.empty() && variable && variable->value.is_list()) {
     Diagnostics problems;
-    steps = Convert<std::vector<Spec<Transform>>>::from(variable->value, "pipeline", problems);
-    if (problems.has_errors()) throw ConfigError(problems);
+    auto read = Convert<std::vector<Spec<Transform>>>::from(variable->value, "pipeline", problems);
+    if (!read) throw ConfigError(problems);
+    steps = std::move(*read);
   }
-  if (!steps) {
+  if (steps.empty()) {
     log::info("The configuration has no test pipeline: images are predicted as they are");
     steps = {Spec<Transform>::of("{type: LoadImageFromFile}"),
              Spec<Transform>::of("{type: PackSegInputs}")};
   }
-  return split_after_loading(*steps);
+  return split_after_loading(steps);
 }
 
 /// Colours from the checkpoint, else from the data set of the config, else the default ones.

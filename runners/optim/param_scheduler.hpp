@@ -30,9 +30,16 @@ struct ParamSchedulerParams {
   static Schema<ParamSchedulerParams> schema();
 };
 
+/// What is known of a schedule before it is built.
+struct ParamSchedulerFacts {
+  int64_t begin = 0;
+  bool by_epoch = true;
+};
+
 /// Sets an option of all groups, once at construction and then at each step.
 class ParamScheduler {
  public:
+  static ParamSchedulerFacts facts(const ParamSchedulerParams& p) { return {p.begin, p.by_epoch}; }
   virtual ~ParamScheduler() = default;
   ParamScheduler(const ParamScheduler&) = delete;
   ParamScheduler& operator=(const ParamScheduler&) = delete;
@@ -88,6 +95,7 @@ template <>
 struct Category<ParamScheduler> {
   static constexpr std::string_view name = "param_scheduler";
   using Signature = std::unique_ptr<ParamScheduler>(OptimWrapper&, const ScheduleLength&);
+  using Facts = ParamSchedulerFacts;
 };
 
 }  // namespace seg

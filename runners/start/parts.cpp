@@ -1,7 +1,5 @@
 #include "runners/start/parts.hpp"
 
-#include <algorithm>
-
 #include "registry/log.hpp"
 #include "segcore/data/dataset_spec.hpp"
 #include "segcore/data/pipeline.hpp"
@@ -40,7 +38,6 @@ class PartsBuilder {
       parts_.model->init_weights();
       if (!wanted_.device.is_cpu()) parts_.model->to(wanted_.device);
     });
-    check_class_counts();
     if (wanted_.train || all) build_training();
     attempt("default_hooks", [&] {
       parts_.hooks = build_hooks(config_.default_hooks,
@@ -111,52 +108,6 @@ class PartsBuilder {
                                                      .training = training});
     });
     return out;
-  }
-
-  /// Labels above the last output of the model would stop training in the middle.
-  void check_class_counts() {
-    if (!parts_.model) return;
-    const int64_t outputs = parts_.model->num_classes();
-    std::vector<std::vector<std::string>> reported;
-    const auto check = [&](const std::shared_ptr<const Dataset>& data, const char* loader) {
-      if (!data) return;
-      const auto& names = data->meta().classes;
-      const auto classes = static_cast<int64_t>(names.size());
-      if (classes == 0 || classes == outputs ||
-          std::find(reported.begin(), reported.end(), names) != reported.end()) {
-        return;
-      }
-      reported.push_back(names);
-      const auto [where, path] = place_of_class_count();
-      if (classes > outputs) {
-        errors_.found().error(where, path,
-                              text(outputs, " classes, but ", loader, "'s data set has ", classes,
-                                   " (", join(names, ", "), ")"));
-      } else {
-        log::warn(where.text(), ": ", path, ": ", outputs, " classes, but ", loader,
-                  "'s data set has only ", classes);
-      }
-    };
-    check(parts_.train_dataset, "train_dataloader");
-    if (parts_.val) check(parts_.val->dataset, "val_dataloader");
-    if (parts_.test) check(parts_.test->dataset, "test_dataloader");
-  }
-
-  /// Where the configuration has the number of classes: in the last of its heads.
-  std::pair<Origin, std::string> place_of_class_count() const {
-    for (std::string path : {"model.decode_head", "model"}) {
-      const Config* part = config_.tree.at_path(path);
-      if (part && part->is_list() && !part->list.empty()) {
-        path += text('.', part->list.size() - 1);
-        part = &part->list.back();
-      }
-      for (const char* name : {"num_classes", "classes"}) {
-        if (!part) break;
-        if (const auto* item = part->find(name)) return {item->value.origin, path + "." + name};
-      }
-    }
-    const Config* model = config_.tree.at_path("model");
-    return {model ? model->origin : config_.tree.origin, "model"};
   }
 
   void build_training() {

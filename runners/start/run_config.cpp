@@ -6,7 +6,6 @@
 #include <set>
 
 #include "registry/log.hpp"
-#include "segcore/data/dataset_spec.hpp"
 
 namespace seg {
 
@@ -79,60 +78,55 @@ Schema<TtaModelParams> TtaModelParams::schema() {
 
 namespace {
 
-std::optional<int64_t> int_at(const Config& tree, std::string_view path) {
-  const Config* found = tree.at_path(path);
-  if (!found || found->kind != Config::Kind::kInt) return std::nullopt;
-  Diagnostics ignored;
-  return Convert<int64_t>::from(*found, "", ignored);
-}
-
-void check_classes(const RunConfig& config, Diagnostics& problems) {
-  const Config& tree = config.tree;
-  if (!config.train_dataloader || !config.train_dataloader->dataset) return;
-  const auto named = named_classes(config.train_dataloader->dataset);
-  if (!named) return;
-  const auto check_head = [&](const Config& head, const std::string& path) {
-    const auto* item = head.find("num_classes");
-    if (!item || item->value.kind != Config::Kind::kInt) return;
-    const auto count = int_at(head, "num_classes");
-    if (count && *count < static_cast<int64_t>(named->size())) {
-      problems.error(
-          item->value.origin, path + ".num_classes",
-          text(*count, " classes, but train_dataloader's data set names ", named->size()));
+/// Labels above the last output of a head would stop training in the middle.
+void check_class_counts(const RunConfig& config, Diagnostics& problems) {
+  if (!config.model) return;
+  const SegmentorFacts model = config.model.facts();
+  std::vector<std::vector<std::string>> reported;
+  const auto check = [&](const std::optional<DataLoaderParams>& loader, const char* key) {
+    if (!loader || !loader->dataset) return;
+    const std::vector<std::string> names = loader->dataset.facts().classes;
+    const auto classes = static_cast<int64_t>(names.size());
+    if (classes == 0 || std::find(reported.begin(), reported.end(), names) != reported.end()) {
+      return;
+    }
+    for (const HeadClasses& head : model.heads) {
+      const auto [where, path] = config.model.place_of(head.option);
+      if (head.count < classes) {
+        problems.error(where, path,
+                       text(head.count, " classes, but ", key, "'s data set has ", classes, " (",
+                            join(names, ", "), ")"));
+      } else if (head.count > classes && &head == &model.heads.back()) {
+        problems.warn(where, path,
+                      text(head.count, " classes, but ", key, "'s data set has only ", classes));
+      } else {
+        continue;
+      }
+      reported.push_back(names);
     }
   };
-  for (const char* role : {"decode_head", "auxiliary_head"}) {
-    const std::string path = text("model.", role);
-    const Config* head = tree.at_path(path);
-    if (!head) continue;
-    if (head->is_map()) check_head(*head, path);
-    for (size_t i = 0; i < head->list.size(); ++i) check_head(head->list[i], text(path, '.', i));
-  }
+  check(config.train_dataloader, "train_dataloader");
+  check(config.val_dataloader, "val_dataloader");
+  check(config.test_dataloader, "test_dataloader");
 }
 
 /// Schedules that begin after the end of training never act.
-void check_schedules(const Config& tree, Diagnostics& problems) {
-  const auto max_iters = int_at(tree, "train_cfg.max_iters");
-  const auto max_epochs = int_at(tree, "train_cfg.max_epochs");
-  const Config* schedules = tree.at_path("param_scheduler");
-  if (!schedules || (!max_iters && !max_epochs)) return;
-  const auto check_one = [&](const Config& schedule, const std::string& path) {
-    const auto begin = int_at(schedule, "begin");
-    const Config* by_epoch = schedule.at_path("by_epoch");
-    const bool counts_epochs = !by_epoch || by_epoch->scalar != "false";
-    if (begin && !counts_epochs && max_iters && *begin >= *max_iters) {
-      problems.warn(schedule.find("begin")->value.origin, path + ".begin",
-                    text("begins at step ", *begin, ", training ends at ", *max_iters));
-    }
-    if (counts_epochs && max_iters) {
-      problems.warn(schedule.origin, path,
+void check_schedules(const RunConfig& config, Diagnostics& problems) {
+  if (!config.train_cfg || !config.param_scheduler) return;
+  const auto max_iters = config.train_cfg->facts().max_iters;
+  if (!max_iters) return;
+  for (const Spec<ParamScheduler>& schedule : config.param_scheduler->values) {
+    const ParamSchedulerFacts facts = schedule.facts();
+    if (facts.by_epoch) {
+      const auto [where, path] = schedule.place_of("");
+      problems.warn(where, path,
                     "counts epochs (by_epoch), while training counts iterations. Write 'by_epoch: "
                     "false'");
+    } else if (facts.begin >= *max_iters) {
+      const auto [where, path] = schedule.place_of("begin");
+      problems.warn(where, path,
+                    text("begins at step ", facts.begin, ", training ends at ", *max_iters));
     }
-  };
-  if (schedules->is_map()) check_one(*schedules, "param_scheduler");
-  for (size_t i = 0; i < schedules->list.size(); ++i) {
-    check_one(schedules->list[i], text("param_scheduler.", i));
   }
 }
 
@@ -282,8 +276,8 @@ RunConfig read_run_config(Config tree, const std::string& path, Diagnostics& pro
   config.path = path;
   config.tree = std::move(tree);
   check_parts(config, found);
-  check_classes(config, found);
-  check_schedules(config.tree, found);
+  check_class_counts(config, found);
+  check_schedules(config, found);
   problems.add(found);
   if (found.has_errors()) throw ConfigError(problems);
   return config;

@@ -52,6 +52,7 @@ class IterBasedTrainLoop final : public TrainLength {
           if (p.dynamic_intervals) check_milestones(*p.dynamic_intervals, problems);
         });
   }
+  static TrainLengthFacts facts(const Params& p) { return {.max_iters = p.max_iters}; }
   explicit IterBasedTrainLoop(const Params& params) : params_(params) {}
   int64_t max_iters(int64_t) const override { return params_.max_iters; }
   int64_t max_epochs() const override { return 1; }
@@ -90,6 +91,7 @@ class EpochBasedTrainLoop final : public TrainLength {
           if (p.dynamic_intervals) check_milestones(*p.dynamic_intervals, problems);
         });
   }
+  static TrainLengthFacts facts(const Params& p) { return {.max_epochs = p.max_epochs}; }
   explicit EpochBasedTrainLoop(const Params& params) : params_(params) {}
   int64_t max_iters(int64_t epoch_length) const override {
     return params_.max_epochs * epoch_length;

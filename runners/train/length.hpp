@@ -2,10 +2,16 @@
 #pragma once
 #include <cstdint>
 #include <memory>
+#include <optional>
 
 #include "registry/registry.hpp"
 
 namespace seg {
+
+/// What is known of the length before it is built: one of the two.
+struct TrainLengthFacts {
+  std::optional<int64_t> max_iters, max_epochs;
+};
 
 class TrainLength {
  public:
@@ -22,6 +28,7 @@ template <>
 struct Category<TrainLength> {
   static constexpr std::string_view name = "training loop";
   using Signature = std::unique_ptr<TrainLength>();
+  using Facts = TrainLengthFacts;
 };
 
 }  // namespace seg

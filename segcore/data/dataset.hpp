@@ -8,6 +8,7 @@
 
 #include "registry/registry.hpp"
 #include "segcore/data/sample.hpp"
+#include "segcore/data/transform.hpp"
 
 namespace seg {
 
@@ -18,6 +19,8 @@ struct DatasetMeta {
   bool reduce_zero_label = false;
   int64_t ignore_index = 255;
 };
+
+struct DatasetFacts;
 
 /// What a data set returns in place of a sample that cannot be used.
 enum class Unusable {
@@ -59,6 +62,15 @@ template <>
 struct Category<Dataset> {
   static constexpr std::string_view name = "dataset";
   using Signature = std::unique_ptr<Dataset>();
+  using Facts = DatasetFacts;
+};
+
+/// What is known of a data set before it is built: no image is searched for.
+struct DatasetFacts {
+  std::vector<Spec<Dataset>> inner;       ///< those that a wrapper repeats or joins
+  std::vector<Spec<Transform>> pipeline;  ///< of one that wraps none
+  /// Empty where the config leaves labels unnamed, or names a file that cannot be read.
+  std::vector<std::string> classes;
 };
 
 }  // namespace seg

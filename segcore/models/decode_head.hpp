@@ -62,6 +62,12 @@ struct TrainCfg {
   static Schema<TrainCfg> schema();
 };
 
+/// What is known of a head before it is built.
+struct DecodeHeadFacts {
+  int64_t num_classes = 0;
+  std::string option = "num_classes";  ///< that gives them
+};
+
 /// Makes scores per pixel from feature maps.
 class DecodeHead : public BaseModule {
  public:
@@ -93,6 +99,7 @@ class DecodeHead : public BaseModule {
   /// Takes the model's train_cfg and test_cfg; called once, after construction.
   virtual void configure(const TrainCfg&, const TestCfg&) {}
 
+  static DecodeHeadFacts facts(const DecodeHeadParams& p) { return {.num_classes = p.num_classes}; }
   int64_t num_classes() const { return params_.num_classes; }
   int64_t out_channels() const { return out_channels_; }
   bool align_corners() const { return params_.align_corners; }
@@ -137,6 +144,7 @@ template <>
 struct Category<DecodeHead> {
   static constexpr std::string_view name = "decode_head";
   using Signature = std::shared_ptr<DecodeHead>(const std::vector<FeatureInfo>& inputs);
+  using Facts = DecodeHeadFacts;
 };
 
 /// A head that refines the output of the one before it (OCR, PointRend, K-Net's stages).

@@ -16,6 +16,17 @@ namespace seg {
 /// The sum of all entries whose name contains "loss"; what is differentiated.
 torch::Tensor total_loss(const LossMap& losses);
 
+/// The classes that one head of a model tells apart.
+struct HeadClasses {
+  int64_t count = 0;
+  std::string option;  ///< of the model: "decode_head.num_classes"
+};
+
+/// What is known of a model before it is built.
+struct SegmentorFacts {
+  std::vector<HeadClasses> heads;  ///< the one that predicts comes last
+};
+
 /// A model for semantic segmentation.
 class Segmentor : public BaseModule {
  public:
@@ -58,6 +69,7 @@ template <>
 struct Category<Segmentor> {
   static constexpr std::string_view name = "segmentor";
   using Signature = std::shared_ptr<Segmentor>();
+  using Facts = SegmentorFacts;
 };
 
 }  // namespace seg

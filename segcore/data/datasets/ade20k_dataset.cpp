@@ -204,6 +204,7 @@ class ADE20KDataset final : public BaseSegDataset {
         .source(
             "Zhou et al. 2017, Scene parsing through ADE20K dataset; sceneparsing.csail.mit.edu");
   }
+  static DatasetFacts facts(const Params& p) { return facts_of(p, ade20k_classes()); }
   explicit ADE20KDataset(const Params& params) : BaseSegDataset(params, ade20k_classes()) {}
 };
 

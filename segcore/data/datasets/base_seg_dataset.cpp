@@ -93,6 +93,26 @@ std::vector<std::string> walk_folder(const std::string& folder) {
   return names;
 }
 
+/// The names that `metainfo` gives, else those that the data set comes with.
+/// \throws OptionError where `metainfo` names a file that cannot be read.
+std::vector<std::string> class_names(const BaseSegDatasetParams& params,
+                                     const KnownClasses& known) {
+  if (!params.metainfo || !params.metainfo->classes) return known.names;
+  const auto& classes = *params.metainfo->classes;
+  if (const auto* path = std::get_if<std::string>(&classes)) {
+    try {
+      return dataset_lines(*path);
+    } catch (const DataError& e) {
+      throw OptionError("metainfo", text("classes is a list of names or a file of them; ", e.what(),
+                                         looked_from(*path)));
+    }
+  }
+  auto names = std::get<std::vector<std::string>>(classes);
+  // Some published lists have blanks at the end of a name ("bed ").
+  for (std::string& name : names) name.erase(name.find_last_not_of(' ') + 1);
+  return names;
+}
+
 /// The suffix that most files of a folder have, for messages.
 std::string usual_suffix(const std::map<std::string, size_t>& suffixes) {
   const auto most =
@@ -201,37 +221,28 @@ BaseSegDataset::BaseSegDataset(const Params& params, const KnownClasses& known,
   if (!params_.lazy_init) files();
 }
 
+DatasetFacts BaseSegDataset::facts_of(const Params& params, const KnownClasses& known) {
+  DatasetFacts facts{.inner = {}, .pipeline = params.pipeline, .classes = {}};
+  try {
+    facts.classes = class_names(params, known);
+  } catch (const OptionError&) {
+    // Building the data set reports the file of names that cannot be read.
+  }
+  return facts;
+}
+
 void BaseSegDataset::resolve_classes(const KnownClasses& known, std::optional<int64_t> unlabelled) {
-  meta_.classes = known.names;
+  meta_.classes = class_names(params_, known);
   meta_.palette = known.palette;
   meta_.reduce_zero_label = params_.reduce_zero_label;
   meta_.ignore_index = params_.ignore_index;
   bool own_palette = false;
-  if (params_.metainfo) {
-    if (const auto& classes = params_.metainfo->classes) {
-      if (const auto* names = std::get_if<std::vector<std::string>>(&*classes)) {
-        meta_.classes = *names;
-        // Some published lists have blanks at the end of a name ("bed ").
-        for (std::string& name : meta_.classes) {
-          name.erase(name.find_last_not_of(' ') + 1);
-        }
-      } else {
-        const std::string& path = std::get<std::string>(*classes);
-        try {
-          meta_.classes = dataset_lines(path);
-        } catch (const DataError& e) {
-          throw OptionError("metainfo", text("classes is a list of names or a file of them; ",
-                                             e.what(), looked_from(path)));
-        }
-      }
-    }
-    if (!params_.metainfo->palette.empty()) {
-      own_palette = true;
-      meta_.palette.clear();
-      for (const auto& color : params_.metainfo->palette) {
-        meta_.palette.push_back(
-            {static_cast<int>(color[0]), static_cast<int>(color[1]), static_cast<int>(color[2])});
-      }
+  if (params_.metainfo && !params_.metainfo->palette.empty()) {
+    own_palette = true;
+    meta_.palette.clear();
+    for (const auto& color : params_.metainfo->palette) {
+      meta_.palette.push_back(
+          {static_cast<int>(color[0]), static_cast<int>(color[1]), static_cast<int>(color[2])});
     }
   }
   const bool chosen = !known.names.empty() && meta_.classes != known.names;

@@ -103,6 +103,7 @@ class BaseSegDataset : public Dataset {
  public:
   using Params = BaseSegDatasetParams;
   static Schema<Params> schema();
+  static DatasetFacts facts(const Params& params) { return facts_of(params, {}); }
   explicit BaseSegDataset(const Params& params) : BaseSegDataset(params, KnownClasses{}) {}
 
   size_t size() const override;
@@ -117,6 +118,7 @@ class BaseSegDataset : public Dataset {
   std::vector<std::string> annotations_without_image() const override;
 
  protected:
+  static DatasetFacts facts_of(const Params& params, const KnownClasses& known);
   /// \param unlabelled  a raw label besides the classes that means "ignored".
   BaseSegDataset(const Params& params, const KnownClasses& known,
                  std::optional<int64_t> unlabelled = std::nullopt);

@@ -36,6 +36,7 @@ class CamVidDataset final : public BaseSegDataset {
                "CamVid in the split of the SegNet tutorial: 11 classes of street scenes.")
         .source("Brostow, Fauqueur, Cipolla 2009, Semantic object classes in video");
   }
+  static DatasetFacts facts(const Params& p) { return facts_of(p, camvid_classes()); }
   explicit CamVidDataset(const Params& params)
       : BaseSegDataset(params, camvid_classes(), /*unlabelled=*/11) {}
 };

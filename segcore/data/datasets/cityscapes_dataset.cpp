@@ -48,6 +48,7 @@ class CityscapesDataset final : public BaseSegDataset {
     return seg_dataset_schema<Params>("Cityscapes: 19 classes of street scenes.")
         .source("Cordts et al. 2016, arXiv:1604.01685");
   }
+  static DatasetFacts facts(const Params& p) { return facts_of(p, cityscapes_classes()); }
   explicit CityscapesDataset(const Params& params) : BaseSegDataset(params, cityscapes_classes()) {}
 };
 

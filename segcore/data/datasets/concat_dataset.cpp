@@ -28,6 +28,9 @@ class ConcatDataset final : public Dataset {
         });
   }
 
+  static DatasetFacts facts(const Params& p) {
+    return {.inner = p.datasets, .classes = p.datasets.front().facts().classes};
+  }
   explicit ConcatDataset(const Params& params) {
     BuildErrors errors;
     for (const auto& spec : params.datasets) {

@@ -35,6 +35,7 @@ class PascalVOCDataset final : public BaseSegDataset {
           }
         });
   }
+  static DatasetFacts facts(const Params& p) { return facts_of(p, pascal_voc_classes()); }
   explicit PascalVOCDataset(const Params& params) : BaseSegDataset(params, pascal_voc_classes()) {}
 };
 

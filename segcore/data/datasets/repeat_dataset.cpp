@@ -19,6 +19,9 @@ class RepeatDataset final : public Dataset {
         .optional("lazy_init", &Params::lazy_init,
                   "accepted: the data set has its own lazy_init, which counts");
   }
+  static DatasetFacts facts(const Params& p) {
+    return {.inner = {p.dataset}, .classes = p.dataset.facts().classes};
+  }
   explicit RepeatDataset(const Params& params)
       : inner_(params.dataset.build()), times_(static_cast<size_t>(params.times)) {}
 

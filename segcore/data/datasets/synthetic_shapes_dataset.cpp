@@ -98,9 +98,13 @@ class SyntheticShapesDataset final : public Dataset {
         .accepted("lazy_init", "has no effect: there is nothing to look for");
   }
 
+  static DatasetFacts facts(const Params& p) {
+    return {.pipeline = p.pipeline,
+            .classes = {"background", "disc", "square", "triangle", "ring"}};
+  }
   explicit SyntheticShapesDataset(const Params& params)
       : params_(params), pipeline_(without_loading(params.pipeline, to_float_)) {
-    meta_.classes = {"background", "disc", "square", "triangle", "ring"};
+    meta_.classes = facts(params).classes;
     meta_.palette = {{64, 64, 64}, {230, 60, 60}, {60, 180, 75}, {60, 110, 230}, {245, 190, 40}};
     meta_.ignore_index = params.ignore_index;
   }

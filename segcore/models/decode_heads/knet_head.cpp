@@ -282,6 +282,10 @@ class IterativeDecodeHead final : public DecodeHead {
           }
         });
   }
+  static DecodeHeadFacts facts(const Params& p) {
+    const DecodeHeadFacts head = p.kernel_generate_head.facts();
+    return {head.num_classes, "kernel_generate_head." + head.option};
+  }
   IterativeDecodeHead(const Params& p, const std::vector<FeatureInfo>& inputs)
       : IterativeDecodeHead(p, inputs, p.kernel_generate_head.build(inputs)) {}
 

@@ -62,6 +62,9 @@ struct MaskPairs {
 /// times mask probability.
 class MaskQueryHead : public DecodeHead, public UsesCommunicator {
  public:
+  static DecodeHeadFacts facts(const MaskQueryHeadParams& p) {
+    return {.num_classes = p.num_classes};
+  }
   MaskQueryHead(const MaskQueryHeadParams& p, const std::vector<FeatureInfo>& inputs);
 
   using DecodeHead::forward;

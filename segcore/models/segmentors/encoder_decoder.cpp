@@ -38,7 +38,23 @@ Spec<Backbone> encoder_decoder_backbone(const EncoderDecoderParams& p) {
   return *spec;
 }
 
+void append_classes(SegmentorFacts& facts, const std::string& role,
+                    const OneOrMany<Spec<DecodeHead>>& heads) {
+  for (size_t i = 0; i < heads.values.size(); ++i) {
+    const std::string place = heads.is_list ? text(role, '.', i) : role;
+    const DecodeHeadFacts head = heads.values[i].facts();
+    facts.heads.push_back({head.num_classes, place + "." + head.option});
+  }
+}
+
 }  // namespace
+
+SegmentorFacts EncoderDecoder::facts(const Params& p) {
+  SegmentorFacts out;
+  if (p.auxiliary_head) append_classes(out, "auxiliary_head", *p.auxiliary_head);
+  append_classes(out, "decode_head", p.decode_head);
+  return out;
+}
 
 EncoderDecoder::EncoderDecoder(const Params& p) : EncoderDecoder(p, false) {}
 

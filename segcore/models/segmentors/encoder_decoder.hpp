@@ -26,6 +26,7 @@ class EncoderDecoder : public LogitSegmentor {
  public:
   using Params = EncoderDecoderParams;
   static Schema<Params> schema();
+  static SegmentorFacts facts(const Params& p);
   explicit EncoderDecoder(const Params& p);
 
   std::vector<torch::Tensor> extract_feat(const torch::Tensor& images) override;

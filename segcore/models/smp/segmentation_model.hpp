@@ -100,6 +100,9 @@ Schema<P> model_schema(const std::string& summary, int64_t min_depth = 1) {
 /// segmentation_models_pytorch 0.6.0, Iakubovskii 2019.
 class SegmentationModel : public LogitSegmentor {
  public:
+  static SegmentorFacts facts(const ModelParams& p) {
+    return {.heads = {{p.classes == 1 ? 2 : p.classes, "classes"}}};
+  }
   std::vector<torch::Tensor> extract_feat(const torch::Tensor& images) override;
   LossMap loss(const torch::Tensor& images, const Targets& targets) override;
   int64_t num_classes() const override { return classes_ == 1 ? 2 : classes_; }

@@ -34,34 +34,34 @@ std::string root_of(const Spec<Dataset>& spec) {
 
 TEST(DatasetSpec, WrappersNameWhatTheyWrap) {
   const auto repeated = Spec<Dataset>::of(kWrapped);
-  const auto joined = inner_datasets(repeated);
+  const auto joined = repeated.facts().inner;
   ASSERT_EQ(joined.size(), 1u);
   EXPECT_EQ(joined[0].type(), "ConcatDataset");
   EXPECT_EQ(joined[0].path(), "dataset");
-  const auto parts = inner_datasets(joined[0]);
+  const auto parts = joined[0].facts().inner;
   ASSERT_EQ(parts.size(), 2u);
   EXPECT_EQ(root_of(parts[0]), "first");
   EXPECT_EQ(root_of(parts[1]), "second");
   EXPECT_EQ(parts[1].path(), "dataset.datasets.1");
-  EXPECT_TRUE(inner_datasets(parts[0]).empty());
+  EXPECT_TRUE(parts[0].facts().inner.empty());
   EXPECT_EQ(root_of(innermost_dataset(repeated)), "first");
   EXPECT_EQ(root_of(innermost_dataset(parts[1])), "second");
 }
 
 TEST(DatasetSpec, ThePipelineIsThatOfTheInnermost) {
   const auto repeated = Spec<Dataset>::of(kWrapped);
-  const auto pipeline = dataset_pipeline(repeated);
-  ASSERT_TRUE(pipeline);
-  EXPECT_EQ(type_names(*pipeline),
+  EXPECT_EQ(type_names(innermost_dataset(repeated).facts().pipeline),
             (std::vector<std::string>{"LoadImageFromFile", "LoadAnnotations", "PackSegInputs"}));
-  EXPECT_FALSE(dataset_pipeline(inner_datasets(inner_datasets(repeated)[0])[1]));
+  EXPECT_TRUE(repeated.facts().pipeline.empty());
+  EXPECT_TRUE(repeated.facts().inner[0].facts().inner[1].facts().pipeline.empty());
 }
 
 TEST(DatasetSpec, ClassesAreKnownBeforeAnythingIsBuilt) {
   const auto repeated = Spec<Dataset>::of(kWrapped);
-  EXPECT_EQ(named_classes(repeated), (std::vector<std::string>{"sky", "road", "car"}));
-  EXPECT_FALSE(named_classes(inner_datasets(inner_datasets(repeated)[0])[1]));
-  EXPECT_FALSE(named_classes(Spec<Dataset>::of("{type: ADE20KDataset}")));
+  EXPECT_EQ(repeated.facts().classes, (std::vector<std::string>{"sky", "road", "car"}));
+  // A file that is not there is reported when the data set is built.
+  EXPECT_TRUE(repeated.facts().inner[0].facts().inner[1].facts().classes.empty());
+  EXPECT_EQ(Spec<Dataset>::of("{type: ADE20KDataset}").facts().classes.size(), 150u);
 }
 
 TEST(DatasetSpec, APipelineIsReplacedInsideOfWrappers) {
@@ -71,15 +71,14 @@ TEST(DatasetSpec, APipelineIsReplacedInsideOfWrappers) {
   const auto changed = Spec<Dataset>::parse(tree, "", problems);
   ASSERT_TRUE(changed) << problems.text();
   const std::vector<std::string> expected{"LoadImageFromFile", "PackSegInputs"};
-  for (const auto& part : inner_datasets(inner_datasets(*changed)[0])) {
-    ASSERT_TRUE(dataset_pipeline(part)) << root_of(part);
-    EXPECT_EQ(type_names(*dataset_pipeline(part)), expected) << root_of(part);
+  for (const auto& part : changed->facts().inner[0].facts().inner) {
+    EXPECT_EQ(type_names(part.facts().pipeline), expected) << root_of(part);
   }
 }
 
 TEST(DatasetSpec, LazyOnesAreBuiltWithoutTheirFiles) {
   EXPECT_NO_THROW(
-      lazy_dataset(inner_datasets(inner_datasets(Spec<Dataset>::of(kWrapped))[0])[0]).build());
+      lazy_dataset(Spec<Dataset>::of(kWrapped).facts().inner[0].facts().inner[0]).build());
   EXPECT_THROW(Spec<Dataset>::of(kWrapped).build(), ConfigError);
 }
 
