@@ -103,9 +103,9 @@ std::vector<FixtureResult> run_all(const ParityArguments& arguments,
       const auto name =
           std::filesystem::relative(file, arguments.folder).replace_extension().string();
       auto& result = results[running[i].index] = finish(running[i], name);
-      std::cout << (result.kind == FixtureResult::Kind::kHolds   ? "holds          "
-                    : result.kind == FixtureResult::Kind::kFails ? "FAILS          "
-                                                                 : "not there yet  ")
+      std::cout << (result.kind == FixtureResult::Kind::kHolds   ? "holds              "
+                    : result.kind == FixtureResult::Kind::kFails ? "FAILS              "
+                                                                 : "not supported yet  ")
                 << name << (result.why.empty() ? "" : "  ") << result.why << std::endl;
       running.erase(running.begin() + static_cast<std::ptrdiff_t>(i));
     }
@@ -137,13 +137,14 @@ int main(int argc, char** argv) {
   return seg::run_main(
       argc, argv,
       "Compares all models of a folder of fixtures with the numbers that their Python originals "
-      "gave. Exit code 0 where none fails, 1 where one does.",
+      "gave. Exit code 0 if none fails, else 1.",
       [](CLI::App& app) {
         auto arguments = std::make_shared<ParityArguments>();
         app.add_option("folder", arguments->folder, "folder of fixtures")->capture_default_str();
         app.add_option("--filter", arguments->filter,
                        "only fixtures whose path below the folder holds this text");
-        app.add_option("--jobs", arguments->jobs, "fixtures at a time, a process each")
+        app.add_option("--jobs", arguments->jobs,
+                       "fixtures at a time, each in a process of its own")
             ->capture_default_str()
             ->check(CLI::Range(1, 1024));
         app.add_option("--out", arguments->out, "write the table as Markdown: docs/parity.md");

@@ -129,7 +129,7 @@ struct ResumableToy {
 constexpr const char* kScaledToy =
     "AmpOptimWrapper, dtype: float32, loss_scale: {init_scale: 1024, growth_interval: 1}";
 
-TEST(OptimWrapper, GoesOnInTheMiddleOfAnAccumulationBitForBit) {
+TEST(OptimWrapper, ResumesInTheMiddleOfAnAccumulationBitForBit) {
   for (const std::string type : {"OptimWrapper", kScaledToy}) {
     ResumableToy whole(type);
     whole.train(0, 8);
@@ -155,7 +155,7 @@ TEST(OptimWrapper, AccumulatedGradientsFollowTheScaleAndTheNumberOfSteps) {
   EXPECT_TRUE(torch::allclose(second.model.p.grad(), expected, 1e-5, 1e-7));
 }
 
-TEST(OptimWrapper, SaysWhereAccumulatedGradientsAreLost) {
+TEST(OptimWrapper, ReportsLostAccumulatedGradients) {
   const auto said = [](int done, const Value& accumulated) {
     ResumableToy toy("OptimWrapper");
     ::testing::internal::CaptureStdout();
@@ -234,7 +234,7 @@ TEST(ParamGroups, AKeyThatFitsNothingIsAWarningWithTheNearestName) {
                         "or of names that longer keys take. Did you mean 'decode_head'?"));
 }
 
-TEST(ParamGroups, KeysThatConfigsListForAnyModelAreNoNews) {
+TEST(ParamGroups, KeysThatConfigsListForAnyModelGiveNoWarning) {
   ModelToy model;
   const auto spec = Spec<OptimWrapper>::of(
       "{type: OptimWrapper, optimizer: {type: AdamW}, paramwise_cfg: {custom_keys: {pos_block: "
@@ -442,7 +442,7 @@ TEST(AmpOptimWrapper, Float32IsNoMixedPrecision) {
   EXPECT_EQ(torch::linear(torch::ones({5, 4}), model.p).scalar_type(), at::kFloat);
 }
 
-TEST(OptimWrapper, TellsWhatIsWrongInAConfig) {
+TEST(OptimWrapper, ReportsConfigErrors) {
   const auto error = [](const std::string& rest) {
     return test::spec_error<OptimWrapper>("{type: AmpOptimWrapper, optimizer: {type: SGD}, " +
                                           rest + "}");

@@ -76,7 +76,7 @@ TEST_F(RunPartsTest, AGoodRunHasNoError) {
   EXPECT_EQ(trained(""), "no error");
 }
 
-TEST_F(RunPartsTest, ErrorsOfAllPartsAreToldAtOnce) {
+TEST_F(RunPartsTest, ErrorsOfAllPartsAreReportedAtOnce) {
   const std::string changes = R"(
 model:
   decode_head:
@@ -106,7 +106,7 @@ visualizer: {vis_backends: [{type: RefusedBackend}]}
   EXPECT_FALSE(std::filesystem::exists("work_dirs/a"));
 }
 
-TEST_F(RunPartsTest, OptimizerAndDataAreToldTogether) {
+TEST_F(RunPartsTest, ErrorsOfOptimizerAndDataAreReportedTogether) {
   const std::string changes = R"(
 train_dataloader: {batch_size: 20, drop_last: true, sampler: {type: DefaultSampler}}
 optim_wrapper: {paramwise_cfg: {num_layers: 3}}
@@ -117,7 +117,7 @@ optim_wrapper: {paramwise_cfg: {num_layers: 3}}
                     HasSubstr("2 errors in the configuration")));
 }
 
-TEST_F(RunPartsTest, ErrorsInsideOfAPipelineAndOfJoinedDataSetsAreToldTogether) {
+TEST_F(RunPartsTest, ErrorsInAPipelineAndInJoinedDataSetsAreReportedTogether) {
   const std::string said = checked(R"(
 train_dataloader:
   dataset:

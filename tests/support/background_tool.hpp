@@ -21,7 +21,7 @@ class BackgroundTool {
   using Environment = std::vector<std::pair<std::string, std::string>>;
   /// \param words  the program and its arguments.
   /// \param output  file that both streams are appended to.
-  /// \param environment  variables that the program has besides those of the test.
+  /// \param environment  variables of the program in addition to those of the test.
   BackgroundTool(const std::vector<std::string>& words, std::string output,
                  const Environment& environment = {})
       : output_(std::move(output)), begin_(said().size()) {
@@ -62,7 +62,7 @@ class BackgroundTool {
   }
   /// What it has printed so far.
   std::string output() const { return said().substr(begin_); }
-  /// Waits until it has printed `words` `count` times. \return false where it ended before.
+  /// Waits until it has printed `words` `count` times. \return false if it ended before.
   bool wait_for(const std::string& words, int count = 1) const {
     for (;;) {
       const bool over = !running();

@@ -75,7 +75,7 @@ runner.train()
 print('trained to', runner.iter)
 )";
 
-TEST(MmengineReads, ItsRunnerGoesOnFromOurCheckpoint) {
+TEST(MmengineReads, ItsRunnerResumesOurCheckpoint) {
   const std::string python = python_with_torch();
   if (python.empty()) GTEST_SKIP() << "no Python with torch";
   const TempDir dir;

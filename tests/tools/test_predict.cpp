@@ -193,7 +193,7 @@ TEST_F(Predict, NamesAnImageThatIsTooSmallAndDoesTheOthers) {
   EXPECT_TRUE(fs::exists(*dir_ / "small_out/b.png"));
 }
 
-TEST_F(Predict, TellsOfWrongInput) {
+TEST_F(Predict, ReportsWrongInput) {
   const CommandResult missing = predict(*dir_ / "nowhere" + " --out " + *dir_ / "o");
   EXPECT_EQ(missing.status, 1);
   EXPECT_THAT(missing.output, HasSubstr("nowhere: there is no such file or folder"));

@@ -187,7 +187,7 @@ TEST_F(Programs, PrintConfigShowsTheConfiguration) {
   EXPECT_THAT(output("print_config a.yaml --check"), EndsWith("a.yaml: all parts can be built\n"));
 }
 
-TEST_F(Programs, ListTellsCategoriesTypesAndOptions) {
+TEST_F(Programs, ListPrintsCategoriesTypesAndOptions) {
   const std::string categories = output("list");
   for (const char* name : {"backbone", "decode_head", "loss", "transform", "hook"}) {
     EXPECT_TRUE(std::regex_search(categories, std::regex(text("(^|\n)", name, " +[0-9]+\n"))))

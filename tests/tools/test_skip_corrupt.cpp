@@ -153,7 +153,7 @@ TEST_F(SkipCorrupt, AndTheValidationsOfATraining) {
   EXPECT_THAT(result.output, HasSubstr("Iter(val) [3/3]"));
 }
 
-TEST_F(SkipCorrupt, ATrainingTellsHowManyItReplaced) {
+TEST_F(SkipCorrupt, ATrainingReportsHowManyItReplaced) {
   dir_->write("train.yaml", R"(_base_: tiny.yaml
 train_dataloader:
   dataset:

@@ -20,8 +20,8 @@
 namespace seg {
 namespace {
 
-/// Wrong options are told here and not by CLI11, which takes the word after an unknown option for
-/// an argument and a forgotten value for one.
+/// Wrong options are reported here and not by CLI11, which takes the word after an unknown option
+/// for an argument and a forgotten value for one.
 void check_options(const CLI::App& app, const std::vector<std::string>& words) {
   std::vector<std::string> known;
   for (const CLI::Option* option : app.get_options()) {

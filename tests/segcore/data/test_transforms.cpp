@@ -291,7 +291,7 @@ TEST(LoadAnnotationsTest, ReadsPaletteIndices) {
   EXPECT_TRUE(same_pixels(sample.labels, raw));
 }
 
-TEST(LoadAnnotationsTest, TellsWhatDoesNotFit) {
+TEST(LoadAnnotationsTest, ReportsWhatDoesNotFit) {
   const TempDir dir;
   write_png(dir / "i.png", cv::Mat::zeros(4, 5, CV_8UC3));
   write_png(dir / "l.png", cv::Mat::zeros(4, 6, CV_8U));
@@ -340,7 +340,7 @@ TEST(LoadImageFromFileTest, NotesSizesAndTypes) {
   EXPECT_THROW(apply("{type: LoadImageFromFile, ignore_empty: true}", none), EmptySample);
 }
 
-TEST(TransformTest, SaysThatAnImageIsMissing) {
+TEST(TransformTest, ReportsAMissingImage) {
   Sample sample;
   sample.meta.img_path = "x.png";
   EXPECT_EQ(data_error([&] { apply("{type: Resize, scale: 4}", sample); }),
