@@ -28,7 +28,7 @@ struct ParityJob {
   size_t index = 0;
   pid_t process = 0;
   int pipe = -1;
-  std::string said;
+  std::string written;
 };
 
 void write_all(int file, const std::string& text) {
@@ -51,9 +51,9 @@ ParityJob start(size_t index, const std::string& folder, const std::string& file
     ::close(ends[0]);
     at::set_num_threads(1);
     const FixtureResult r = seg::reference::run_fixture(folder, file);
-    const nlohmann::json said = {
+    const nlohmann::json message = {
         {"kind", r.kind}, {"why", r.why}, {"logits", r.logits}, {"gradients", r.gradients}};
-    write_all(ends[1], said.dump(-1, ' ', true, nlohmann::json::error_handler_t::replace));
+    write_all(ends[1], message.dump(-1, ' ', true, nlohmann::json::error_handler_t::replace));
     ::_exit(0);
   }
   ::close(ends[1]);
@@ -65,16 +65,16 @@ FixtureResult finish(const ParityJob& job, const std::string& name) {
   int status = 0;
   ::waitpid(job.process, &status, 0);
   FixtureResult result{.name = name, .kind = FixtureResult::Kind::kFails, .why = {}};
-  const auto said = nlohmann::json::parse(job.said, nullptr, /*allow_exceptions=*/false);
-  if (said.is_discarded()) {
+  const auto message = nlohmann::json::parse(job.written, nullptr, /*allow_exceptions=*/false);
+  if (message.is_discarded()) {
     result.why = WIFSIGNALED(status) ? seg::text("ended by signal ", WTERMSIG(status))
                                      : std::string("ended without a result");
     return result;
   }
-  result.kind = said.at("kind");
-  result.why = said.at("why");
-  result.logits = said.at("logits");
-  result.gradients = said.at("gradients");
+  result.kind = message.at("kind");
+  result.why = message.at("why");
+  result.logits = message.at("logits");
+  result.gradients = message.at("gradients");
   return result;
 }
 
@@ -96,7 +96,7 @@ std::vector<FixtureResult> run_all(const ParityArguments& arguments,
       char buffer[4096];
       const ssize_t n = ::read(running[i].pipe, buffer, sizeof(buffer));
       if (n > 0) {
-        running[i].said.append(buffer, static_cast<size_t>(n));
+        running[i].written.append(buffer, static_cast<size_t>(n));
         continue;
       }
       const auto& file = files[running[i].index];

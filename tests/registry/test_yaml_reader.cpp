@@ -1,4 +1,4 @@
-// Reading one YAML text: kinds of scalars, tags, anchors, and what is told of a wrong text.
+// Reading one YAML text: kinds of scalars, tags, anchors, and the errors of a wrong text.
 #include <gtest/gtest.h>
 
 #include <string>

@@ -56,13 +56,13 @@ SEG_REGISTER(Hook, RefusedHook);
 
 class RunPartsTest : public ::testing::Test {
  protected:
-  /// What `print_config --check` says of the tiny run with these changes.
+  /// The messages of `print_config --check` for the tiny run with these changes.
   std::string checked(const std::string& changes) const {
     dir_.write("tiny.yaml", tiny_run_yaml());
     const std::string path = dir_.write("a.yaml", "_base_: tiny.yaml\n" + changes);
     return config_error([&] { build_all(load_run_config(path)); });
   }
-  /// What a training says before it begins.
+  /// The messages of a training before its first step.
   std::string trained(const std::string& changes) const {
     dir_.write("tiny.yaml", tiny_run_yaml());
     const std::string path = dir_.write("a.yaml", "_base_: tiny.yaml\n" + changes);
@@ -93,15 +93,15 @@ val_evaluator: {_delete_: true, type: RefusedMetric}
 custom_hooks: [{type: RefusedHook}]
 visualizer: {vis_backends: [{type: RefusedBackend}]}
 )";
-  for (const std::string& said : {checked(changes), trained(changes)}) {
-    EXPECT_THAT(said,
+  for (const std::string& messages : {checked(changes), trained(changes)}) {
+    EXPECT_THAT(messages,
                 AllOf(HasSubstr("'rood' is no class of this data set. Did you mean 'road'?"),
                       HasSubstr("val_evaluator.type: no metric of 5 classes"),
                       HasSubstr("model.decode_head.in_channels: is [8, 32]"),
                       HasSubstr("model.decode_head.loss_decode.class_weight: has 2 values"),
                       HasSubstr("model.auxiliary_head.in_channels: is 9"), HasSubstr("no hook"),
                       HasSubstr("no back end"), HasSubstr("7 errors in the configuration")))
-        << said;
+        << messages;
   }
   EXPECT_FALSE(std::filesystem::exists("work_dirs/a"));
 }
@@ -118,7 +118,7 @@ optim_wrapper: {paramwise_cfg: {num_layers: 3}}
 }
 
 TEST_F(RunPartsTest, ErrorsInAPipelineAndInJoinedDataSetsAreReportedTogether) {
-  const std::string said = checked(R"(
+  const std::string messages = checked(R"(
 train_dataloader:
   dataset:
     _delete_: true
@@ -128,11 +128,11 @@ train_dataloader:
     - type: CamVidDataset
       pipeline: [{type: PackSegInputs}, {type: RandomFlip, prob: 0.5}, {type: PackSegInputs}, {type: Pad, size: [8, 8]}]
 )");
-  EXPECT_THAT(said, AllOf(HasSubstr("datasets.0.metainfo: 'rood' is no class"),
-                          HasSubstr("pipeline.1: RandomFlip cannot follow PackSegInputs"),
-                          HasSubstr("pipeline.3: Pad cannot follow PackSegInputs"),
-                          HasSubstr("3 errors in the configuration")))
-      << said;
+  EXPECT_THAT(messages, AllOf(HasSubstr("datasets.0.metainfo: 'rood' is no class"),
+                              HasSubstr("pipeline.1: RandomFlip cannot follow PackSegInputs"),
+                              HasSubstr("pipeline.3: Pad cannot follow PackSegInputs"),
+                              HasSubstr("3 errors in the configuration")))
+      << messages;
 }
 
 TEST_F(RunPartsTest, TheCheckLooksForNoFiles) {

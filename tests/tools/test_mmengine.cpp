@@ -10,8 +10,8 @@
 namespace seg::test {
 namespace {
 
-/// Resumes a checkpoint with MMEngine's runner and MMSegmentation's model, tells what was restored,
-/// and trains on. Exit code 77: these are not installed.
+/// Resumes a checkpoint with MMEngine's runner and MMSegmentation's model, prints what was
+/// restored, and continues training. Exit code 77: these are not installed.
 constexpr const char* kResume = R"(
 import sys
 try:

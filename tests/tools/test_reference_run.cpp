@@ -1,4 +1,4 @@
-/// A run of MMSegmentation goes on here: its config and checkpoints are taken as they are.
+/// A run of MMSegmentation continues here: its config and checkpoints are taken as they are.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 

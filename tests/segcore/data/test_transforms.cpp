@@ -20,7 +20,7 @@ using ::testing::HasSubstr;
 
 Rng test_rng(uint64_t sample = 0) { return Rng(7, RngPurpose::kAugmentation, 0, sample); }
 
-/// Every pixel tells where it was: bands are row, column and their sum.
+/// Every pixel holds its position: bands are row, column and their sum.
 Sample map_sample(int height, int width) {
   Sample sample;
   sample.meta.img_path = "a.png";

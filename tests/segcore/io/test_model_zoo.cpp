@@ -1,4 +1,4 @@
-// Names of published weights, and what is said where their files are not there.
+// Names of published weights, and the message if their files are missing.
 #include <gtest/gtest.h>
 
 #include <cstdlib>

@@ -1,5 +1,5 @@
 // Weights of other repositories: the maps of configs/weights/ on the names that these have, and
-// what is said of a map that is wrong.
+// the errors of a wrong map.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
