@@ -49,7 +49,7 @@ const Config* Config::at_path(std::string_view dotted) const {
 
 Config& Config::set(std::string_view key, Config value) {
   if (is_null()) kind = Kind::kMap;
-  SEG_CHECK(is_map(), "set() on a value that is no mapping");
+  SEG_CHECK(is_map(), "set() on a value that is not a mapping");
   if (Item* item = find(key)) {
     item->value = std::move(value);
     return item->value;

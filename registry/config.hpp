@@ -14,7 +14,7 @@ namespace seg {
 /// line a person has to edit. For overrides the file is "--cfg-options #2" and the line 0.
 struct Origin {
   std::shared_ptr<const std::string> file;
-  int line = 0;    ///< 1-based; 0 where there is no line.
+  int line = 0;    ///< 1-based; 0 without a line.
   int column = 0;  ///< 1-based.
   /// "configs/a.yaml:3:5", "--cfg-options #2" or "<unknown>".
   std::string text() const;
@@ -47,7 +47,7 @@ class Config {
   bool is_list() const { return kind == Kind::kList; }
   bool is_map() const { return kind == Kind::kMap; }
 
-  /// The item of a map, or nullptr; nullptr too where this is no map.
+  /// The item of a map, or nullptr; also nullptr if this is not a map.
   const Item* find(std::string_view key) const;
   Item* find(std::string_view key);
   /// The value at a dotted path ("train_cfg.max_iters", "param_scheduler.0.end"), or nullptr.
@@ -107,7 +107,7 @@ class ConfigError : public Error {
   Diagnostics diagnostics;
 };
 
-/// Keeps what several builders find wrong, so that all of it is told at once:
+/// Collects the errors of several builders, so that all are reported at once:
 ///
 ///   BuildErrors errors;
 ///   for (const auto& spec : specs) errors.attempt([&] { parts.push_back(spec.build()); });

@@ -25,7 +25,7 @@ void detail::wrong_type(const Config& got, const std::string& path, const std::s
       (without_quotes == Config::Kind::kInt || without_quotes == Config::Kind::kFloat);
   problems.error(got.origin, path,
                  text("expected ", wanted, ", got ", shown,
-                      number_in_quotes ? ", which is a text because of its quotes" : ""));
+                      number_in_quotes ? ", which is a string because of its quotes" : ""));
 }
 
 namespace {

@@ -197,8 +197,8 @@ struct Convert<std::map<std::string, T>> {
   }
 };
 
-/// The first alternative that fits. Where none fits, the errors of the one that has the value's
-/// shape (a map for a component, a list for a list) are told, else "expected A or B".
+/// The first alternative that fits. If none fits, reports the errors of the one that has the
+/// value's shape (a map for a component, a list for a list), else "expected A or B".
 template <class... T>
 struct Convert<std::variant<T...>> {
   using Variant = std::variant<T...>;

@@ -54,7 +54,7 @@ class OptionError : public Error {
   OptionError(std::string option, const std::string& message)
       : Error(message), option_(std::move(option)) {}
   const std::string& option() const { return option_; }
-  /// What the constructor found wrong besides, in parts that it built; null for nothing.
+  /// Further errors, in parts that the constructor built; null if none.
   const Diagnostics* besides() const { return besides_.get(); }
   void add_besides(const Diagnostics& found);
 

@@ -54,12 +54,11 @@ std::string definition_name(std::string category) {
 
 /// Keys that any mapping may have.
 Json merge_keys() {
-  return {{"_delete_",
-           {{"type", "boolean"},
-            {"description",
-             "true: this mapping replaces that of the base, in place of being laid "
-             "over it"}}},
-          {"_scope_", {{"type", "string"}, {"description", "accepted, and has no effect"}}}};
+  return {
+      {"_delete_",
+       {{"type", "boolean"},
+        {"description", "true: this mapping replaces the base's instead of being merged into it"}}},
+      {"_scope_", {{"type", "string"}, {"description", "accepted, without effect"}}}};
 }
 
 Json option_json(const OptionDoc& option);
@@ -195,9 +194,8 @@ std::string json_schema(const std::vector<OptionDoc>& root) {
   for (const AnyRegistry* registry : AnyRegistry::all()) add_category(*registry, definitions);
   Json properties = Json::object();
   const Json path = {{"type", "string"}};
-  properties["_base_"] = {
-      {"description", "files, relative to this one, that this file is laid over"},
-      {"anyOf", Json::array({path, Json{{"type", "array"}, {"items", path}}})}};
+  properties["_base_"] = {{"description", "base files, relative to this one"},
+                          {"anyOf", Json::array({path, Json{{"type", "array"}, {"items", path}}})}};
   properties.update(options_json(root));
   const Json schema = {{"$schema", "http://json-schema.org/draft-07/schema#"},
                        {"title", "Configuration of segcore"},

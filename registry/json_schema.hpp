@@ -11,7 +11,7 @@ namespace seg {
 ///
 /// Where a mapping names its `type`, options that this type does not have, values of a wrong type
 /// or out of range are marked, and its options are completed. Nothing is required: a file may lay
-/// what it says over the files of its `_base_`, or be such a base. Every value may also be a
+/// its changes to the files of its `_base_`, or be such a base. Every value may also be a
 /// substitution in quotes ("{{_base_.crop_size}}"). Top-level keys that are not known are variables
 /// and allowed.
 std::string json_schema(const std::vector<OptionDoc>& root);

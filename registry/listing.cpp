@@ -234,8 +234,7 @@ std::vector<Listed> find_listed(const std::string& name) {
     }
   }
   if (found.empty()) {
-    throw UsageError(text("neither a category nor a type is called '", name, "'.",
-                          did_you_mean(name, names),
+    throw UsageError(text("no category or type is called '", name, "'.", did_you_mean(name, names),
                           " Categories: ", join(category_names(), ", ")));
   }
   return found;

@@ -128,7 +128,7 @@ class LogSinks {
     if (wanted < threshold()) return;
     const spdlog::details::log_msg record("segcore", wanted,
                                           spdlog::string_view_t(message.data(), message.size()));
-    // Flushed at once: what a killed run wrote last says why it was killed.
+    // Flushed at once: the last lines of a killed run show why it was killed.
     console_->log(record);
     console_->flush();
     if (!file_) return;
@@ -136,9 +136,9 @@ class LogSinks {
       file_->log(record);
       file_->flush();
     } catch (const spdlog::spdlog_ex& e) {
-      file_.reset();  // a full disk must not end a training; the console says what happened
-      console_->log({"segcore", spdlog::level::err,
-                     text("the log file cannot be written any more: ", e.what())});
+      file_.reset();  // a full disk must not end training; the console reports it
+      console_->log(
+          {"segcore", spdlog::level::err, text("can no longer write to the log file: ", e.what())});
     }
   }
 

@@ -22,7 +22,7 @@ void set_rank(int rank);
 /// Writes out what is buffered.
 void flush();
 
-/// Keeps records back, so that what is said before the log file is open comes into it, in its
+/// Holds records back until the log file is open, so that earlier ones are written to it, in their
 /// place. There may be one at a time.
 class Held {
  public:
@@ -30,7 +30,7 @@ class Held {
   ~Held();  ///< writes what is still kept
   Held(const Held&) = delete;
   Held& operator=(const Held&) = delete;
-  /// Later records are written at once; those kept go on waiting.
+  /// Later records are written at once; those held keep waiting.
   void stop();
   /// Stops, and writes those kept.
   void release();

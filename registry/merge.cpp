@@ -11,7 +11,7 @@
 namespace seg {
 namespace {
 
-/// Takes `_delete_` out of a mapping and says whether it was true.
+/// Removes `_delete_` from a mapping. \return whether it was true.
 bool take_delete(Config& map, const std::string& path, Diagnostics& problems) {
   const auto item = std::find_if(map.map.begin(), map.map.end(),
                                  [](const Config::Item& i) { return i.key == detail::kDeleteKey; });
@@ -60,9 +60,9 @@ void merge_into_list(Config& old, Config fresh, const std::string& path, Diagnos
     const auto [last, failure] = std::from_chars(item.key.data(), end, index);
     if (!is_number(item.key)) {
       problems.error(item.key_origin, joined_path(path, item.key),
-                     seg::text(path, " is a list; write the number of an element, from 0",
+                     seg::text(path, " is a list; use the index of an element, from 0",
                                old.list.empty() ? "" : seg::text(" to ", old.list.size() - 1),
-                               ", in place of '", item.key, "'"));
+                               ", instead of '", item.key, "'"));
     } else if (failure != std::errc{} || last != end || index >= old.list.size()) {
       problems.error(
           item.key_origin, joined_path(path, item.key),
@@ -100,8 +100,8 @@ void merge_value(Config& old, Config fresh, const std::string& path, bool index_
     }
     if (!old.is_map()) {
       problems.error(fresh.origin, path,
-                     seg::text("a mapping cannot be laid over ", kind_in_words(old), " (",
-                               old.origin.text(), "). Add '_delete_: true' to it to replace that"));
+                     seg::text("cannot merge a mapping into ", kind_in_words(old), " (",
+                               old.origin.text(), "). Add '_delete_: true' to replace it"));
       return;
     }
     // Where a component is complained about as a whole, its type is what people look for.

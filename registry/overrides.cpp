@@ -177,7 +177,7 @@ Config detail::read_overrides(const std::vector<std::string>& overrides, Diagnos
     const std::string key = given.substr(0, equals);
     const std::string_view value = std::string_view(given).substr(equals + 1);
     if (!brackets_match(value)) {
-      problems.error(origin, key, seg::text("the brackets of ", value, " do not match"));
+      problems.error(origin, key, seg::text("the brackets in ", value, " do not match"));
       continue;
     }
     if (bracket_depth(value) >= kMaxConfigDepth) {
@@ -187,7 +187,7 @@ Config detail::read_overrides(const std::vector<std::string>& overrides, Diagnos
     Config read = override_value(value, origin);
     if (read.kind == Config::Kind::kString && (read.scalar == "null" || read.scalar == "~")) {
       problems.warn(origin, key,
-                    seg::text("'", read.scalar, "' is taken as a text; nothing is None"));
+                    seg::text("'", read.scalar, "' is taken as a string; write None for no value"));
     }
     if (std::string wrong = put_override(tree, key, std::move(read), origin); !wrong.empty()) {
       problems.error(origin, key, wrong);

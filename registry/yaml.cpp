@@ -46,7 +46,7 @@ std::string dotted(const std::string& path, std::string_view key) {
   return path.empty() ? std::string(key) : seg::text(path, ".", key);
 }
 
-/// " Did you mean 'x'?" for a file that is not there.
+/// " Did you mean 'x'?" for a missing file.
 std::string nearest_file(const fs::path& path) {
   std::error_code failure;
   std::vector<std::string> names;
@@ -75,7 +75,7 @@ std::string config_file_text(const fs::path& path, std::string& wrong) {
     return {};
   }
   if (fs::is_regular_file(status) && fs::file_size(path, failure) > kMaxConfigBytes) {
-    wrong = "larger than 16 MiB; this is no configuration file";
+    wrong = "larger than 16 MiB; this is not a configuration file";
     return {};
   }
   std::ifstream in(path, std::ios::binary);
@@ -122,14 +122,12 @@ class ConfigLoader {
       std::vector<std::string> chain(open_shown_.begin() + (cycle - open_.begin()),
                                      open_shown_.end());
       chain.push_back(shown);
-      problems_.error(from->origin, detail::kBaseKey,
-                      "the files are bases of each other: " + join(chain, " -> "));
+      problems_.error(from->origin, detail::kBaseKey, "circular _base_: " + join(chain, " -> "));
       return std::nullopt;
     }
     if (open_.size() >= kMaxBaseDepth) {
-      problems_.error(
-          from->origin, detail::kBaseKey,
-          seg::text("more than ", kMaxBaseDepth, " files that are bases of each other"));
+      problems_.error(from->origin, detail::kBaseKey,
+                      seg::text("more than ", kMaxBaseDepth, " files in a chain of _base_"));
       return std::nullopt;
     }
     if (const auto done = done_.find(identity); done != done_.end()) return done->second;
@@ -150,7 +148,7 @@ class ConfigLoader {
     std::string wrong;
     if (path.extension() == ".py") {
       wrong =
-          "Python configurations are not read; write it as YAML with mmengine: "
+          "Python configurations are not supported; convert it to YAML with mmengine: "
           "Config.fromfile('x.py').dump('x.yaml')";
     }
     const std::string text = wrong.empty() ? config_file_text(path, wrong) : std::string();
@@ -228,7 +226,7 @@ class ConfigLoader {
       if (name->scalar.find("::") != std::string::npos) {
         problems_.error(name->origin, detail::kBaseKey,
                         seg::text("configs of installed packages ('", name->scalar,
-                                  "') are not looked up; give the path of a file"));
+                                  "') are not supported; give the path of a file"));
         good = false;
         continue;
       }
@@ -249,7 +247,7 @@ class ConfigLoader {
       for (Config::Item& fresh : base->map) {
         if (const Config::Item* other = all.find(fresh.key)) {
           problems_.error(name->origin, fresh.key,
-                          seg::text("two of the bases define this key: ", other->key_origin.text(),
+                          seg::text("two bases define this key: ", other->key_origin.text(),
                                     " and ", fresh.key_origin.text()));
         } else {
           all.map.push_back(std::move(fresh));
@@ -311,7 +309,7 @@ class ConfigLoader {
                                          "fileBasename", "fileBasenameNoExtension",
                                          "fileExtname",  "$NAME:default"};
     problems_.error(origin, path,
-                    seg::text("nothing is known of {{", name, "}}.", did_you_mean(name, known),
+                    seg::text("unknown variable {{", name, "}}.", did_you_mean(name, known),
                               " Known: ", join(known, ", ")));
     return {};
   }
@@ -333,7 +331,7 @@ class ConfigLoader {
     return std::string(fallback);
   }
 
-  /// Replaces `{{_base_.key}}`. Without `bases` they could not be read, which was told already.
+  /// Replaces `{{_base_.key}}`. Without `bases` they could not be read, which was reported.
   void fill_from_base(Config& node, const std::string& path, Config* bases, bool has_bases = true) {
     for (size_t i = 0; i < node.list.size(); ++i) {
       fill_from_base(node.list[i], dotted(path, seg::text(i)), bases, has_bases);
@@ -369,7 +367,7 @@ class ConfigLoader {
         problems_.error(
             node.origin, path,
             seg::text("{{", mark->inner, "}} is a ", value->is_list() ? "list" : "mapping",
-                      " and cannot stand inside a longer text"));
+                      " and cannot be part of a longer string"));
         return;
       }
       out += node.scalar.substr(done, mark->begin - done);
@@ -384,7 +382,7 @@ class ConfigLoader {
     if (!bases) return nullptr;
     const Config* value = bases->at_path(key);
     if (!value) {
-      // The deepest part that is there says what could have been meant.
+      // The deepest part that exists has the names that could have been meant.
       std::string_view known_part = key;
       const Config* parent = nullptr;
       while (!parent) {

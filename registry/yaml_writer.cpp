@@ -243,7 +243,7 @@ std::string dump_yaml(const Config& config, bool origins, bool python_tuples) {
   const bool empty = config.list.empty() && config.map.empty();
   if (empty) {
     writer.value(config, 0, false);
-    return writer.out_.substr(1);  // without the space after a key that is not there
+    return writer.out_.substr(1);  // without the space that follows a key
   }
   if (config.is_tuple && python_tuples) writer.out_ = "!!python/tuple\n";
   writer.entries(config, 0, false);

@@ -73,8 +73,8 @@ int main(int argc, char** argv) {
   return seg::run_main(
       argc, argv,
       "Draws values that runs recorded (losses, learning rates, metrics) as curves over the steps, "
-      "one pair of axes a key and one line a run, and prints their last, lowest and highest "
-      "values. The launches of a work dir are joined where it was resumed.",
+      "one plot per key and one line per run, and prints their last, lowest and highest "
+      "values. The launches of a resumed run are joined.",
       [](CLI::App& app) {
         auto arguments = std::make_shared<AnalyzeArguments>();
         app.add_option("run", arguments->runs,

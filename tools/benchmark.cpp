@@ -222,7 +222,7 @@ Json benchmark_data(const BenchmarkArguments& arguments, const seg::RunConfig& c
   for (const int64_t threads : counts) {
     const auto loader = training_loader(config, threads);
     loader->start();
-    // What was loaded ahead is not counted: as many batches as the loader may hold go first.
+    // Batches loaded ahead are not counted: first as many are taken as the loader may hold.
     const int64_t ahead = std::max<int64_t>(arguments.warmup, 2 * threads + 1);
     for (int64_t i = 0; i < ahead; ++i) next_batch(*loader);
     const double begin = seconds_now();
@@ -372,7 +372,7 @@ std::array<double, 2> torch_load_seconds(const std::string& python, const std::s
   return out;
 }
 
-/// Reading a checkpoint and copying its weights into tensors that are there, as a load does.
+/// Reading a checkpoint and copying its weights into existing tensors, as loading does.
 Json benchmark_checkpoint(const BenchmarkArguments& arguments) {
   const std::string& path = arguments.config;
   std::vector<std::pair<std::string, at::Tensor>> target;
@@ -468,7 +468,7 @@ int main(int argc, char** argv) {
             ->check(seg::known_word({"step", "data", "train", "start", "checkpoint"}));
         app.add_option("--python", arguments->python,
                        "with --what checkpoint: a Python with torch, to time torch.load(mmap=True) "
-                       "and the copy beside")
+                       "and the copy for comparison")
             ->type_name("PROGRAM");
         app.add_option("--threads", arguments->threads,
                        "threads of the loader; with several numbers, data is measured for each "
@@ -492,8 +492,8 @@ int main(int argc, char** argv) {
             ->expected(2)
             ->check(seg::whole_number(1));
         app.add_option("--pictures", arguments->pictures,
-                       "use pictures of this height and width, made for the purpose, in place of "
-                       "the files of the data set")
+                       "use generated pictures of this height and width instead of the files of "
+                       "the data set")
             ->type_name("H W")
             ->expected(2)
             ->check(seg::whole_number(1));

@@ -5,7 +5,7 @@
     python tools/benchmark_mmseg.py resolved.yaml --shape H W [--batch-size N] [--iters N] [--warmup N] [--amp]
 
 Prints one line of JSON with the same keys. Needs mmsegmentation, mmcv (or mmcv-lite, for models
-without its operators) and mmengine. As many threads as OMP_NUM_THREADS says.
+without its operators) and mmengine. Uses OMP_NUM_THREADS threads.
 """
 import argparse
 import json

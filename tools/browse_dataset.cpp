@@ -76,8 +76,7 @@ int browse(const BrowseArguments& arguments) {
 
 int main(int argc, char** argv) {
   return seg::run_main(
-      argc, argv,
-      "Writes pictures of augmented samples: the image, its labels over it, its labels alone.",
+      argc, argv, "Writes pictures of augmented samples: image, labels over the image, labels.",
       [](CLI::App& app) {
         auto arguments = std::make_shared<BrowseArguments>();
         app.add_option("config", arguments->config, "configuration file")->required();
@@ -88,8 +87,7 @@ int main(int argc, char** argv) {
                        "samples, spread evenly over the data set (default: 16)")
             ->type_name("N")
             ->check(seg::whole_number(1));
-        app.add_option("--epoch", arguments->epoch,
-                       "augment as in this pass over the data set (default: 0)")
+        app.add_option("--epoch", arguments->epoch, "augment as in this epoch (default: 0)")
             ->type_name("N")
             ->check(seg::whole_number(0));
         app.add_option("--out", arguments->out,

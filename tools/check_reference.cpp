@@ -43,7 +43,7 @@ int main(int argc, char** argv) {
       argc, argv,
       "Compares a model with the numbers that its Python original gave: the state dict, features, "
       "logits, losses and gradients for weights, an image and labels that a formula gives. Exit "
-      "code 0 where all hold, 1 where not.",
+      "code 0 if all hold, else 1.",
       [](CLI::App& app) {
         auto arguments = std::make_shared<CheckReferenceArguments>();
         app.add_option("fixture", arguments->fixture, "file with the numbers (JSON)")->required();

@@ -132,7 +132,7 @@ int main(int argc, char** argv) {
   return seg::run_main(
       argc, argv,
       "Prints what the model of a configuration is made of: modules with their parameters, the "
-      "cost of a forward pass, and the shapes of what it gives.",
+      "cost of a forward pass, and the shapes of its outputs.",
       [](CLI::App& app) {
         auto arguments = std::make_shared<InspectArguments>();
         app.add_option("config", arguments->config, "configuration file")->required();
@@ -141,11 +141,12 @@ int main(int argc, char** argv) {
             ->type_name("H W")
             ->expected(2)
             ->check(seg::whole_number(1));
-        app.add_option("--depth", arguments->depth, "how deep the modules are listed (default: 2)")
+        app.add_option("--depth", arguments->depth,
+                       "depth to which modules are listed (default: 2)")
             ->type_name("N")
             ->check(seg::whole_number(0));
         app.add_flag("--state-dict", arguments->state_dict,
-                     "only the tensors, one a line: name, shape and type between tabs");
+                     "only the tensors, one per line: name, shape and type, separated by tabs");
         seg::add_cfg_options(app, arguments->overrides);
         return [arguments] { return inspect(*arguments); };
       });

@@ -28,7 +28,7 @@ struct ParityJob {
   size_t index = 0;
   pid_t process = 0;
   int pipe = -1;
-  std::string said;
+  std::string written;
 };
 
 void write_all(int file, const std::string& text) {
@@ -51,9 +51,9 @@ ParityJob start(size_t index, const std::string& folder, const std::string& file
     ::close(ends[0]);
     at::set_num_threads(1);
     const FixtureResult r = seg::reference::run_fixture(folder, file);
-    const nlohmann::json said = {
+    const nlohmann::json message = {
         {"kind", r.kind}, {"why", r.why}, {"logits", r.logits}, {"gradients", r.gradients}};
-    write_all(ends[1], said.dump(-1, ' ', true, nlohmann::json::error_handler_t::replace));
+    write_all(ends[1], message.dump(-1, ' ', true, nlohmann::json::error_handler_t::replace));
     ::_exit(0);
   }
   ::close(ends[1]);
@@ -65,16 +65,16 @@ FixtureResult finish(const ParityJob& job, const std::string& name) {
   int status = 0;
   ::waitpid(job.process, &status, 0);
   FixtureResult result{.name = name, .kind = FixtureResult::Kind::kFails, .why = {}};
-  const auto said = nlohmann::json::parse(job.said, nullptr, /*allow_exceptions=*/false);
-  if (said.is_discarded()) {
+  const auto message = nlohmann::json::parse(job.written, nullptr, /*allow_exceptions=*/false);
+  if (message.is_discarded()) {
     result.why = WIFSIGNALED(status) ? seg::text("ended by signal ", WTERMSIG(status))
                                      : std::string("ended without a result");
     return result;
   }
-  result.kind = said.at("kind");
-  result.why = said.at("why");
-  result.logits = said.at("logits");
-  result.gradients = said.at("gradients");
+  result.kind = message.at("kind");
+  result.why = message.at("why");
+  result.logits = message.at("logits");
+  result.gradients = message.at("gradients");
   return result;
 }
 
@@ -96,16 +96,16 @@ std::vector<FixtureResult> run_all(const ParityArguments& arguments,
       char buffer[4096];
       const ssize_t n = ::read(running[i].pipe, buffer, sizeof(buffer));
       if (n > 0) {
-        running[i].said.append(buffer, static_cast<size_t>(n));
+        running[i].written.append(buffer, static_cast<size_t>(n));
         continue;
       }
       const auto& file = files[running[i].index];
       const auto name =
           std::filesystem::relative(file, arguments.folder).replace_extension().string();
       auto& result = results[running[i].index] = finish(running[i], name);
-      std::cout << (result.kind == FixtureResult::Kind::kHolds   ? "holds          "
-                    : result.kind == FixtureResult::Kind::kFails ? "FAILS          "
-                                                                 : "not there yet  ")
+      std::cout << (result.kind == FixtureResult::Kind::kHolds   ? "holds              "
+                    : result.kind == FixtureResult::Kind::kFails ? "FAILS              "
+                                                                 : "not supported yet  ")
                 << name << (result.why.empty() ? "" : "  ") << result.why << std::endl;
       running.erase(running.begin() + static_cast<std::ptrdiff_t>(i));
     }
@@ -137,13 +137,14 @@ int main(int argc, char** argv) {
   return seg::run_main(
       argc, argv,
       "Compares all models of a folder of fixtures with the numbers that their Python originals "
-      "gave. Exit code 0 where none fails, 1 where one does.",
+      "gave. Exit code 0 if none fails, else 1.",
       [](CLI::App& app) {
         auto arguments = std::make_shared<ParityArguments>();
         app.add_option("folder", arguments->folder, "folder of fixtures")->capture_default_str();
         app.add_option("--filter", arguments->filter,
                        "only fixtures whose path below the folder holds this text");
-        app.add_option("--jobs", arguments->jobs, "fixtures at a time, a process each")
+        app.add_option("--jobs", arguments->jobs,
+                       "fixtures at a time, each in a process of its own")
             ->capture_default_str()
             ->check(CLI::Range(1, 1024));
         app.add_option("--out", arguments->out, "write the table as Markdown: docs/parity.md");

@@ -1,4 +1,4 @@
-/// Predicts images without labels and writes what was seen in them.
+/// Predicts images without labels and writes the predictions.
 #include <algorithm>
 #include <optional>
 
@@ -53,8 +53,8 @@ int main(int argc, char** argv) {
       "Predicts images without labels. Writes OUT/<stem>.png, the classes in colour over the "
       "image, and OUT/<stem>_ids.png, the class ids as grey values (0 is the first class). Images "
       "of subfolders go into subfolders of OUT. Images of more than 4 million pixels are predicted "
-      "by a sliding window. Images that cannot be read are named at the end, and the exit code is "
-      "then 1; all others are done.",
+      "by a sliding window. Unreadable images are listed at the end, and the exit code is then 1; "
+      "all others are predicted.",
       [](CLI::App& app) {
         auto arguments = std::make_shared<PredictArguments>();
         app.add_option("config", arguments->config, "configuration file")->required();
@@ -71,7 +71,7 @@ int main(int argc, char** argv) {
         app.add_option(
                "--window", arguments->window,
                "predict by windows of this size, which overlap by a third; one number for "
-               "both sides, 0 for whole images (default: as model.test_cfg says, but images "
+               "both sides, 0 for whole images (default: as set in model.test_cfg, but images "
                "of more than 4 million pixels by windows of the size of training)")
             ->type_name("H W")
             ->expected(1, 2)

@@ -39,7 +39,7 @@ std::string explained(const seg::Config& tree, const std::string& key) {
     out += seg::text("  ", old.origin.text(), ": ", old.shown, "\n");
   }
   out += seg::text("  ", value->origin.text(), ": ", seg::dump_flow(*value), "\n");
-  // A mapping is put together key by key, so where its parts come from is told too.
+  // A mapping is put together key by key, so the origins of its parts are printed too.
   if (value->is_map() || value->is_list()) {
     std::vector<std::string> paths;
     collect_paths(*value, key, paths);
@@ -82,8 +82,8 @@ int print_config(const PrintConfigArguments& arguments) {
 int main(int argc, char** argv) {
   return seg::run_main(
       argc, argv,
-      "Prints a configuration as it is after bases, substitution and overrides. All of it is "
-      "checked only with --check.",
+      "Prints a configuration after merging its bases, substitution and overrides. Only --check "
+      "checks all of it.",
       [](CLI::App& app) {
         auto arguments = std::make_shared<PrintConfigArguments>();
         app.add_option("config", arguments->config, "configuration file")->required();
@@ -91,7 +91,7 @@ int main(int argc, char** argv) {
                        "print the files and lines that set this value, oldest first")
             ->type_name("KEY");
         app.add_flag("--check", arguments->check,
-                     "check all of it and build every part; no data are read");
+                     "check everything and build every part; no data are read");
         app.add_flag("--origins", arguments->origins, "print where each value was written");
         app.add_flag("--python-tuples", arguments->python_tuples,
                      "keep !!python/tuple tags, which MMEngine needs");

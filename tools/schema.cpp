@@ -9,9 +9,9 @@
 int main(int argc, char** argv) {
   return seg::run_main(
       argc, argv,
-      "Writes the JSON Schema (draft 07) of configurations. Editors that know YAML complete and "
-      "check configs with it: begin a file with '# yaml-language-server: $schema=PATH'. Options "
-      "that must be given are not required by it, because a base may give them.",
+      "Writes the JSON Schema (draft 07) of configurations. Editors with YAML support use it to "
+      "complete and check configs: begin a file with '# yaml-language-server: $schema=PATH'. It "
+      "requires no options, because a base may set them.",
       [](CLI::App& app) {
         auto out = std::make_shared<std::string>();
         app.add_option("--out", *out, "the file to write (default: standard output)")

@@ -39,8 +39,9 @@ int main(int argc, char** argv) {
                        "folder of the outputs (default: work_dir of the configuration, else "
                        "./work_dirs/<its name>)")
             ->type_name("DIR");
-        app.add_option("--resume", arguments->resume,
-                       "go on from this checkpoint, or without one from the newest of the work dir")
+        app.add_option(
+               "--resume", arguments->resume,
+               "continue from this checkpoint; without one, from the newest in the work dir")
             ->type_name("[CHECKPOINT]")
             ->expected(0, 1);
         app.add_flag("--amp", arguments->options.amp, "train in mixed precision");

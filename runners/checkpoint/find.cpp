@@ -30,7 +30,7 @@ std::optional<FoundCheckpoint> try_read(const std::string& path) {
     found.contents.at("state_dict").as_dict();
     return found;
   } catch (const CheckpointError& e) {
-    log::warn("this checkpoint is passed over: ", e.what());
+    log::warn("skipping this checkpoint: ", e.what());
     return std::nullopt;
   }
 }
@@ -66,11 +66,11 @@ std::optional<FoundCheckpoint> find_checkpoint(const std::string& work_dir) {
   for (const auto& [place, path] : others) add(path);
   if (!named.empty() && !named_is_there) {
     const std::string what =
-        text(work_dir, "/last_checkpoint names ", named, ", which is not there");
+        text(work_dir, "/last_checkpoint names ", named, ", which does not exist");
     if (candidates.empty()) {
-      throw CheckpointError(text(what, ", nor is any other checkpoint in ", work_dir,
-                                 ". Without "
-                                 "--resume training starts from the beginning"));
+      throw CheckpointError(text(what, ", and no other checkpoint is in ", work_dir,
+                                 ": leave out "
+                                 "--resume to start from the beginning"));
     }
     log::warn(what, ": using the newest checkpoint beside it");
   }
@@ -78,9 +78,8 @@ std::optional<FoundCheckpoint> find_checkpoint(const std::string& work_dir) {
     if (auto found = try_read(path)) return found;
   }
   if (!candidates.empty()) {
-    throw CheckpointError(
-        text("none of the ", candidates.size(), " checkpoints in ", work_dir,
-             " can be read. Without --resume training starts from the beginning"));
+    throw CheckpointError(text("none of the ", candidates.size(), " checkpoints in ", work_dir,
+                               " can be read: leave out --resume to start from the beginning"));
   }
   return std::nullopt;
 }

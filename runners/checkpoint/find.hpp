@@ -15,10 +15,10 @@ struct FoundCheckpoint {
 /// The newest readable checkpoint of a work dir: the one that `last_checkpoint` names, one of that
 /// name beside it where the folder was moved, else the one with most iterations. Unreadable files
 /// are reported and skipped.
-/// \throws CheckpointError where there are checkpoints and none can be read.
+/// \throws CheckpointError if there are checkpoints but none can be read.
 std::optional<FoundCheckpoint> find_checkpoint(const std::string& work_dir);
 
-/// Seed of the run that wrote a checkpoint, where it is known.
+/// Seed of the run that wrote a checkpoint, if known.
 std::optional<uint64_t> seed_of_checkpoint(const Value& checkpoint);
 
 }  // namespace seg

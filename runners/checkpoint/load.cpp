@@ -40,8 +40,8 @@ class CheckpointLoader {
   void load_progress() {
     if (!checkpoint_.find("meta")) {
       throw CheckpointError(
-          "it holds weights alone and no state of a training (no 'meta'). Give it as load_from "
-          "without --resume: a new training then begins with them");
+          "it holds only weights, no training state (no 'meta'). To train from these weights, set "
+          "load_from and leave out --resume");
     }
     const Value& meta = checkpoint_.at("meta");
     Progress& progress = *state_.progress;
@@ -65,7 +65,7 @@ class CheckpointLoader {
     if (was != length && was > 0) {
       const int64_t iter = progress.iter;
       progress.iter = iter / was * length + iter % was * length / was;
-      log::warn("an epoch had ", was, " iterations and has ", length, " now: iteration ", iter,
+      log::warn("an epoch had ", was, " iterations, now ", length, ": iteration ", iter,
                 " is counted as ", progress.iter);
     }
     progress.epoch = progress.iter / length;
@@ -105,7 +105,7 @@ class CheckpointLoader {
     if (const Value* optimizer = checkpoint_.find("optimizer")) {
       state_.optimizer->load_state_dict(*optimizer);
     } else {
-      log::warn(path_, " has no state of the optimizer, which starts afresh");
+      log::warn(path_, " has no optimizer state: the optimizer starts afresh");
     }
   }
 
@@ -135,7 +135,7 @@ class CheckpointLoader {
   void load_own() {
     if (!own_) {
       log::info(path_,
-                " holds no states of generators: dropout draws other numbers than an "
+                " holds no states of random generators: dropout draws other numbers than in an "
                 "uninterrupted run");
       return;
     }

@@ -56,7 +56,7 @@ void validate_checkpoint_hook(const CheckpointHookParams& p, Problems& problems)
   }
   const bool automatic = std::find(metrics.begin(), metrics.end(), "auto") != metrics.end();
   if (automatic && metrics.size() > 1) {
-    problems.error("save_best", "'auto' stands alone, without other metrics");
+    problems.error("save_best", "'auto' cannot be combined with other metrics");
   }
   for (const auto& rule : rules) {
     if (rule != "greater" && rule != "less") {
@@ -70,15 +70,15 @@ void validate_checkpoint_hook(const CheckpointHookParams& p, Problems& problems)
   }
   for (size_t i = 0; i < metrics.size(); ++i) {
     if (metrics[i] != "auto" && !checkpoint_rule(p, i, metrics[i])) {
-      problems.error("save_best", text("whether more or less of '", metrics[i],
-                                       "' is better is not known. Give 'rule'.",
+      problems.error("save_best", text("it is not known whether a higher or lower '", metrics[i],
+                                       "' is better: set 'rule'.",
                                        did_you_mean(metrics[i], default_greater_keys())));
     }
   }
   if (p.filename_tmpl) {
     const size_t hole = p.filename_tmpl->find("{}");
     if (hole == std::string::npos || p.filename_tmpl->find("{}", hole + 1) != std::string::npos) {
-      problems.error("filename_tmpl", "must hold {} once, for the number of the step");
+      problems.error("filename_tmpl", "must contain {} once, for the number of the step");
     }
   }
   const auto published = words_of(p.published_keys);
@@ -99,23 +99,22 @@ class CheckpointHook final : public Hook {
         .include(HookParams::schema())
         .optional("interval", &Params::interval, "steps or epochs between checkpoints; -1: none")
         .optional("by_epoch", &Params::by_epoch, "count epochs instead of steps")
-        .optional("save_optimizer", &Params::save_optimizer, "with the state of the optimizer")
+        .optional("save_optimizer", &Params::save_optimizer, "save the state of the optimizer")
         .optional("save_param_scheduler", &Params::save_param_scheduler,
-                  "with the state of the schedules")
+                  "save the states of the schedules")
         .optional("out_dir", &Params::out_dir,
-                  "folder for the checkpoints of several runs, each in one of its own")
-        .optional("max_keep_ckpts", &Params::max_keep_ckpts,
-                  "older regular checkpoints are deleted; -1: none")
-        .optional("save_last", &Params::save_last, "also after the last step")
+                  "folder for the checkpoints of several runs, with a subfolder for each")
+        .optional("max_keep_ckpts", &Params::max_keep_ckpts, "regular checkpoints to keep; -1: all")
+        .optional("save_last", &Params::save_last, "also save after the last step")
         .optional("save_best", &Params::save_best,
-                  "metrics (as mIoU or IoU.road) whose best checkpoint is kept; auto: the first")
-        .optional("rule", &Params::rule, "greater or less, for each metric")
-        .optional("greater_keys", &Params::greater_keys, "names of metrics of which more is better")
-        .optional("less_keys", &Params::less_keys, "names of metrics of which less is better")
+                  "metrics (mIoU, IoU.road, ...) whose best checkpoint is kept; auto: the first")
+        .optional("rule", &Params::rule, "greater or less, whichever is better, for each metric")
+        .optional("greater_keys", &Params::greater_keys, "metrics that are better when higher")
+        .optional("less_keys", &Params::less_keys, "metrics that are better when lower")
         .optional("filename_tmpl", &Params::filename_tmpl,
-                  "name with {} for the step; iter_{}.pth or epoch_{}.pth where not given")
+                  "file name with {} for the step; null: iter_{}.pth or epoch_{}.pth")
         .optional("published_keys", &Params::published_keys,
-                  "after training, the last and best are also written with these keys alone")
+                  "after training, also write the last and best checkpoint with only these keys")
         .optional("save_begin", &Params::save_begin, "no regular checkpoint before this step",
                   at_least(0))
         .accepted("file_client_args", "checkpoints are local files")
@@ -172,7 +171,7 @@ class CheckpointHook final : public Hook {
                  RunControl& control) override {
     if (best_metrics_.empty()) return;
     if (result.metrics.empty()) {
-      log::warn("the validation has no metrics to choose the best checkpoint by");
+      log::warn("the validation gave no metric to choose the best checkpoint by");
       return;
     }
     if (best_metrics_[0] == "auto") best_metrics_[0] = result.metrics[0].first;

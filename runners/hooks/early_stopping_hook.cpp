@@ -25,8 +25,9 @@ class EarlyStoppingHook final : public Hook {
     return Schema<Params>("Ends training when a metric no longer improves.")
         .source("MMEngine 0.10, EarlyStoppingHook")
         .include(HookParams::schema())
-        .required("monitor", &Params::monitor, "the metric to watch, as mIoU")
-        .optional("rule", &Params::rule, "which is better; known for the usual metrics",
+        .required("monitor", &Params::monitor, "the metric to watch, such as mIoU")
+        .optional("rule", &Params::rule,
+                  "greater or less, whichever is better; known for common metrics",
                   one_of({"greater", "less"}))
         .optional("min_delta", &Params::min_delta, "the least change that counts as better",
                   at_least(0))
@@ -40,8 +41,8 @@ class EarlyStoppingHook final : public Hook {
         .validate([](const Params& p, Problems& problems) {
           if (!p.rule &&
               !infer_metric_rule(p.monitor, default_greater_keys(), default_less_keys())) {
-            problems.error("monitor", text("whether more or less of '", p.monitor,
-                                           "' is better is not known. Give 'rule'.",
+            problems.error("monitor", text("it is not known whether a higher or lower '", p.monitor,
+                                           "' is better: set 'rule'.",
                                            did_you_mean(p.monitor, default_greater_keys())));
           }
         });

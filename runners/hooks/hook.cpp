@@ -45,7 +45,7 @@ std::string priority_text(int priority) {
 Schema<HookParams> HookParams::schema() {
   return Schema<HookParams>("The options of every hook.")
       .optional("priority", &HookParams::priority,
-                "place in the order of hooks: 0 (first) to 100, or a name as NORMAL (50)")
+                "place in the order of hooks: 0 (first) to 100, or a name such as NORMAL (50)")
       .validate([](const HookParams& p, Problems& problems) {
         if (p.priority && priority_of(*p.priority) < 0) {
           std::vector<std::string_view> names;

@@ -29,11 +29,11 @@ class LoggerHook final : public Hook {
     return Schema<Params>("Writes losses, rates, times and metrics into the log.")
         .source("MMEngine 0.10, LoggerHook")
         .include(HookParams::schema())
-        .optional("interval", &Params::interval, "steps between two lines", at_least(1))
+        .optional("interval", &Params::interval, "steps between lines", at_least(1))
         .optional("ignore_last", &Params::ignore_last,
                   "no line after the last steps of an epoch if fewer than the interval")
         .optional("interval_exp_name", &Params::interval_exp_name,
-                  "steps between two lines with the name of the run", at_least(1))
+                  "steps between lines with the name of the run", at_least(1))
         .optional("log_metric_by_epoch", &Params::log_metric_by_epoch,
                   "metrics are recorded at the number of the epoch, not of the step")
         .accepted("out_dir", "logs stay in the work dir")

@@ -56,7 +56,7 @@ class ProfilerHook final : public Hook {
         .optional("with_stack", &Params::with_stack, "with the places in the source")
         .optional("with_flops", &Params::with_flops, "with estimates of operations")
         .optional("json_trace_path", &Params::json_trace_path,
-                  "file of the trace; trace.json beside the log where not given");
+                  "file of the trace; null: trace.json beside the log");
   }
   explicit ProfilerHook(const Params& params) : Hook(params, Priority::kVeryLow), params_(params) {}
 

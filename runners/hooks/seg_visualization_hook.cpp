@@ -26,11 +26,12 @@ class SegVisualizationHook final : public Hook {
     return Schema<Params>("Draws predictions beside their images.")
         .source("MMSegmentation 1.2, SegVisualizationHook")
         .include(HookParams::schema())
-        .optional("draw", &Params::draw, "whether anything is drawn")
-        .optional("interval", &Params::interval, "batches between two that are drawn", at_least(1))
+        .optional("draw", &Params::draw, "draw predictions")
+        .optional("interval", &Params::interval, "batches from one drawing to the next",
+                  at_least(1))
         .optional("show", &Params::show, "has no effect: there is no window to show pictures in")
         .optional("out_dir", &Params::out_dir,
-                  "folder for <name of the image>.png; with the other records where not given")
+                  "folder for <name of the image>.png; null: with the other records")
         .accepted("wait_time", "there is no window to show pictures in")
         .accepted("backend_args", "images are local files");
   }
@@ -60,7 +61,7 @@ class SegVisualizationHook final : public Hook {
   }
 
  private:
-  /// Image, truth where it is known, and prediction, side by side.
+  /// Image, truth if known, and prediction, side by side.
   cv::Mat draw(const Dataset& dataset, const PackedSample& sample,
                const at::Tensor& prediction) const {
     const Sample raw = dataset.with_image(static_cast<size_t>(sample.meta.index));

@@ -15,8 +15,8 @@ namespace seg {
 Schema<CustomStatistic> CustomStatistic::schema() {
   using P = CustomStatistic;
   return Schema<P>("One statistic of a recorded value besides the usual one.")
-      .required("data_src", &P::data_src, "the recorded value, as loss")
-      .optional("log_name", &P::log_name, "its name in the log; data_src where not given")
+      .required("data_src", &P::data_src, "the recorded value, such as loss")
+      .optional("log_name", &P::log_name, "its name in the log; null: data_src")
       .optional("method_name", &P::method_name, "mean, min, max or current",
                 one_of({"mean", "min", "max", "current"}))
       .optional("window_size", &P::window_size, "steps, or epoch, or global")
@@ -35,7 +35,7 @@ Schema<LogProcessorParams> LogProcessorParams::schema() {
   using P = LogProcessorParams;
   return Schema<P>("How recorded values become lines of the log.")
       .accepted("type", "there is one, LogProcessor")
-      .optional("window_size", &P::window_size, "steps that means are taken over", at_least(1))
+      .optional("window_size", &P::window_size, "steps to average over", at_least(1))
       .optional("by_epoch", &P::by_epoch, "lines count epochs")
       .optional("custom_cfg", &P::custom_cfg, "statistics besides the usual ones")
       .optional("num_digits", &P::num_digits, "digits after the point", in_range(0, 17))

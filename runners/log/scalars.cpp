@@ -71,7 +71,7 @@ auto last_values(const Values& values, size_t window) {
 double ScalarHistory::current(std::string_view name) {
   flush();
   const Entry& e = entry(name);
-  SEG_CHECK(!e.values.empty(), "nothing is recorded of '", name, "'");
+  SEG_CHECK(!e.values.empty(), "no recorded value is called '", name, "'");
   return e.values.back();
 }
 

@@ -19,7 +19,7 @@ struct GradScalerCfg {
   static Schema<GradScalerCfg> schema() {
     using P = GradScalerCfg;
     return Schema<P>("A moving scale of the loss.")
-        .optional("init_scale", &P::init_scale, "scale at the beginning", above(0))
+        .optional("init_scale", &P::init_scale, "initial scale", above(0))
         .optional("growth_factor", &P::growth_factor,
                   "factor of the scale after growth_interval finite steps", above(1))
         .optional("backoff_factor", &P::backoff_factor,

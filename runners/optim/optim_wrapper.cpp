@@ -17,8 +17,7 @@ Schema<ClipGrad> ClipGrad::schema() {
   return Schema<ClipGrad>("Bounds gradients before an update.")
       .optional("type", &ClipGrad::type, "bound the norm of all gradients, or each value",
                 one_of({"norm", "value"}))
-      .optional("max_norm", &ClipGrad::max_norm, "largest norm of all gradients together",
-                at_least(0))
+      .optional("max_norm", &ClipGrad::max_norm, "largest norm of all gradients", at_least(0))
       .optional("norm_type", &ClipGrad::norm_type, "p of the norm; .inf for the largest value",
                 above(0))
       .optional("clip_value", &ClipGrad::clip_value, "largest absolute value of a gradient",

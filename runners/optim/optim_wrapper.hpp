@@ -73,7 +73,7 @@ class OptimWrapper {
   /// \return whether the parameters were updated.
   bool step();
   /// The norm of all gradients before clipping, a scalar on the model's device, of the last `step`;
-  /// undefined where none was computed.
+  /// undefined if none was computed.
   const at::Tensor& grad_norm() const { return grad_norm_; }
   /// Sets where a run starts and ends, in steps of its loop: the last, incomplete accumulation is
   /// weighted by its own length.

@@ -9,11 +9,11 @@ namespace seg {
 
 struct Beginning {
   std::optional<FoundCheckpoint> resumed;    ///< the state of a training
-  std::optional<FoundCheckpoint> load_from;  ///< weights alone
+  std::optional<FoundCheckpoint> load_from;  ///< only weights
 };
 
 /// Reads the checkpoint that a config names, or finds the newest of its work dir.
-/// \throws ConfigError with the line of `load_from` where that file is missing or damaged.
+/// \throws ConfigError with the line of `load_from` if that file is missing or damaged.
 Beginning find_beginning(const RunConfig& config);
 
 /// Loads the files of `init_cfg`, then `load_from`, which overrides them: files all of whose

@@ -108,14 +108,14 @@ class TrainingRun final : private RunControl {
   void resume() {
     auto& [path, contents] = *beginning_.resumed;
     if (config_.randomness.seed && static_cast<uint64_t>(*config_.randomness.seed) != run_.seed) {
-      log::warn("randomness.seed is ", *config_.randomness.seed, ", the checkpoint keeps ",
-                run_.seed);
+      log::warn("randomness.seed is ", *config_.randomness.seed,
+                ", but the checkpoint's seed is kept: ", run_.seed);
     }
     load_checkpoint(state_, std::move(contents), path);
     progress_.validation_due = progress_.validation_due && validation_;
     log::info("resumed from ", path, ", epoch: ", progress_.epoch, ", iter: ", progress_.iter);
     if (progress_.iter >= progress_.max_iters) {
-      log::warn("the checkpoint has done all ", progress_.max_iters, " iterations already");
+      log::warn("the checkpoint has already done all ", progress_.max_iters, " iterations");
     }
   }
 

@@ -20,9 +20,9 @@ class CSVVisBackend final : public VisBackend {
   using Params = CSVVisBackendParams;
   static Schema<Params> schema() {
     return Schema<Params>(
-               "Writes a CSV table with one row an epoch or a validation: the training values last "
+               "Writes a CSV table with one row per epoch or validation: the training values last "
                "logged, then the metrics.")
-        .optional("save_dir", &Params::save_dir, "folder; that of the run where null")
+        .optional("save_dir", &Params::save_dir, "folder; null: the run's")
         .optional("scalar_save_file", &Params::scalar_save_file, "name of the table");
   }
   CSVVisBackend(const Params& params, const VisPlace& place)

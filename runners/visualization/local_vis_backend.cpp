@@ -72,7 +72,7 @@ class LocalVisBackend final : public VisBackend {
   static Schema<Params> schema() {
     return Schema<Params>("Writes values as JSON lines and pictures as PNG files.")
         .source("MMEngine 0.10, LocalVisBackend")
-        .optional("save_dir", &Params::save_dir, "folder; that of the run where null")
+        .optional("save_dir", &Params::save_dir, "folder; null: the run's")
         .optional("img_save_dir", &Params::img_save_dir, "folder of pictures in it")
         .optional("config_save_file", &Params::config_save_file,
                   "name of the configuration's copy; .py becomes .yaml")

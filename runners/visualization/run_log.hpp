@@ -23,7 +23,7 @@ struct RunLog {
 
 /// \param path  a work dir, the folder of one launch, its vis_data, or a scalars.json. The launches
 ///              of a work dir are joined: a resumed one replaces what came after its first step.
-/// \throws DataError where there is none, it is empty, or a line is damaged.
+/// \throws DataError if there is none, it is empty, or a line is damaged.
 RunLog read_run_log(const std::string& path);
 
 /// Short, distinct names for the runs.

@@ -21,8 +21,7 @@ class SegLocalVisualizer final : public Visualizer {
         .source("MMSegmentation 1.2, SegLocalVisualizer")
         .optional("name", &Params::name, "name of this visualizer")
         .optional("vis_backends", &Params::vis_backends, "where to record; nowhere if null")
-        .optional("save_dir", &Params::save_dir,
-                  "folder of the records; that of the run where null")
+        .optional("save_dir", &Params::save_dir, "folder of the records; null: the run's")
         .optional("alpha", &Params::alpha,
                   "how strongly the colours of classes cover the image, 0 to 1", in_range(0, 1))
         .accepted("image", "pictures are drawn from the data set")

@@ -20,7 +20,7 @@ class TensorboardVisBackend final : public VisBackend {
   static Schema<Params> schema() {
     return Schema<Params>("Writes values and pictures as event files that TensorBoard shows.")
         .source("MMEngine 0.10, TensorboardVisBackend")
-        .optional("save_dir", &Params::save_dir, "folder; that of the run where null");
+        .optional("save_dir", &Params::save_dir, "folder; null: the run's");
   }
   TensorboardVisBackend(const Params& params, const VisPlace& place)
       : folder_(params.save_dir.value_or(place.folder)) {}

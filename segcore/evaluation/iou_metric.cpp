@@ -157,12 +157,12 @@ class IoUMetric final : public Metric {
                   "mIoU (with mAcc), mDice (with mAcc), mFscore (with mPrecision, mRecall), FWIoU "
                   "(IoU weighted by the pixels of each class), kappa (Cohen's); aAcc always comes",
                   known)
-        .optional("nan_to_num", &Params::nan_to_num,
-                  "stands for values that are not defined, of classes that do not occur; without "
-                  "it they do not count")
+        .optional(
+            "nan_to_num", &Params::nan_to_num,
+            "replaces undefined values, those of classes that do not occur; null: leave them out")
         .optional("beta", &Params::beta, "weight of recall in mFscore", above(0))
         .optional("collect_device", &Params::collect_device,
-                  "accepted; counts are summed where they are", one_of({"cpu", "gpu"}))
+                  "accepted; counts are summed on their own device", one_of({"cpu", "gpu"}))
         .optional("output_dir", &Params::output_dir,
                   "folder for the predictions, PNG files of class ids (one more each where the "
                   "data set has reduce_zero_label)")

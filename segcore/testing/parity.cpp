@@ -103,7 +103,7 @@ std::string totals(const std::vector<FixtureResult>& results) {
   const size_t absent = count(results, FixtureResult::Kind::kNotThereYet);
   return seg::text(count(results, FixtureResult::Kind::kHolds), " hold, ", fails,
                    fails == 1 ? " fails, " : " fail, ", absent,
-                   absent == 1 ? " is not there yet" : " are not there yet");
+                   absent == 1 ? " is not supported yet" : " are not supported yet");
 }
 
 std::string parity_report(const std::vector<FixtureResult>& results) {

@@ -18,7 +18,7 @@ struct FixtureResult {
 std::vector<std::string> fixtures_below(const std::string& folder, const std::string& filter = "");
 /// Runs a fixture in double precision on the CPU. Nothing is thrown: an exception is a result.
 FixtureResult run_fixture(const std::string& folder, const std::string& file);
-/// "2 hold, 1 fails, 3 are not there yet".
+/// "2 hold, 1 fails, 3 are not supported yet".
 std::string totals(const std::vector<FixtureResult>& results);
 /// All results as Markdown, a section for each folder.
 std::string parity_report(const std::vector<FixtureResult>& results);

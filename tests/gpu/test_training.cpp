@@ -149,7 +149,7 @@ Value gpu_run(const std::string& work_dir, const std::string& resume_from, c10::
   return read_checkpoint(work_dir + "/iter_12.pth");
 }
 
-TEST_F(GpuTraining, ARunThatIsResumedEndsAsTheOneThatWasNotBitForBit) {
+TEST_F(GpuTraining, AResumedRunEndsBitForBitAsAnUninterruptedOne) {
   const TempDir whole, resumed;
   const Value expected = gpu_run(whole.path().string(), "", device());
   const Value found =
@@ -243,7 +243,7 @@ std::unique_ptr<DataLoader> gpu_loader(const std::string& more) {
   return std::make_unique<DataLoader>(*params, LoaderPlace{});
 }
 
-TEST_F(GpuData, LoadersUsePageLockedMemoryUnlessToldNotTo) {
+TEST_F(GpuData, LoadersUsePageLockedMemoryUnlessDisabled) {
   const auto loader = gpu_loader("");
   loader->start();
   const auto batch = loader->next();

@@ -45,7 +45,7 @@ TEST_F(Log, WritesLinesAsTheConventionsSay) {
       << console;
 }
 
-TEST_F(Log, GoesOnInAFileThatIsThere) {
+TEST_F(Log, AppendsToAnExistingFile) {
   ::testing::internal::CaptureStdout();
   dir_.write("a.log", "before\n");
   log::open_file(dir_ / "a.log");
@@ -115,7 +115,7 @@ TEST_F(Log, KeepsRecordsOfThreadsWhole) {
   EXPECT_EQ(records, 200);
 }
 
-TEST_F(Log, TellsOfAFileThatCannotBeWritten) {
+TEST_F(Log, ReportsAFileThatCannotBeWritten) {
   dir_.write("file", "");
   try {
     log::open_file(dir_ / "file/a.log");

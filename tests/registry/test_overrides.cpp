@@ -107,7 +107,7 @@ TEST_F(Overrides, AreKnownByTheirNumber) {
   EXPECT_EQ(tree.at_path("a.b")->history[0].shown, "1");
 }
 
-TEST_F(Overrides, TellWhatIsWrong) {
+TEST_F(Overrides, ReportErrors) {
   const struct {
     std::vector<std::string> given;
     const char* message;
@@ -120,20 +120,19 @@ TEST_F(Overrides, TellWhatIsWrong) {
        "the "
        "end of the list a.c, which has 2 elements"},
       {{"a.c.d=1"},
-       "--cfg-options #1: error: a.c.d: a.c is a list; write the number of an element, from 0 to "
-       "1, "
-       "in place of 'd'"},
+       "--cfg-options #1: error: a.c.d: a.c is a list; use the index of an element, from 0 to "
+       "1, instead of 'd'"},
       {{"s.x=1"},
-       "--cfg-options #1: error: s: a mapping cannot be laid over the value text (a.yaml:2:4). Add "
-       "'_delete_: true' to it to replace that"},
+       "--cfg-options #1: error: s: cannot merge a mapping into the value text (a.yaml:2:4). Add "
+       "'_delete_: true' to replace it"},
       {{"n.x=1"},
-       "--cfg-options #1: error: n: a mapping cannot be laid over null (a.yaml:3:4). Add "
-       "'_delete_: true' to it to replace that"},
+       "--cfg-options #1: error: n: cannot merge a mapping into null (a.yaml:3:4). Add "
+       "'_delete_: true' to replace it"},
       {{"x=1", "x.y=2"},
        "--cfg-options #2: error: x.y: x was set to 1 by --cfg-options #1 and cannot have 'y'"},
-      {{"x=[1,2"}, "--cfg-options #1: error: x: the brackets of [1,2 do not match"},
-      {{"x=[1,2)"}, "--cfg-options #1: error: x: the brackets of [1,2) do not match"},
-      {{"x=([1)]"}, "--cfg-options #1: error: x: the brackets of ([1)] do not match"},
+      {{"x=[1,2"}, "--cfg-options #1: error: x: the brackets in [1,2 do not match"},
+      {{"x=[1,2)"}, "--cfg-options #1: error: x: the brackets in [1,2) do not match"},
+      {{"x=([1)]"}, "--cfg-options #1: error: x: the brackets in ([1)] do not match"},
       {{"a..b=1"}, "--cfg-options #1: error: a..b: a part of the key between the dots is empty"},
       {{"=1"}, "--cfg-options #1: error: a part of the key between the dots is empty"},
       {{"word"}, "--cfg-options #1: error: expected KEY=VALUE, got 'word'"},
@@ -143,12 +142,12 @@ TEST_F(Overrides, TellWhatIsWrong) {
   }
 }
 
-TEST_F(Overrides, TellOfNullThatIsAText) {
+TEST_F(Overrides, WarnOfNullReadAsAString) {
   Diagnostics problems;
   const Config tree = load_config(file_, {"s=null"}, problems);
   EXPECT_EQ(tree.at_path("s")->kind, Config::Kind::kString);
   EXPECT_EQ(problems.warnings_text(),
-            "--cfg-options #1: warning: s: 'null' is taken as a text; nothing is None");
+            "--cfg-options #1: warning: s: 'null' is taken as a string; write None for no value");
 }
 
 TEST_F(Overrides, AreBounded) {

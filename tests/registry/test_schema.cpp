@@ -129,7 +129,7 @@ TEST(Registry, BuildsFromText) {
   EXPECT_THROW(Spec<ToyPart>().build(1.0), Error);
 }
 
-TEST(Registry, TellsWhatIsWrongWithATypeName) {
+TEST(Registry, ReportsWrongTypeNames) {
   const struct {
     const char* yaml;
     const char* message;
@@ -148,7 +148,7 @@ TEST(Registry, TellsWhatIsWrongWithATypeName) {
   for (const auto& row : table) EXPECT_EQ(error_lines(row.yaml), row.message);
 }
 
-TEST(Schema, TellsWhatIsWrongWithAnOption) {
+TEST(Schema, ReportsWrongOptions) {
   const struct {
     const char* options;
     const char* message;
@@ -164,7 +164,7 @@ TEST(Schema, TellsWhatIsWrongWithAnOption) {
       {"side: 1, count: 2.5", "<default>:1:35: error: count: expected int, got 2.5"},
       {"side: 0", "<default>:1:25: error: side: must be above 0, got 0"},
       {"side: '2'",
-       "<default>:1:25: error: side: expected float, got '2', which is a text because of its "
+       "<default>:1:25: error: side: expected float, got '2', which is a string because of its "
        "quotes"},
       {"side: 6e-5x", "<default>:1:25: error: side: expected float, got '6e-5x'"},
       {"side: null", "<default>:1:25: error: side: expected float, got null"},
@@ -210,7 +210,7 @@ TEST(Schema, ShortensLongValuesInMessages) {
             "1, 1, 1, 1, 1, 1, 1,...");
 }
 
-TEST(Schema, AcceptsWhatItSays) {
+TEST(Schema, AcceptsWhatItDescribes) {
   for (const char* options :
        {"side: 1", "side: 1e-3", "side: 2, count: null", "side: 2, count: 2.0",
         "side: 1, stride: [1, 2]", "side: 1, parts: {type: ToyDot}", "side: 1, label: 3",
@@ -315,13 +315,13 @@ TEST(Listing, SuggestsTheNearestName) {
   EXPECT_EQ(usage_error([] { find_type(find_category("toy part"), "ToyDo"); }),
             "no toy part is called 'ToyDo'. Did you mean 'ToyDot'? Known: ToyDot, ToySquare");
   EXPECT_EQ(usage_error([] { find_listed("ToySquar"); }),
-            "neither a category nor a type is called 'ToySquar'. Did you mean 'ToySquare'? "
+            "no category or type is called 'ToySquar'. Did you mean 'ToySquare'? "
             "Categories: toy part");
   EXPECT_EQ(find_listed("ToyDot").at(0).type->name, "ToyDot");
   EXPECT_FALSE(find_listed("toy_part").at(0).type.has_value());
 }
 
-TEST(JsonSchema, SaysWhatTheTypesSay) {
+TEST(JsonSchema, MatchesTheTypes) {
   std::vector<OptionDoc> root;
   root.push_back({"part", Convert<Spec<ToyPart>>::type(), "", "the part", true});
   root.push_back({"work_dir", Convert<std::optional<std::string>>::type(), "null", "where", false});

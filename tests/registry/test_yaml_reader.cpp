@@ -1,4 +1,4 @@
-// Reading one YAML text: kinds of scalars, tags, anchors, and what is told of a wrong text.
+// Reading one YAML text: kinds of scalars, tags, anchors, and the errors of a wrong text.
 #include <gtest/gtest.h>
 
 #include <string>
@@ -117,7 +117,7 @@ TEST(YamlReader, ReadsNothingAsNull) {
   EXPECT_TRUE(parse_config("# a comment\n").is_null());
 }
 
-TEST(YamlReader, TellsWhatIsWrongAndWhere) {
+TEST(YamlReader, ReportsErrorsWithTheirPlace) {
   const struct {
     const char* yaml;
     const char* message;
@@ -164,7 +164,7 @@ TEST(YamlReader, TellsWhatIsWrongAndWhere) {
                        "missing before it?"));
 }
 
-TEST(YamlReader, TellsSeveralErrorsAtOnce) {
+TEST(YamlReader, ReportsSeveralErrorsAtOnce) {
   EXPECT_EQ(parse_error("a: 1\na: 2\nb: !x 1\n"),
             "a.yaml:2:1: error: a: this key is there twice; it was first given in line 1\n"
             "a.yaml:3:4: error: b: values with the tag !x cannot be read; write plain texts, "

@@ -64,7 +64,7 @@ TEST(YamlWriter, KeepsTuplesWhereAsked) {
   EXPECT_EQ(dump_yaml(c), "a:\n- 1\n- - 2\n  - - 3\nb: []\n");
 }
 
-TEST(YamlWriter, SaysWhereEachScalarWasWritten) {
+TEST(YamlWriter, ReportsTheOriginOfEachScalar) {
   EXPECT_EQ(dump_yaml(parse_config("a:\n- 1\n- {b: x}\nc: {}\n", "x.yaml"), true),
             "a:\n- 1  # x.yaml:2:3\n- b: x  # x.yaml:3:7\nc: {}  # x.yaml:4:4\n");
 }

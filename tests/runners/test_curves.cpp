@@ -92,7 +92,7 @@ TEST(RunLog, MetricsOfEpochsMayBeNumberedBySteps) {
   EXPECT_FALSE(epochs.find("loss")->by_epoch);
 }
 
-TEST(RunLog, SaysWhatIsMissing) {
+TEST(RunLog, ReportsWhatIsMissing) {
   const test::TempDir dir;
   const std::string place = dir.path().string();
   EXPECT_EQ(curve_error([&] { read_run_log(dir / "no"); }), place + "/no does not exist");

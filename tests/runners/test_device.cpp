@@ -13,7 +13,7 @@
 namespace seg::test {
 namespace {
 
-TEST(Device, AProcessGroupOnGpusWithoutNcclSaysWhatIsMissing) {
+TEST(Device, AProcessGroupOnGpusWithoutNcclReportsWhatIsMissing) {
   if (load_cuda()) GTEST_SKIP() << "there is a GPU";
   const Rendezvous place{.size = 2, .backend = "nccl", .device = c10::Device(c10::kCUDA, 0)};
   try {

@@ -166,8 +166,8 @@ TEST(CheckpointHook, KnowsWhatIsBetter) {
   EXPECT_EQ(rule("decode.loss_ce"), "less");
   EXPECT_EQ(rule("entropy"), "unknown");
   EXPECT_EQ(spec_error<Hook>("{type: CheckpointHook, save_best: entropy}"),
-            "<default>:1:35: error: save_best: whether more or less of 'entropy' is better is not "
-            "known. Give 'rule'.\n1 error in the configuration");
+            "<default>:1:35: error: save_best: it is not known whether a higher or lower 'entropy' "
+            "is better: set 'rule'.\n1 error in the configuration");
   EXPECT_THAT(spec_error<Hook>("{type: CheckpointHook, save_best: [auto, mIoU]}"),
               HasSubstr("'auto' stands alone"));
   EXPECT_THAT(spec_error<Hook>("{type: CheckpointHook, filename_tmpl: last.pth}"),

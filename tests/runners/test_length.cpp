@@ -37,7 +37,7 @@ TEST(Loops, ChangeTheIntervalAtMilestones) {
               ElementsAre(5, 8, 10, 12));
 }
 
-TEST(Loops, TellWrongOptions) {
+TEST(Loops, ReportWrongOptions) {
   EXPECT_EQ(spec_error<TrainLength>("{type: IterBasedTrainLoop, max_iter: 4}"),
             "<default>:1:28: error: IterBasedTrainLoop has no option 'max_iter'. Did you mean "
             "'max_iters'? Known: max_iters, val_begin, val_interval, dynamic_intervals, by_epoch\n"

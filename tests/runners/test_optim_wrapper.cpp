@@ -113,7 +113,7 @@ struct ResumableToy {
   void train(int from, int to) {
     for (int k = from; k < to; ++k) update(*wrapper, model.loss(k));
   }
-  /// Goes on after `done` steps of another one.
+  /// Continues after `done` steps of another one.
   void resume(const ResumableToy& other, int done) {
     const torch::NoGradGuard no_grad;
     model.p.copy_(other.model.p);
@@ -129,7 +129,7 @@ struct ResumableToy {
 constexpr const char* kScaledToy =
     "AmpOptimWrapper, dtype: float32, loss_scale: {init_scale: 1024, growth_interval: 1}";
 
-TEST(OptimWrapper, GoesOnInTheMiddleOfAnAccumulationBitForBit) {
+TEST(OptimWrapper, ResumesInTheMiddleOfAnAccumulationBitForBit) {
   for (const std::string type : {"OptimWrapper", kScaledToy}) {
     ResumableToy whole(type);
     whole.train(0, 8);
@@ -155,8 +155,8 @@ TEST(OptimWrapper, AccumulatedGradientsFollowTheScaleAndTheNumberOfSteps) {
   EXPECT_TRUE(torch::allclose(second.model.p.grad(), expected, 1e-5, 1e-7));
 }
 
-TEST(OptimWrapper, SaysWhereAccumulatedGradientsAreLost) {
-  const auto said = [](int done, const Value& accumulated) {
+TEST(OptimWrapper, ReportsLostAccumulatedGradients) {
+  const auto messages = [](int done, const Value& accumulated) {
     ResumableToy toy("OptimWrapper");
     ::testing::internal::CaptureStdout();
     ::testing::internal::CaptureStderr();
@@ -166,17 +166,17 @@ TEST(OptimWrapper, SaysWhereAccumulatedGradientsAreLost) {
   ResumableToy toy("OptimWrapper");
   toy.train(0, 1);
   const Value one = toy.wrapper->accumulated();
-  EXPECT_THAT(said(5, {}),
+  EXPECT_THAT(messages(5, {}),
               ::testing::HasSubstr("the run starts at step 5, after 2 of 3 accumulated steps, and "
                                    "the checkpoint holds the gradients of 0 steps: gradients are "
                                    "lost"));
-  EXPECT_THAT(said(6, one),
+  EXPECT_THAT(messages(6, one),
               ::testing::HasSubstr("the run starts at step 6, after 0 of 3 accumulated steps, and "
                                    "the checkpoint holds the gradients of 1 step: gradients are "
                                    "lost"));
-  EXPECT_EQ(said(7, one), "");
-  EXPECT_EQ(said(6, {}), "");
-  EXPECT_EQ(said(8, {}), "") << "nothing is left to do";
+  EXPECT_EQ(messages(7, one), "");
+  EXPECT_EQ(messages(6, {}), "");
+  EXPECT_EQ(messages(8, {}), "") << "nothing is left to do";
 
   Value foreign = Value::dict(), gradients = Value::dict();
   gradients.set("p", torch::zeros({3, 5}));
@@ -227,14 +227,14 @@ TEST(ParamGroups, AKeyThatFitsNothingIsAWarningWithTheNearestName) {
   ::testing::internal::CaptureStdout();
   ::testing::internal::CaptureStderr();
   spec.build(model);
-  const std::string said =
+  const std::string log =
       ::testing::internal::GetCapturedStdout() + ::testing::internal::GetCapturedStderr();
-  EXPECT_THAT(said, ::testing::HasSubstr(
-                        "paramwise_cfg.custom_keys: 'decode_haed' is part of no parameter's name, "
-                        "or of names that longer keys take. Did you mean 'decode_head'?"));
+  EXPECT_THAT(log, ::testing::HasSubstr(
+                       "paramwise_cfg.custom_keys: 'decode_haed' is part of no parameter's name, "
+                       "or of names that longer keys take. Did you mean 'decode_head'?"));
 }
 
-TEST(ParamGroups, KeysThatConfigsListForAnyModelAreNoNews) {
+TEST(ParamGroups, KeysThatConfigsListForAnyModelGiveNoWarning) {
   ModelToy model;
   const auto spec = Spec<OptimWrapper>::of(
       "{type: OptimWrapper, optimizer: {type: AdamW}, paramwise_cfg: {custom_keys: {pos_block: "
@@ -242,13 +242,13 @@ TEST(ParamGroups, KeysThatConfigsListForAnyModelAreNoNews) {
   ::testing::internal::CaptureStdout();
   ::testing::internal::CaptureStderr();
   spec.build(model);
-  const std::string said =
+  const std::string log =
       ::testing::internal::GetCapturedStdout() + ::testing::internal::GetCapturedStderr();
-  EXPECT_THAT(said, ::testing::HasSubstr("INFO"));
-  EXPECT_THAT(said,
+  EXPECT_THAT(log, ::testing::HasSubstr("INFO"));
+  EXPECT_THAT(log,
               ::testing::HasSubstr(
                   "paramwise_cfg.custom_keys: the model has no absolute_pos_embed, pos_block"));
-  EXPECT_THAT(said, ::testing::Not(::testing::HasSubstr("WARN")));
+  EXPECT_THAT(log, ::testing::Not(::testing::HasSubstr("WARN")));
 }
 
 TEST(ParamGroups, OptionsOfAnotherConstructorAreAnError) {
@@ -420,7 +420,7 @@ TEST(AmpOptimWrapper, LeavesOutStepsThatOverflowAndMovesTheScale) {
   update(*unscaled, plain.loss(3));
   EXPECT_TRUE(torch::allclose(model.p, plain.p, 1e-6, 1e-7));
 
-  // The scale and its count of finite steps go on where they were.
+  // The scale and its count of finite steps continue where they were.
   LineToy other(at::kFloat);
   auto resumed = Spec<OptimWrapper>::of(
                      "{type: AmpOptimWrapper, dtype: float32, loss_scale: "
@@ -442,7 +442,7 @@ TEST(AmpOptimWrapper, Float32IsNoMixedPrecision) {
   EXPECT_EQ(torch::linear(torch::ones({5, 4}), model.p).scalar_type(), at::kFloat);
 }
 
-TEST(OptimWrapper, TellsWhatIsWrongInAConfig) {
+TEST(OptimWrapper, ReportsConfigErrors) {
   const auto error = [](const std::string& rest) {
     return test::spec_error<OptimWrapper>("{type: AmpOptimWrapper, optimizer: {type: SGD}, " +
                                           rest + "}");

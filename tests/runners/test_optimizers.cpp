@@ -95,7 +95,7 @@ TEST(Optimizers, GroupsHaveTheKeysOfTorch) {
   EXPECT_EQ(groups[0].at("params").as_list().size(), 3u);
 }
 
-TEST(Optimizers, GoOnFromASavedStateAsIfNeverStopped) {
+TEST(Optimizers, ContinueFromASavedStateAsIfNeverStopped) {
   for (const std::string config : {"{type: AdamW, lr: 0.01, amsgrad: true}",
                                    "{type: SGD, lr: 0.1, momentum: 0.9, dampening: 0.1}"}) {
     SCOPED_TRACE(config);
@@ -145,7 +145,7 @@ TEST(Optimizers, AStepThatOverflowedChangesNothing) {
   }
 }
 
-TEST(Optimizers, GradientsThatLieOtherwiseInMemoryAreUsedRight) {
+TEST(Optimizers, GradientsOfAnyMemoryLayoutAreUsedCorrectly) {
   for (const bool strange : {false, true}) {
     auto optimizer = Spec<Optimizer>::of("{type: SGD, lr: 1.0}").build();
     ParamGroup group;
@@ -180,7 +180,7 @@ std::string checkpoint_error(F&& f) {
   return "no error";
 }
 
-TEST(Optimizers, TellWhichSavedStateDoesNotFit) {
+TEST(Optimizers, ReportStatesThatDoNotFit) {
   auto optimizer = Spec<Optimizer>::of("{type: AdamW}").build();
   optimizer->add_group(toy_group());
   toy_step(*optimizer, 0);
@@ -220,7 +220,7 @@ TEST(Optimizers, TellWhichSavedStateDoesNotFit) {
             "the optimizer's state holds momentum_buffer" + another);
 }
 
-TEST(Optimizers, TellWhatIsWrongInAConfig) {
+TEST(Optimizers, ReportConfigErrors) {
   EXPECT_EQ(test::spec_error<Optimizer>("{type: SGD, lr: 0.1, nesterov: true}"),
             "<default>:1:32: error: nesterov: needs a momentum above 0 and no dampening\n"
             "1 error in the configuration");

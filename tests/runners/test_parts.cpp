@@ -56,13 +56,13 @@ SEG_REGISTER(Hook, RefusedHook);
 
 class RunPartsTest : public ::testing::Test {
  protected:
-  /// What `print_config --check` says of the tiny run with these changes.
+  /// The messages of `print_config --check` for the tiny run with these changes.
   std::string checked(const std::string& changes) const {
     dir_.write("tiny.yaml", tiny_run_yaml());
     const std::string path = dir_.write("a.yaml", "_base_: tiny.yaml\n" + changes);
     return config_error([&] { build_all(load_run_config(path)); });
   }
-  /// What a training says before it begins.
+  /// The messages of a training before its first step.
   std::string trained(const std::string& changes) const {
     dir_.write("tiny.yaml", tiny_run_yaml());
     const std::string path = dir_.write("a.yaml", "_base_: tiny.yaml\n" + changes);
@@ -76,7 +76,7 @@ TEST_F(RunPartsTest, AGoodRunHasNoError) {
   EXPECT_EQ(trained(""), "no error");
 }
 
-TEST_F(RunPartsTest, ErrorsOfAllPartsAreToldAtOnce) {
+TEST_F(RunPartsTest, ErrorsOfAllPartsAreReportedAtOnce) {
   const std::string changes = R"(
 model:
   decode_head:
@@ -93,20 +93,20 @@ val_evaluator: {_delete_: true, type: RefusedMetric}
 custom_hooks: [{type: RefusedHook}]
 visualizer: {vis_backends: [{type: RefusedBackend}]}
 )";
-  for (const std::string& said : {checked(changes), trained(changes)}) {
-    EXPECT_THAT(said,
+  for (const std::string& messages : {checked(changes), trained(changes)}) {
+    EXPECT_THAT(messages,
                 AllOf(HasSubstr("'rood' is no class of this data set. Did you mean 'road'?"),
                       HasSubstr("val_evaluator.type: no metric of 5 classes"),
                       HasSubstr("model.decode_head.in_channels: is [8, 32]"),
                       HasSubstr("model.decode_head.loss_decode.class_weight: has 2 values"),
                       HasSubstr("model.auxiliary_head.in_channels: is 9"), HasSubstr("no hook"),
                       HasSubstr("no back end"), HasSubstr("7 errors in the configuration")))
-        << said;
+        << messages;
   }
   EXPECT_FALSE(std::filesystem::exists("work_dirs/a"));
 }
 
-TEST_F(RunPartsTest, OptimizerAndDataAreToldTogether) {
+TEST_F(RunPartsTest, ErrorsOfOptimizerAndDataAreReportedTogether) {
   const std::string changes = R"(
 train_dataloader: {batch_size: 20, drop_last: true, sampler: {type: DefaultSampler}}
 optim_wrapper: {paramwise_cfg: {num_layers: 3}}
@@ -117,8 +117,8 @@ optim_wrapper: {paramwise_cfg: {num_layers: 3}}
                     HasSubstr("2 errors in the configuration")));
 }
 
-TEST_F(RunPartsTest, ErrorsInsideOfAPipelineAndOfJoinedDataSetsAreToldTogether) {
-  const std::string said = checked(R"(
+TEST_F(RunPartsTest, ErrorsInAPipelineAndInJoinedDataSetsAreReportedTogether) {
+  const std::string messages = checked(R"(
 train_dataloader:
   dataset:
     _delete_: true
@@ -128,11 +128,11 @@ train_dataloader:
     - type: CamVidDataset
       pipeline: [{type: PackSegInputs}, {type: RandomFlip, prob: 0.5}, {type: PackSegInputs}, {type: Pad, size: [8, 8]}]
 )");
-  EXPECT_THAT(said, AllOf(HasSubstr("datasets.0.metainfo: 'rood' is no class"),
-                          HasSubstr("pipeline.1: RandomFlip cannot follow PackSegInputs"),
-                          HasSubstr("pipeline.3: Pad cannot follow PackSegInputs"),
-                          HasSubstr("3 errors in the configuration")))
-      << said;
+  EXPECT_THAT(messages, AllOf(HasSubstr("datasets.0.metainfo: 'rood' is no class"),
+                              HasSubstr("pipeline.1: RandomFlip cannot follow PackSegInputs"),
+                              HasSubstr("pipeline.3: Pad cannot follow PackSegInputs"),
+                              HasSubstr("3 errors in the configuration")))
+      << messages;
 }
 
 TEST_F(RunPartsTest, TheCheckLooksForNoFiles) {

@@ -62,7 +62,7 @@ TEST_F(RunConfigTest, ATopLevelPreprocessorIsTheModels) {
   EXPECT_NE(config.tree.at_path("model.data_preprocessor.size"), nullptr);
 }
 
-TEST_F(RunConfigTest, TellsAllErrorsAtOnce) {
+TEST_F(RunConfigTest, ReportsAllErrorsAtOnce) {
   const std::string text = error({"train_cfg.max_iters=-1", "randomness.sed=4",
                                   "default_hooks.checkpoint.rule=more", "log_level=LOUD"});
   EXPECT_THAT(text, HasSubstr("train_cfg.max_iters: must be at least 1, got -1"));

@@ -128,7 +128,7 @@ TEST(Schedulers, ValuesAndStatesAreThoseOfMmengine) {
   }
 }
 
-TEST(Schedulers, GoOnFromASavedState) {
+TEST(Schedulers, ContinueFromASavedState) {
   const Json cases = Json::parse(std::ifstream(source_path("tests/data/optim/schedules.json")));
   for (const Json& c : cases) {
     SCOPED_TRACE(c["specs"].dump());
@@ -154,7 +154,7 @@ TEST(Schedulers, GoOnFromASavedState) {
   }
 }
 
-TEST(Schedulers, GoOnInAnotherRange) {
+TEST(Schedulers, ContinueInAnotherRange) {
   Json c{{"lrs", {0.5}}, {"adam", false}, {"iters", 20}, {"max_epochs", 1}, {"epoch_length", 20}};
   const auto poly = [](int begin, int end) {
     return Json::array({{{"type", "PolyLR"}, {"by_epoch", false}, {"begin", begin}, {"end", end}}});
@@ -204,7 +204,7 @@ TEST(Schedulers, ALineMayBeginAtZero) {
   }
 }
 
-TEST(Schedulers, TellWhatIsWrongInAConfig) {
+TEST(Schedulers, ReportConfigErrors) {
   EXPECT_EQ(test::spec_error<ParamScheduler>("{type: PolyLR, begin: 5, end: 5}"),
             "<default>:1:31: error: end: must be above begin, 5, got 5\n"
             "1 error in the configuration");

@@ -76,7 +76,7 @@ TEST(LocalVisBackend, WritesTwoEqualFilesOfRows) {
   EXPECT_DOUBLE_EQ(vis->alpha(), 0.8);
 }
 
-TEST(LocalVisBackend, GoesOnAfterACutLine) {
+TEST(LocalVisBackend, AppendsAfterATruncatedLine) {
   const test::TempDir dir;
   dir.write("scalars.json", "{\"loss\": 1.0, \"step\": 1}\n{\"loss\": 0.");
   visualizer("{type: LocalVisBackend}", dir.path().string())->add_scalars({{"loss", 0.25}}, 2);

@@ -21,10 +21,10 @@ class BackgroundTool {
   using Environment = std::vector<std::pair<std::string, std::string>>;
   /// \param words  the program and its arguments.
   /// \param output  file that both streams are appended to.
-  /// \param environment  variables that the program has besides those of the test.
+  /// \param environment  variables of the program in addition to those of the test.
   BackgroundTool(const std::vector<std::string>& words, std::string output,
                  const Environment& environment = {})
-      : output_(std::move(output)), begin_(said().size()) {
+      : output_(std::move(output)), begin_(all_output().size()) {
     std::fflush(nullptr);  // else the child writes again what is buffered
     pid_ = fork();
     if (pid_ != 0) return;
@@ -61,8 +61,8 @@ class BackgroundTool {
            info.si_pid == 0;
   }
   /// What it has printed so far.
-  std::string output() const { return said().substr(begin_); }
-  /// Waits until it has printed `words` `count` times. \return false where it ended before.
+  std::string output() const { return all_output().substr(begin_); }
+  /// Waits until it has printed `words` `count` times. \return false if it ended before.
   bool wait_for(const std::string& words, int count = 1) const {
     for (;;) {
       const bool over = !running();
@@ -76,7 +76,7 @@ class BackgroundTool {
   }
 
  private:
-  std::string said() const {
+  std::string all_output() const {
     std::ifstream in(output_, std::ios::binary);
     return {std::istreambuf_iterator<char>(in), {}};
   }

@@ -7,7 +7,7 @@
 
 namespace seg::test {
 
-/// The text of the ConfigError that `f` throws; "no error" where it throws none.
+/// The text of the ConfigError that `f` throws; "no error" if it throws none.
 template <class F>
 std::string config_error(F&& f) {
   try {

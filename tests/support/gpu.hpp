@@ -7,7 +7,7 @@
 
 namespace seg::test {
 
-/// Skips where no GPU can be used, and says why. Products and convolutions are in full float32, so
+/// Skips without a usable GPU, with the reason. Products and convolutions are in full float32, so
 /// that they can be compared with a CPU's.
 class GpuTest : public ::testing::Test {
  protected:

@@ -5,7 +5,7 @@
 namespace seg {
 namespace {
 
-/// A package of the tests lies elsewhere than where they were compiled.
+/// Packaged tests run elsewhere than in the folder that they were compiled in.
 std::string place(const char* variable, const char* compiled) {
   const char* given = std::getenv(variable);
   return given ? given : compiled;

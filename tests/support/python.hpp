@@ -1,4 +1,4 @@
-/// Runs Python where one with PyTorch is found, to check files against their original readers.
+/// Runs Python, if one with PyTorch is found, to check files against their original readers.
 #pragma once
 #include <sys/wait.h>
 

@@ -1,4 +1,4 @@
-/// A folder that is there as long as the object is.
+/// A folder that lives as long as its object.
 #pragma once
 #include <unistd.h>
 
@@ -29,7 +29,7 @@ class TempDir {
   const std::filesystem::path& path() const { return path_; }
   std::string operator/(const std::string& name) const { return (path_ / name).string(); }
 
-  /// Writes a file, with its folders, and gives its path back.
+  /// Writes a file, with its folders, and returns its path.
   std::string write(const std::string& name, const std::string& content) const {
     const std::filesystem::path file = path_ / name;
     std::filesystem::create_directories(file.parent_path());

@@ -1,5 +1,5 @@
-/// Wrong configurations, command lines, data and checkpoints, each with all that the programs say
-/// of it and their exit code. The cases are tests/data/broken/*.yaml.
+/// Wrong configurations, command lines, data and checkpoints, each with all messages of the
+/// programs of it and their exit code. The cases are tests/data/broken/*.yaml.
 #include <gtest/gtest.h>
 #include <sys/wait.h>
 
@@ -135,8 +135,8 @@ void make_broken_file(const TempDir& dir, const std::string& name, const BrokenF
   dir.write(name, bytes);
 }
 
-/// `said` where it is what `expected` means, in whose words; else itself.
-std::string as_expected(const std::string& said, const std::string& expected) {
+/// `expected` if `actual` matches it, where "..." stands for the rest of a line; else `actual`.
+std::string as_expected(const std::string& actual, const std::string& expected) {
   std::string out;
   size_t at = 0;
   for (size_t begin = 0; begin < expected.size();) {
@@ -147,26 +147,26 @@ std::string as_expected(const std::string& said, const std::string& expected) {
     if (line == "...\n") return out;
     const bool open = line.ends_with("...\n");
     if (open) line.resize(line.size() - 4);
-    if (said.compare(at, line.size(), line) != 0) return said;
+    if (actual.compare(at, line.size(), line) != 0) return actual;
     at += line.size();
-    if (open) at = std::min(said.find('\n', at), said.size() - 1) + 1;
+    if (open) at = std::min(actual.find('\n', at), actual.size() - 1) + 1;
   }
-  return at == said.size() ? out : said;
+  return at == actual.size() ? out : actual;
 }
 
-/// What `print_config --check a.yaml` writes in the folder.
-std::string told_of_config(const TempDir& dir) {
+/// The messages of `print_config --check a.yaml` in the folder.
+std::string messages_of_config(const TempDir& dir) {
   const fs::path outside = fs::current_path();
   fs::current_path(dir.path());
-  std::string said = "no error";
+  std::string actual = "no error";
   try {
     build_all(load_run_config("a.yaml"));
   } catch (const ConfigError& e) {
     const std::string warnings = e.diagnostics.warnings_text();
-    said = warnings + (warnings.empty() ? "" : "\n") + e.what() + "\n";
+    actual = warnings + (warnings.empty() ? "" : "\n") + e.what() + "\n";
   }
   fs::current_path(outside);
-  return said;
+  return actual;
 }
 
 class BrokenInput : public ::testing::Test {
@@ -188,15 +188,15 @@ class BrokenInput : public ::testing::Test {
     for (const auto& name : broken.remove) fs::remove_all(dir / name);
     for (const auto& [name, content] : broken.files) dir.write(name, content);
     for (const auto& [name, file] : broken.make) make_broken_file(dir, name, file);
-    // In this process where that says the same, because it is much faster.
+    // In this process where the messages are the same, because it is much faster.
     const bool here = broken.run == "print_config --check a.yaml";
     const int status = here ? 0 : std::system(broken_command(dir, broken.run).c_str());
-    std::string said = here ? told_of_config(dir) : dir.read("err.txt");
+    std::string actual = here ? messages_of_config(dir) : dir.read("err.txt");
     const std::string folder = dir.path().string();
-    for (size_t at = 0; (at = said.find(folder, at)) != std::string::npos;) {
-      said.replace(at, folder.size(), "DIR");
+    for (size_t at = 0; (at = actual.find(folder, at)) != std::string::npos;) {
+      actual.replace(at, folder.size(), "DIR");
     }
-    EXPECT_EQ(as_expected(said, broken.says), broken.says);
+    EXPECT_EQ(as_expected(actual, broken.says), broken.says);
     ASSERT_TRUE(WIFEXITED(status));
     EXPECT_EQ(here ? 1 : WEXITSTATUS(status), broken.exit);
     if (broken.leaves) {
@@ -206,9 +206,9 @@ class BrokenInput : public ::testing::Test {
       }
       EXPECT_EQ(left, std::set<std::string>(broken.leaves->begin(), broken.leaves->end()));
     }
-    // Whatever the table says: these are no messages for people.
+    // Whatever the table expects: these are not messages for people.
     for (const char* never : {"internal error", "terminate", "c10::", "std::", "frame #"}) {
-      EXPECT_EQ(said.find(never), std::string::npos) << said;
+      EXPECT_EQ(actual.find(never), std::string::npos) << actual;
     }
   }
   static void check_table(const std::string& table) {

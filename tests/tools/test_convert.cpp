@@ -86,7 +86,7 @@ TEST_F(Convert, MapsNamesAndChecksThem) {
   EXPECT_FALSE(fs::exists(dir_ / "b.pth"));
 }
 
-TEST_F(Convert, SaysWhatIsWrong) {
+TEST_F(Convert, ReportsErrors) {
   Value long_name = Value::dict();
   long_name.set(std::string(80'000, 'a') + ".weight", torch::ones({1}));
   write_checkpoint(dir_ / "long.pth", long_name);

@@ -91,7 +91,7 @@ class EndToEnd : public ::testing::Test {
   std::string config_;
 };
 
-TEST_F(EndToEnd, TrainsTestsAndLeavesTheFilesThatPeopleKnow) {
+TEST_F(EndToEnd, TrainsTestsAndWritesTheUsualFiles) {
   const CommandResult trained = train("w");
   ASSERT_EQ(trained.status, 0) << trained.output;
   EXPECT_THAT(trained.output, HasSubstr("Iter(train) [ 1/12]"));
@@ -181,7 +181,7 @@ TEST_F(EndToEnd, SameSeedGivesTheSameLossesWithSeveralThreads) {
   expect_same_run(checkpoint("a/iter_6.pth"), checkpoint("b/iter_6.pth"));
 }
 
-TEST_F(EndToEnd, StopsAtASignalAndGoesOnAsIfNothingHadBeen) {
+TEST_F(EndToEnd, StopsAtASignalAndResumesAsIfNeverStopped) {
   const std::string more = "--cfg-options train_cfg.max_iters=60 param_scheduler.1.end=60";
   ASSERT_EQ(train("whole", more).status, 0);
   for (const int signal : {SIGTERM, SIGINT}) {
@@ -202,7 +202,7 @@ TEST_F(EndToEnd, StopsAtASignalAndGoesOnAsIfNothingHadBeen) {
   }
 }
 
-TEST_F(EndToEnd, KilledAtAnyMomentEndsWithTheVeryWeightsOfTheRunNeverKilled) {
+TEST_F(EndToEnd, KilledAtAnyMomentEndsWithTheWeightsOfAnUninterruptedRun) {
   const std::vector<std::string> changes{"--resume",
                                          "--cfg-options",
                                          "train_cfg.max_iters=60",
@@ -235,7 +235,7 @@ TEST_F(EndToEnd, KilledAtAnyMomentEndsWithTheVeryWeightsOfTheRunNeverKilled) {
   EXPECT_EQ(checkpoints("killed"), checkpoints("whole"));
 }
 
-TEST_F(EndToEnd, GoesOnInTheMiddleOfAnAccumulation) {
+TEST_F(EndToEnd, ResumesInTheMiddleOfAnAccumulation) {
   const std::string scaled =
       " optim_wrapper.type=AmpOptimWrapper optim_wrapper.loss_scale.init_scale=1024 "
       "optim_wrapper.loss_scale.growth_interval=2";
@@ -266,7 +266,7 @@ print(a["steps"], a["loss_weight"], len(a["gradients"]), a["gradients"][0]["deco
   EXPECT_EQ(result.output, "1 0.5 1 torch.Size([5])\n");
 }
 
-TEST_F(EndToEnd, MixedPrecisionGoesOnBitForBit) {
+TEST_F(EndToEnd, MixedPrecisionResumesBitForBit) {
   const CommandResult whole = train("whole", "--amp");
   ASSERT_EQ(whole.status, 0) << whole.output;
   const CommandResult resumed = train("resumed", "--amp --resume " + dir_ / "whole/iter_4.pth");
@@ -328,21 +328,21 @@ TEST_F(EndToEnd, TrainsByEpochs) {
   }
 }
 
-TEST_F(EndToEnd, EpochsOfAnotherLengthGoOnWithTheNextEpoch) {
+TEST_F(EndToEnd, EpochsOfAnotherLengthContinueWithTheNextEpoch) {
   config_ = dir_.write("epochs.yaml", kEpochs);
   const CommandResult whole = train("whole", "--cfg-options train_cfg.max_epochs=2");
   ASSERT_EQ(whole.status, 0) << whole.output;
   const CommandResult larger = train("larger", "--resume " + dir_ / "whole/epoch_2.pth" +
                                                    " --cfg-options train_dataloader.batch_size=5");
   ASSERT_EQ(larger.status, 0) << larger.output;
-  EXPECT_THAT(larger.output, HasSubstr("an epoch had 4 iterations and has 2 now: iteration 8 is "
+  EXPECT_THAT(larger.output, HasSubstr("an epoch had 4 iterations, now 2: iteration 8 is "
                                        "counted as 4"));
   EXPECT_THAT(larger.output, HasSubstr("epoch: 2, iter: 4"));
   EXPECT_THAT(larger.output, HasSubstr("Epoch(train) [3][1/2]"));
   EXPECT_EQ(checkpoint("larger/epoch_3.pth").at("meta").at("iter").as_int(), 6);
 }
 
-TEST_F(EndToEnd, TellsWhereTheConfigOfAResumedRunDoesNotFit) {
+TEST_F(EndToEnd, ReportsAConfigThatDoesNotFitAResumedRun) {
   ASSERT_EQ(train("w", "--cfg-options train_cfg.max_iters=4").status, 0);
   const std::string resume = "--resume " + dir_ / "w/iter_4.pth" + " --cfg-options ";
   const CommandResult no_average =
@@ -429,7 +429,7 @@ TEST_F(EndToEnd, TheCheckpointOfASignalGoesWhereTheOthersGo) {
   expect_same_run(checkpoint("out/whole/model_3.pth"), checkpoint("out/stopped/model_3.pth"));
 }
 
-TEST_F(EndToEnd, AValidationThatASignalEndedIsMadeWhenTheRunGoesOn) {
+TEST_F(EndToEnd, AValidationEndedByASignalIsRepeatedOnResume) {
   const std::vector<std::string> changes{"--resume", "--cfg-options",
                                          "val_dataloader.dataset.num_samples=200",
                                          "default_hooks.checkpoint.interval=6"};
@@ -474,7 +474,7 @@ TEST_F(EndToEnd, DrawsThePredictionsOfValidations) {
                                              "val_shapes_1_2_12.png", "val_shapes_1_3_12.png"}));
 }
 
-TEST_F(EndToEnd, StopsEarlyWhereAMetricGetsNoBetter) {
+TEST_F(EndToEnd, StopsEarlyWhenAMetricStopsImproving) {
   config_ = dir_.write("early.yaml", R"(
 _base_: tiny.yaml
 train_cfg: {val_interval: 4}
@@ -496,7 +496,7 @@ TEST_F(EndToEnd, ALossThatIsNotFiniteEndsTheRunWith21) {
   EXPECT_THAT(result.output, HasSubstr("the loss is not finite at iteration"));
 }
 
-TEST_F(EndToEnd, DamagedCheckpointsArePassedOverOrTold) {
+TEST_F(EndToEnd, DamagedCheckpointsAreSkippedOrReported) {
   ASSERT_EQ(train("w").status, 0);
   fs::resize_file(dir_ / "w/iter_12.pth", fs::file_size(dir_ / "w/iter_12.pth") / 2);
   const CommandResult resumed = train("w", "--resume");

@@ -66,7 +66,7 @@ TEST_F(FetchWeights, DownloadsWhatAConfigurationNames) {
                               "model.bin is there: " + other + "\n");
 }
 
-TEST_F(FetchWeights, KeepsNothingThatIsNotWhatItsNameSays) {
+TEST_F(FetchWeights, KeepsNoFileThatDoesNotMatchItsName) {
   const HttpServer server({{"/net-12345678.pth", {.body = weights_}}});
   const std::string address = "http://" + server.host() + "/net-12345678.pth";
   const CommandResult result = fetch(address);
@@ -82,7 +82,7 @@ TEST_F(FetchWeights, KeepsNothingThatIsNotWhatItsNameSays) {
                                "downloaded\n");
 }
 
-TEST_F(FetchWeights, SaysWhatWentWrong) {
+TEST_F(FetchWeights, ReportsWhatWentWrong) {
   const HttpServer server(
       {{"/cut.pth", {.body = "abc", .missing_end = 100}},
        {"/secret.pth", {.status = 403}},

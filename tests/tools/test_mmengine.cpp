@@ -10,8 +10,8 @@
 namespace seg::test {
 namespace {
 
-/// Resumes a checkpoint with MMEngine's runner and MMSegmentation's model, tells what was restored,
-/// and trains on. Exit code 77: these are not installed.
+/// Resumes a checkpoint with MMEngine's runner and MMSegmentation's model, prints what was
+/// restored, and continues training. Exit code 77: these are not installed.
 constexpr const char* kResume = R"(
 import sys
 try:
@@ -75,7 +75,7 @@ runner.train()
 print('trained to', runner.iter)
 )";
 
-TEST(MmengineReads, ItsRunnerGoesOnFromOurCheckpoint) {
+TEST(MmengineReads, ItsRunnerResumesOurCheckpoint) {
   const std::string python = python_with_torch();
   if (python.empty()) GTEST_SKIP() << "no Python with torch";
   const TempDir dir;

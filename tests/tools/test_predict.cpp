@@ -114,18 +114,19 @@ TEST_F(Predict, TestShowsImagesUpright) {
 TEST_F(Predict, LargePicturesAreDoneByWindows) {
   write_png(*dir_ / "large.png", tiny_image(1600, 2600, 4));
   const std::string size = " --cfg-options model.data_preprocessor.size=[160,208]";
-  const std::string said = "1600x2600 pixels are predicted by windows of ";
+  const std::string notice = "1600x2600 pixels are predicted by windows of ";
   const CommandResult windows = predict(*dir_ / "large.png" + " --out " + *dir_ / "l" + size);
   ASSERT_EQ(windows.status, 0) << windows.output;
-  EXPECT_THAT(windows.output, HasSubstr(said + "160x208, 106x138 apart (--window 0: as a whole)"));
+  EXPECT_THAT(windows.output,
+              HasSubstr(notice + "160x208, 106x138 apart (--window 0: as a whole)"));
   const CommandResult same =
       predict(*dir_ / "large.png" + " --out " + *dir_ / "lw --window 160 208");
   ASSERT_EQ(same.status, 0) << same.output;
-  EXPECT_THAT(same.output, Not(HasSubstr(said)));
+  EXPECT_THAT(same.output, Not(HasSubstr(notice)));
   EXPECT_EQ(read_labels(*dir_ / "l/large_ids.png").size(), cv::Size(2600, 1600));
   EXPECT_EQ(dir_->read("l/large_ids.png"), dir_->read("lw/large_ids.png"));
 
-  // test_cfg says whole here; a window that is asked for is taken for any picture.
+  // test_cfg has mode whole here; an explicit window applies to any picture.
   write_png(*dir_ / "small.png", tiny_image(40, 60, 5));
   const auto ids = [&](const std::string& out, const std::string& more) {
     const CommandResult result = predict(*dir_ / "small.png" + " --out " + *dir_ / out + more);
@@ -193,7 +194,7 @@ TEST_F(Predict, NamesAnImageThatIsTooSmallAndDoesTheOthers) {
   EXPECT_TRUE(fs::exists(*dir_ / "small_out/b.png"));
 }
 
-TEST_F(Predict, TellsOfWrongInput) {
+TEST_F(Predict, ReportsWrongInput) {
   const CommandResult missing = predict(*dir_ / "nowhere" + " --out " + *dir_ / "o");
   EXPECT_EQ(missing.status, 1);
   EXPECT_THAT(missing.output, HasSubstr("nowhere: there is no such file or folder"));

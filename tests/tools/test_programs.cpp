@@ -1,4 +1,4 @@
-/// What the smaller programs give where all is well; test_broken_input.cpp has what they say where
+/// What the smaller programs print when all is well; test_broken_input.cpp has their messages when
 /// it is not.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -66,22 +66,22 @@ class Programs : public ::testing::Test {
 };
 
 TEST_F(Programs, InspectListsModulesCostAndShapes) {
-  const std::string said = output("inspect tiny.yaml");
-  EXPECT_THAT(said, StartsWith("model  EncoderDecoder  "));
-  EXPECT_THAT(said, HasSubstr("\n  backbone  MixVisionTransformer  "));
-  EXPECT_THAT(said, HasSubstr("\n  decode_head  SegformerHead  "));
-  EXPECT_THAT(said, HasSubstr("\n    conv_seg  "));
-  EXPECT_THAT(said, HasSubstr("\ninput       1x3x32x32\n"
-                              "feature 0   1x8x8x8\n"
-                              "feature 1   1x16x4x4\n"
-                              "logits      1x5x32x32\n"
-                              "parameters  "));
-  EXPECT_THAT(said, HasSubstr("\nflops       "));
+  const std::string listing = output("inspect tiny.yaml");
+  EXPECT_THAT(listing, StartsWith("model  EncoderDecoder  "));
+  EXPECT_THAT(listing, HasSubstr("\n  backbone  MixVisionTransformer  "));
+  EXPECT_THAT(listing, HasSubstr("\n  decode_head  SegformerHead  "));
+  EXPECT_THAT(listing, HasSubstr("\n    conv_seg  "));
+  EXPECT_THAT(listing, HasSubstr("\ninput       1x3x32x32\n"
+                                 "feature 0   1x8x8x8\n"
+                                 "feature 1   1x16x4x4\n"
+                                 "logits      1x5x32x32\n"
+                                 "parameters  "));
+  EXPECT_THAT(listing, HasSubstr("\nflops       "));
   const std::string shallow = output("inspect tiny.yaml --depth 0 --shape 64 48");
   EXPECT_THAT(shallow, Not(HasSubstr("backbone  MixVisionTransformer")));
   EXPECT_THAT(shallow, HasSubstr("logits      1x5x64x48\n"));
   // A smaller picture costs less.
-  EXPECT_NE(shallow.substr(shallow.find("flops")), said.substr(said.find("flops")));
+  EXPECT_NE(shallow.substr(shallow.find("flops")), listing.substr(listing.find("flops")));
 }
 
 TEST_F(Programs, InspectWritesTheStateDictAsATable) {
@@ -100,7 +100,7 @@ TEST_F(Programs, InspectWritesTheStateDictAsATable) {
   for (const auto& line : rows) EXPECT_TRUE(std::regex_match(line, row)) << line;
 }
 
-/// The number of bands, wherever a model says it; the size, from a variable too.
+/// The number of bands, wherever a model has it; the size, from a variable too.
 TEST_F(Programs, InspectMakesAnImageThatFitsTheModel) {
   dir_.write("smp.yaml",
              "model: {type: Unet, encoder_name: vgg11, encoder_weights: null, encoder_depth: 3, "
@@ -187,7 +187,7 @@ TEST_F(Programs, PrintConfigShowsTheConfiguration) {
   EXPECT_THAT(output("print_config a.yaml --check"), EndsWith("a.yaml: all parts can be built\n"));
 }
 
-TEST_F(Programs, ListTellsCategoriesTypesAndOptions) {
+TEST_F(Programs, ListPrintsCategoriesTypesAndOptions) {
   const std::string categories = output("list");
   for (const char* name : {"backbone", "decode_head", "loss", "transform", "hook"}) {
     EXPECT_TRUE(std::regex_search(categories, std::regex(text("(^|\n)", name, " +[0-9]+\n"))))

@@ -1,4 +1,4 @@
-/// A run of MMSegmentation goes on here: its config and checkpoints are taken as they are.
+/// A run of MMSegmentation continues here: its config and checkpoints are taken as they are.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -37,7 +37,7 @@ class ReferenceRun : public ::testing::Test {
   std::string run_;
 };
 
-TEST_F(ReferenceRun, GoesOnWithTheSameLosses) {
+TEST_F(ReferenceRun, ResumesWithTheSameLosses) {
   const CommandResult trained =
       run("train " + run_ + "/config.yaml --work-dir w --resume " + run_ +
           "/iter_2.pth --cfg-options log_processor.window_size=1 val_dataloader.dataset.indices=2");

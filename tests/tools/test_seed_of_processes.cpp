@@ -31,9 +31,9 @@ TEST(SeedOfProcesses, IsAgreedOnAndMakesTheRunAgain) {
       EXPECT_EQ(both[1].status, 0) << both[1].output;
       return both[0].output;
     };
-    const std::string said = train("drawn" + each, "None");
+    const std::string output = train("drawn" + each, "None");
     std::smatch seed;
-    ASSERT_TRUE(std::regex_search(said, seed, std::regex("\n    seed: ([0-9]+)\n"))) << said;
+    ASSERT_TRUE(std::regex_search(output, seed, std::regex("\n    seed: ([0-9]+)\n"))) << output;
     train("given" + each, seed[1]);
     const Value drawn = read_checkpoint(dir / ("drawn" + each + "/iter_3.pth"));
     const Value given = read_checkpoint(dir / ("given" + each + "/iter_3.pth"));
@@ -45,7 +45,7 @@ TEST(SeedOfProcesses, IsAgreedOnAndMakesTheRunAgain) {
   }
 }
 
-/// What constructors refuse is told before processes meet, and nothing is written.
+/// Errors of constructors are reported before processes meet, and nothing is written.
 TEST(SeedOfProcesses, MistakesOfPartsEndAllBeforeTheyMeet) {
   const TempDir dir;
   const std::string config = dir.write("tiny.yaml", tiny_run_yaml());

@@ -153,7 +153,7 @@ TEST_F(SkipCorrupt, AndTheValidationsOfATraining) {
   EXPECT_THAT(result.output, HasSubstr("Iter(val) [3/3]"));
 }
 
-TEST_F(SkipCorrupt, ATrainingTellsHowManyItReplaced) {
+TEST_F(SkipCorrupt, ATrainingReportsHowManyItReplaced) {
   dir_->write("train.yaml", R"(_base_: tiny.yaml
 train_dataloader:
   dataset:
@@ -172,10 +172,10 @@ train_cfg: {max_iters: 8, val_interval: 99}
 )");
   const CommandResult result = run("train train.yaml --work-dir r");
   ASSERT_EQ(result.status, 0) << result.output;
-  const std::string told = "train: corrupt samples replaced: 2 of 5";
-  EXPECT_THAT(result.output, HasSubstr(told));
+  const std::string notice = "train: corrupt samples replaced: 2 of 5";
+  EXPECT_THAT(result.output, HasSubstr(notice));
   // Once, and not again at the end of each further pass over the data.
-  EXPECT_EQ(result.output.find(told), result.output.rfind(told));
+  EXPECT_EQ(result.output.find(notice), result.output.rfind(notice));
 }
 
 TEST_F(SkipCorrupt, AnEvaluationOfNothingIsAnError) {

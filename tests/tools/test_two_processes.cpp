@@ -99,7 +99,7 @@ TEST_F(TwoProcesses, TrainLikeOneAndCountLikeOne) {
   EXPECT_EQ(want, found);
 }
 
-TEST_F(TwoProcesses, GoOnInTheMiddleOfAnAccumulation) {
+TEST_F(TwoProcesses, ResumeInTheMiddleOfAnAccumulation) {
   const std::string more =
       "optim_wrapper.accumulative_counts=2 default_hooks.checkpoint.interval=3 "
       "train_cfg.max_iters=6 train_cfg.val_interval=6 ";

@@ -1,4 +1,4 @@
-/// Which files of weights a run reads, and what it says of those that do not fit.
+/// Which files of weights a run reads, and its messages about those that do not fit.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 

@@ -20,8 +20,8 @@
 namespace seg {
 namespace {
 
-/// Wrong options are told here and not by CLI11, which takes the word after an unknown option for
-/// an argument and a forgotten value for one.
+/// Wrong options are reported here and not by CLI11, which takes the word after an unknown option
+/// for an argument and a forgotten value for one.
 void check_options(const CLI::App& app, const std::vector<std::string>& words) {
   std::vector<std::string> known;
   for (const CLI::Option* option : app.get_options()) {
@@ -193,67 +193,67 @@ CLI::Validator number_between(double least, double most) {
 }
 
 int report_exception(const std::string& program) {
-  const auto say = [](const std::string& message) {
+  const auto report = [](const std::string& message) {
     std::fflush(stdout);
     std::cerr << printable(message) << std::endl;
   };
   try {
     throw;
   } catch (const UsageError& e) {
-    say(text(program, ": ", e.what(), " (see ", program, " --help)"));
+    report(text(program, ": ", e.what(), " (see ", program, " --help)"));
     return 2;
   } catch (const ConfigError& e) {
     const std::string warnings = e.diagnostics.warnings_text();
-    if (!warnings.empty()) say(warnings);
-    say(e.what());
+    if (!warnings.empty()) report(warnings);
+    report(e.what());
     return 1;
   } catch (const WeightsMismatch& e) {
-    say(message_of(e.what()));
+    report(message_of(e.what()));
     return 3;
   } catch (const RunEnded& e) {
-    say(message_of(e.what()));
+    report(message_of(e.what()));
     return e.exit_code();
   } catch (const DataError& e) {
-    say(message_of(e.what()));
+    report(message_of(e.what()));
     return 1;
   } catch (const CheckpointError& e) {
-    say(message_of(e.what()));
+    report(message_of(e.what()));
     return 1;
   } catch (const OptionError& e) {
-    say(message_of(text(e.option(), ": ", e.what())));
+    report(message_of(text(e.option(), ": ", e.what())));
     return 1;
   } catch (const Error& e) {
-    say(text("internal error: ", e.what()));
+    report(text("internal error: ", e.what()));
     return 70;
   } catch (const c10::OutOfMemoryError& e) {
-    say(message_of(text("not enough GPU memory: ", e.what_without_backtrace())));
+    report(message_of(text("not enough GPU memory: ", e.what_without_backtrace())));
     return 1;
   } catch (const c10::Error& e) {
     const std::string what = e.what_without_backtrace();
     log::debug(e.what());
     if (what.find("DefaultCPUAllocator") != std::string::npos) {
-      say(message_of("not enough memory: " + what));
+      report(message_of("not enough memory: " + what));
       return 1;
     }
-    say(text("internal error: ", what));
+    report(text("internal error: ", what));
     return 70;
   } catch (const cv::Exception& e) {
-    say(text("internal error: OpenCV: ", e.err, " (", e.func, ")"));
+    report(text("internal error: OpenCV: ", e.err, " (", e.func, ")"));
     return 70;
   } catch (const std::bad_alloc&) {
-    say(message_of("not enough memory"));
+    report(message_of("not enough memory"));
     return 1;
   } catch (const std::filesystem::filesystem_error& e) {
-    say(message_of(text(e.path1().string(), ": ", e.code().message())));
+    report(message_of(text(e.path1().string(), ": ", e.code().message())));
     return 1;
   } catch (const std::system_error& e) {
-    say(message_of(e.what()));
+    report(message_of(e.what()));
     return 1;
   } catch (const std::exception& e) {
-    say(text("internal error: ", e.what()));
+    report(text("internal error: ", e.what()));
     return 70;
   } catch (...) {
-    say("internal error: an exception of unknown type");
+    report("internal error: an exception of unknown type");
     return 70;
   }
 }

@@ -14,7 +14,7 @@ namespace seg {
 /// `--cfg-options a.b=1 c=2`: several words, up to the next option; may be given several times.
 CLI::Option* add_cfg_options(CLI::App& app, std::vector<std::string>& overrides);
 
-/// `--launcher pytorch`, and what older launchers pass besides.
+/// `--launcher pytorch`, and what older launchers also pass.
 void add_launcher(CLI::App& app, std::optional<std::string>& launcher);
 
 /// Checks of a value for CLI::Option::check, whose messages are worded as those of configurations.
@@ -38,9 +38,9 @@ int report_exception(const std::string& program);
 ///     });
 ///   }
 ///
-/// Exit codes: 0 done, 1 an error told in one message, 2 wrong command line, 3 weights that do not
-/// fit, 20 stopped by a signal with a checkpoint saved, 21 loss not finite, 22 a peer process lost,
-/// 70 an error of the program itself.
+/// Exit codes: 0 done, 1 an error reported in one message, 2 wrong command line, 3 weights that do
+/// not fit, 20 stopped by a signal with a checkpoint saved, 21 loss not finite, 22 a peer process
+/// lost, 70 an error of the program itself.
 int run_main(int argc, char** argv, const std::string& description,
              const std::function<std::function<int()>(CLI::App&)>& setup);
 

@@ -197,18 +197,15 @@ class HRNet final : public Backbone {
         .optional("norm_eval", &Params::norm_eval, "batch norms keep their running statistics")
         .optional("with_cp", &Params::with_cp,
                   "recompute blocks in the backward pass to save memory")
-        .optional(
-            "frozen_stages", &Params::frozen_stages,
-            "number of stages after the stem that are not trained; 0: the stem alone is frozen; "
-            "-1: nothing is",
-            in_range(-1, 4))
+        .optional("frozen_stages", &Params::frozen_stages,
+                  "stages to freeze, with the stem; 0: only the stem; -1: nothing", in_range(-1, 4))
         .accepted("zero_init_residual",
                   "has no effect, as in MMSegmentation, whose condition for it is never true")
         .optional("multiscale_output", &Params::multiscale_output,
-                  "give the maps of all resolutions, not the finest alone")
+                  "return the maps of all resolutions, not only the finest")
         .optional("pretrained", &Params::pretrained,
                   "checkpoint to start from; older form of init_cfg")
-        .optional("init_cfg", &Params::init_cfg, "how weights are filled")
+        .optional("init_cfg", &Params::init_cfg, "initialisation")
         .validate([](const Params& p, Problems& problems) {
           if (p.pretrained && p.init_cfg) {
             problems.error("pretrained", "cannot be combined with init_cfg");

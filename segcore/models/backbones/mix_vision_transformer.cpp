@@ -182,7 +182,7 @@ class MixVisionTransformer final : public Backbone {
         .optional("strides", &P::strides, "stride of each stage's patch embedding", at_least(1))
         .optional("sr_ratios", &P::sr_ratios, "reduction of keys and values in each stage",
                   at_least(1))
-        .optional("out_indices", &P::out_indices, "stages whose maps are given", at_least(0))
+        .optional("out_indices", &P::out_indices, "stages whose maps are returned", at_least(0))
         .optional("mlp_ratio", &P::mlp_ratio,
                   "width of the feed-forward blocks over that of tokens", at_least(1))
         .optional("qkv_bias", &P::qkv_bias, "biases in attention")

@@ -16,7 +16,7 @@ Schema<MobileNetParams> MobileNetParams::schema() {
       .optional("with_cp", &P::with_cp, "recompute blocks in the backward pass to save memory")
       .optional("in_channels", &P::in_channels, "bands of the images", at_least(1))
       .optional("pretrained", &P::pretrained, "checkpoint to start from; older form of init_cfg")
-      .optional("init_cfg", &P::init_cfg, "how weights are filled")
+      .optional("init_cfg", &P::init_cfg, "initialisation")
       .validate([](const P& p, Problems& problems) {
         if (p.pretrained && p.init_cfg) {
           problems.error("pretrained", "cannot be combined with init_cfg");

@@ -23,13 +23,10 @@ class MobileNetV2 final : public MobileNet {
         .optional("strides", &Params::strides, "stride of each of the 7 stages", in_range(1, 2))
         .optional("dilations", &Params::dilations,
                   "dilation of the first block of each of the 7 stages", at_least(1))
-        .optional("out_indices", &Params::out_indices, "stages whose maps are given",
+        .optional("out_indices", &Params::out_indices, "stages whose maps are returned",
                   in_range(0, 6))
-        .optional(
-            "frozen_stages", &Params::frozen_stages,
-            "number of stages after the stem that are not trained; 0: the stem alone is frozen; "
-            "-1: nothing is",
-            in_range(-1, 6))
+        .optional("frozen_stages", &Params::frozen_stages,
+                  "stages to freeze, with the stem; 0: only the stem; -1: nothing", in_range(-1, 6))
         .optional("act_cfg", &Params::act_cfg, "type of the activations")
         .include(MobileNetParams::schema())
         .validate([](const Params& p, Problems& problems) {

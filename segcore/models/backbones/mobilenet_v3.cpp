@@ -50,9 +50,10 @@ class MobileNetV3 final : public MobileNet {
     return Schema<Params>("Inverted residuals with squeeze and excitation, dilated.")
         .source("Howard et al. 2019, arXiv:1905.02244")
         .optional("arch", &Params::arch, "size", one_of({"small", "large"}))
-        .optional("out_indices", &Params::out_indices, "layers whose maps are given", at_least(0))
+        .optional("out_indices", &Params::out_indices, "layers whose maps are returned",
+                  at_least(0))
         .optional("frozen_stages", &Params::frozen_stages,
-                  "the layers up to this one are not trained; -1: none", at_least(-1))
+                  "freeze the layers up to this one; -1: none", at_least(-1))
         .optional("reduction_factor", &Params::reduction_factor,
                   "divisor of the widths of the last three blocks", at_least(1))
         .include(MobileNetParams::schema())

@@ -105,8 +105,8 @@ ResBottleneck::ResBottleneck(const ResBlockOptions& o, const Middle& middle)
       auto plugin = entry.cfg.build(i < 2 ? o.planes : out);
       const std::string name = plugin->child_name();
       if (named_children().contains(name)) {
-        throw OptionError(
-            "plugins", text("two plugins of a block are called '", name, "': give them a postfix"));
+        throw OptionError("plugins", text("two plugins of a block have the name '", name,
+                                          "': give them a postfix"));
       }
       plugins_[i].push_back(register_module(name, plugin));
     }
@@ -147,15 +147,12 @@ Schema<ResNetParams> ResNetParams::schema(std::vector<int64_t> depths) {
       .optional("num_stages", &P::num_stages, "stages built", in_range(1, 4))
       .optional("strides", &P::strides, "stride of the first block of each stage", at_least(1))
       .optional("dilations", &P::dilations, "dilation of each stage", at_least(1))
-      .optional("out_indices", &P::out_indices, "stages whose maps are given", in_range(0, 3))
+      .optional("out_indices", &P::out_indices, "stages whose maps are returned", in_range(0, 3))
       .optional("style", &P::style,
                 "where a bottleneck strides: pytorch, its 3x3 convolution; caffe, its first",
                 one_of({"pytorch", "caffe"}))
-      .optional(
-          "frozen_stages", &P::frozen_stages,
-          "number of stages after the stem that are not trained; 0: the stem alone is frozen; "
-          "-1: nothing is",
-          in_range(-1, 4))
+      .optional("frozen_stages", &P::frozen_stages,
+                "stages to freeze, with the stem; 0: only the stem; -1: nothing", in_range(-1, 4))
       .optional("conv_cfg", &P::conv_cfg, "type of the convolutions")
       .optional("norm_cfg", &P::norm_cfg, "type of the norms")
       .optional("norm_eval", &P::norm_eval, "batch norms keep their running statistics")
@@ -170,7 +167,7 @@ Schema<ResNetParams> ResNetParams::schema(std::vector<int64_t> depths) {
       .optional("zero_init_residual", &P::zero_init_residual,
                 "the last norm of each block starts at zero")
       .optional("pretrained", &P::pretrained, "checkpoint to start from; older form of init_cfg")
-      .optional("init_cfg", &P::init_cfg, "how weights are filled")
+      .optional("init_cfg", &P::init_cfg, "initialisation")
       .validate([depths](const P& p, Problems& problems) {
         const auto stages = static_cast<size_t>(p.num_stages);
         if (std::find(depths.begin(), depths.end(), p.depth) == depths.end()) {

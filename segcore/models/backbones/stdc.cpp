@@ -120,7 +120,7 @@ class STDCNet final : public Backbone {
         .optional("pretrained", &Params::pretrained,
                   "has no effect, as in MMSegmentation; use "
                   "init_cfg")
-        .optional("init_cfg", &Params::init_cfg, "how weights are filled")
+        .optional("init_cfg", &Params::init_cfg, "initialisation")
         .validate([](const Params& p, Problems& problems) {
           if (p.channels.size() != 5) {
             problems.error("channels", text("needs 5 values, got ", p.channels.size()));
@@ -257,7 +257,7 @@ class STDCContextPathNet final : public Backbone {
                   one_of({"nearest", "bilinear", "bicubic", "area"}))
         .optional("align_corners", &Params::align_corners, "for bilinear and bicubic; null: no")
         .optional("norm_cfg", &Params::norm_cfg, "type of the norms")
-        .optional("init_cfg", &Params::init_cfg, "how weights are filled");
+        .optional("init_cfg", &Params::init_cfg, "initialisation");
   }
 
   explicit STDCContextPathNet(const Params& p)

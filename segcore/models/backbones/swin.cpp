@@ -239,7 +239,7 @@ class SwinTransformer final : public Backbone, public AdaptsPretrained {
         .optional("num_heads", &P::num_heads, "attention heads of each stage", at_least(1))
         .optional("strides", &P::strides, "of the patch embedding and each merging",
                   sides_at_least(1))
-        .optional("out_indices", &P::out_indices, "stages whose maps are given", at_least(0))
+        .optional("out_indices", &P::out_indices, "stages whose maps are returned", at_least(0))
         .optional("qkv_bias", &P::qkv_bias, "biases of query, key and value")
         .optional("qk_scale", &P::qk_scale, "factor of scores; null: 1 / sqrt(width of a head)")
         .optional("patch_norm", &P::patch_norm, "norms after patch embedding and before merging")
@@ -253,9 +253,8 @@ class SwinTransformer final : public Backbone, public AdaptsPretrained {
         .optional("norm_cfg", &P::norm_cfg, "norms")
         .optional("with_cp", &P::with_cp, "recompute blocks in the backward pass to save memory")
         .optional("pretrained", &P::pretrained, "checkpoint; older form of init_cfg")
-        .optional(
-            "frozen_stages", &P::frozen_stages,
-            "number of stages that are not trained, -1: not even the patch embedding is frozen")
+        .optional("frozen_stages", &P::frozen_stages,
+                  "stages to freeze, with the patch embedding; -1: nothing")
         .optional("init_cfg", &P::init_cfg, "initialisation; null: as the authors'")
         .validate([](const P& p, Problems& problems) {
           const auto check = [&](const char* name, size_t entries) {

@@ -133,7 +133,7 @@ class UNet final : public Backbone {
         .optional("plugins", &Params::plugins, "layers inside blocks; must be null")
         .optional("pretrained", &Params::pretrained,
                   "checkpoint to start from; older form of init_cfg")
-        .optional("init_cfg", &Params::init_cfg, "how weights are filled")
+        .optional("init_cfg", &Params::init_cfg, "initialisation")
         .validate([](const Params& p, Problems& problems) {
           const auto count = [&](const char* option, size_t given, int64_t wanted,
                                  const char* what) {

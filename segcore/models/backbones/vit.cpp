@@ -64,7 +64,7 @@ class VisionTransformer final : public Backbone, public AdaptsPretrained {
         .optional("mlp_ratio", &P::mlp_ratio, "width of feed-forward blocks over embed_dims",
                   at_least(1))
         .optional("out_origin", &P::out_origin, "also give the tokens before the first block")
-        .optional("out_indices", &P::out_indices, "blocks whose maps are given; -1: the last",
+        .optional("out_indices", &P::out_indices, "blocks whose maps are returned; -1: the last",
                   at_least(-1))
         .optional("qkv_bias", &P::qkv_bias, "biases in attention")
         .optional("drop_rate", &P::drop_rate, "dropout after projections", in_range(0, 1))

@@ -11,7 +11,7 @@ struct DeformableAttentionOptions {
   double value_proj_ratio = 1;
 };
 
-/// mmcv's MultiScaleDeformableAttention with a shortcut: children `sampling_offsets`,
+/// mmcv's MultiScaleDeformableAttention add a shortcut: children `sampling_offsets`,
 /// `attention_weights`, `value_proj`, `output_proj`. Batch first.
 ///
 /// Deformable DETR, Zhu et al. 2020, arXiv:2010.04159.

@@ -25,7 +25,7 @@ Schema<DetrAttentionCfg> DetrAttentionCfg::schema() {
       .optional("dropout_layer", &P::dropout_layer, "before the shortcut; null: none")
       .optional("bias", &P::bias, "of the projections")
       .accepted("batch_first", "the batch is always first")
-      .accepted("init_cfg", "the head fills the weights");
+      .accepted("init_cfg", "the head initialises the weights");
 }
 
 std::shared_ptr<MultiheadAttention> DetrAttentionCfg::build() const {
@@ -57,7 +57,7 @@ Schema<DeformableAttentionCfg> DeformableAttentionCfg::schema() {
       .accepted("im2col_step", "concerns mmcv's CUDA kernel")
       .accepted("batch_first", "the batch is always first")
       .accepted("norm_cfg", "there is no norm")
-      .accepted("init_cfg", "the head fills the weights");
+      .accepted("init_cfg", "the head initialises the weights");
 }
 
 std::shared_ptr<MultiScaleDeformableAttention> DeformableAttentionCfg::build() const {
@@ -80,11 +80,11 @@ Schema<DetrFFNCfg> DetrFFNCfg::schema() {
       .optional("ffn_drop", &P::ffn_drop, "dropout after each layer", in_range(0, 1))
       .optional("dropout", &P::dropout, "older name of ffn_drop", in_range(0, 1))
       .optional("dropout_layer", &P::dropout_layer, "before the shortcut; null: none")
-      .optional("add_identity", &P::add_identity, "with a shortcut")
+      .optional("add_identity", &P::add_identity, "add a shortcut")
       .optional("add_residual", &P::add_residual, "older name of add_identity")
       .optional("layer_scale_init_value", &P::layer_scale_init_value,
                 "first value of a learned factor of each channel; 0: none", at_least(0))
-      .accepted("init_cfg", "the head fills the weights")
+      .accepted("init_cfg", "the head initialises the weights")
       .validate([](const P& p, Problems& problems) {
         const auto once = [&](bool older, const char* name, const char* newer) {
           if (older && problems.given(newer)) {
@@ -113,7 +113,7 @@ Schema<DetrEncoderLayerCfg> DetrEncoderLayerCfg::schema() {
       .optional("self_attn_cfg", &P::self_attn_cfg, "attention among the queries")
       .optional("ffn_cfg", &P::ffn_cfg, "feed-forward block")
       .optional("norm_cfg", &P::norm_cfg, "type of the norms")
-      .accepted("init_cfg", "the head fills the weights");
+      .accepted("init_cfg", "the head initialises the weights");
 }
 
 Schema<DeformableEncoderLayerCfg> DeformableEncoderLayerCfg::schema() {
@@ -122,7 +122,7 @@ Schema<DeformableEncoderLayerCfg> DeformableEncoderLayerCfg::schema() {
       .optional("self_attn_cfg", &P::self_attn_cfg, "attention to points")
       .optional("ffn_cfg", &P::ffn_cfg, "feed-forward block")
       .optional("norm_cfg", &P::norm_cfg, "type of the norms")
-      .accepted("init_cfg", "the head fills the weights");
+      .accepted("init_cfg", "the head initialises the weights");
 }
 
 Schema<DetrDecoderLayerCfg> DetrDecoderLayerCfg::schema() {
@@ -132,7 +132,7 @@ Schema<DetrDecoderLayerCfg> DetrDecoderLayerCfg::schema() {
       .optional("cross_attn_cfg", &P::cross_attn_cfg, "attention to the memory")
       .optional("ffn_cfg", &P::ffn_cfg, "feed-forward block")
       .optional("norm_cfg", &P::norm_cfg, "type of the norms")
-      .accepted("init_cfg", "the head fills the weights");
+      .accepted("init_cfg", "the head initialises the weights");
 }
 
 Schema<DetrDecoderCfg> DetrDecoderCfg::schema() {
@@ -142,8 +142,8 @@ Schema<DetrDecoderCfg> DetrDecoderCfg::schema() {
       .optional("layer_cfg", &P::layer_cfg, "options of each layer")
       .optional("post_norm_cfg", &P::post_norm_cfg, "norm after each layer's outcome")
       .optional("return_intermediate", &P::return_intermediate,
-                "every layer is supervised, not the last alone")
-      .accepted("init_cfg", "the head fills the weights");
+                "supervise every layer, not only the last")
+      .accepted("init_cfg", "the head initialises the weights");
 }
 
 torch::Tensor allowed_keys(const torch::Tensor& padding) {

@@ -71,7 +71,7 @@ struct DetrEncoderCfg {
         .optional("num_cp", &DetrEncoderCfg::num_cp,
                   "layers to recompute in the backward pass, which saves memory; -1: none",
                   at_least(-1))
-        .accepted("init_cfg", "the head fills the weights")
+        .accepted("init_cfg", "the head initialises the weights")
         .validate([](const DetrEncoderCfg& cfg, Problems& problems) {
           if (cfg.num_cp > cfg.num_layers) {
             problems.error("num_cp", text("is ", cfg.num_cp, " of ", cfg.num_layers, " layers"));

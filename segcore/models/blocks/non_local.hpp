@@ -1,4 +1,4 @@
-/// Attention of every position to every other, with a shortcut.
+/// Attention of every position to every other, add a shortcut.
 #pragma once
 #include "segcore/models/blocks/plugin.hpp"
 #include "segcore/models/nn/conv_module.hpp"

@@ -33,7 +33,7 @@ struct AttentionOptions {
   bool bias = true;       ///< of the projections to query, key and value, and of the output's
 };
 
-/// mmcv's MultiheadAttention: attention with a shortcut; child `attn`. Batch first.
+/// mmcv's MultiheadAttention: attention add a shortcut; child `attn`. Batch first.
 class MultiheadAttention final : public BaseModule {
  public:
   explicit MultiheadAttention(const AttentionOptions& options);

@@ -14,8 +14,7 @@ Schema<EncoderDecoderParams> EncoderDecoder::schema() {
       .optional("auxiliary_head", &P::auxiliary_head, "further heads, only in training; null: none")
       .optional("train_cfg", &P::train_cfg, "for heads that sample points")
       .optional("test_cfg", &P::test_cfg, "prediction of whole images or by a sliding window")
-      .optional("data_preprocessor", &P::data_preprocessor,
-                "normalises and pads; null: images as they are loaded")
+      .optional("data_preprocessor", &P::data_preprocessor, "normalises and pads; null: neither")
       .optional("pretrained", &P::pretrained, "checkpoint of the backbone")
       .optional("init_cfg", &P::init_cfg, "initialisation");
 }
@@ -168,7 +167,7 @@ class CascadeEncoderDecoder final : public EncoderDecoder {
  public:
   using Params = CascadeEncoderDecoderParams;
   static Schema<Params> schema() {
-    return Schema<Params>("An encoder and decoder with several heads in a row.")
+    return Schema<Params>("An encoder and a chain of decode heads.")
         .required("num_stages", &Params::num_stages, "number of decode heads", at_least(1))
         .include(EncoderDecoder::schema())
         .validate([](const Params& p, Problems& problems) {

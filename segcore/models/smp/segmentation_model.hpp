@@ -81,8 +81,7 @@ Schema<P> model_schema(const std::string& summary, int64_t min_depth = 1) {
                 "probability above which a pixel belongs to the class, for classes 1",
                 in_range(0, 1))
       .optional("test_cfg", &P::test_cfg, "prediction of whole images or by a sliding window")
-      .optional("data_preprocessor", &P::data_preprocessor,
-                "normalises and pads; null: images as they are loaded")
+      .optional("data_preprocessor", &P::data_preprocessor, "normalises and pads; null: neither")
       .optional("init_cfg", &P::init_cfg, "initialisation, after the library's own")
       .accepted("train_cfg", "has no effect: it is for heads that sample points")
       .validate([](const P& p, Problems& problems) {

@@ -83,7 +83,7 @@ namespace {
 /// \throws OptionError for a weight without inputs and outputs, a norm's for example.
 void check_matrix(const torch::nn::Module& layer, const torch::Tensor& weight, const char* rule) {
   if (weight.dim() >= 2) return;
-  throw OptionError("type", text(rule, " is for weights of two and more dimensions; that of ",
+  throw OptionError("type", text(rule, " is for weights of two or more dimensions; that of ",
                                  layer_names(layer).front(), " has ", weight.dim(),
                                  ". Name the layers that it is for: layer: Conv2d"));
 }

@@ -19,11 +19,11 @@ Schema<PretrainedParams> PretrainedParams::schema() {
   return Schema<P>("Weights from a file, after all other rules.")
       .required("checkpoint", &P::checkpoint,
                 "file, .pth or .safetensors, or the address of a published one")
-      .optional("prefix", &P::prefix, "loads only names below it: 'backbone.'")
+      .optional("prefix", &P::prefix, "load only names below it: 'backbone.'")
       .optional("map_location", &P::map_location,
-                "where Python loads tensors to; here always the CPU")
+                "the device that Python loads to; here always the CPU")
       .optional("key_mapping", &P::key_mapping,
-                "changes names before they are compared: pairs of a regular expression and its "
+                "rename tensors before names are compared: pairs of a regular expression and its "
                 "replacement, in order")
       .validate([](const P& p, Problems& problems) {
         const std::string problem = key_mapping_problem(p.key_mapping);

@@ -235,7 +235,7 @@ TEST(BaseSegDataset, AnEvaluationLeavesOutWhatIsCorrupt) {
   EXPECT_THAT(twice->corrupt_samples(), ElementsAre(1u, 5u));
 }
 
-/// `ignore_empty: true` says that a picture may be unreadable; `test_mode` that none is missing.
+/// `ignore_empty: true` allows unreadable pictures; with `test_mode` none may be missing.
 TEST(BaseSegDataset, AnEvaluationLeavesOutEmptyImagesButInTestMode) {
   const TempDir dir;
   test::write_tiny_dataset(dir, 2);

@@ -20,7 +20,7 @@ using test::TempDir;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
-/// Samples that tell their index, epoch and the seed; some are slow, some fail.
+/// Samples that carry their index, epoch and the seed; some are slow, some fail.
 class CountingDataset final : public Dataset {
  public:
   explicit CountingDataset(size_t size, int64_t fails_at = -1, int delay_ms = 0)
@@ -170,13 +170,13 @@ TEST(DataLoader, ErrorsComeInTheirPlaceWithTheFile) {
     loader.start(0);
     EXPECT_EQ(loader.next()->size(), 2u);
     EXPECT_EQ(loader.next()->size(), 2u);
-    std::string told;
+    std::string message;
     try {
       loader.next();
     } catch (const DataError& e) {
-      told = e.what();
+      message = e.what();
     }
-    EXPECT_EQ(told, "sample 5 (img_5.png): it is damaged");
+    EXPECT_EQ(message, "sample 5 (img_5.png): it is damaged");
     EXPECT_FALSE(loader.next());
     loader.start(3);
     EXPECT_EQ(loader.next()->samples[0].meta.index, 6);

@@ -59,7 +59,7 @@ TEST(Samplers, RanksTogetherDrawWhatOneDraws) {
   EXPECT_EQ(first->size(), 4u);
 }
 
-TEST(Samplers, RoundUpRepeatsSamplesAndSaysSo) {
+TEST(Samplers, RoundUpRepeatsSamplesAndMarksThem) {
   auto last = sampler("{type: DefaultSampler, shuffle: false}", 10, 0, 3, 4);
   ASSERT_EQ(last->size(), 3u);
   EXPECT_THAT(draw(*last, 0, 3), ElementsAre(3, 7, 1));

@@ -20,7 +20,7 @@ using ::testing::HasSubstr;
 
 Rng test_rng(uint64_t sample = 0) { return Rng(7, RngPurpose::kAugmentation, 0, sample); }
 
-/// Every pixel tells where it was: bands are row, column and their sum.
+/// Every pixel holds its position: bands are row, column and their sum.
 Sample map_sample(int height, int width) {
   Sample sample;
   sample.meta.img_path = "a.png";
@@ -291,7 +291,7 @@ TEST(LoadAnnotationsTest, ReadsPaletteIndices) {
   EXPECT_TRUE(same_pixels(sample.labels, raw));
 }
 
-TEST(LoadAnnotationsTest, TellsWhatDoesNotFit) {
+TEST(LoadAnnotationsTest, ReportsWhatDoesNotFit) {
   const TempDir dir;
   write_png(dir / "i.png", cv::Mat::zeros(4, 5, CV_8UC3));
   write_png(dir / "l.png", cv::Mat::zeros(4, 6, CV_8U));
@@ -340,7 +340,7 @@ TEST(LoadImageFromFileTest, NotesSizesAndTypes) {
   EXPECT_THROW(apply("{type: LoadImageFromFile, ignore_empty: true}", none), EmptySample);
 }
 
-TEST(TransformTest, SaysThatAnImageIsMissing) {
+TEST(TransformTest, ReportsAMissingImage) {
   Sample sample;
   sample.meta.img_path = "x.png";
   EXPECT_EQ(data_error([&] { apply("{type: Resize, scale: 4}", sample); }),

@@ -142,7 +142,7 @@ TEST(IoUMetric, SumsCountsOverProcesses) {
   EXPECT_EQ(r.scalars[1].second, 37.5);
 }
 
-TEST(IoUMetric, SaysWherePredictionsGo) {
+TEST(IoUMetric, ReportsWherePredictionsGo) {
   EXPECT_FALSE(Spec<Metric>::of("{type: IoUMetric}").build(iou_meta(3))->output());
   const auto both = Spec<Metric>::of("{type: IoUMetric, output_dir: out}").build(iou_meta(3));
   ASSERT_TRUE(both->output());

@@ -1,4 +1,4 @@
-// Names of published weights, and what is said where their files are not there.
+// Names of published weights, and the message if their files are missing.
 #include <gtest/gtest.h>
 
 #include <cstdlib>
@@ -75,7 +75,7 @@ TEST_F(ModelZoo, UsesAFileThatIsThere) {
   EXPECT_EQ(resolve_checkpoint("open-mmlab://resnet18_v1c"), path);
 }
 
-TEST_F(ModelZoo, SaysWhatIsMissing) {
+TEST_F(ModelZoo, ReportsWhatIsMissing) {
   EXPECT_EQ(problem("open-mmlab://resnet50_v1c"),
             "open-mmlab://resnet50_v1c: its file is not there, and nothing is downloaded unasked. "
             "Run 'tools/fetch_weights CONFIG', or copy "
@@ -87,7 +87,7 @@ TEST_F(ModelZoo, SaysWhatIsMissing) {
                 cached("host.org/a/net.pth"));
 }
 
-TEST_F(ModelZoo, SaysWhatItDoesNotKnow) {
+TEST_F(ModelZoo, ReportsUnknownNames) {
   EXPECT_EQ(problem("open-mmlab://resnet50_v1x"),
             "open-mmlab://resnet50_v1x: no weights of this name are known. Did you mean "
             "'resnet50_v1c'? A path or an https:// address works too.");

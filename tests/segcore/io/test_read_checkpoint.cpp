@@ -229,7 +229,7 @@ TEST(ReadCheckpoint, NothingIsExecuted) {
   EXPECT_FALSE(std::filesystem::exists(trace));
 }
 
-TEST(ReadCheckpoint, SaysWhatIsWrongWithAFile) {
+TEST(ReadCheckpoint, ReportsWhatIsWrongWithAFile) {
   const test::TempDir dir;
   const std::string place = dir.path().string();
   EXPECT_EQ(read_error(dir / "none.pth"),

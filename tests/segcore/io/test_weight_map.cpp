@@ -1,5 +1,5 @@
 // Weights of other repositories: the maps of configs/weights/ on the names that these have, and
-// what is said of a map that is wrong.
+// the errors of a wrong map.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -173,7 +173,7 @@ TEST_F(WeightMapRules, ChangeLayouts) {
                            torch::tensor({{5.0, 3.0}, {6.0, 4.0}}).unsqueeze(2)));
 }
 
-TEST_F(WeightMapRules, SayWhatDoesNotFit) {
+TEST_F(WeightMapRules, ReportWhatDoesNotFit) {
   EXPECT_EQ(problem("- {match: nothing, drop: true}\n"),
             "no rule of m.yaml fits any name; the first is 'a.1.q.weight'");
   EXPECT_EQ(problem("- {match: '', drop: true}\n"), "the rules of m.yaml drop every weight");

@@ -177,7 +177,7 @@ TEST(WriteCheckpoint, LargeArchivesUse64Bits) {
   EXPECT_EQ(result.output, "None b'first' 100000\n");
 }
 
-TEST(WriteCheckpoint, SaysWhatCannotBeWritten) {
+TEST(WriteCheckpoint, ReportsWhatCannotBeWritten) {
   const test::TempDir dir;
   const std::string place = dir.path().string();
   EXPECT_EQ(write_error(dir / "no/a.pth", Value::dict()),
@@ -241,7 +241,7 @@ TEST(AtomicFile, KeepsTheOldFileUntilTheNewOneIsWhole) {
   EXPECT_EQ(std::distance(std::filesystem::directory_iterator(dir.path()), {}), 1);
 }
 
-TEST(AtomicFile, AFullDiskIsToldAndLeavesNothing) {
+TEST(AtomicFile, AFullDiskIsReportedAndLeavesNothing) {
   const test::TempDir dir;
   dir.write("a.pth", "old");
   rlimit before{};

@@ -109,7 +109,7 @@ TEST(SwinTransformer, PatchesMayBeOblong) {
               HasSubstr("patch_size: must be at least 1, got [4, 0]"));
 }
 
-TEST(STDCContextPathNet, EnlargesAsItIsTold) {
+TEST(STDCContextPathNet, EnlargesAsConfigured) {
   const auto run = [](const std::string& mode) {
     torch::manual_seed(0);
     const auto net =

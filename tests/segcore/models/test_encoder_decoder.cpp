@@ -149,7 +149,7 @@ TEST(EncoderDecoder, AnswersWhatItsOptionsAre) {
   EXPECT_FALSE(model()->test_cfg().slides());
 }
 
-TEST(EncoderDecoder, MistakesAreTold) {
+TEST(EncoderDecoder, ReportsMistakes) {
   const auto error = [](const std::string& text) {
     return config_error([&] { Spec<Segmentor>::of(text).build(); });
   };

@@ -83,7 +83,7 @@ TEST(InitCfg, OrthogonalRowsHaveTheLengthOfTheGain) {
   }
   EXPECT_EQ(m.first->bias.min().item<double>(), 1);
   EXPECT_EQ(test::config_error([] { Sample sample("{type: Orthogonal, layer: _BatchNorm}"); }),
-            "<default>:1:8: error: init_cfg.type: Orthogonal is for weights of two and more "
+            "<default>:1:8: error: init_cfg.type: Orthogonal is for weights of two or more "
             "dimensions; that of BatchNorm2d has 1. Name the layers that it is for: layer: Conv2d\n"
             "1 error in the configuration");
 }
@@ -92,7 +92,7 @@ TEST(InitCfg, RulesByFanNameALayerThatHasNone) {
   for (const char* rule : {"Xavier", "Kaiming", "Caffe2Xavier"}) {
     EXPECT_THAT(
         test::config_error([&] { Sample s(text("{type: ", rule, ", layer: _BatchNorm}")); }),
-        ::testing::HasSubstr("is for weights of two and more dimensions; that of "
+        ::testing::HasSubstr("is for weights of two or more dimensions; that of "
                              "BatchNorm2d has 1"));
   }
 }

@@ -137,9 +137,9 @@ TEST(ParityReport, IsATableForEachFolder) {
       {"a/one", FixtureResult::Kind::kHolds, "", 2.04e-13, 0},
       {"a/two", FixtureResult::Kind::kFails, "1 of 3 differ | and\nmore", 0.5, -1},
       {"b/three", FixtureResult::Kind::kNotThereYet, "no backbone is called 'X'"}};
-  EXPECT_EQ(totals(results), "1 hold, 1 fails, 1 is not there yet");
+  EXPECT_EQ(totals(results), "1 hold, 1 fails, 1 is not supported yet");
   const std::string report = parity_report(results);
-  EXPECT_NE(report.find("3 fixtures: 1 hold, 1 fails, 1 is not there yet.\n\n## a\n\n"),
+  EXPECT_NE(report.find("3 fixtures: 1 hold, 1 fails, 1 is not supported yet.\n\n## a\n\n"),
             std::string::npos);
   EXPECT_NE(report.find("| one | holds | 2.0e-13 | 0 |\n"
                         "| two | fails: 1 of 3 differ / and more | 5.0e-01 |  |\n"),
@@ -148,7 +148,7 @@ TEST(ParityReport, IsATableForEachFolder) {
             std::string::npos);
 }
 
-TEST(ParityReport, TellsTheQuantityThatIsFurthestOff) {
+TEST(ParityReport, NamesTheQuantityThatIsFurthestOff) {
   const test::TempDir dir;
   std::ifstream in(source_path("tests/data/reference/mmseg/segformer_mit-b0.json"));
   auto fixture = nlohmann::json::parse(in);

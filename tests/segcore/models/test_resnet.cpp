@@ -36,7 +36,7 @@ TEST(ResNet, HasTheParametersOfTheOriginals) {
   EXPECT_EQ(resnet_count(*resnet_of("{type: ResNet, depth: 50}")), 25557032 - 2049000);
 }
 
-TEST(ResNet, SaysWhatItsMapsAre) {
+TEST(ResNet, DescribesItsMaps) {
   const auto net = resnet_of(
       "{type: ResNetV1c, depth: 18, base_channels: 8, stem_channels: 8, dilations: [1, 1, 2, 4], "
       "strides: [1, 2, 1, 1], out_indices: [0, 2, 3], contract_dilation: true}");
@@ -134,7 +134,7 @@ TEST(ResNet, BeginsWithResidualsOfZero) {
   EXPECT_NEAR(conv.std().item<double>(), std::sqrt(2.0 / (64 * 9)), 0.003);
 }
 
-TEST(ResNet, TellsWhatIsWrong) {
+TEST(ResNet, ReportsWrongOptions) {
   EXPECT_THAT(resnet_error("{type: ResNet, depth: 51}"),
               HasSubstr("depth: must be one of 18, 34, 50, 101, 152, got 51"));
   EXPECT_THAT(resnet_error("{type: ResNet, depth: 50, strides: [1, 2]}"),

@@ -24,7 +24,7 @@ std::string smp_error(const std::string& options) {
   return test::config_error([&] { smp_model(options); });
 }
 
-TEST(SmpModels, TellWhatIsWrongWithTheirOptions) {
+TEST(SmpModels, ReportWrongOptions) {
   EXPECT_THAT(smp_error("type: Unet, encoder_name: resnet35"),
               HasSubstr("encoder_name: unknown value 'resnet35'. Did you mean 'resnet34'?"));
   EXPECT_THAT(smp_error("type: Unet, encoder_depth: 4"),
@@ -59,7 +59,7 @@ TEST(SmpModels, TellWhatIsWrongWithTheirOptions) {
                         "decoder has only 8: widen decoder_channels"));
 }
 
-TEST(SmpModels, TellWhatIsWrongWithTheirNorm) {
+TEST(SmpModels, ReportAWrongNorm) {
   EXPECT_THAT(smp_error("type: Unet, decoder_use_norm: batchnorn"),
               HasSubstr("decoder_use_norm: unknown norm 'batchnorn'. Did you mean 'batchnorm'? "
                         "Known: batchnorm, identity, instancenorm"));
@@ -74,7 +74,7 @@ TEST(SmpModels, TellWhatIsWrongWithTheirNorm) {
               HasSubstr("decoder_use_norm: expected bool or string or mapping with 'type'"));
 }
 
-TEST(SmpModels, TellWhichWeightsTheirEncoderHas) {
+TEST(SmpModels, NameTheWeightsOfTheirEncoder) {
   EXPECT_THAT(
       test::config_error([] {
         Spec<Segmentor>::of("{type: Unet, encoder_name: resnet18, encoder_weights: imagenet1}")
@@ -253,7 +253,7 @@ TEST(SmpEncoders, TakeTheEncoderOfAWholeModel) {
   EXPECT_NE(state.find("features.0.weight"), nullptr);
 }
 
-TEST(SmpEncoders, SayWhatTheyGive) {
+TEST(SmpEncoders, DescribeTheirMaps) {
   const torch::NoGradGuard no_grad;
   for (const std::string name : {"resnet18", "vgg11", "mobilenet_v2"}) {
     for (const int64_t depth : {1, 3, 5}) {
