@@ -9,6 +9,7 @@
 
 #include "registry/yaml.hpp"
 #include "registry/yaml_reader.hpp"
+#include "registry/yaml_scalar.hpp"
 
 namespace seg {
 namespace {

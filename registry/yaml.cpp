@@ -17,6 +17,7 @@
 #include "registry/merge.hpp"
 #include "registry/overrides.hpp"
 #include "registry/yaml_reader.hpp"
+#include "registry/yaml_scalar.hpp"
 
 namespace seg {
 namespace {

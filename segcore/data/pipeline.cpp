@@ -6,14 +6,18 @@ namespace seg {
 
 Pipeline::Pipeline(const std::vector<Spec<Transform>>& steps) {
   BuildErrors errors;
-  for (size_t i = 0; i < steps.size(); ++i) {
-    if (i > 0 && steps[i - 1].type() == "PackSegInputs") {
-      errors.found().error(steps[i].config().origin, steps[i].path(),
-                           text(steps[i].type(),
-                                " cannot follow PackSegInputs, which ends a pipeline. "
-                                "Put it before"));
+  const Spec<Transform>* last = nullptr;  // the step before, where it ends a pipeline
+  for (const auto& step : steps) {
+    if (last) {
+      errors.found().error(step.config().origin, step.path(),
+                           text(step.type(), " cannot follow ", last->type(),
+                                ", which ends a pipeline. Put it before"));
     }
-    errors.attempt([&] { steps_.push_back(steps[i].build()); });
+    last = nullptr;
+    errors.attempt([&] {
+      steps_.push_back(step.build());
+      if (steps_.back()->traits().ends_pipeline) last = &step;
+    });
   }
   errors.throw_if_any();
 }
