@@ -8,6 +8,7 @@
 #include "runners/log/records.hpp"
 #include "runners/start/signals.hpp"
 #include "segcore/data/pipeline.hpp"
+#include "segcore/models/nn/slow_bfloat16.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {
@@ -39,6 +40,7 @@ EvaluationRun::EvaluationRun(EvaluationParts parts, const Options& options, cons
                                 [](const auto& metric) { return metric->needs_scores(); })),
       writers_(prediction_writers(metrics_)),
       half_(half_type(parts.fp16, run.device)) {
+  if (half_ && run.device.is_cpu()) warn_of_slow_bfloat16("Leave out fp16 of val_cfg and test_cfg");
   loader_->set_seed(run.seed);
   info_ = {.of_training = options.of_training,
            .dataset = &loader_->dataset(),

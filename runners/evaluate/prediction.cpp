@@ -10,6 +10,7 @@
 #include "runners/evaluate/image_size.hpp"
 #include "runners/evaluate/input_errors.hpp"
 #include "runners/start/device.hpp"
+#include "runners/start/environment.hpp"
 #include "segcore/data/dataset_spec.hpp"
 #include "segcore/data/pipeline.hpp"
 #include "segcore/evaluation/pictures.hpp"
@@ -221,6 +222,7 @@ PredictReport predict_images(const RunConfig& config, const std::string& checkpo
   const SplitPipeline pipeline = predict_pipeline(config);
   const c10::Device device =
       choose_device(options.device.empty() ? config.env_cfg.device : options.device, 0);
+  apply_environment(config.env_cfg, config.randomness.deterministic);
   const Value checkpoint = read_checkpoint(resolve_checkpoint(checkpoint_path));
   make_folders(options.out);
   const auto model = config.model.build();

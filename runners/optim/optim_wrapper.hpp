@@ -12,6 +12,7 @@
 
 #include "runners/optim/optimizer.hpp"
 #include "runners/optim/param_groups.hpp"
+#include "segcore/models/nn/precision.hpp"
 
 namespace seg {
 
@@ -31,21 +32,6 @@ struct OptimWrapperParams {
   std::optional<ParamwiseCfg> paramwise_cfg;
   int64_t accumulative_counts = 1;
   std::optional<ClipGrad> clip_grad;
-};
-
-/// Autocast for as long as it lives.
-class Autocast {
- public:
-  /// No type: nothing is changed.
-  Autocast(c10::DeviceType device, std::optional<at::ScalarType> type);
-  ~Autocast();
-  Autocast(const Autocast&) = delete;
-  Autocast& operator=(const Autocast&) = delete;
-
- private:
-  c10::DeviceType device_;
-  bool active_, was_enabled_ = false;
-  at::ScalarType old_type_ = at::kFloat;
 };
 
 /// A step of training is

@@ -216,7 +216,9 @@ class DataLoader::Impl {
     if (pin_) {
       for (auto& sample : samples) {
         sample.image = sample.image.pin_memory();
-        if (sample.labels.defined()) sample.labels = sample.labels.pin_memory();
+        for (at::Tensor* map : {&sample.labels, &sample.edges}) {
+          if (map->defined()) *map = map->pin_memory();
+        }
       }
     }
     return samples;

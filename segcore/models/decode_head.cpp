@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "registry/log.hpp"
+#include "segcore/models/nn/precision.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {
@@ -244,8 +245,8 @@ torch::Tensor DecodeHead::predict(const std::vector<torch::Tensor>& features, Si
 }
 
 LossMap DecodeHead::loss_by_feat(const torch::Tensor& small, const torch::Tensor& labels) {
-  return losses_of(losses_, sampler_.get(), resize(small, map_size(labels), params_.align_corners),
-                   labels, ignore_index_);
+  const auto logits = resize(full_precision(small), map_size(labels), params_.align_corners);
+  return losses_of(losses_, sampler_.get(), logits, labels, ignore_index_);
 }
 
 torch::Tensor CascadeDecodeHead::forward(const std::vector<torch::Tensor>&) {

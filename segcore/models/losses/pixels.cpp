@@ -5,10 +5,6 @@
 
 namespace seg {
 
-at::Tensor full_precision(const at::Tensor& logits) {
-  return c10::isReducedFloatingType(logits.scalar_type()) ? logits.to(at::kFloat) : logits;
-}
-
 at::Tensor activate(const at::Tensor& logits, bool use_sigmoid) {
   return use_sigmoid ? logits.sigmoid() : logits.softmax(1);
 }
@@ -56,6 +52,12 @@ void check_shapes(const at::Tensor& logits, const at::Tensor& labels) {
 
 at::Tensor at_labels(const at::Tensor& values, const at::Tensor& labels, const at::Tensor& mask) {
   return values.gather(1, labels.masked_fill(~mask, 0).unsqueeze(1)).squeeze(1);
+}
+
+at::Tensor weighted_pixel_sums(const at::Tensor& values, const at::Tensor& weight) {
+  // Autocast would count pixels in half precision: inexact above 256 or 2048, infinite above 65504.
+  const Autocast off(values.device().type(), std::nullopt);
+  return at::bmm(values, weight.to(values.scalar_type()).unsqueeze(2)).squeeze(2);
 }
 
 at::Tensor reduce_loss(at::Tensor loss, const at::Tensor& weight, const std::string& reduction) {

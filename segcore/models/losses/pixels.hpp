@@ -5,15 +5,13 @@
 #include <string>
 
 #include "registry/schema.hpp"
+#include "segcore/models/nn/precision.hpp"
 
 namespace seg {
 
 /// The choices of every `reduction` option. A loss logs a scalar: with "none" the mean of all
 /// elements, as MMEngine takes it.
 inline auto known_reduction() { return one_of({"none", "mean", "sum"}); }
-
-/// Half precision becomes float; all else stays.
-at::Tensor full_precision(const at::Tensor& logits);
 
 /// Probabilities over dimension 1: sigmoid, or softmax.
 at::Tensor activate(const at::Tensor& logits, bool use_sigmoid);
@@ -29,6 +27,9 @@ void check_shapes(const at::Tensor& logits, const at::Tensor& labels);
 
 /// The values of dimension 1 at the labels: [N, C, H, W] -> [N, H, W]; anything outside `mask`.
 at::Tensor at_labels(const at::Tensor& values, const at::Tensor& labels, const at::Tensor& mask);
+
+/// Sums over pixels with a weight each, in full precision: [N, C, P] and [N, P] -> [N, C].
+at::Tensor weighted_pixel_sums(const at::Tensor& values, const at::Tensor& weight);
 
 /// Elements times `weight` (may be undefined), reduced by `reduction`.
 at::Tensor reduce_loss(at::Tensor loss, const at::Tensor& weight, const std::string& reduction);

@@ -55,9 +55,9 @@ class TverskyLoss final : public Loss {
     const auto weight = valid.flatten(1).to(probs.scalar_type());  // [N, H*W]
     const auto truth = at::zeros_like(probs).scatter_(
         1, labels.masked_fill(~valid, 0).flatten(1).unsqueeze(1), weight.unsqueeze(1));
-    const auto hit = (probs * truth).sum(2);                                // [N, C]
-    const auto predicted = at::bmm(probs, weight.unsqueeze(2)).squeeze(2);  // [N, C]
-    const auto present = truth.sum(2);                                      // [N, C]
+    const auto hit = (probs * truth).sum(2);                    // [N, C]
+    const auto predicted = weighted_pixel_sums(probs, weight);  // [N, C]
+    const auto present = truth.sum(2);                          // [N, C]
     const auto overlap = (hit + p_.smooth) / (hit + p_.alpha * (predicted - hit) +
                                               p_.beta * (present - hit) + p_.smooth);
     auto loss = (1 - overlap).mean(0);  // [C]

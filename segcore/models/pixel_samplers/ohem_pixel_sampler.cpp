@@ -1,3 +1,4 @@
+#include "segcore/models/nn/precision.hpp"
 #include "segcore/models/pixel_sampler.hpp"
 #include "segcore/torch.hpp"
 
@@ -26,9 +27,10 @@ class OHEMPixelSampler final : public PixelSampler {
 
   bool needs_pixel_losses() const override { return !p_.thresh; }
 
-  at::Tensor sample(const at::Tensor& logits, const at::Tensor& labels, int64_t ignore_index,
+  at::Tensor sample(const at::Tensor& given, const at::Tensor& labels, int64_t ignore_index,
                     const std::function<at::Tensor()>& pixel_losses) const override {
     const torch::NoGradGuard no_grad;
+    const auto logits = full_precision(given);
     const int64_t kept = p_.min_kept * labels.size(0);
     const auto valid = labels != ignore_index;
     auto weight = at::zeros(labels.sizes(), logits.options());
