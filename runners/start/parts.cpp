@@ -38,6 +38,9 @@ class PartsBuilder {
       parts_.model->init_weights();
       if (!wanted_.device.is_cpu()) parts_.model->to(wanted_.device);
     });
+    if (parts_.model && !config_.freeze.empty()) {
+      attempt("freeze", [&] { parts_.model->freeze(config_.freeze); });
+    }
     if (wanted_.train || all) build_training();
     attempt("default_hooks", [&] {
       parts_.hooks = build_hooks(config_.default_hooks,

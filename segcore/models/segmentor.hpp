@@ -63,6 +63,16 @@ class Segmentor : public BaseModule {
   /// Bands of the images that the model takes: as many as its first convolution. Nothing for a
   /// model without one.
   virtual std::optional<int64_t> bands() const;
+
+  /// Stops the gradients of all parameters in whose names one of the regular expressions is found.
+  /// Batch norms whose parameters are all frozen keep their running statistics in training.
+  /// \throws OptionError ("") for an expression that is in no name, or where nothing is left
+  ///         to train.
+  void freeze(const std::vector<std::string>& expressions);
+  void train(bool on = true) override;
+
+ private:
+  std::vector<std::shared_ptr<torch::nn::Module>> frozen_norms_;
 };
 
 template <>
