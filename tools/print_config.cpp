@@ -66,7 +66,8 @@ int print_config(const PrintConfigArguments& arguments) {
   }
   seg::Diagnostics problems;
   const seg::Config tree = seg::load_config(arguments.config, arguments.overrides, problems);
-  seg::warn_unused_variables(tree, seg::run_config_keys(), problems);
+  seg::check_variables(tree, arguments.overrides, seg::run_config_keys(), problems);
+  if (problems.has_errors()) throw seg::ConfigError(problems);
   if (const std::string warnings = problems.warnings_text(); !warnings.empty()) {
     std::cerr << warnings << std::endl;
   }
