@@ -16,6 +16,8 @@
 #include "registry/config.hpp"
 #include "registry/log.hpp"
 #include "registry/registry.hpp"
+#include "registry/shell_path.hpp"
+#include "tools/common/process.hpp"
 
 namespace seg {
 namespace {
@@ -73,12 +75,25 @@ std::string shown_argument(const CLI::Option& option) {
   return name;
 }
 
+/// A path that quotes, or an option's "=", kept from the shell: '~/runs', --work-dir=~/runs.
+void expand_word(std::string& word) {
+  const size_t value = word.starts_with("--") ? word.find('=') + 1 : 0;  // npos + 1 is 0
+  const std::string path = word.substr(value);
+  const auto expanded = expand_shell_path(path);
+  if (!expanded) {
+    throw UsageError(
+        text("'", path, "' needs the variable ", shell_variable(path), ", which is not set"));
+  }
+  word.replace(value, std::string::npos, *expanded);
+}
+
 /// Parses, and words CLI11's errors as sentences. Help and version pass as CLI::Success.
 void parse_command_line(CLI::App& app, int argc, char** argv) {
   std::vector<std::string> words(argv + 1, argv + argc);
+  for (std::string& word : words) expand_word(word);
   check_options(app, words);
   try {
-    app.parse(argc, argv);
+    app.parse({words.rbegin(), words.rend()});
   } catch (const CLI::Success&) {
     throw;
   } catch (const CLI::RequiredError&) {
@@ -153,7 +168,8 @@ CLI::Option* add_cfg_options(CLI::App& app, std::vector<std::string>& overrides)
   return app
       .add_option("--cfg-options", overrides,
                   "values that replace those of the config: model.decode_head.dropout_ratio=0.2 "
-                  "param_scheduler.0.end=1500 'crop_size=[512,512]'")
+                  "param_scheduler.0.end=1500 'data_preprocessor.size=[512,512]'; quotes keep a "
+                  "comma: 'work_dir=\"runs/a,b\"'")
       ->type_name("KEY=VALUE ...")
       ->expected(1, -1);
 }
@@ -163,6 +179,17 @@ void add_launcher(CLI::App& app, std::optional<std::string>& launcher) {
       ->type_name("NAME")
       ->check(known_word({"none", "pytorch", "slurm", "mpi"}));
   app.add_option("--local_rank,--local-rank", "set by older launchers; not used")->type_name("N");
+}
+
+void add_device(CLI::App& app, std::optional<std::string>& device) {
+  app.add_option("--device", device, "auto, cpu, cuda or cuda:N (default: env_cfg.device)")
+      ->type_name("DEVICE");
+}
+
+void add_quiet(CLI::App& app) {
+  app.add_flag_callback(
+      "--quiet", [] { log::set_details_on_console(false); },
+      "keep the environment and the configuration out of the console; the log file has them");
 }
 
 CLI::Validator known_word(std::vector<std::string> words) {
@@ -262,6 +289,8 @@ int run_main(int argc, char** argv, const std::string& description,
              const std::function<std::function<int()>(CLI::App&)>& setup) {
   const std::string program =
       argc > 0 ? std::filesystem::path(argv[0]).filename().string() : std::string("segcore");
+  occupy_standard_streams();
+  ignore_write_signals();
   try {
     CLI::App app(description, program);
     app.set_version_flag("--version", text("segcore ", SEG_VERSION));
@@ -275,6 +304,7 @@ int run_main(int argc, char** argv, const std::string& description,
       throw Error(join(registration_problems(), "; "));
     }
     const int code = body();
+    flush_standard_output();
     log::flush();
     return code;
   } catch (...) {

@@ -17,6 +17,12 @@ CLI::Option* add_cfg_options(CLI::App& app, std::vector<std::string>& overrides)
 /// `--launcher pytorch`, and what older launchers also pass.
 void add_launcher(CLI::App& app, std::optional<std::string>& launcher);
 
+/// `--device cuda:1`: where a config with `env_cfg` runs.
+void add_device(CLI::App& app, std::optional<std::string>& device);
+
+/// `--quiet`: the environment and the config come into the log file alone.
+void add_quiet(CLI::App& app);
+
 /// Checks of a value for CLI::Option::check, whose messages are worded as those of configurations.
 CLI::Validator known_word(std::vector<std::string> words);
 CLI::Validator whole_number(int64_t least);
