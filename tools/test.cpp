@@ -38,8 +38,10 @@ int main(int argc, char** argv) {
         app.add_option("--show-dir", arguments->options.show_dir,
                        "write image, truth and prediction side by side here")
             ->type_name("DIR");
+        seg::add_device(app, arguments->options.device);
         app.add_flag("--tta", arguments->options.tta,
                      "average the predictions for the augmentations of tta_pipeline");
+        seg::add_quiet(app);
         seg::add_launcher(app, arguments->options.launcher);
         seg::add_cfg_options(app, arguments->overrides);
         return [arguments] { return test(*arguments); };

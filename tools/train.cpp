@@ -44,7 +44,12 @@ int main(int argc, char** argv) {
                "continue from this checkpoint; without one, from the newest in the work dir")
             ->type_name("[CHECKPOINT]")
             ->expected(0, 1);
+        app.add_flag("--reset-schedule", arguments->options.reset_schedule,
+                     "with --resume: learning rates, other hyper-parameters and schedules follow "
+                     "the configuration and not the checkpoint");
+        seg::add_device(app, arguments->options.device);
         app.add_flag("--amp", arguments->options.amp, "train in mixed precision");
+        seg::add_quiet(app);
         seg::add_launcher(app, arguments->options.launcher);
         seg::add_cfg_options(app, arguments->overrides);
         return [arguments, &app] { return train(*arguments, app); };

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "registry/log.hpp"
+#include "runners/dist/data_errors.hpp"
 #include "runners/evaluate/corrupt_samples.hpp"
 #include "runners/evaluate/input_errors.hpp"
 #include "runners/log/records.hpp"
@@ -58,6 +59,15 @@ std::vector<std::string> EvaluationRun::metric_names() {
   return names;
 }
 
+void EvaluationRun::try_first_batch(const Segmentor& model) {
+  loader_->start(0, 1);
+  const auto batch = loader_->next();
+  loader_->stop();
+  if (batch && !batch->samples.empty()) {
+    model.data_preprocessor()(*batch, /*training=*/false, run_.device);
+  }
+}
+
 void EvaluationRun::write_predictions(const std::string& folder) {
   writers_.assign(1, PredictionWriter(folder));
 }
@@ -68,7 +78,10 @@ std::optional<EvalResult> EvaluationRun::run(Segmentor& model, Hooks& hooks, Rec
   const torch::NoGradGuard no_grad;
   hooks.call(&Hook::before_eval, run_, info_);
   model.eval();
-  if (!predict_all(model, hooks, progress)) {
+  bool finished = false;
+  throw_together(*run_.communicator,
+                 data_error_in([&] { finished = predict_all(model, hooks, progress); }));
+  if (!finished) {
     for (auto& metric : metrics_) metric->compute(*run_.communicator);  // starts it afresh
     return std::nullopt;
   }

@@ -12,8 +12,9 @@ struct TrainOptions {
   std::optional<std::string> work_dir;
   bool resume = false;
   std::optional<std::string> resume_from;  ///< a checkpoint; else the newest of the work dir
+  bool reset_schedule = false;
   bool amp = false;
-  std::optional<std::string> launcher;
+  std::optional<std::string> launcher, device;
 };
 
 /// Options of tools/test besides the config.
@@ -22,7 +23,7 @@ struct TestOptions {
   std::optional<std::string> out;       ///< folder for <stem>.png of class ids
   std::optional<std::string> show_dir;  ///< folder for pictures
   bool tta = false;
-  std::optional<std::string> launcher;
+  std::optional<std::string> launcher, device;
 };
 
 /// Writes the options into the resolved tree of a config, before it is read and checked.

@@ -229,9 +229,15 @@ Schema<RunConfig> RunConfig::schema() {
       .optional("log_processor", &P::log_processor, "format of the log")
       .optional("log_level", &P::log_level, "the least level that is logged",
                 one_of({"DEBUG", "INFO", "WARNING", "ERROR"}))
+      .optional("freeze", &P::freeze,
+                "regular expressions: parameters with one of them in their names are not trained, "
+                "and batch norms frozen whole keep their running statistics")
       .optional("load_from", &P::load_from, "checkpoint with the initial weights")
       .optional("resume", &P::resume,
                 "resume from load_from, else from the newest checkpoint of the work dir")
+      .optional("reset_schedule", &P::reset_schedule,
+                "on resume, schedules and hyper-parameters of the optimizer follow this config "
+                "and not the checkpoint")
       .optional("work_dir", &P::work_dir,
                 "folder of the outputs; ./work_dirs/<config> if not given")
       .optional("randomness", &P::randomness, "seed and determinism")
@@ -246,7 +252,17 @@ Schema<RunConfig> RunConfig::schema() {
       .accepted("default_scope", "all types are in one scope")
       .accepted("model_wrapper_cfg", "processes always train like one")
       .accepted("runner_type", "there is one runner")
-      .accepted("sync_bn", "normalisations are what the config says");
+      .accepted("sync_bn", "normalisations are what the config says")
+      .validate([](const P& p, Problems& problems) {
+        for (const std::string& expression : p.freeze) {
+          try {
+            std::regex ignored(expression);
+          } catch (const std::regex_error& e) {
+            problems.error("freeze",
+                           text("'", expression, "' is no regular expression: ", e.what()));
+          }
+        }
+      });
 }
 
 std::string RunConfig::stem() const { return std::filesystem::path(path).stem().string(); }
@@ -279,7 +295,7 @@ RunConfig read_run_config(Config tree, const std::string& path, Diagnostics& pro
   check_class_counts(config, found);
   check_schedules(config, found);
   problems.add(found);
-  if (found.has_errors()) throw ConfigError(problems);
+  if (problems.has_errors()) throw ConfigError(problems);
   return config;
 }
 
@@ -287,7 +303,7 @@ RunConfig load_run_config(const std::string& path, const std::vector<std::string
                           const std::function<void(Config&)>& edit) {
   Diagnostics problems;
   Config tree = load_config(path, overrides, problems);
-  warn_unused_variables(tree, run_config_keys(), problems);
+  check_variables(tree, overrides, run_config_keys(), problems);
   if (edit) edit(tree);
   RunConfig config = read_run_config(std::move(tree), path, problems);
   if (const std::string warnings = problems.warnings_text(); !warnings.empty()) {
