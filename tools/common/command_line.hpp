@@ -28,10 +28,6 @@ CLI::Validator known_word(std::vector<std::string> words);
 CLI::Validator whole_number(int64_t least);
 CLI::Validator number_between(double least, double most);
 
-/// The exit code of the exception in flight, whose message is written to standard error. Call it
-/// inside a catch block.
-int report_exception(const std::string& program);
-
 /// The body of main(). `setup` declares the command line and gives back what to run, whose result
 /// is the exit code:
 ///
