@@ -307,7 +307,7 @@ class CheckpointHook final : public Hook {
   }
 
   void remove_previous_best(const std::string& previous, const std::string& current_name) const {
-    // In a work dir that was moved it is beside the new one, not where it was written.
+    // In a moved work dir it is beside the new one, not at its old path.
     for (const auto& old : {previous, folder_ + "/" + fs::path(previous).filename().string()}) {
       std::error_code ignored;
       if (fs::path(old).filename() != current_name && fs::remove(old, ignored)) {

@@ -16,7 +16,7 @@ using Palette = std::vector<std::array<int, 3>>;
 /// Colours that are far apart and always the same, for data sets that have none: those of Pascal
 /// VOC, without its black.
 Palette default_palette(int64_t classes);
-/// The palette itself where it is long enough, else the default one.
+/// The palette itself if it is long enough, else the default one.
 Palette palette_or_default(const Palette& palette, int64_t classes);
 
 /// An image of any type and number of bands as 8-bit BGR: the first three bands, or one as grey.
@@ -29,7 +29,7 @@ cv::Mat displayable(const at::Tensor& image);
 /// \param ids  integers [H, W]; those outside the palette are black.
 /// \return BGR
 cv::Mat colour_map(const at::Tensor& ids, const Palette& palette);
-/// The colours over the image; pixels outside the palette show the image alone. The ids are resized
+/// The colours over the image; pixels outside the palette show only the image. The ids are resized
 /// to the image.
 /// \param image    BGR
 /// \param opacity  of the colours, 0 to 1.

@@ -33,7 +33,7 @@ class Segmentor : public BaseModule {
   using BaseModule::BaseModule;
   /// Feature maps of backbone and neck: [N, C_i, H_i, W_i] each.
   virtual std::vector<torch::Tensor> extract_feat(const torch::Tensor& images) = 0;
-  /// Feature maps of the backbone alone.
+  /// Feature maps of only the backbone.
   virtual std::vector<torch::Tensor> backbone_features(const torch::Tensor& images) {
     return extract_feat(images);
   }

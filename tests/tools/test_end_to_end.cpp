@@ -435,7 +435,7 @@ TEST_F(EndToEnd, AValidationEndedByASignalIsRepeatedOnResume) {
                                          "default_hooks.checkpoint.interval=6"};
   ASSERT_EQ(BackgroundTool(train_words("whole", changes), dir_ / "whole.txt").wait(), 0)
       << dir_.read("whole.txt");
-  // The second launch is stopped in the very validation that it begins with.
+  // The second launch is stopped in the validation that it begins with.
   for (int launch = 0; launch < 2; ++launch) {
     BackgroundTool tool(train_words("stopped", changes), dir_ / "stopped.txt");
     ASSERT_TRUE(tool.wait_for("Iter(val) [ 10/100]")) << tool.output();

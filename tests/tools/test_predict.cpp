@@ -143,7 +143,7 @@ TEST_F(Predict, LargePicturesAreDoneByWindows) {
   EXPECT_NE(cv::norm(all, asked, cv::NORM_INF), 0);
 }
 
-/// Weights with a configuration of the model alone.
+/// Weights with a configuration of only the model.
 TEST_F(Predict, NeedsNoDataSetInTheConfiguration) {
   dir_->write("alone.yaml", R"(_base_: tiny.yaml
 train_dataloader: null
