@@ -501,7 +501,7 @@ TEST_F(EndToEnd, DamagedCheckpointsAreSkippedOrReported) {
   fs::resize_file(dir_ / "w/iter_12.pth", fs::file_size(dir_ / "w/iter_12.pth") / 2);
   const CommandResult resumed = train("w", "--resume");
   ASSERT_EQ(resumed.status, 0) << resumed.output;
-  EXPECT_THAT(resumed.output, HasSubstr("this checkpoint is passed over"));
+  EXPECT_THAT(resumed.output, HasSubstr("skipping this checkpoint"));
   EXPECT_THAT(resumed.output, HasSubstr("resumed from " + dir_ / "w/iter_8.pth"));
 
   const std::string cut = dir_.write("cut.pth", "PK\x03\x04 and then nothing");

@@ -1,4 +1,4 @@
-/// Runs over data of which some pictures are damaged and passed over (`skip_corrupt: true`).
+/// Runs over data of which some pictures are damaged and skipped (`skip_corrupt: true`).
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
