@@ -11,6 +11,7 @@
 #include "runners/log/records.hpp"
 #include "runners/optim/optim_wrapper.hpp"
 #include "runners/optim/param_scheduler.hpp"
+#include "runners/start/run_config.hpp"
 #include "segcore/dist/communicator.hpp"
 #include "segcore/io/checkpoint.hpp"
 #include "segcore/io/weights.hpp"

@@ -1,6 +1,7 @@
 /// Mixed precision, waiting values, loaders and processes on a GPU.
 #include <unistd.h>
 
+#include "registry/yaml.hpp"
 #include "runners/dist/nccl.hpp"
 #include "runners/log/scalars.hpp"
 #include "segcore/data/loader.hpp"
@@ -11,7 +12,7 @@
 #include "segcore/models/nn/precision.hpp"
 #include "segcore/models/nn/recompute.hpp"
 #include "segcore/models/segmentor.hpp"
-#include "segcore/testing/reference.hpp"
+#include "segcore/testing/reference_values.hpp"
 #include "segcore/torch.hpp"
 #include "tests/support/gpu.hpp"
 #include "tests/support/paths.hpp"

@@ -121,9 +121,9 @@ TEST_P(Howto, RunsAsWritten) {
   EXPECT_TRUE(ran) << "a recipe without a command";
 }
 
-INSTANTIATE_TEST_SUITE_P(Docs, Howto, ::testing::ValuesIn(recipes()), [](const auto& info) {
+INSTANTIATE_TEST_SUITE_P(Docs, Howto, ::testing::ValuesIn(recipes()), [](const auto& recipe) {
   std::string name;
-  for (const char c : info.param.title) {
+  for (const char c : recipe.param.title) {
     if (std::isalnum(static_cast<unsigned char>(c)) != 0) name += c;
   }
   return name;

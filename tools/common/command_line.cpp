@@ -87,7 +87,7 @@ void parse_command_line(CLI::App& app, int argc, char** argv) {
   for (std::string& word : words) expand_word(word);
   check_options(app, words);
   try {
-    app.parse({words.rbegin(), words.rend()});
+    app.parse(std::vector<std::string>(words.rbegin(), words.rend()));
   } catch (const CLI::Success&) {
     throw;
   } catch (const CLI::RequiredError&) {
