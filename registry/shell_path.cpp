@@ -6,9 +6,10 @@
 namespace seg {
 namespace {
 
-/// Length of "~", "$NAME" or "${NAME}" in front of a slash or of the end; 0 for other texts.
+/// Length of "~", "$NAME" or "${NAME}" in front of a slash; 0 for other texts.
 size_t prefix_length(std::string_view path) {
-  const size_t end = std::min(path.find('/'), path.size());
+  const size_t end = path.find('/');
+  if (end == std::string_view::npos) return 0;
   const std::string_view first = path.substr(0, end);
   if (first == "~") return end;
   if (!first.starts_with('$')) return 0;

@@ -30,12 +30,16 @@ ScaleRange observed_scales(const Dataset& dataset) {
   ScaleRange out;
   const size_t count = std::min(kSamples, dataset.size());
   for (size_t i = 0; i < count; ++i) {
-    const auto samples = dataset.get(i * dataset.size() / count, /*seed=*/i, /*epoch=*/0);
-    for (const PackedSample& sample : samples) {
-      const auto [x, y] = sample.meta.scale_factor;
-      const double factor = rounded(std::sqrt(x * y));
-      out.least = std::min(out.least, factor);
-      out.most = std::max(out.most, factor);
+    try {
+      for (const PackedSample& sample :
+           dataset.get(i * dataset.size() / count, /*seed=*/i, /*epoch=*/0)) {
+        const auto [x, y] = sample.meta.scale_factor;
+        const double factor = rounded(std::sqrt(x * y));
+        out.least = std::min(out.least, factor);
+        out.most = std::max(out.most, factor);
+      }
+    } catch (const DataError&) {
+      // The run reports it when it comes to this sample.
     }
   }
   return out;
@@ -45,6 +49,8 @@ ScaleRange observed_scales(const Dataset& dataset) {
 
 std::string scale_warning(const Dataset& training, const Dataset& validation) {
   constexpr double kTolerated = 1.5;
+  // Reading a damaged sample would count it among those that the run has met.
+  if (training.skips_corrupt() || validation.skips_corrupt()) return "";
   const ScaleRange trained = observed_scales(training), validated = observed_scales(validation);
   if (trained.most <= 0 || validated.most <= 0) return "";
   if (validated.least <= trained.most * kTolerated &&

@@ -171,7 +171,7 @@ TEST(CheckpointHook, KnowsWhatIsBetter) {
   EXPECT_THAT(spec_error<Hook>("{type: CheckpointHook, save_best: [auto, mIoU]}"),
               HasSubstr("'auto' cannot be combined"));
   EXPECT_THAT(spec_error<Hook>("{type: CheckpointHook, filename_tmpl: last.pth}"),
-              HasSubstr("must hold {} once"));
+              HasSubstr("must contain {} once"));
 }
 
 TEST(FindCheckpoint, TheNewestReadableCheckpointIsFound) {

@@ -19,6 +19,7 @@ class STDCHead final : public FCNHead {
         .optional("boundary_threshold", &Params::boundary_threshold,
                   "response of the Laplacian above which a pixel is boundary");
   }
+  static DecodeHeadFacts facts(const Params&) { return {}; }
   STDCHead(const Params& p, const std::vector<FeatureInfo>& inputs)
       : FCNHead(p, inputs), threshold_(p.boundary_threshold) {
     laplacian_kernel_ = register_buffer(
