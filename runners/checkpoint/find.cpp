@@ -54,7 +54,7 @@ std::optional<CheckpointPlace> place_in_contents(const fs::path& path) {
     if (!resumable || !iter || !iter->is_int()) return std::nullopt;
     return CheckpointPlace(iter->as_int(), 0);
   } catch (const CheckpointError& e) {
-    log::warn("this file is passed over: ", e.what());
+    log::warn("skipping this file: ", e.what());
     return std::nullopt;
   }
 }
