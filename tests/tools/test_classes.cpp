@@ -110,12 +110,12 @@ TEST_F(ProgramsOfClasses, ExplanationsShowReferencesAsWritten) {
              "_base_: a.yaml\nmodel: {decode_head: {num_classes: '{{_base_.num}}'}}\n"
              "default_hooks: {logger: {interval: \"{{_base_.num}}\"}}\n");
   EXPECT_THAT(run("print_config b.yaml --explain default_hooks.logger.interval").output,
-              HasSubstr("  b.yaml:3:35: \"{{_base_.num}}\"\n"));
+              HasSubstr("  b.yaml:3:36: \"{{_base_.num}}\"\n"));
   const std::string head = run("print_config b.yaml --explain model.decode_head").output;
   EXPECT_THAT(head, HasSubstr("\"{{_base_.num}}\" (b.yaml:2:36)"));
   EXPECT_THAT(head, Not(HasSubstr("\\x7B")));
   // Of a mapping, all files that it is put together from.
-  EXPECT_THAT(head, HasSubstr(", a.yaml, b.yaml: {type: SegformerHead"));
+  EXPECT_THAT(head, HasSubstr(", b.yaml, a.yaml: {type: SegformerHead"));
   EXPECT_THAT(run("print_config b.yaml --explain train_cfg").output,
               HasSubstr("train_cfg\n  tiny.yaml:70:12, a.yaml: {type: IterBasedTrainLoop"));
 }

@@ -51,9 +51,9 @@ TEST(Binary, LossesOfASoftmaxSayWhatToWriteInstead) {
                 "1 error in the configuration");
   };
   EXPECT_EQ(error("{type: CrossEntropyLoss, use_sigmoid: false}"),
-            expected(40, "use_sigmoid", "use_sigmoid: true"));
+            expected(39, "use_sigmoid", "use_sigmoid: true"));
   EXPECT_EQ(error("{type: DiceLoss, use_sigmoid: false}"),
-            expected(32, "use_sigmoid", "use_sigmoid: true"));
+            expected(31, "use_sigmoid", "use_sigmoid: true"));
   EXPECT_EQ(error("{type: TverskyLoss}"),
             expected(8, "type", "{type: JaccardLoss} or {type: DiceLoss}"));
   EXPECT_EQ(error("{type: LovaszLoss, loss_type: multi_class}"),
