@@ -361,7 +361,9 @@ class ConfigLoader {
                                     " values; references within references multiply"));
           return;
         }
-        copy.history.push_back({node.origin, dump_flow(node)});
+        // As it was written: a dump escapes the braces, so that they are not filled in again.
+        const char* quote = node.scalar.find('"') == std::string::npos ? "\"" : "'";
+        copy.history.push_back({node.origin, quote + node.scalar + quote});
         node = std::move(copy);
         return;
       }

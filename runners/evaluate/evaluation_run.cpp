@@ -48,17 +48,6 @@ EvaluationRun::EvaluationRun(EvaluationParts parts, const Options& options, cons
            .num_batches = static_cast<int64_t>(loader_->batches_per_epoch())};
 }
 
-std::vector<std::string> EvaluationRun::metric_names() {
-  std::vector<std::string> names, classes;
-  for (auto& metric : metrics_) {
-    const MetricResult empty = metric->compute(*run_.communicator);
-    for (const auto& [name, value] : empty.scalars) names.push_back(name);
-    for (const auto& [name, value] : empty.per_class) classes.push_back(name);
-  }
-  names.insert(names.end(), classes.begin(), classes.end());
-  return names;
-}
-
 void EvaluationRun::try_first_batch(const Segmentor& model) {
   loader_->start(0, 1);
   const auto batch = loader_->next();

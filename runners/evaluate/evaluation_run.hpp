@@ -29,8 +29,6 @@ class EvaluationRun {
   /// Loads and joins the images of the first batch, to find what would end a validation hours
   /// later. \throws DataError
   void try_first_batch(const Segmentor& model);
-  /// The names of the metrics that `run` will return.
-  std::vector<std::string> metric_names();
   /// Writes the class ids of each image into the folder from now on.
   void write_predictions(const std::string& folder);
   const Dataset& dataset() const { return loader_->dataset(); }

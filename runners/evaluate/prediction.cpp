@@ -9,6 +9,7 @@
 #include "registry/log.hpp"
 #include "runners/evaluate/image_size.hpp"
 #include "runners/evaluate/input_errors.hpp"
+#include "runners/start/class_lists.hpp"
 #include "runners/start/device.hpp"
 #include "runners/start/environment.hpp"
 #include "segcore/data/dataset_spec.hpp"
@@ -224,6 +225,9 @@ PredictReport predict_images(const RunConfig& config, const std::string& checkpo
       choose_device(options.device.empty() ? config.env_cfg.device : options.device, 0);
   apply_environment(config.env_cfg, config.randomness.deterministic);
   const Value checkpoint = read_checkpoint(resolve_checkpoint(checkpoint_path));
+  if (const auto dataset = predict_dataset(config)) {
+    check_saved_classes(*dataset, checkpoint, checkpoint_path);
+  }
   make_folders(options.out);
   const auto model = config.model.build();
   const LoadReport report = load_whole_model(*model, checkpoint, checkpoint_path);

@@ -3,6 +3,7 @@
 #include "registry/log.hpp"
 #include "segcore/data/dataset_spec.hpp"
 #include "segcore/data/pipeline.hpp"
+#include "segcore/evaluation/metric_names.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {
@@ -46,6 +47,7 @@ class PartsBuilder {
       parts_.hooks = build_hooks(config_.default_hooks,
                                  config_.custom_hooks.value_or(std::vector<Spec<Hook>>{}));
     });
+    if (wanted_.train || all) check_metrics();
     attempt("visualizer", [&] { build_visualizer(config_, {}); });
     errors_.throw_if_any();
     return std::move(parts_);
@@ -88,11 +90,53 @@ class PartsBuilder {
     out.loader = data_loader(loader, keys.loader, out.dataset, /*training=*/false);
     if (out.dataset && evaluator) {
       for (const auto& spec : evaluator->values) {
-        attempt(keys.evaluator, [&] { out.metrics.push_back(spec.build(out.dataset->meta())); });
+        attempt(keys.evaluator, [&] {
+          out.metrics.push_back(spec.build(out.dataset->meta()));
+          require_classes(spec, *out.metrics.back(), loader.dataset, *out.dataset);
+        });
       }
     }
     if (loop) attempt(keys.loop, [&] { out.fp16 = loop->build()->fp16(); });
     return out;
+  }
+
+  /// A metric without classes would count nothing and report success.
+  void require_classes(const Spec<Metric>& spec, const Metric& metric, const Spec<Dataset>& from,
+                       const Dataset& dataset) {
+    const auto output = metric.output();
+    if (!dataset.meta().classes.empty() || (output && output->only)) return;
+    const auto [where, path] = innermost_dataset(from).place_of("metainfo");
+    errors_.found().error(
+        where, path,
+        text("names no classes, which ", spec.type(), " needs. Write metainfo: {classes: [...]}"));
+  }
+
+  /// A metric that a hook waits for in vain would be missed only after the first validation.
+  void check_metrics() {
+    if (!parts_.val) return;
+    const auto names = metric_names(parts_.val->metrics);
+    if (names.empty()) return;
+    for (const HookEntry& entry : parts_.hooks.entries()) {
+      try {
+        entry.hook->check_metrics(names);
+      } catch (const OptionError& e) {
+        const Spec<Hook>& spec = spec_of_hook(entry.type);
+        errors_.found().add(detail::located(e, spec.config(), spec.path()).diagnostics);
+      }
+    }
+  }
+
+  /// The first of this type that the configuration names.
+  const Spec<Hook>& spec_of_hook(const std::string& type) const {
+    for (const auto& [role, spec] : config_.default_hooks) {
+      if (spec && spec->type() == type) return *spec;
+    }
+    if (config_.custom_hooks) {
+      for (const auto& spec : *config_.custom_hooks) {
+        if (spec.type() == type) return spec;
+      }
+    }
+    throw Error(text("the configuration names no ", type));
   }
 
   /// Null in a check, which reads no data, and where no batch can be made.

@@ -6,6 +6,8 @@
 #include <set>
 
 #include "registry/log.hpp"
+#include "runners/start/class_lists.hpp"
+#include "runners/start/old_config.hpp"
 
 namespace seg {
 
@@ -93,9 +95,13 @@ void check_class_counts(const RunConfig& config, Diagnostics& problems) {
     for (const HeadClasses& head : model.heads) {
       const auto [where, path] = config.model.place_of(head.option);
       if (head.count < classes) {
+        const bool one_map = head.count == 1 && classes == 2 && path.ends_with("num_classes");
         problems.error(where, path,
                        text(head.count, " classes, but ", key, "'s data set has ", classes, " (",
-                            join(names, ", "), ")"));
+                            join(names, ", "), ")",
+                            one_map ? ". For one map of logits write num_classes: 2 and "
+                                      "out_channels: 1"
+                                    : ""));
       } else if (head.count > classes && &head == &model.heads.back()) {
         problems.warn(where, path,
                       text(head.count, " classes, but ", key, "'s data set has only ", classes));
@@ -130,6 +136,18 @@ void check_schedules(const RunConfig& config, Diagnostics& problems) {
   }
 }
 
+/// " Did you mean it by 'train_dataloder' (a.yaml:3:1)?": the key that nothing uses and that is
+/// nearest to a missing one; "" for none.
+std::string near_key(const Config& tree, const std::string& missing) {
+  for (const Config::Item& item : tree.map) {
+    const auto& known = run_config_keys();
+    if (std::find(known.begin(), known.end(), item.key) != known.end()) continue;
+    if (did_you_mean(item.key, {missing}).empty()) continue;
+    return text(". Did you mean it by '", item.key, "' (", item.key_origin.text(), ")?");
+  }
+  return {};
+}
+
 /// What belongs together must be given together.
 void check_parts(const RunConfig& config, Diagnostics& problems) {
   const Config& tree = config.tree;
@@ -139,7 +157,8 @@ void check_parts(const RunConfig& config, Diagnostics& problems) {
   };
   const auto needs = [&](const std::string& key, const std::string& other) {
     if (given(key) && !given(other)) {
-      problems.error(tree.find(key)->value.origin, key, text("needs '", other, "' beside it"));
+      problems.error(tree.find(key)->value.origin, key,
+                     text("needs '", other, "' beside it", near_key(tree, other)));
     }
   };
   if (config.work_dir && config.work_dir->empty()) {
@@ -289,10 +308,17 @@ RunConfig read_run_config(Config tree, const std::string& path, Diagnostics& pro
     return std::find(keys.begin(), keys.end(), item.key) == keys.end();
   });
   RunConfig config = RunConfig::schema().parse(known, "", "", found);
+  if (!tree.find("model")) {
+    if (const std::string near = near_key(tree, "model"); !near.empty()) {
+      found.error(tree.origin, "", "there is no 'model'" + near);
+    }
+  }
   config.path = path;
   config.tree = std::move(tree);
   check_parts(config, found);
+  const size_t before = found.error_count();
   check_class_counts(config, found);
+  if (found.error_count() == before) check_class_lists(config, found);
   check_schedules(config, found);
   problems.add(found);
   if (problems.has_errors()) throw ConfigError(problems);
@@ -303,6 +329,12 @@ RunConfig load_run_config(const std::string& path, const std::vector<std::string
                           const std::function<void(Config&)>& edit) {
   Diagnostics problems;
   Config tree = load_config(path, overrides, problems);
+  Origin where;
+  if (const std::string old = old_config_problem(tree, where); !old.empty()) {
+    Diagnostics only;
+    only.error(where, "", old);
+    throw ConfigError(only);
+  }
   check_variables(tree, overrides, run_config_keys(), problems);
   if (edit) edit(tree);
   RunConfig config = read_run_config(std::move(tree), path, problems);

@@ -8,6 +8,7 @@
 #include "runners/evaluate/corrupt_samples.hpp"
 #include "runners/evaluate/evaluation_run.hpp"
 #include "runners/log/records.hpp"
+#include "runners/start/class_lists.hpp"
 #include "runners/start/session.hpp"
 #include "runners/start/signals.hpp"
 #include "runners/train/beginning.hpp"
@@ -65,7 +66,6 @@ class TrainingRun final : private RunControl {
 
   void run() {
     check_data();
-    check_metrics();
     join_models();
     begin();
     try_batches();
@@ -83,12 +83,6 @@ class TrainingRun final : private RunControl {
     params.also_ignored = {255, model_->ignore_index()};
     log::info(check_dataset(loader_->dataset(), "train", params));
     if (validation_) log::info(check_dataset(validation_->dataset(), "val", params));
-  }
-
-  void check_metrics() {
-    if (!validation_) return;
-    const auto names = validation_->metric_names();
-    if (!names.empty()) hooks_.call(&Hook::check_metrics, names);
   }
 
   /// Connects the models of all processes and gives them the weights of the first.
@@ -317,6 +311,11 @@ void run_training(const RunConfig& config) {
   }
   // A wrong name is the most common mistake: before anything is built or written.
   Beginning beginning = find_beginning(config);
+  for (const auto* found : {&beginning.resumed, &beginning.load_from}) {
+    if (!*found) continue;
+    check_saved_classes_of_training(config, (*found)->contents, (*found)->path,
+                                    /*resumed=*/found == &beginning.resumed);
+  }
   StartedRun started =
       start_run(config, {.train = true},
                 beginning.resumed ? seed_of_checkpoint(beginning.resumed->contents) : std::nullopt);

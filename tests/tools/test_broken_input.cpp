@@ -99,7 +99,7 @@ train_dataloader:
     data_prefix: {img_path: img, seg_map_path: ann}
     img_suffix: .png
     seg_map_suffix: .png
-    metainfo: {classes: [a, b, c, d, e]}
+    metainfo: {classes: [background, disc, square, triangle, ring]}
     pipeline:
     - {type: LoadImageFromFile}
     - {type: LoadAnnotations}

@@ -92,13 +92,15 @@ TEST_F(Predict, TestShowsImagesUpright) {
   const cv::Mat upright = read_image(*dir_ / "turned/img/a.jpg");
   ASSERT_EQ(upright.size(), cv::Size(16, 24));
   write_png(*dir_ / "turned/ann/a.png", tiny_labels(24, 16, 5));
-  dir_->write("turned.yaml", text("_base_: tiny.yaml\ntest_dataloader:\n  dataset:\n"
-                                  "    _delete_: true\n    type: BaseSegDataset\n    data_root: ",
-                                  *dir_ / "turned",
-                                  "\n    data_prefix: {img_path: img, seg_map_path: ann}\n"
-                                  "    metainfo: {classes: [a, b, c, d, e]}\n    pipeline:\n"
-                                  "    - {type: LoadImageFromFile}\n    - {type: LoadAnnotations}\n"
-                                  "    - {type: PackSegInputs}\n"));
+  dir_->write(
+      "turned.yaml",
+      text("_base_: tiny.yaml\ntest_dataloader:\n  dataset:\n"
+           "    _delete_: true\n    type: BaseSegDataset\n    data_root: ",
+           *dir_ / "turned",
+           "\n    data_prefix: {img_path: img, seg_map_path: ann}\n"
+           "    metainfo: {classes: [background, disc, square, triangle, ring]}\n    pipeline:\n"
+           "    - {type: LoadImageFromFile}\n    - {type: LoadAnnotations}\n"
+           "    - {type: PackSegInputs}\n"));
   const CommandResult result =
       run_command(tool("test") + " " + *dir_ / "turned.yaml" + " " + *dir_ / "w/iter_2.pth" +
                   " --work-dir " + *dir_ / "t" + " --show-dir " + *dir_ / "shown");

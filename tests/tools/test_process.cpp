@@ -40,7 +40,7 @@ train_dataloader:
     type: BaseSegDataset
     data_prefix: {img_path: img, seg_map_path: ann}
     img_suffix: .png
-    metainfo: {classes: [a, b, c, d, e]}
+    metainfo: {classes: [background, disc, square, triangle, ring]}
     pipeline: [{type: LoadImageFromFile}, {type: LoadAnnotations}, {type: PackSegInputs}]
 val_dataloader:
   batch_size: 2
@@ -49,7 +49,7 @@ val_dataloader:
     type: BaseSegDataset
     data_prefix: {img_path: val/img, seg_map_path: val/ann}
     img_suffix: .png
-    metainfo: {classes: [a, b, c, d, e]}
+    metainfo: {classes: [background, disc, square, triangle, ring]}
     pipeline: [{type: LoadImageFromFile}, {type: LoadAnnotations}, {type: PackSegInputs}]
 train_cfg: {max_iters: 6, val_interval: 3}
 )");

@@ -40,7 +40,7 @@ val_dataloader: &val
     type: BaseSegDataset
     data_prefix: {img_path: img, seg_map_path: ann}
     img_suffix: .png
-    metainfo: {classes: [a, b, c, d, e]}
+    metainfo: {classes: [background, disc, square, triangle, ring]}
     skip_corrupt: true
     pipeline: [{type: LoadImageFromFile}, {type: LoadAnnotations}, {type: PackSegInputs}]
 test_dataloader: *val
@@ -161,7 +161,7 @@ train_dataloader:
     type: BaseSegDataset
     data_prefix: {img_path: img, seg_map_path: ann}
     img_suffix: .png
-    metainfo: {classes: [a, b, c, d, e]}
+    metainfo: {classes: [background, disc, square, triangle, ring]}
     skip_corrupt: true
     pipeline:
     - {type: LoadImageFromFile}

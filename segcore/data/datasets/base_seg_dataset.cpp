@@ -93,6 +93,51 @@ std::vector<std::string> walk_folder(const std::string& folder) {
   return names;
 }
 
+/// The line of the file that holds the n-th name, from 1.
+size_t line_of_name(const std::string& path, size_t n) {
+  const auto bytes = read_file_bytes(path);
+  std::istringstream in(std::string(bytes.begin(), bytes.end()));
+  size_t number = 0, names = 0;
+  for (std::string line; std::getline(in, line);) {
+    ++number;
+    if (line.find_first_not_of(" \t\r\f\v") != std::string::npos && names++ == n) break;
+  }
+  return number;
+}
+
+/// The first class whose name an earlier one has, with that one.
+std::optional<std::pair<size_t, size_t>> repeated_name(const std::vector<std::string>& names) {
+  for (size_t i = 0; i < names.size(); ++i) {
+    const auto first =
+        std::find(names.begin(), names.begin() + static_cast<ptrdiff_t>(i), names[i]);
+    const auto other = static_cast<size_t>(first - names.begin());
+    if (other < i) return std::pair(i, other);
+  }
+  return std::nullopt;
+}
+
+std::string repeated_name_text(const std::string& name, size_t other) {
+  return text("'", name, "' is already the name of class ", other,
+              ". Give each class a name of its own");
+}
+
+/// Published lists have blanks at the end of some names ("bed ").
+void strip_class_names(std::vector<std::string>& names) {
+  for (std::string& name : names) name.erase(name.find_last_not_of(' ') + 1);
+}
+
+/// A key of `metainfo` by its name of today; those of MMSegmentation 0.x are read with a warning.
+std::string metainfo_key(const Config& info, const Config::Item& item, const std::string& path,
+                         Diagnostics& problems) {
+  const bool classes = item.key == "CLASSES";
+  if (!classes && item.key != "PALETTE") return item.key;
+  const std::string now = classes ? "classes" : "palette";
+  if (info.find(now)) return item.key;
+  problems.warn(item.key_origin, path,
+                text("'", item.key, "' is read as '", now, "', its name since MMSegmentation 1.0"));
+  return now;
+}
+
 /// The names that `metainfo` gives, else those that the data set comes with.
 /// \throws OptionError where `metainfo` names a file that cannot be read.
 std::vector<std::string> class_names(const BaseSegDatasetParams& params,
@@ -101,16 +146,19 @@ std::vector<std::string> class_names(const BaseSegDatasetParams& params,
   const auto& classes = *params.metainfo->classes;
   if (const auto* path = std::get_if<std::string>(&classes)) {
     try {
-      return dataset_lines(*path);
+      auto names = dataset_lines(*path);
+      if (const auto repeated = repeated_name(names)) {
+        const auto [again, first] = *repeated;
+        throw OptionError("metainfo.classes", text(*path, ":", line_of_name(*path, again), ": ",
+                                                   repeated_name_text(names[again], first)));
+      }
+      return names;
     } catch (const DataError& e) {
       throw OptionError("metainfo", text("classes is a list of names or a file of them; ", e.what(),
                                          looked_from(*path)));
     }
   }
-  auto names = std::get<std::vector<std::string>>(classes);
-  // Some published lists have blanks at the end of a name ("bed ").
-  for (std::string& name : names) name.erase(name.find_last_not_of(' ') + 1);
-  return names;
+  return std::get<std::vector<std::string>>(classes);
 }
 
 /// The suffix that most files of a folder have, for messages.
@@ -150,13 +198,22 @@ std::optional<MetaInfo> Convert<MetaInfo>::from(const Config& c, const std::stri
   MetaInfo out;
   for (const auto& item : c.map) {
     const std::string here = path + "." + item.key;
-    if (item.key == "classes") {
+    const std::string key = metainfo_key(c, item, path, problems);
+    if (key == "classes") {
       if (item.value.is_null()) continue;
       if (auto v = Convert<std::variant<std::vector<std::string>, std::string>>::from(
               item.value, here, problems)) {
+        if (auto* names = std::get_if<std::vector<std::string>>(&*v)) {
+          strip_class_names(*names);
+          if (const auto repeated = repeated_name(*names)) {
+            const auto [again, first] = *repeated;
+            problems.error(item.value.list.at(again).origin, text(here, '.', again),
+                           repeated_name_text((*names)[again], first));
+          }
+        }
         out.classes = std::move(*v);
       }
-    } else if (item.key == "palette") {
+    } else if (key == "palette") {
       if (item.value.is_null()) continue;
       if (auto v = Convert<std::vector<std::array<int64_t, 3>>>::from(item.value, here, problems)) {
         for (const auto& color : *v) {

@@ -9,6 +9,14 @@ at::Tensor activate(const at::Tensor& logits, bool use_sigmoid) {
   return use_sigmoid ? logits.sigmoid() : logits.softmax(1);
 }
 
+void check_softmax(int64_t channels, const char* option, const std::string& instead) {
+  if (channels != 1) return;
+  throw OptionError(option,
+                    text("a softmax over the 1 channel of the logits is always 1. Write ", instead,
+                         ", or give the model 2 channels (out_channels: 2; classes: 2 in "
+                         "models of smp)"));
+}
+
 namespace {
 
 [[noreturn]] void label_error(const at::Tensor& labels, int64_t flat, int64_t value, int64_t count,

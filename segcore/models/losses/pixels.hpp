@@ -16,6 +16,12 @@ inline auto known_reduction() { return one_of({"none", "mean", "sum"}); }
 /// Probabilities over dimension 1: sigmoid, or softmax.
 at::Tensor activate(const at::Tensor& logits, bool use_sigmoid);
 
+/// For `check_channels` of losses that compare classes by a softmax, which is 1 for one channel.
+/// \param option  that chooses the softmax, or "type".
+/// \param instead  what to write where one channel is wanted.
+/// \throws OptionError where there is one.
+void check_softmax(int64_t channels, const char* option, const std::string& instead);
+
 /// Rejects labels that are neither ignored nor in [0, count); on a GPU this waits for the labels.
 /// \param below_zero_ignored  negative labels count as ignored.
 /// \throws DataError that names the value and the pixel.
