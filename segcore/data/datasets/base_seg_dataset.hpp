@@ -7,45 +7,17 @@
 #include <set>
 #include <string>
 #include <utility>
-#include <variant>
 #include <vector>
 
 #include "segcore/data/dataset.hpp"
+#include "segcore/data/datasets/metainfo.hpp"
+#include "segcore/data/datasets/sample_files.hpp"
 #include "segcore/data/pipeline.hpp"
 
 namespace seg {
 
-/// `metainfo`: names and colours that replace those that a data set comes with.
-struct MetaInfo {
-  /// A list, or a file with one name per line.
-  std::optional<std::variant<std::vector<std::string>, std::string>> classes;
-  std::vector<std::array<int64_t, 3>> palette;
-};
-
-/// Keys other than `classes` and `palette` are allowed, as MMEngine allows them, with a warning.
-template <>
-struct Convert<MetaInfo> {
-  static TypeDoc type();
-  static std::optional<MetaInfo> from(const Config& c, const std::string& path,
-                                      Diagnostics& problems);
-  static std::string show(const MetaInfo& value);
-};
-
-/// `data_prefix`; a key that is left out of a given mapping means that there are no files of it.
-struct DataPrefix {
-  std::optional<std::string> img_path;
-  std::optional<std::string> seg_map_path;
-  static Schema<DataPrefix> schema();
-};
-
-struct BaseSegDatasetParams {
-  std::string ann_file;
-  std::string img_suffix = ".jpg";
-  std::string seg_map_suffix = ".png";
+struct BaseSegDatasetParams : SampleFilesParams {
   std::optional<MetaInfo> metainfo;
-  std::optional<std::string> data_root;
-  DataPrefix data_prefix{"", ""};
-  std::optional<std::variant<int64_t, std::vector<int64_t>>> indices;
   bool serialize_data = true;
   std::vector<Spec<Transform>> pipeline;
   bool test_mode = false;
@@ -93,12 +65,6 @@ Schema<P> seg_dataset_schema(const std::string& summary) {
       .validate([](const P& p, Problems& problems) { detail::check_seg_dataset(p, problems); });
 }
 
-/// The classes that a data set comes with.
-struct KnownClasses {
-  std::vector<std::string> names;
-  std::vector<std::array<int, 3>> palette;  ///< RGB
-};
-
 class BaseSegDataset : public Dataset {
  public:
   using Params = BaseSegDatasetParams;
@@ -122,18 +88,7 @@ class BaseSegDataset : public Dataset {
                  std::optional<int64_t> unlabelled = std::nullopt);
 
  private:
-  struct Files {
-    std::string image, annotation;  ///< annotation: empty for none
-  };
-  void resolve_classes(const KnownClasses& known, std::optional<int64_t> unlabelled);
-  const std::vector<Files>& files() const;
-  std::vector<Files> find_files() const;
-  std::vector<Files> read_list(const std::string& path) const;
-  std::vector<Files> list_folder() const;
-  std::vector<Files> select(std::vector<Files> all) const;
-  /// data_root and `relative` joined, as Python joins paths.
-  std::string from_root(const std::string& relative) const;
-  void check_folders() const;
+  const std::vector<SampleFiles>& files() const;
   void note_corrupt(size_t index, const std::string& why) const;
 
   Params params_;
@@ -143,7 +98,7 @@ class BaseSegDataset : public Dataset {
   bool loads_annotations_ = false;
 
   mutable std::once_flag listed_;
-  mutable std::vector<Files> files_;
+  mutable std::vector<SampleFiles> files_;
   mutable std::mutex corrupt_mutex_;
   mutable std::set<size_t> corrupt_;
 };
