@@ -8,6 +8,8 @@
 #include <array>
 #include <cctype>
 #include <charconv>
+#include <cstdint>
+#include <cstdio>
 #include <cstdlib>
 #include <exception>
 #include <limits>
@@ -121,6 +123,39 @@ size_t utf8_length(std::string_view s, size_t i) {
     if ((byte(i + k) & 0xC0) != 0x80) return 0;
   }
   return length;
+}
+
+/// The value of the escape "\ud83d" at `at`, where it is one with a value from `first` to `last`.
+std::optional<uint32_t> utf16_half(std::string_view s, size_t at, uint32_t first, uint32_t last) {
+  if (s.substr(at, 2) != "\\u" || at + 6 > s.size()) return std::nullopt;
+  uint32_t value = 0;
+  const char* end = s.data() + at + 6;
+  const auto [stop, failure] = std::from_chars(s.data() + at + 2, end, value, 16);
+  if (failure != std::errc{} || stop != end || value < first || value > last) return std::nullopt;
+  return value;
+}
+
+/// JSON writes characters beyond 16 bits as two escapes, "\ud83d\ude00", which YAML has as one,
+/// "\U0001f600".
+std::string with_joined_escapes(const std::string& text) {
+  std::string out;
+  for (size_t at = 0; at < text.size();) {
+    const auto high = utf16_half(text, at, 0xD800, 0xDBFF);
+    const auto low = high ? utf16_half(text, at + 6, 0xDC00, 0xDFFF) : std::nullopt;
+    if (low) {
+      char joined[16];
+      std::snprintf(joined, sizeof joined, "\\U%08x",
+                    0x10000 + ((*high - 0xD800) << 10) + (*low - 0xDC00));
+      out += joined;
+      at += 12;
+    } else {
+      // An escaped backslash begins no other escape.
+      const size_t length = text.compare(at, 2, "\\\\") == 0 ? 2 : 1;
+      out += text.substr(at, length);
+      at += length;
+    }
+  }
+  return out;
 }
 
 /// yaml-cpp reads the escapes \N and \_ as single bytes, which are no UTF-8.
@@ -635,6 +670,10 @@ Config detail::read_yaml(const std::string& text, const std::string& name, bool 
   } catch (const YamlStop& e) {
     problems.error(builder.origin(e.mark), e.path, e.message);
   } catch (const YAML::Exception& e) {
+    if (e.msg.starts_with(YAML::ErrorMsg::INVALID_UNICODE)) {
+      const std::string joined = with_joined_escapes(text);
+      if (joined != text) return read_yaml(joined, name, templates, problems);
+    }
     const bool tab = !e.mark.is_null() && tab_indents(text, e.mark.line);
     problems.error(builder.origin(e.mark), "",
                    seg::text("not valid YAML: ",

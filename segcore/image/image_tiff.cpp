@@ -2,6 +2,7 @@
 /// of bands.
 #include <tiffio.h>
 
+#include <algorithm>
 #include <opencv2/core.hpp>
 #include <vector>
 
@@ -16,6 +17,9 @@ namespace {
 constexpr uint64_t kTiffRatio = 2048;
 /// The others (fax, LZMA, Zstandard, ...) have no useful bound.
 constexpr uint64_t kTiffLooseRatio = 1 << 20;
+/// Files without some of their strips or tiles have none at all. This is a picture of 10000x10000
+/// pixels of ten bytes.
+constexpr uint64_t kTiffSparseBytes = 1 << 30;
 
 /// OpenCV's depth for the samples as they are stored, or an error for kinds that are not read.
 int tiff_depth(const EncodedImage& image, const TiffHeader& h) {
@@ -107,7 +111,7 @@ void widen_tiff_uint32(cv::Mat& pixels) {
 }
 
 /// Refuses what is not read before memory is taken for it.
-void check_tiff_claims(const EncodedImage& image, const TiffHeader& h) {
+void check_tiff_claims(const EncodedImage& image, const TiffHandle& handle, const TiffHeader& h) {
   if (h.bands < 1 || h.bands > CV_CN_MAX) {
     throw_image_error(image.name,
                       text("has ", h.bands, " bands; 1 to ", CV_CN_MAX, " can be read"));
@@ -117,9 +121,13 @@ void check_tiff_claims(const EncodedImage& image, const TiffHeader& h) {
                        h.compression == COMPRESSION_ADOBE_DEFLATE ||
                        h.compression == COMPRESSION_DEFLATE || h.compression == COMPRESSION_JPEG;
   const uint64_t bits = static_cast<uint64_t>(h.bits) * h.bands;
-  const uint64_t ratio = bounded ? kTiffRatio : kTiffLooseRatio;
-  check_size(image, h.width, h.height, bits < 8 ? 1 : bits / 8,
-             h.compression == COMPRESSION_NONE ? 1 : ratio);
+  uint64_t ratio = bounded ? kTiffRatio : kTiffLooseRatio;
+  if (h.compression == COMPRESSION_NONE) ratio = 1;
+  // What is left out takes no bytes of the file.
+  if (count_missing_tiff_blocks(handle) > 0) {
+    ratio = std::max(ratio, kTiffSparseBytes / image.bytes.size());
+  }
+  check_size(image, h.width, h.height, bits < 8 ? 1 : bits / 8, ratio);
   if (!TIFFIsCODECConfigured(h.compression)) {
     throw_image_error(image.name, text("TIFF compression ", h.compression,
                                        " is not supported by the installed libtiff"));
@@ -162,18 +170,21 @@ cv::Mat tiff_to_bytes(const EncodedImage& image, const TiffHeader& h, cv::Mat pi
 
 }  // namespace
 
-Decoded decode_tiff(const EncodedImage& image, PixelForm form, bool file_order) {
+Decoded decode_tiff(const EncodedImage& image, PixelForm form, bool file_order,
+                    std::optional<int64_t> page) {
   TiffHandle handle(image);
+  choose_tiff_page(image, handle, page, form == PixelForm::kLabels);
   TiffHeader h = read_tiff_header(image, handle);
   Decoded out;
   out.orientation = h.orientation;
+  out.nodata = h.nodata;
   const bool packed_jpeg = h.compression == COMPRESSION_JPEG && h.photometric == PHOTOMETRIC_YCBCR;
   if (packed_jpeg && h.planes == PLANARCONFIG_CONTIG) {
     TIFFSetField(handle.tiff, TIFFTAG_JPEGCOLORMODE, JPEGCOLORMODE_RGB);
     h.photometric = PHOTOMETRIC_RGB;
   }
   const int depth = tiff_depth(image, h);
-  check_tiff_claims(image, h);
+  check_tiff_claims(image, handle, h);
   if (needs_tiff_conversion(h) ||
       (h.photometric == PHOTOMETRIC_SEPARATED && form != PixelForm::kStored)) {
     out.pixels = convert_tiff_to_bgr(image, handle, h);
@@ -210,7 +221,13 @@ Decoded decode_tiff(const EncodedImage& image, PixelForm form, bool file_order) 
 ImageInfo tiff_info(const EncodedImage& image) {
   TiffHandle handle(image);
   const TiffHeader h = read_tiff_header(image, handle);
-  return {h.height, h.width, h.photometric == PHOTOMETRIC_PALETTE ? 3 : h.bands};
+  return {.height = h.height,
+          .width = h.width,
+          .bands = h.photometric == PHOTOMETRIC_PALETTE ? 3 : h.bands,
+          .format = "TIFF",
+          .orientation = h.orientation,
+          .lossy = h.compression == COMPRESSION_JPEG,
+          .floats = h.format == SAMPLEFORMAT_IEEEFP};
 }
 
 }  // namespace seg::detail

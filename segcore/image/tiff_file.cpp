@@ -2,9 +2,12 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
+#include <vector>
 
 #include "registry/error.hpp"
+#include "segcore/image/image_notes.hpp"
 
 namespace seg::detail {
 namespace {
@@ -40,6 +43,37 @@ int tiff_keep_error(TIFF*, void* user, const char* module, const char* format, v
   return 1;  // told here, not on the console
 }
 int tiff_no_warning(TIFF*, void*, const char*, const char*, va_list) { return 1; }
+
+/// The text that GDAL writes, "-9999" or "nan".
+std::optional<double> tiff_no_data(const TiffHandle& handle) {
+  constexpr uint32_t kGdalNoData = 42113;
+  const TIFFField* field = TIFFFindField(handle.tiff, kGdalNoData, TIFF_ASCII);
+  uint32_t size = 0;
+  const char* value = nullptr;
+  // libtiff makes a field of its own kind for tags that it does not know: a count and the bytes.
+  if (!field || !TIFFFieldPassCount(field) || TIFFFieldReadCount(field) != TIFF_VARIABLE2 ||
+      !TIFFGetField(handle.tiff, kGdalNoData, &size, &value) || !value) {
+    return std::nullopt;
+  }
+  const std::string written(value, strnlen(value, size));
+  char* end = nullptr;
+  const double number = std::strtod(written.c_str(), &end);
+  return end == written.c_str() ? std::nullopt : std::optional(number);
+}
+
+/// Directories that are pages: neither smaller copies of one nor masks.
+std::vector<tdir_t> tiff_pages(const EncodedImage& image) {
+  const TiffHandle handle(image);
+  std::vector<tdir_t> out;
+  if (!handle.tiff) return out;
+  tdir_t directory = 0;
+  do {
+    const auto kind = handle.tag<uint32_t>(TIFFTAG_SUBFILETYPE, 0);
+    if (!(kind & (FILETYPE_REDUCEDIMAGE | FILETYPE_MASK))) out.push_back(directory);
+    ++directory;
+  } while (TIFFReadDirectory(handle.tiff));
+  return out;
+}
 
 }  // namespace
 
@@ -86,7 +120,45 @@ TiffHeader read_tiff_header(const EncodedImage& image, const TiffHandle& handle)
   if (TIFFGetField(handle.tiff, TIFFTAG_EXTRASAMPLES, &extra, &kinds) && extra > 0 && kinds) {
     h.alpha = kinds[0] == EXTRASAMPLE_ASSOCALPHA || kinds[0] == EXTRASAMPLE_UNASSALPHA;
   }
+  h.nodata = tiff_no_data(handle);
   return h;
+}
+
+void choose_tiff_page(const EncodedImage& image, const TiffHandle& handle,
+                      std::optional<int64_t> page, bool labels) {
+  if (!handle.tiff) throw_tiff_error(image.name, handle);
+  if (!page) {
+    if (TIFFLastDirectory(handle.tiff)) return;
+    const size_t count = tiff_pages(image).size();
+    if (count < 2) return;
+    note_image(labels ? ImageNote::kLabelPages : ImageNote::kImagePages, image.name, [&] {
+      return text("has ", count, " pages, of which the first is used. Set page: 0 to ", count - 1,
+                  " at ", labels ? "LoadAnnotations" : "the step that loads the image",
+                  " to choose one");
+    });
+    return;
+  }
+  const auto pages = tiff_pages(image);
+  if (*page < 0 || static_cast<size_t>(*page) >= pages.size()) {
+    throw_image_error(image.name, text("has ", pages.size(), pages.size() == 1 ? " page" : " pages",
+                                       "; there is no page ", *page, " (they count from 0)"));
+  }
+  if (!TIFFSetDirectory(handle.tiff, pages[static_cast<size_t>(*page)])) {
+    throw_tiff_error(image.name, handle);
+  }
+}
+
+uint64_t count_missing_tiff_blocks(const TiffHandle& handle) {
+  const uint32_t count =
+      TIFFIsTiled(handle.tiff) ? TIFFNumberOfTiles(handle.tiff) : TIFFNumberOfStrips(handle.tiff);
+  uint64_t missing = 0;
+  for (uint32_t i = 0; i < count; ++i) missing += is_missing_tiff_block(handle, i);
+  return missing;
+}
+
+bool is_missing_tiff_block(const TiffHandle& handle, uint32_t block) {
+  return TIFFGetStrileByteCount(handle.tiff, block) == 0 &&
+         TIFFGetStrileOffset(handle.tiff, block) == 0;
 }
 
 }  // namespace seg::detail

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <opencv2/core/mat.hpp>
+#include <optional>
 #include <span>
 #include <string>
 
@@ -41,10 +42,19 @@ struct TiffHeader {
   uint16_t bits = 1, bands = 1, format = SAMPLEFORMAT_UINT, photometric = PHOTOMETRIC_MINISBLACK;
   uint16_t planes = PLANARCONFIG_CONTIG, compression = COMPRESSION_NONE, orientation = 1;
   bool alpha = false;
+  std::optional<double> nodata;  ///< GDAL's tag
 };
 
 [[noreturn]] void throw_tiff_error(const std::string& name, const TiffHandle& handle);
 TiffHeader read_tiff_header(const EncodedImage& image, const TiffHandle& handle);
+/// Goes to a page; where none is chosen and there are several, the first one stays, with a warning.
+/// \throws DataError for a page that the file does not have.
+void choose_tiff_page(const EncodedImage& image, const TiffHandle& handle,
+                      std::optional<int64_t> page, bool labels);
+/// Strips or tiles that were left out of the file (offset and size are 0): none of their pixels has
+/// data.
+bool is_missing_tiff_block(const TiffHandle& handle, uint32_t block);
+uint64_t count_missing_tiff_blocks(const TiffHandle& handle);
 /// Fills `pixels`, which has the size, depth and bands of the header, with the samples as they are
 /// stored. \throws DataError
 void read_tiff_pixels(const EncodedImage& image, const TiffHandle& handle, const TiffHeader& h,

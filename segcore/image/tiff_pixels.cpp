@@ -51,6 +51,24 @@ struct TiffSink {
 size_t tiff_row_bytes(size_t samples, int bits) {
   return (samples * static_cast<size_t>(bits) + 7) / 8;
 }
+
+/// The bytes of a strip or tile whose samples all are `value`.
+void fill_tiff_block(std::vector<uint8_t>& buffer, int depth, int bits, double value) {
+  if (bits < 8) {
+    const auto sample = static_cast<unsigned>(value) & ((1u << bits) - 1);
+    unsigned byte = 0;
+    for (int at = 0; at < 8; at += bits) byte |= sample << at;
+    std::fill(buffer.begin(), buffer.end(), static_cast<uint8_t>(byte));
+    return;
+  }
+  cv::Mat sample;
+  cv::Mat(1, 1, CV_64F, cv::Scalar(value)).convertTo(sample, depth);
+  const size_t size = sample.elemSize1();
+  for (size_t at = 0; at + size <= buffer.size(); at += size) {
+    std::memcpy(&buffer[at], sample.data, size);
+  }
+}
+
 }  // namespace
 
 void read_tiff_pixels(const EncodedImage& image, const TiffHandle& handle, const TiffHeader& h,
@@ -68,6 +86,11 @@ void read_tiff_pixels(const EncodedImage& image, const TiffHandle& handle, const
   }
   std::vector<uint8_t> buffer(block);
   TiffSink sink{pixels, h.bits, {}};
+  const auto fill_missing = [&](uint32_t index) {
+    if (!is_missing_tiff_block(handle, index)) return false;
+    fill_tiff_block(buffer, pixels.depth(), h.bits, h.nodata.value_or(0));
+    return true;
+  };
   const auto bands_a_block = static_cast<size_t>(planes == 1 ? h.bands : 1);
   if (tiled) {
     const auto tile_w = static_cast<int64_t>(handle.tag<uint32_t>(TIFFTAG_TILEWIDTH, 0));
@@ -79,8 +102,11 @@ void read_tiff_pixels(const EncodedImage& image, const TiffHandle& handle, const
     for (int plane = 0; plane < planes; ++plane) {
       for (int64_t y = 0; y < height; y += tile_h) {
         for (int64_t x = 0; x < width; x += tile_w) {
-          if (TIFFReadTile(tiff, buffer.data(), static_cast<uint32_t>(x), static_cast<uint32_t>(y),
-                           0, static_cast<uint16_t>(plane)) < 0) {
+          const uint32_t tile =
+              TIFFComputeTile(tiff, static_cast<uint32_t>(x), static_cast<uint32_t>(y), 0,
+                              static_cast<uint16_t>(plane));
+          if (!fill_missing(tile) &&
+              TIFFReadEncodedTile(tiff, tile, buffer.data(), static_cast<tmsize_t>(block)) < 0) {
             throw_tiff_error(image.name, handle);
           }
           const auto rows = static_cast<int>(std::min<int64_t>(tile_h, height - y));
@@ -106,8 +132,10 @@ void read_tiff_pixels(const EncodedImage& image, const TiffHandle& handle, const
       const uint32_t strip =
           TIFFComputeStrip(tiff, static_cast<uint32_t>(y), static_cast<uint16_t>(plane));
       const auto wanted = static_cast<tmsize_t>(stride * static_cast<size_t>(rows));
-      const tmsize_t got = TIFFReadEncodedStrip(tiff, strip, buffer.data(), wanted);
-      if (got < wanted) throw_tiff_error(image.name, handle);
+      if (!fill_missing(strip) &&
+          TIFFReadEncodedStrip(tiff, strip, buffer.data(), wanted) < wanted) {
+        throw_tiff_error(image.name, handle);
+      }
       for (int r = 0; r < rows; ++r) {
         sink.put(buffer.data() + static_cast<size_t>(r) * stride, static_cast<int>(y) + r, 0, width,
                  planes == 1 ? -1 : plane);

@@ -1,11 +1,25 @@
 #include "segcore/data/datasets/base_seg_dataset.hpp"
 
 #include <algorithm>
+#include <charconv>
 
 #include "registry/error.hpp"
 #include "registry/log.hpp"
+#include "segcore/image/image_io.hpp"
 
 namespace seg {
+
+namespace {
+
+std::optional<int64_t> label_value(const std::string& written) {
+  int64_t value = 0;
+  const auto [end, trouble] =
+      std::from_chars(written.data(), written.data() + written.size(), value);
+  const bool whole = trouble == std::errc() && end == written.data() + written.size();
+  return whole ? std::optional(value) : std::nullopt;
+}
+
+}  // namespace
 
 void detail::check_seg_dataset(const BaseSegDatasetParams& params, Problems& problems) {
   if (params.backend_args) {
@@ -15,6 +29,22 @@ void detail::check_seg_dataset(const BaseSegDatasetParams& params, Problems& pro
       problems.error("backend_args", text("files are read from the local disk only, not from '",
                                           backend->second.scalar, "'"));
     }
+  }
+  if (params.reduce_zero_label && !params.label_map.empty()) {
+    problems.error("label_map", "reduce_zero_label maps labels, too; give one of the two");
+  }
+  for (const auto& [from, to] : params.label_map) {
+    if (!label_value(from)) {
+      problems.error("label_map", text("'", from, "' is no label; labels are whole numbers"));
+    }
+    // Labels of most files are bytes.
+    if (to < 0 || to > 255) {
+      problems.error("label_map", text(from, " becomes ", to, "; labels are 0 to 255"));
+    }
+  }
+  if (suffix_list(params.img_suffix).empty()) problems.error("img_suffix", "needs a suffix");
+  if (suffix_list(params.seg_map_suffix).empty()) {
+    problems.error("seg_map_suffix", "needs a suffix");
   }
   if (!params.data_prefix.img_path) {
     problems.error("data_prefix", "needs 'img_path': the folder of the images");
@@ -34,7 +64,15 @@ BaseSegDataset::BaseSegDataset(const Params& params, const KnownClasses& known,
       resolve_classes(params_.metainfo, known, unlabelled, params_.ignore_index);
   meta_.classes = std::move(classes.names);
   meta_.palette = std::move(classes.palette);
-  label_map_ = std::move(classes.label_map);
+  label_map_ = classes.label_map;
+  for (const auto& [from, to] : params_.label_map) {
+    // What becomes a class goes on as that class does.
+    const auto known_class =
+        std::find_if(classes.label_map.begin(), classes.label_map.end(),
+                     [id = to](const auto& entry) { return entry.first == id; });
+    label_map_.emplace_back(*label_value(from),
+                            known_class == classes.label_map.end() ? to : known_class->second);
+  }
   meta_.reduce_zero_label = params_.reduce_zero_label;
   meta_.ignore_index = params_.ignore_index;
   if (params_.test_mode && meta_.classes.empty()) {
@@ -46,7 +84,9 @@ BaseSegDataset::BaseSegDataset(const Params& params, const KnownClasses& known,
 }
 
 const std::vector<SampleFiles>& BaseSegDataset::files() const {
-  std::call_once(listed_, [this] { files_ = SampleFinder(params_, loads_annotations_).find(); });
+  std::call_once(listed_, [this] {
+    files_ = SampleFinder(params_, loads_annotations_, params_.skip_corrupt).find();
+  });
   return files_;
 }
 
@@ -58,13 +98,25 @@ std::pair<std::string, std::string> BaseSegDataset::paths(size_t index) const {
 }
 
 std::vector<std::string> BaseSegDataset::annotations_without_image() const {
-  return SampleFinder(params_, loads_annotations_).annotations_without_image(files());
+  return SampleFinder(params_, loads_annotations_, params_.skip_corrupt)
+      .annotations_without_image(files());
 }
 
 Sample BaseSegDataset::describe(size_t index) const {
   Sample sample = Dataset::describe(index);
   sample.label_map = label_map_;
   return sample;
+}
+
+Sample BaseSegDataset::with_labels(size_t index) const {
+  return pipeline_.load_labels(describe(index));
+}
+
+RawLabels BaseSegDataset::raw_labels(size_t index) const {
+  const std::string path = paths(index).second;
+  if (path.empty()) return {};
+  const LabelReader* reader = pipeline_.label_reader();
+  return reader ? reader->read_raw(path) : RawLabels{read_labels(path), {}};
 }
 
 std::vector<size_t> BaseSegDataset::corrupt_samples() const {

@@ -1,6 +1,7 @@
 /// Images and annotations in folders or lists of files: the base of all data sets of files.
 #pragma once
 #include <atomic>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -25,6 +26,7 @@ struct BaseSegDatasetParams : SampleFilesParams {
   int64_t max_refetch = 1000;
   int64_t ignore_index = 255;
   bool reduce_zero_label = false;
+  std::map<std::string, int64_t> label_map;
   std::optional<std::map<std::string, Config>> backend_args;
   bool skip_corrupt = false;
 };
@@ -40,8 +42,10 @@ Schema<P> seg_dataset_schema(const std::string& summary) {
       .optional("ann_file", &P::ann_file,
                 "file with one sample per line: a name without suffix, or the paths of image and "
                 "annotation relative to data_root; empty: all files of the folder")
-      .optional("img_suffix", &P::img_suffix, "how the names of images end")
-      .optional("seg_map_suffix", &P::seg_map_suffix, "how the names of annotations end")
+      .optional("img_suffix", &P::img_suffix,
+                "how the names of images end; or a list of endings, [.png, .PNG]")
+      .optional("seg_map_suffix", &P::seg_map_suffix,
+                "how the names of annotations end; of a list, the first whose file is there counts")
       .optional("metainfo", &P::metainfo, "classes and palette in place of the data set's own")
       .optional("data_root", &P::data_root, "folder that ann_file and data_prefix are relative to")
       .optional("data_prefix", &P::data_prefix, "folders of the images and of the annotations")
@@ -58,6 +62,10 @@ Schema<P> seg_dataset_schema(const std::string& summary) {
       .optional("ignore_index", &P::ignore_index, "label that neither trains nor counts")
       .optional("reduce_zero_label", &P::reduce_zero_label,
                 "label 0 is ignored and all others are one less")
+      .optional(
+          "label_map", &P::label_map,
+          "labels of the files, and the classes that they become: {255: 1} for masks of 0 and "
+          "255")
       .optional("backend_args", &P::backend_args, "where files are: only local ones are supported")
       .optional("skip_corrupt", &P::skip_corrupt,
                 "skip unusable samples, name and count them: training takes the next good "
@@ -78,6 +86,9 @@ class BaseSegDataset : public Dataset {
   std::pair<std::string, std::string> paths(size_t index) const override;
   Sample describe(size_t index) const override;
   Sample with_image(size_t index) const override { return pipeline_.load_image(describe(index)); }
+  Sample with_labels(size_t index) const override;
+  RawLabels raw_labels(size_t index) const override;
+  std::string output_name(size_t index) const override { return files().at(index).name; }
   std::vector<size_t> corrupt_samples() const override;
   bool skips_corrupt() const override { return params_.skip_corrupt; }
   std::vector<std::string> annotations_without_image() const override;

@@ -110,7 +110,8 @@ ResolvedClasses resolve_classes(const std::optional<MetaInfo>& info, const Known
       } else {
         const std::string& path = std::get<std::string>(*classes);
         try {
-          out.names = read_text_list(path);
+          out.names.clear();
+          for (auto& line : read_text_list(path)) out.names.push_back(std::move(line.text));
         } catch (const DataError& e) {
           throw OptionError("metainfo", text("classes is a list of names or a file of them; ",
                                              e.what(), seen_from(path)));

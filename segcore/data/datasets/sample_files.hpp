@@ -17,11 +17,15 @@ struct DataPrefix {
   static Schema<DataPrefix> schema();
 };
 
+/// How names end: in one way, or in any of several.
+using Suffixes = std::variant<std::string, std::vector<std::string>>;
+std::vector<std::string> suffix_list(const Suffixes& suffixes);
+
 /// The options that say where samples are.
 struct SampleFilesParams {
   std::string ann_file;
-  std::string img_suffix = ".jpg";
-  std::string seg_map_suffix = ".png";
+  Suffixes img_suffix = std::string(".jpg");
+  Suffixes seg_map_suffix = std::string(".png");
   std::optional<std::string> data_root;
   DataPrefix data_prefix{"", ""};
   std::optional<std::variant<int64_t, std::vector<int64_t>>> indices;
@@ -29,14 +33,20 @@ struct SampleFilesParams {
 
 struct SampleFiles {
   std::string image, annotation;  ///< annotation: empty for none
+  std::string name;               ///< as Dataset::output_name
 };
 
 /// Finds the files of a data set.
 class SampleFinder {
  public:
   /// \param annotated  the folder of the annotations must be there, too.
-  SampleFinder(const SampleFilesParams& params, bool annotated)
-      : params_(params), annotated_(annotated) {}
+  /// \param tolerant  a list may name images that are missing.
+  SampleFinder(const SampleFilesParams& params, bool annotated, bool tolerant)
+      : params_(params),
+        annotated_(annotated),
+        tolerant_(tolerant),
+        img_suffixes_(suffix_list(params.img_suffix)),
+        seg_suffixes_(suffix_list(params.seg_map_suffix)) {}
   /// \throws OptionError where there are none. \throws DataError for a list that cannot be read.
   std::vector<SampleFiles> find() const;
   /// Annotations that belong to none of the `found` images.
@@ -49,9 +59,17 @@ class SampleFinder {
   /// data_root and `relative` joined, as Python joins paths.
   std::string from_root(const std::string& relative) const;
   void check_folders() const;
+  std::string image_folder() const { return from_root(*params_.data_prefix.img_path); }
+  std::optional<std::string> seg_folder() const;
+  SampleFiles files_of_stem(const std::string& stem, const std::string& img_suffix) const;
+  /// The suffix that an image's name ends in, the longest; nothing for other names.
+  std::optional<std::string> img_suffix_of(const std::string& name) const;
+  void report_left_out(const std::string& folder, const std::vector<std::string>& names) const;
+  void name_outputs(std::vector<SampleFiles>& all) const;
 
   const SampleFilesParams& params_;
-  bool annotated_;
+  bool annotated_, tolerant_;
+  std::vector<std::string> img_suffixes_, seg_suffixes_;
 };
 
 }  // namespace seg
