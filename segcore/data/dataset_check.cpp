@@ -289,8 +289,7 @@ class LabelCheck {
     std::string hint;
     if (lossy) {
       hint = text(". The file is ", lossy,
-                  ", which changes values when it is saved, and labels must not change: save it as "
-                  "PNG");
+                  ", which changes values when it is saved: save labels as PNG");
     } else if (value == classes && !meta_.reduce_zero_label) {
       hint = ". If labels begin at 1, set reduce_zero_label: true";
     }

@@ -180,6 +180,13 @@ cv::Mat to_known_depth(cv::Mat pixels) {
   return out;
 }
 
+/// What to add to errors of labels whose file cannot keep them.
+const char* lossy_text(const EncodedImage& image) {
+  return picture_format(image) == PictureFormat::kJpeg
+             ? ". The file is JPEG, which changes values when it is saved: save labels as PNG"
+             : "";
+}
+
 cv::Mat to_one_label_band(const EncodedImage& image, const cv::Mat& pixels) {
   std::vector<cv::Mat> bands;
   cv::split(pixels, bands);
@@ -188,7 +195,8 @@ cv::Mat to_one_label_band(const EncodedImage& image, const cv::Mat& pixels) {
     if (cv::norm(bands[0], bands[b], cv::NORM_INF) != 0) {
       throw_image_error(image.name, text("has ", bands.size(),
                                          " bands of different values; an annotation has "
-                                         "one: class ids, not colours"));
+                                         "one: class ids, not colours",
+                                         lossy_text(image)));
     }
   }
   return bands[0];

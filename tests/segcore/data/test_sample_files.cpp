@@ -271,8 +271,7 @@ TEST(DatasetCheckOfInputs, MasksSavedAsJpeg) {
   write_jpeg(dir / "ann/00.jpg", mask);
   EXPECT_THAT(
       found_error([&] { check_dataset(*flat(), "train"); }),
-      HasSubstr(". The file is JPEG, which changes values when it is saved, and labels must "
-                "not change: save it as PNG"));
+      HasSubstr(". The file is JPEG, which changes values when it is saved: save labels as PNG"));
 }
 
 TEST(DatasetCheckOfInputs, AllAnnotationsAndImagesAreReadWhereAsked) {
