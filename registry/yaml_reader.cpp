@@ -402,6 +402,10 @@ Config detail::read_yaml(const std::string& text, const std::string& name, bool 
   } catch (const YamlStop& e) {
     problems.error(builder.origin(e.mark), e.path, e.message);
   } catch (const YAML::Exception& e) {
+    if (e.msg.starts_with(YAML::ErrorMsg::INVALID_UNICODE)) {
+      const std::string joined = with_joined_escapes(text);
+      if (joined != text) return read_yaml(joined, name, templates, problems);
+    }
     const bool tab = !e.mark.is_null() && tab_indents(text, e.mark.line);
     problems.error(builder.origin(e.mark), "",
                    seg::text("not valid YAML: ",

@@ -1,6 +1,10 @@
 #include "registry/yaml_text.hpp"
 
 #include <algorithm>
+#include <charconv>
+#include <cstdint>
+#include <cstdio>
+#include <optional>
 
 #include "registry/text.hpp"
 
@@ -29,6 +33,16 @@ size_t utf8_length(std::string_view s, size_t i) {
   return length;
 }
 
+/// The value of the escape "\ud83d" at `at`, where it is one with a value from `first` to `last`.
+std::optional<uint32_t> utf16_half(std::string_view s, size_t at, uint32_t first, uint32_t last) {
+  if (s.substr(at, 2) != "\\u" || at + 6 > s.size()) return std::nullopt;
+  uint32_t value = 0;
+  const char* end = s.data() + at + 6;
+  const auto [stop, failure] = std::from_chars(s.data() + at + 2, end, value, 16);
+  if (failure != std::errc{} || stop != end || value < first || value > last) return std::nullopt;
+  return value;
+}
+
 /// The text from a line (counted from 0) on.
 std::string_view from_line(std::string_view text, int line) {
   for (; line > 0; --line) {
@@ -40,6 +54,27 @@ std::string_view from_line(std::string_view text, int line) {
 }
 
 }  // namespace
+
+std::string detail::with_joined_escapes(const std::string& text) {
+  std::string out;
+  for (size_t at = 0; at < text.size();) {
+    const auto high = utf16_half(text, at, 0xD800, 0xDBFF);
+    const auto low = high ? utf16_half(text, at + 6, 0xDC00, 0xDFFF) : std::nullopt;
+    if (low) {
+      char joined[16];
+      std::snprintf(joined, sizeof joined, "\\U%08x",
+                    0x10000 + ((*high - 0xD800) << 10) + (*low - 0xDC00));
+      out += joined;
+      at += 12;
+    } else {
+      // An escaped backslash begins no other escape.
+      const size_t length = text.compare(at, 2, "\\\\") == 0 ? 2 : 1;
+      out += text.substr(at, length);
+      at += length;
+    }
+  }
+  return out;
+}
 
 std::string detail::protect_templates(std::string text) {
   for (size_t at = text.find("{{"); at != std::string::npos; at = text.find("{{", at + 2)) {

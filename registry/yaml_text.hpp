@@ -10,6 +10,10 @@ namespace seg::detail {
 /// The first thing that no configuration text can hold, as a message; its place in `at`.
 std::string wrong_character(const std::string& text, size_t& at);
 
+/// JSON writes characters beyond 16 bits as two escapes, "\ud83d\ude00", which YAML has as one,
+/// "\U0001f600".
+std::string with_joined_escapes(const std::string& text);
+
 /// The text with each `{{...}}` written so that it is a plain text to YAML, of the same length.
 std::string protect_templates(std::string text);
 /// Puts `{{...}}` back into a scalar of a protected text.

@@ -145,7 +145,11 @@ void EvaluationRun::measure(const Batch& batch, const std::vector<Prediction>& p
   SEG_CHECK(predictions.size() == images.size(), "expected a prediction for each image");
   for (size_t i = 0; i < images.size(); ++i) {
     const PackedSample truth = truth_of(*images[i].front());
-    for (const auto& writer : writers_) writer.write(predictions[i].ids, truth.meta);
+    for (const auto& writer : writers_) {
+      writer.write(predictions[i].ids,
+                   loader_->dataset().output_name(static_cast<size_t>(truth.meta.index)),
+                   truth.meta);
+    }
     for (auto& metric : metrics_) metric->process(predictions[i], truth);
   }
 }

@@ -1,13 +1,9 @@
-#include <filesystem>
-
 #include "runners/hooks/hook.hpp"
 #include "runners/visualization/visualizer.hpp"
 #include "segcore/data/dataset.hpp"
 #include "segcore/evaluation/pictures.hpp"
 #include "segcore/image/image_io.hpp"
 #include "segcore/models/segmentor.hpp"
-
-namespace fs = std::filesystem;
 
 namespace seg {
 
@@ -31,7 +27,8 @@ class SegVisualizationHook final : public Hook {
                   at_least(1))
         .optional("show", &Params::show, "has no effect: there is no window to show pictures in")
         .optional("out_dir", &Params::out_dir,
-                  "folder for <name of the image>.png; null: with the other records")
+                  "folder for <name of the image>.png, in its subfolder; null: with the other "
+                  "records")
         .accepted("wait_time", "there is no window to show pictures in")
         .accepted("backend_args", "images are local files");
   }
@@ -51,11 +48,11 @@ class SegVisualizationHook final : public Hook {
       // Augmentations of one image share one prediction.
       if (sample.meta.variant > 0) continue;
       const cv::Mat picture = draw(*eval.dataset, sample, step.predictions->at(image++).ids);
-      const std::string stem = fs::path(sample.meta.img_path).stem().string();
+      const std::string name = eval.dataset->output_name(static_cast<size_t>(sample.meta.index));
       if (params_.out_dir) {
-        write_image(*params_.out_dir + "/" + stem + ".png", picture);
+        write_image(fitting_path(*params_.out_dir + "/" + name, ".png"), picture);
       } else if (run.is_main()) {
-        visualizer_->add_image(text(eval.name(), '_', stem), picture, progress.iter);
+        visualizer_->add_image(text(eval.name(), '_', name), picture, progress.iter);
       }
     }
   }

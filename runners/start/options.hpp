@@ -20,7 +20,7 @@ struct TrainOptions {
 /// Options of tools/test besides the config.
 struct TestOptions {
   std::optional<std::string> work_dir;
-  std::optional<std::string> out;       ///< folder for <stem>.png of class ids
+  std::optional<std::string> out;       ///< folder for <name>.png of class ids
   std::optional<std::string> show_dir;  ///< folder for pictures
   bool tta = false;
   std::optional<std::string> launcher, device;

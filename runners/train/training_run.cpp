@@ -26,8 +26,9 @@ namespace {
 class TrainingRun final : private RunControl {
  public:
   /// \param run  must outlive this one.
-  TrainingRun(const RunInfo& run, RunParts parts, Beginning beginning)
+  TrainingRun(const RunInfo& run, RunParts parts, Beginning beginning, size_t checked)
       : run_(run),
+        checked_(checked),
         config_(*run_.config),
         beginning_(std::move(beginning)),
         model_(std::move(parts.model)),
@@ -79,7 +80,8 @@ class TrainingRun final : private RunControl {
   /// Missing files and wrong labels are reported now and not after hours.
   void check_data() const {
     if (!run_.is_main()) return;
-    DatasetCheckParams params;
+    DatasetCheckParams params{.annotations = checked_};
+    if (checked_ == DatasetCheckParams::kAll) params.pairs = DatasetCheckParams::kAll;
     params.also_ignored = {255, model_->ignore_index()};
     log::info(check_dataset(loader_->dataset(), "train", params));
     if (validation_) log::info(check_dataset(validation_->dataset(), "val", params));
@@ -281,6 +283,7 @@ class TrainingRun final : private RunControl {
   }
 
   const RunInfo& run_;
+  size_t checked_;  ///< annotations to look at before the first step
   const RunConfig& config_;
   Beginning beginning_;
   std::shared_ptr<Segmentor> model_;
@@ -303,7 +306,7 @@ class TrainingRun final : private RunControl {
 
 }  // namespace
 
-void run_training(const RunConfig& config) {
+void run_training(const RunConfig& config, size_t checked) {
   if (!config.train_cfg) {
     Diagnostics problems;
     problems.error(config.tree.origin, "", "training needs 'train_cfg' in the configuration");
@@ -319,7 +322,7 @@ void run_training(const RunConfig& config) {
   StartedRun started =
       start_run(config, {.train = true},
                 beginning.resumed ? seed_of_checkpoint(beginning.resumed->contents) : std::nullopt);
-  TrainingRun(started.session.run, std::move(started.parts), std::move(beginning)).run();
+  TrainingRun(started.session.run, std::move(started.parts), std::move(beginning), checked).run();
 }
 
 }  // namespace seg

@@ -61,6 +61,23 @@ Sample Pipeline::load_image(Sample sample) const {
   return sample;
 }
 
+Sample Pipeline::load_labels(Sample sample) const {
+  Rng unused(0, RngPurpose::kCheck, 0, static_cast<uint64_t>(sample.meta.index));
+  for (const auto& step : steps_) {
+    if (!step->traits().loads_labels) continue;
+    step->apply(sample, unused);
+    break;
+  }
+  return sample;
+}
+
+const LabelReader* Pipeline::label_reader() const {
+  for (const auto& step : steps_) {
+    if (const auto* reader = dynamic_cast<const LabelReader*>(step.get())) return reader;
+  }
+  return nullptr;
+}
+
 std::vector<PackedSample> Pipeline::operator()(Sample sample, uint64_t seed, uint64_t epoch) const {
   Rng rng(seed, RngPurpose::kAugmentation, epoch, static_cast<uint64_t>(sample.meta.index));
   std::vector<PackedSample> out;

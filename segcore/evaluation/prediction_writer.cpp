@@ -1,16 +1,15 @@
 #include "segcore/evaluation/prediction_writer.hpp"
 
 #include <algorithm>
-#include <filesystem>
 
 #include "segcore/evaluation/pictures.hpp"
+#include "segcore/image/image_io.hpp"
 
 namespace seg {
 
-void PredictionWriter::write(const at::Tensor& ids, const SampleMeta& meta) const {
-  const std::filesystem::path folder = folder_, image = meta.img_path;
-  write_class_ids((folder / (image.stem().string() + ".png")).string(), ids,
-                  meta.reduce_zero_label);
+void PredictionWriter::write(const at::Tensor& ids, const std::string& name,
+                             const SampleMeta& meta) const {
+  write_class_ids(fitting_path(folder_ + "/" + name, ".png"), ids, meta.reduce_zero_label);
 }
 
 std::vector<PredictionWriter> prediction_writers(

@@ -1,4 +1,5 @@
 #include "segcore/models/decode_heads/mask_query_head.hpp"
+#include "segcore/models/label_error.hpp"
 
 #include <algorithm>
 
@@ -203,10 +204,10 @@ std::vector<ImageMasks> MaskQueryHead::masks_of(const torch::Tensor& labels,
     truth.labels = present.masked_select(present != ignore_index());
     const auto wrong = (truth.labels < 0) | (truth.labels >= p_.num_classes);
     if (wrong.any().item<bool>()) {
-      throw DataError(text("label ", truth.labels.masked_select(wrong)[0].item<int64_t>(),
-                           " in image ", i, " of the batch is neither in [0, ", p_.num_classes - 1,
-                           "] nor ignored (", ignore_index(),
-                           "). Check num_classes, reduce_zero_label and the annotations"));
+      throw LabelError(
+          i, text("label ", truth.labels.masked_select(wrong)[0].item<int64_t>(), " in image ", i,
+                  " of the batch is neither in [0, ", p_.num_classes - 1, "] nor ignored (",
+                  ignore_index(), "). Check num_classes, reduce_zero_label and the annotations"));
     }
     truth.masks = (labels[i].unsqueeze(0) == truth.labels.view({-1, 1, 1})).to(type);
     out.push_back(std::move(truth));

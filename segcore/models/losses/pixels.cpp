@@ -1,6 +1,6 @@
 #include "segcore/models/losses/pixels.hpp"
 
-#include "registry/error.hpp"
+#include "segcore/models/label_error.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {
@@ -22,10 +22,12 @@ namespace {
 [[noreturn]] void label_error(const at::Tensor& labels, int64_t flat, int64_t value, int64_t count,
                               int64_t ignore_index) {
   const int64_t height = labels.size(1), width = labels.size(2);
-  throw DataError(text(
-      "label ", value, " at row ", flat / width % height, ", column ", flat % width, " of image ",
-      flat / (width * height), " of the batch is neither in [0, ", count - 1, "] nor ignored (",
-      ignore_index, "). Check num_classes, reduce_zero_label and the annotations"));
+  throw LabelError(
+      flat / (width * height),
+      text("label ", value, " at row ", flat / width % height, ", column ", flat % width,
+           " of image ", flat / (width * height), " of the batch is neither in [0, ", count - 1,
+           "] nor ignored (", ignore_index,
+           "). Check num_classes, reduce_zero_label and the annotations"));
 }
 
 }  // namespace
