@@ -100,7 +100,7 @@ TEST(PublishedSettings, NameWeightsThatFetchWeightsKnows) {
 TEST(PublishedSettings, MapTheNamesOfTimmAsConvertDoes) {
   const Config config = setting_config("vit/vit-b16_mln_ade20k");
   Diagnostics problems;
-  const auto mapping = Convert<KeyMapping>::from(
+  const auto mapping = ::seg::Convert<KeyMapping>::from(
       *config.at_path("model.backbone.init_cfg.key_mapping"), "key_mapping", problems);
   ASSERT_TRUE(mapping) << problems.text();
   ValueDict items;
