@@ -66,8 +66,43 @@ std::string saved_class_difference(const ClassNames& own, const ClassNames& save
   return class_list_difference(own, saved, "the checkpoint " + path);
 }
 
-}  // namespace
+/// Labels above the last output of a head would stop training in the middle.
+void check_class_counts(const RunConfig& config, Diagnostics& problems) {
+  const SegmentorFacts model = config.model.facts();
+  std::vector<std::vector<std::string>> reported;
+  const auto check = [&](const std::optional<DataLoaderParams>& loader, const char* key) {
+    if (!loader || !loader->dataset) return;
+    const std::vector<std::string> names = loader->dataset.facts().classes;
+    const auto classes = static_cast<int64_t>(names.size());
+    if (classes == 0 || std::find(reported.begin(), reported.end(), names) != reported.end()) {
+      return;
+    }
+    for (const HeadClasses& head : model.heads) {
+      const auto [where, path] = config.model.place_of(head.option);
+      if (head.count < classes) {
+        const bool one_map = head.count == 1 && classes == 2 && path.ends_with("num_classes");
+        problems.error(where, path,
+                       text(head.count, " classes, but ", key, "'s data set has ", classes, " (",
+                            join(names, ", "), ")",
+                            one_map ? ". For one map of logits write num_classes: 2 and "
+                                      "out_channels: 1"
+                                    : ""));
+      } else if (head.count > classes && &head == &model.heads.back()) {
+        problems.warn(where, path,
+                      text(head.count, " classes, but ", key, "'s data set has only ", classes));
+      } else {
+        continue;
+      }
+      reported.push_back(names);
+    }
+  };
+  check(config.train_dataloader, "train_dataloader");
+  check(config.val_dataloader, "val_dataloader");
+  check(config.test_dataloader, "test_dataloader");
+}
 
+/// Data sets of validations and tests whose classes are not those of training, in its order. Those
+/// without names are left alone.
 void check_class_lists(const RunConfig& config, Diagnostics& problems) {
   if (!config.train_dataloader || !config.train_dataloader->dataset) return;
   const ClassNames trained = config.train_dataloader->dataset.facts().classes;
@@ -79,6 +114,14 @@ void check_class_lists(const RunConfig& config, Diagnostics& problems) {
     const auto [where, path] = place_of_classes((*loader)->dataset);
     problems.error(where, path, class_list_difference(own, trained, "train_dataloader's data set"));
   }
+}
+
+}  // namespace
+
+void check_classes(const RunConfig& config, Diagnostics& problems) {
+  const size_t before = problems.error_count();
+  check_class_counts(config, problems);
+  if (problems.error_count() == before) check_class_lists(config, problems);
 }
 
 void check_saved_classes(const Spec<Dataset>& dataset, const Value& checkpoint,

@@ -8,9 +8,9 @@
 
 namespace seg {
 
-/// Reports data sets of validations and tests whose classes are not those of training, in its
-/// order. Those without names are left alone.
-void check_class_lists(const RunConfig& config, Diagnostics& problems);
+/// Reports heads with fewer classes than a data set has, warns of those with more, and reports data
+/// sets of validations and tests whose classes are not those of training.
+void check_classes(const RunConfig& config, Diagnostics& problems);
 
 /// Compares the classes of a data set with those that a checkpoint was trained with
 /// (`meta.dataset_meta.classes`, or `meta.CLASSES` of MMSegmentation 0.x). Another number of

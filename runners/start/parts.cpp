@@ -1,6 +1,7 @@
 #include "runners/start/parts.hpp"
 
 #include "registry/log.hpp"
+#include "runners/start/class_lists.hpp"
 #include "segcore/data/dataset_spec.hpp"
 #include "segcore/data/pipeline.hpp"
 #include "segcore/evaluation/metric_names.hpp"
@@ -42,6 +43,8 @@ class PartsBuilder {
     if (parts_.model && !config_.freeze.empty()) {
       attempt("freeze", [&] { parts_.model->freeze(config_.freeze); });
     }
+    // The names of a data set that is wrong would be compared in vain.
+    if (datasets_fit_) check_classes(config_, errors_.found());
     if (wanted_.train || all) build_training();
     attempt("default_hooks", [&] {
       parts_.hooks = build_hooks(config_.default_hooks,
@@ -50,6 +53,9 @@ class PartsBuilder {
     if (wanted_.train || all) check_metrics();
     attempt("visualizer", [&] { build_visualizer(config_, {}); });
     errors_.throw_if_any();
+    if (const std::string warnings = errors_.found().warnings_text(); !warnings.empty()) {
+      log::warn(warnings);
+    }
     return std::move(parts_);
   }
 
@@ -76,9 +82,10 @@ class PartsBuilder {
 
   std::shared_ptr<const Dataset> dataset(const DataLoaderParams& loader, const std::string& key) {
     std::shared_ptr<const Dataset> out;
-    attempt(key + ".dataset", [&] {
+    const bool built = attempt(key + ".dataset", [&] {
       out = wanted_.check ? lazy_dataset(loader.dataset).build() : loader.dataset.build();
     });
+    datasets_fit_ = datasets_fit_ && built;
     return out;
   }
 
@@ -203,6 +210,7 @@ class PartsBuilder {
   const PartsWanted& wanted_;
   RunParts parts_;
   BuildErrors errors_;
+  bool datasets_fit_ = true;
 };
 
 }  // namespace

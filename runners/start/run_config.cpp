@@ -6,7 +6,6 @@
 #include <set>
 
 #include "registry/log.hpp"
-#include "runners/start/class_lists.hpp"
 #include "runners/start/old_config.hpp"
 
 namespace seg {
@@ -79,42 +78,6 @@ Schema<TtaModelParams> TtaModelParams::schema() {
 }
 
 namespace {
-
-/// Labels above the last output of a head would stop training in the middle.
-void check_class_counts(const RunConfig& config, Diagnostics& problems) {
-  if (!config.model) return;
-  const SegmentorFacts model = config.model.facts();
-  std::vector<std::vector<std::string>> reported;
-  const auto check = [&](const std::optional<DataLoaderParams>& loader, const char* key) {
-    if (!loader || !loader->dataset) return;
-    const std::vector<std::string> names = loader->dataset.facts().classes;
-    const auto classes = static_cast<int64_t>(names.size());
-    if (classes == 0 || std::find(reported.begin(), reported.end(), names) != reported.end()) {
-      return;
-    }
-    for (const HeadClasses& head : model.heads) {
-      const auto [where, path] = config.model.place_of(head.option);
-      if (head.count < classes) {
-        const bool one_map = head.count == 1 && classes == 2 && path.ends_with("num_classes");
-        problems.error(where, path,
-                       text(head.count, " classes, but ", key, "'s data set has ", classes, " (",
-                            join(names, ", "), ")",
-                            one_map ? ". For one map of logits write num_classes: 2 and "
-                                      "out_channels: 1"
-                                    : ""));
-      } else if (head.count > classes && &head == &model.heads.back()) {
-        problems.warn(where, path,
-                      text(head.count, " classes, but ", key, "'s data set has only ", classes));
-      } else {
-        continue;
-      }
-      reported.push_back(names);
-    }
-  };
-  check(config.train_dataloader, "train_dataloader");
-  check(config.val_dataloader, "val_dataloader");
-  check(config.test_dataloader, "test_dataloader");
-}
 
 /// Schedules that begin after the end of training never act.
 void check_schedules(const RunConfig& config, Diagnostics& problems) {
@@ -317,8 +280,6 @@ RunConfig read_run_config(Config tree, const std::string& path, Diagnostics& pro
   config.tree = std::move(tree);
   check_parts(config, found);
   const size_t before = found.error_count();
-  check_class_counts(config, found);
-  if (found.error_count() == before) check_class_lists(config, found);
   check_schedules(config, found);
   problems.add(found);
   if (problems.has_errors()) throw ConfigError(problems);

@@ -200,7 +200,7 @@ Value named_weights(const Value& checkpoint, const LoadOptions& options, const s
 LoadReport load_state_dict(torch::nn::Module& module, const Value& state,
                            const LoadOptions& options, const std::string& where) {
   const std::string place = where.empty() ? "" : where + ": ";
-  const std::unordered_set<std::string> own_names = weight_names_of(module);
+  std::unordered_set<std::string> own_names = weight_names_of(module);
   NamedTensors given;
   try {
     given = tensors_by_name(
@@ -210,6 +210,7 @@ LoadReport load_state_dict(torch::nn::Module& module, const Value& state,
     throw CheckpointError(place + error.what());
   }
   call_before_load(module, "", given);
+  own_names = weight_names_of(module);  // some modules make buffers for weights that bring them
   std::unordered_map<std::string, at::Tensor> by_name(given.begin(), given.end());
   std::vector<std::regex> ignored;
   for (const std::string& pattern : options.ignore) ignored.push_back(name_pattern(pattern));

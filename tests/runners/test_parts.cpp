@@ -143,7 +143,9 @@ TEST_F(RunPartsTest, TheCheckLooksForNoFiles) {
        {somewhere, "{type: RepeatDataset, times: 2, dataset: " + somewhere + "}",
         "{type: ConcatDataset, datasets: [" + somewhere + ", " + somewhere + "]}"}) {
     const std::string changes =
-        "model: {decode_head: {num_classes: 11}}\ntrain_dataloader: {dataset: {_delete_: true, " +
+        "model: {decode_head: {num_classes: 11}}\nval_dataloader: null\nval_evaluator: null\n"
+        "test_dataloader: null\ntest_evaluator: null\n"
+        "train_dataloader: {dataset: {_delete_: true, " +
         dataset.substr(1) + "}\n";
     EXPECT_EQ(checked(changes), "no error") << changes;
     EXPECT_THAT(trained(changes), HasSubstr("there is no file '/nowhere/list.txt'"));

@@ -191,8 +191,11 @@ TEST_F(Predict, NamesAnImageThatIsTooSmallAndDoesTheOthers) {
   write_png(*dir_ / "small/b.png", tiny_image(40, 40, 2));
   const CommandResult result = predict(*dir_ / "small" + " --out " + *dir_ / "small_out");
   EXPECT_EQ(result.status, 1);
-  EXPECT_THAT(result.output,
-              HasSubstr("small/a.png: 3x40 pixels are too few for this model (Calculated padded "));
+  EXPECT_THAT(
+      result.output,
+      HasSubstr("small/a.png: images of 3x40 are too small for this MixVisionTransformer: the "
+                "map of stage 0 is 1x10 and must be at least 2x2. Enlarge them, or pad "
+                "them by size or test_cfg of the data preprocessor"));
   EXPECT_TRUE(fs::exists(*dir_ / "small_out/b.png"));
 }
 

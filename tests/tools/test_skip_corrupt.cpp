@@ -24,7 +24,7 @@ using ::testing::HasSubstr;
 using ::testing::Not;
 
 const std::string kCorruptReason =
-    "is not a picture that can be read (JPEG, PNG, TIFF or BMP), or is damaged";
+    "is not a picture that can be read (JPEG, PNG, TIFF, BMP, WebP or Netpbm), or is damaged";
 
 class SkipCorrupt : public ::testing::Test {
  protected:
