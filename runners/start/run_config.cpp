@@ -279,7 +279,6 @@ RunConfig read_run_config(Config tree, const std::string& path, Diagnostics& pro
   config.path = path;
   config.tree = std::move(tree);
   check_parts(config, found);
-  const size_t before = found.error_count();
   check_schedules(config, found);
   problems.add(found);
   if (problems.has_errors()) throw ConfigError(problems);
