@@ -120,7 +120,12 @@ TEST_F(ClassLists, ClassesThatADataSetComesWithAreCompared) {
 }
 
 TEST_F(ClassLists, MoreOutputsThanClassesAreWarnedOf) {
-  EXPECT_EQ(warnings("_base_: pairs.yaml\nmodel: {decode_head: {num_classes: 4}}\n"),
+  Diagnostics problems;
+  check_classes(load_run_config(dir_.write("a.yaml",
+                                           "_base_: pairs.yaml\n"
+                                           "model: {decode_head: {num_classes: 4}}\n")),
+                problems);
+  EXPECT_EQ(problems.warnings_text(),
             place("2:36") +
                 "warning: model.decode_head.num_classes: 4 classes, but train_dataloader's data "
                 "set has only 3");

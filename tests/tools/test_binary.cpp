@@ -6,7 +6,6 @@
 #include <nlohmann/json.hpp>
 #include <opencv2/imgproc.hpp>
 
-#include "registry/text.hpp"
 #include "segcore/image/image_io.hpp"
 #include "tests/support/paths.hpp"
 #include "tests/support/python.hpp"
@@ -19,19 +18,21 @@ using ::testing::HasSubstr;
 
 class BinaryTemplate : public ::testing::Test {
  protected:
-  BinaryTemplate() {
+  BinaryTemplate() { draw(1); }
+  /// \param foreground  its value in the masks.
+  void draw(int foreground) const {
     for (int i = 0; i < 8; ++i) {
       const std::string split = i < 6 ? "train/" : "val/", name = text(i, ".png");
       const cv::Point centre(16 + 5 * i, 40 - 3 * i);
       cv::Mat image(64, 64, CV_8UC3, cv::Scalar(40, 60, 50)), mask(64, 64, CV_8UC1, cv::Scalar(0));
       cv::circle(image, centre, 11, cv::Scalar(230, 200, 210), cv::FILLED);
-      cv::circle(mask, centre, 11, cv::Scalar(1), cv::FILLED);
+      cv::circle(mask, centre, 11, cv::Scalar(foreground), cv::FILLED);
       write_png(dir_ / ("images/" + split + name), image);
       write_png(dir_ / ("masks/" + split + name), mask);
     }
   }
   /// The template on these pictures, small and quick.
-  std::string config(const std::string& changes) const {
+  std::string config(const std::string& head, const std::string& dataset) const {
     return dir_.write("a.yaml",
                       "_base_: " + source_path("configs/binary.yaml") +
                           "\n"
@@ -39,7 +40,7 @@ class BinaryTemplate : public ::testing::Test {
                           "  data_preprocessor: {size: [64, 64]}\n"
                           "  backbone: {embed_dims: 8, drop_path_rate: 0.0}\n"
                           "  decode_head: {channels: 16, dropout_ratio: 0.0" +
-                          changes +
+                          head +
                           "}\n"
                           "train_dataloader:\n"
                           "  num_workers: 1\n"
@@ -47,7 +48,8 @@ class BinaryTemplate : public ::testing::Test {
                           "    data_root: " +
                           dir_.path().string() +
                           "\n"
-                          "    img_suffix: .png\n"
+                          "    img_suffix: .png\n" +
+                          dataset +
                           "    pipeline: [{type: LoadImageFromFile}, {type: LoadAnnotations}, "
                           "{type: RandomFlip, prob: 0.5}, {type: PackSegInputs}]\n"
                           "val_dataloader: &val\n"
@@ -56,7 +58,8 @@ class BinaryTemplate : public ::testing::Test {
                           "    data_root: " +
                           dir_.path().string() +
                           "\n"
-                          "    img_suffix: .png\n"
+                          "    img_suffix: .png\n" +
+                          dataset +
                           "    pipeline: [{type: LoadImageFromFile}, {type: LoadAnnotations}, "
                           "{type: PackSegInputs}]\n"
                           "test_dataloader: *val\n"
@@ -67,10 +70,10 @@ class BinaryTemplate : public ::testing::Test {
                           "env_cfg: {device: cpu, cudnn_benchmark: false}\n");
   }
   /// The IoU of the foreground after training.
-  double trained(const std::string& changes) const {
+  double trained(const std::string& head, const std::string& dataset = "") const {
     const CommandResult result =
         run_command("cd " + dir_.path().string() + " && OMP_NUM_THREADS=1 " +
-                    program_path("train") + " " + config(changes) + " --work-dir w");
+                    program_path("train") + " " + config(head, dataset) + " --work-dir w");
     EXPECT_EQ(result.status, 0) << result.output;
     double iou = -1;
     for (const auto& entry : std::filesystem::recursive_directory_iterator(dir_ / "w")) {
@@ -91,6 +94,11 @@ TEST_F(BinaryTemplate, LearnsTheForeground) { EXPECT_GT(trained(""), 60); }
 
 TEST_F(BinaryTemplate, LearnsItByDiceAlone) {
   EXPECT_GT(trained(", loss_decode: {_delete_: true, type: DiceLoss}"), 60);
+}
+
+TEST_F(BinaryTemplate, LearnsFromMasksOf0And255AsItSays) {
+  draw(255);
+  EXPECT_GT(trained("", "    label_map: {255: 1}\n"), 60);
 }
 
 TEST_F(BinaryTemplate, IsCheckedWithoutItsData) {
