@@ -11,6 +11,17 @@ struct TrainArguments {
   std::vector<std::string> resume, overrides;
 };
 
+/// `train --resume config.yaml`: the word after --resume is taken for its value.
+std::string no_configuration(const std::string& word) {
+  for (const char* suffix : {".yaml", ".yml", ".json"}) {
+    if (word.ends_with(suffix)) {
+      return seg::text("'", word,
+                       "' is a configuration, not a checkpoint: write it before --resume");
+    }
+  }
+  return "";
+}
+
 int train(TrainArguments& arguments, const CLI::App& app) {
   seg::TrainOptions& options = arguments.options;
   options.resume = app.count("--resume") > 0;
@@ -43,7 +54,8 @@ int main(int argc, char** argv) {
                "--resume", arguments->resume,
                "continue from this checkpoint; without one, from the newest in the work dir")
             ->type_name("[CHECKPOINT]")
-            ->expected(0, 1);
+            ->expected(0, 1)
+            ->check(no_configuration);
         app.add_flag("--amp", arguments->options.amp, "train in mixed precision");
         seg::add_launcher(app, arguments->options.launcher);
         seg::add_cfg_options(app, arguments->overrides);

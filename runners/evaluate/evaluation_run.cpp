@@ -56,6 +56,13 @@ std::vector<std::string> EvaluationRun::metric_names() {
   return names;
 }
 
+bool EvaluationRun::needs_labels() const {
+  return std::any_of(metrics_.begin(), metrics_.end(), [](const auto& metric) {
+    const auto output = metric->output();
+    return !output || !output->only;
+  });
+}
+
 void EvaluationRun::write_predictions(const std::string& folder) {
   writers_.assign(1, PredictionWriter(folder));
 }

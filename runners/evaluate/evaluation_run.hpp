@@ -28,6 +28,8 @@ class EvaluationRun {
                                 const Progress& progress);
   /// The names of the metrics that `run` will return.
   std::vector<std::string> metric_names();
+  /// Some metric compares the predictions with labels.
+  bool needs_labels() const;
   /// Writes the class ids of each image into the folder from now on.
   void write_predictions(const std::string& folder);
   const Dataset& dataset() const { return loader_->dataset(); }

@@ -1,6 +1,7 @@
 #include "runners/train/training_run.hpp"
 
 #include "registry/log.hpp"
+#include "runners/checkpoint/find.hpp"
 #include "runners/checkpoint/generators.hpp"
 #include "runners/checkpoint/load.hpp"
 #include "runners/checkpoint/train_state.hpp"
@@ -11,6 +12,7 @@
 #include "runners/start/signals.hpp"
 #include "runners/train/beginning.hpp"
 #include "runners/train/step.hpp"
+#include "runners/train/work_dir_lock.hpp"
 #include "segcore/data/dataset_check.hpp"
 #include "segcore/io/atomic_file.hpp"
 #include "segcore/models/nn/uses_communicator.hpp"
@@ -61,6 +63,7 @@ class TrainingRun final : private RunControl {
   }
 
   void run() {
+    if (run_.is_main()) lock_.emplace(run_.work_dir);
     check_data();
     check_metrics();
     join_models();
@@ -99,10 +102,19 @@ class TrainingRun final : private RunControl {
     if (beginning_.resumed) {
       resume();
     } else {
+      report_earlier_run();
       optimizer_->set_progress(0, progress_.max_iters);
       load_initial_weights(*model_, beginning_);
     }
     beginning_ = {};
+  }
+
+  void report_earlier_run() const {
+    const std::string earlier = newest_checkpoint_name(run_.work_dir);
+    if (earlier.empty() || !run_.is_main()) return;
+    log::warn(run_.work_dir, " holds checkpoints of an earlier run up to ", earlier,
+              ", which this one replaces step by step: --resume continues that run, another "
+              "--work-dir keeps it");
   }
 
   void resume() {
@@ -230,6 +242,7 @@ class TrainingRun final : private RunControl {
   }
 
   const RunInfo& run_;
+  std::optional<WorkDirLock> lock_;  ///< of the main process
   const RunConfig& config_;
   Beginning beginning_;
   std::shared_ptr<Segmentor> model_;

@@ -7,6 +7,7 @@
 #include <unordered_set>
 
 #include "registry/error.hpp"
+#include "registry/log.hpp"
 #include "segcore/data/transform.hpp"
 #include "segcore/image/image_io.hpp"
 
@@ -164,6 +165,10 @@ class LabelCheck {
   }
 
   size_t annotations() const { return annotations_; }
+  bool all_ignored() const {
+    return std::all_of(counts_.begin(), counts_.end(),
+                       [&](const auto& entry) { return is_ignored(entry.second.label); });
+  }
 
   /// The table, and the classes that were not seen.
   std::string table() const {
@@ -211,7 +216,9 @@ class LabelCheck {
     const auto [y, x] = place_of(raw, value);
     std::string became = label == value ? "" : text(", which becomes ", label, ",");
     std::string hint;
-    if (value == classes && !meta_.reduce_zero_label) {
+    if (classes == 1) {
+      hint = ". The background is a class too: name it first in classes";
+    } else if (value == classes && !meta_.reduce_zero_label) {
       hint = ". If labels begin at 1, set reduce_zero_label: true";
     }
     throw UnknownLabel(text(sample.meta.seg_map_path, ": the label ", value, became, " at row ", y,
@@ -230,14 +237,14 @@ class LabelCheck {
 
 }  // namespace
 
-std::string check_dataset(const Dataset& dataset, const std::string& name,
-                          const DatasetCheckParams& params) {
+std::string check_files(const Dataset& dataset, const std::string& name, bool annotations,
+                        const DatasetCheckParams& params) {
   const PairsFound pairs = find_pairs(dataset, params.pairs);
   std::vector<std::string> missing;
   if (!pairs.missing_images.empty()) {
     missing.push_back(missing_text(pairs.missing_images, pairs.files, "images"));
   }
-  if (!pairs.missing_annotations.empty()) {
+  if (annotations && !pairs.missing_annotations.empty()) {
     missing.push_back(missing_text(pairs.missing_annotations, pairs.annotated, "annotations"));
   }
   const auto lonely = dataset.annotations_without_image();
@@ -256,7 +263,12 @@ std::string check_dataset(const Dataset& dataset, const std::string& name,
                            : "; skipped: " + join(missing, "; ");
   }
   if (!without.empty()) out += "; " + without;
+  return out;
+}
 
+std::string check_dataset(const Dataset& dataset, const std::string& name,
+                          const DatasetCheckParams& params) {
+  std::string out = check_files(dataset, name, /*annotations=*/true, params);
   LabelCheck labels(dataset, params);
   for (const size_t index : spread_indices(dataset.size(), params.annotations)) {
     try {
@@ -269,6 +281,11 @@ std::string check_dataset(const Dataset& dataset, const std::string& name,
     }
   }
   if (labels.annotations() == 0) return out + "\nno annotations";
+  if (labels.all_ignored()) {
+    log::warn(name, ": all pixels of the ", labels.annotations(),
+              labels.annotations() == 1 ? " annotation" : " annotations",
+              " looked at are ignored: they teach and measure nothing");
+  }
   return out + text("\nlabels of ", labels.annotations(),
                     labels.annotations() == 1 ? " annotation" : " annotations", ":\n",
                     labels.table());

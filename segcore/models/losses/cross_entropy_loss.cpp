@@ -53,7 +53,15 @@ class CrossEntropyLoss final : public Loss {
 
   const std::string& loss_name() const override { return p_.loss_name; }
   bool has_per_pixel() const override { return true; }
-  void check_channels(int64_t channels) const override { class_weight_.check(channels); }
+  void check_channels(int64_t channels) const override {
+    if (channels == 1 && !p_.use_sigmoid) {
+      throw OptionError(
+          "use_sigmoid",
+          "the softmax of a single channel is always 1: nothing would be learned. Set "
+          "num_classes: 2, as the background is a class too, or use_sigmoid: true");
+    }
+    class_weight_.check(channels);
+  }
 
   torch::Tensor forward(const torch::Tensor& logits, const torch::Tensor& labels,
                         const torch::Tensor& weight, int64_t ignore_index) override {
