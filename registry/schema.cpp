@@ -48,10 +48,31 @@ void SchemaBase::add_field(Field field) {
   }
 }
 
+namespace {
+
+/// What to do about an option that a base gives to another type than the one chosen over it.
+std::string delete_hint(const Config& c, const Config::Item& unknown) {
+  const Config::Item* type = c.find("type");
+  const auto& file = unknown.key_origin.file;
+  if (!type || !file || !unknown.key_origin.line || !type->value.origin.line) return "";
+  const auto& history = type->value.history;
+  const bool inherited = std::any_of(history.begin(), history.end(), [&](const auto& earlier) {
+    return earlier.shown != type->value.scalar && earlier.origin.file &&
+           *earlier.origin.file == *file;
+  });
+  const bool same_file = type->value.origin.file && *type->value.origin.file == *file;
+  if (!inherited || same_file) return "";
+  return text(" Write '_delete_: true' beside the type (", type->value.origin.text(),
+              ") to drop the options of ", *file, ".");
+}
+
+}  // namespace
+
 void SchemaBase::parse_into(void* target, const Config& c, const std::string& path,
                             std::string_view type, Diagnostics& problems) const {
   const size_t before = problems.error_count();
   const std::string prefix = path.empty() ? "" : path + ".";
+  bool hinted = false;  // all such options have the same cure
   for (const Config::Item& item : c.map) {
     if (item.key == "_scope_" || (item.key == "type" && !type.empty())) continue;
     const auto field = std::find_if(fields_.begin(), fields_.end(),
@@ -60,12 +81,14 @@ void SchemaBase::parse_into(void* target, const Config& c, const std::string& pa
       field->read(target, item.value, prefix + item.key, problems);
       continue;
     }
+    const std::string hint = hinted ? "" : delete_hint(c, item);
+    hinted |= !hint.empty();
     std::vector<std::string> names;
     for (const Field& f : fields_) names.push_back(f.doc.name);
     problems.error(
         item.key_origin, path,
         text(type.empty() ? "there is" : type, type.empty() ? " no option '" : " has no option '",
-             item.key, "'.", did_you_mean(item.key, names),
+             item.key, "'.", did_you_mean(item.key, names), hint,
              names.empty() ? " It has none." : " Known: ", join(names, ", ")));
   }
   for (const Field& f : fields_) {

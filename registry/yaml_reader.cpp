@@ -28,7 +28,7 @@ std::string yaml_advice(const std::string& message) {
     const char* message;
     const char* text;
   };
-  static constexpr std::array<Advice, 16> kAdvice{{
+  static constexpr std::array<Advice, 17> kAdvice{{
       {"illegal map value", "a ':' where no key can stand; check the indentation and the quotes"},
       {"illegal map key", "a '?' where no key can stand"},
       {"illegal block entry", "a '-' where no list item can stand; check the indentation"},
@@ -44,6 +44,8 @@ std::string yaml_advice(const std::string& message) {
       {"alias not found after *",
        "the name of an anchor must follow '*'; put other text in quotes"},
       {"anchor not found after &", "a name must follow '&'; put other text in quotes"},
+      {"unknown escape character",
+       "in double quotes '\\' begins an escape; write a path in single quotes, or with '/'"},
       {"illegal character in scalar", "a character that cannot stand in a text"},
       {"illegal document indicator in scalar", "a '---' or '...' inside a text in quotes"},
   }};

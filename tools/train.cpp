@@ -12,6 +12,17 @@ struct TrainArguments {
   std::string check_data;
 };
 
+/// `train --resume config.yaml`: the word after --resume is taken for its value.
+std::string no_configuration(const std::string& word) {
+  for (const char* suffix : {".yaml", ".yml", ".json"}) {
+    if (word.ends_with(suffix)) {
+      return seg::text("'", word,
+                       "' is a configuration, not a checkpoint: write it before --resume");
+    }
+  }
+  return "";
+}
+
 int train(TrainArguments& arguments, const CLI::App& app) {
   seg::TrainOptions& options = arguments.options;
   options.resume = app.count("--resume") > 0;
@@ -50,7 +61,8 @@ int main(int argc, char** argv) {
                "--resume", arguments->resume,
                "continue from this checkpoint; without one, from the newest in the work dir")
             ->type_name("[CHECKPOINT]")
-            ->expected(0, 1);
+            ->expected(0, 1)
+            ->check(no_configuration);
         app.add_flag("--reset-schedule", arguments->options.reset_schedule,
                      "with --resume: learning rates, other hyper-parameters and schedules follow "
                      "the configuration and not the checkpoint");

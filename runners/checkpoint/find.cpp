@@ -119,6 +119,17 @@ std::optional<FoundCheckpoint> find_checkpoint(const std::string& work_dir) {
   return std::nullopt;
 }
 
+std::string newest_checkpoint_name(const std::string& work_dir) {
+  std::pair<std::pair<int64_t, int64_t>, std::string> newest;
+  std::error_code ignored;
+  for (const auto& entry : fs::directory_iterator(work_dir, ignored)) {
+    if (const auto place = place_of_name(entry.path())) {
+      newest = std::max(newest, std::pair(*place, entry.path().filename().string()));
+    }
+  }
+  return newest.second;
+}
+
 std::optional<uint64_t> seed_of_checkpoint(const Value& checkpoint) {
   const Value* meta = checkpoint.find("meta");
   const Value* seed = meta ? meta->find("seed") : nullptr;

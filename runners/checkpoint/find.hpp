@@ -18,6 +18,10 @@ struct FoundCheckpoint {
 /// \throws CheckpointError if there are checkpoints but none can be read.
 std::optional<FoundCheckpoint> find_checkpoint(const std::string& work_dir);
 
+/// The name of the regular checkpoint with most iterations or epochs in a folder; empty if none is
+/// there. None is read.
+std::string newest_checkpoint_name(const std::string& work_dir);
+
 /// Seed of the run that wrote a checkpoint, if known.
 std::optional<uint64_t> seed_of_checkpoint(const Value& checkpoint);
 

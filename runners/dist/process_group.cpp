@@ -67,6 +67,27 @@ void communicating(const char* what, const Call& call) {
   }
 }
 
+/// The store through which processes find each other.
+/// \throws UsageError if another program has its port.
+c10::intrusive_ptr<c10d::TCPStore> open_store(const Rendezvous& place) {
+  c10d::TCPStoreOptions options;
+  options.port = static_cast<uint16_t>(place.port);
+  options.isServer = place.runs_store;
+  options.numWorkers = static_cast<size_t>(place.size);
+  options.waitWorkers = false;
+  options.timeout = std::chrono::seconds(place.timeout_s);
+  try {
+    return c10::make_intrusive<c10d::TCPStore>(place.host, options);
+  } catch (const c10::Error& e) {
+    const std::string why = e.what_without_backtrace();
+    if (why.find("EADDRINUSE") == std::string::npos) throw peer_lost("meeting", why.c_str());
+    throw UsageError(text("port ", place.port,
+                          ", by which the processes meet, is in use, perhaps by another run. Give "
+                          "a free one: torchrun --master-port, MASTER_PORT or "
+                          "env_cfg.dist_cfg.port"));
+  }
+}
+
 class ProcessGroupCommunicator final : public Communicator {
  public:
   ProcessGroupCommunicator(c10::intrusive_ptr<c10d::Store> store,
@@ -207,14 +228,8 @@ std::unique_ptr<Communicator> join_process_group(const Rendezvous& place) {
   // code 22, not a signal that ends this process; LibTorch relies on Python, which ignores it.
   std::signal(SIGPIPE, SIG_IGN);
   std::unique_ptr<Communicator> out;
+  const auto tcp = open_store(place);
   communicating("meeting", [&] {
-    c10d::TCPStoreOptions options;
-    options.port = static_cast<uint16_t>(place.port);
-    options.isServer = place.runs_store;
-    options.numWorkers = static_cast<size_t>(place.size);
-    options.waitWorkers = false;
-    options.timeout = std::chrono::seconds(place.timeout_s);
-    const auto tcp = c10::make_intrusive<c10d::TCPStore>(place.host, options);
     // Each launch of an elastic agent has the same store; its keys must not meet those of others.
     const char* attempt = std::getenv("TORCHELASTIC_RESTART_COUNT");
     const auto store = c10::make_intrusive<c10d::PrefixStore>(

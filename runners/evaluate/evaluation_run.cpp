@@ -57,6 +57,13 @@ void EvaluationRun::try_first_batch(const Segmentor& model) {
   }
 }
 
+bool EvaluationRun::needs_labels() const {
+  return std::any_of(metrics_.begin(), metrics_.end(), [](const auto& metric) {
+    const auto output = metric->output();
+    return !output || !output->only;
+  });
+}
+
 void EvaluationRun::write_predictions(const std::string& folder) {
   writers_.assign(1, PredictionWriter(folder));
 }

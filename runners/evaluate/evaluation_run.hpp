@@ -29,6 +29,8 @@ class EvaluationRun {
   /// Loads and joins the images of the first batch, to find what would end a validation hours
   /// later. \throws DataError
   void try_first_batch(const Segmentor& model);
+  /// Some metric compares the predictions with labels.
+  bool needs_labels() const;
   /// Writes the class ids of each image into the folder from now on.
   void write_predictions(const std::string& folder);
   const Dataset& dataset() const { return loader_->dataset(); }

@@ -18,8 +18,12 @@ void check_bands(const Segmentor& model, const ModelInput& input) {
   const int64_t given = input.images.size(1);
   const auto expected = model.bands();
   if (!expected || *expected == given) return;
-  throw DataError(text(named_image(input), "has ", given, " bands, the model takes ", *expected,
-                       ": set model.backbone.in_channels, or load other bands"));
+  // What LoadImageFromFile has to be told: without an option it makes three bands of any file.
+  const char* loaded = *expected == 1 ? "grayscale" : *expected == 3 ? "color" : "unchanged";
+  throw DataError(text(named_image(input), "has ", given, given == 1 ? " band" : " bands",
+                       ", the model takes ", *expected,
+                       ": set model.backbone.in_channels, or color_type: ", loaded,
+                       " of LoadImageFromFile"));
 }
 
 void check_failed_input(const Segmentor& model, const ModelInput& input, const c10::Error& error) {

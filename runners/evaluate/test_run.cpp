@@ -6,6 +6,7 @@
 #include "runners/start/class_lists.hpp"
 #include "runners/start/session.hpp"
 #include "runners/start/signals.hpp"
+#include "segcore/data/dataset_check.hpp"
 #include "segcore/io/checkpoint.hpp"
 #include "segcore/io/model_zoo.hpp"
 #include "segcore/io/named_weights.hpp"
@@ -41,6 +42,7 @@ Scalars run_test(const RunConfig& config, const std::string& checkpoint,
   auto [session, parts] = start_run(config, {.test = true});
   const RunInfo& run = session.run;
   EvaluationRun test(std::move(*parts.test), {.of_training = false, .tta = options.tta}, run);
+  if (run.is_main()) log::info(check_files(test.dataset(), "test", test.needs_labels()));
   if (options.out) test.write_predictions(*options.out);
   set_communicator(*parts.model, run.communicator);
   const LoadReport report = load_whole_model(*parts.model, contents, checkpoint);

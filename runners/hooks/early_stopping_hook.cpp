@@ -55,9 +55,13 @@ class EarlyStoppingHook final : public Hook {
         best_(greater_ ? -std::numeric_limits<double>::infinity()
                        : std::numeric_limits<double>::infinity()) {}
 
+  /// A name that no validation will give is reported before hours of training.
   void check_metrics(const std::vector<std::string>& known) const override {
-    if (!params_.strict) return;
     if (std::find(known.begin(), known.end(), params_.monitor) != known.end()) return;
+    if (!params_.strict) {
+      miss(known);
+      return;
+    }
     throw OptionError("monitor",
                       text("no metric is called '", params_.monitor, "'.",
                            did_you_mean(params_.monitor, known), " Known: ", join(known, ", ")));
@@ -69,11 +73,7 @@ class EarlyStoppingHook final : public Hook {
     if (!found) {
       std::vector<std::string> names;
       for (const auto& [name, value] : result.metrics) names.push_back(name);
-      const std::string message =
-          text("EarlyStoppingHook: there is no metric '", params_.monitor, "'.",
-               did_you_mean(params_.monitor, names), " Known: ", join(names, ", "));
-      if (params_.strict) throw DataError(message);
-      log::warn(message);
+      miss(names);
       return;
     }
     if (const std::string reason = reason_to_stop(*found); !reason.empty()) {
@@ -102,6 +102,15 @@ class EarlyStoppingHook final : public Hook {
   }
 
  private:
+  /// \throws DataError if strict.
+  void miss(const std::vector<std::string>& known) const {
+    const std::string message =
+        text("EarlyStoppingHook: monitor: no metric is called '", params_.monitor,
+             "', so training will not stop early.", did_you_mean(params_.monitor, known),
+             " Known: ", join(known, ", "));
+    if (params_.strict) throw DataError(message);
+    log::warn(message);
+  }
   static std::string rule_of(const Params& params) {
     if (params.rule) return *params.rule;
     return infer_metric_rule(params.monitor, default_greater_keys(), default_less_keys())

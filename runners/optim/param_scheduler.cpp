@@ -5,9 +5,6 @@
 namespace seg {
 namespace {
 
-/// "No end" in mmengine.
-constexpr int64_t kScheduleForever = 1'000'000'000;
-
 Value schedule_list(const std::vector<double>& values) {
   Value out = Value::list();
   for (const double v : values) out.push_back(v);

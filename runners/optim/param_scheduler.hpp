@@ -12,6 +12,9 @@
 
 namespace seg {
 
+/// The `end` of a schedule that acts for ever, as MMEngine writes it.
+inline constexpr int64_t kScheduleForever = 1'000'000'000;
+
 /// The length of the run that a schedule acts in.
 struct ScheduleLength {
   int64_t max_iters = 0;
@@ -33,13 +36,18 @@ struct ParamSchedulerParams {
 /// What is known of a schedule before it is built.
 struct ParamSchedulerFacts {
   int64_t begin = 0;
+  std::optional<int64_t> end;
   bool by_epoch = true;
+  std::vector<int64_t> milestones;
+  bool ends_at_zero = false;  ///< leaves a learning rate of 0 behind
 };
 
 /// Sets an option of all groups, once at construction and then at each step.
 class ParamScheduler {
  public:
-  static ParamSchedulerFacts facts(const ParamSchedulerParams& p) { return {p.begin, p.by_epoch}; }
+  static ParamSchedulerFacts facts(const ParamSchedulerParams& p) {
+    return {.begin = p.begin, .end = p.end, .by_epoch = p.by_epoch};
+  }
   virtual ~ParamScheduler() = default;
   ParamScheduler(const ParamScheduler&) = delete;
   ParamScheduler& operator=(const ParamScheduler&) = delete;

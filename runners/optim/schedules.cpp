@@ -55,6 +55,11 @@ class LinearSchedule : public ParamScheduler {
         .optional("start_factor", &Params::start_factor, "factor at the beginning", in_range(0, 1))
         .optional("end_factor", &Params::end_factor, "factor at the end", in_range(0, 1));
   }
+  static ParamSchedulerFacts facts(const Params& p) {
+    ParamSchedulerFacts out = ParamScheduler::facts(p);
+    out.ends_at_zero = p.end_factor == 0;
+    return out;
+  }
 
  protected:
   LinearSchedule(const Params& p, What what, OptimWrapper& w, const ScheduleLength& length)
@@ -96,6 +101,11 @@ class PolySchedule : public ParamScheduler {
         .include(ParamSchedulerParams::schema())
         .optional("eta_min", &Params::eta_min, "value at the end", at_least(0))
         .optional("power", &Params::power, "exponent of the share of steps left", above(0));
+  }
+  static ParamSchedulerFacts facts(const Params& p) {
+    ParamSchedulerFacts out = ParamScheduler::facts(p);
+    out.ends_at_zero = p.eta_min == 0;
+    return out;
   }
 
  protected:
@@ -144,6 +154,11 @@ class PolyRatioSchedule : public PolySchedule {
         .include(PolySchedule::schema())
         .optional("eta_min_ratio", &Params::eta_min_ratio,
                   "value at the end over that at the beginning, instead of eta_min", at_least(0));
+  }
+  static ParamSchedulerFacts facts(const Params& p) {
+    ParamSchedulerFacts out = ParamScheduler::facts(p);
+    out.ends_at_zero = p.eta_min_ratio.value_or(p.eta_min) == 0;
+    return out;
   }
 
  protected:
@@ -234,6 +249,11 @@ class MultiStepSchedule : public ParamScheduler {
         .include(ParamSchedulerParams::schema())
         .required("milestones", &Params::milestones, "the steps; one listed twice counts twice")
         .optional("gamma", &Params::gamma, "the factor", above(0));
+  }
+  static ParamSchedulerFacts facts(const Params& p) {
+    ParamSchedulerFacts out = ParamScheduler::facts(p);
+    out.milestones = p.milestones;
+    return out;
   }
 
  protected:
@@ -490,6 +510,11 @@ class ScheduleOf final : public Base {
  public:
   using Params = typename Base::Params;
   static Schema<Params> schema() { return Base::schema(); }
+  static ParamSchedulerFacts facts(const Params& p) {
+    ParamSchedulerFacts out = Base::facts(p);
+    if (kMomentum) out.ends_at_zero = false;
+    return out;
+  }
   ScheduleOf(const Params& p, OptimWrapper& wrapper, const ScheduleLength& length)
       : Base(p, kMomentum ? ParamScheduler::What::kMomentum : ParamScheduler::What::kLr, wrapper,
              length) {}

@@ -5,6 +5,7 @@
 #include <cstdlib>
 
 #include "registry/error.hpp"
+#include "registry/log.hpp"
 #include "runners/dist/process_group.hpp"
 #include "runners/start/run_config.hpp"
 
@@ -61,6 +62,22 @@ std::string first_slurm_host() {
 
 }  // namespace
 
+namespace {
+
+/// Processes that torchrun starts know nothing of each other unless they are told to: each would
+/// do all of the work, and write to the same files.
+void warn_of_launcher() {
+  for (const char* name : {"RANK", "LOCAL_RANK", "MASTER_ADDR"}) {
+    if (!std::getenv(name)) return;
+  }
+  const char* size = std::getenv("WORLD_SIZE");
+  if (!size || std::atoi(size) < 2) return;
+  log::warn("WORLD_SIZE is ", size,
+            " as under torchrun, but there is no --launcher pytorch: this process runs alone");
+}
+
+}  // namespace
+
 int local_rank(const std::string& launcher) {
   if (launcher == "none") return 0;
   return launch_number(launcher, launch_variables(launcher).local_rank);
@@ -79,6 +96,7 @@ LaunchPlace launch_place(const std::string& launcher) {
 
 std::unique_ptr<Communicator> join_processes(const std::string& launcher, const EnvParams& env,
                                              c10::Device device) {
+  if (launcher == "none") warn_of_launcher();
   const LaunchPlace mine = launch_place(launcher);
   if (mine.size == 1) return std::make_unique<SingleProcess>();
   Rendezvous place;

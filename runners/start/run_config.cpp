@@ -79,22 +79,61 @@ Schema<TtaModelParams> TtaModelParams::schema() {
 
 namespace {
 
-/// Schedules that begin after the end of training never act.
+/// Reports a schedule that does not fit training of `length` of its steps.
+/// \param last  no other schedule ends later.
+void check_schedule(const Spec<ParamScheduler>& schedule, int64_t length, bool last,
+                    Diagnostics& problems) {
+  const ParamSchedulerFacts facts = schedule.facts();
+  const auto warn = [&](const char* option, const std::string& what) {
+    const auto [where, path] = schedule.place_of(option);
+    problems.warn(where, path, what);
+  };
+  if (facts.begin >= length) {
+    warn("begin", text("begins at step ", facts.begin, ", training ends at ", length));
+    return;
+  }
+  std::vector<std::string> missed;
+  for (const int64_t step : facts.milestones) {
+    if (step >= length) missed.push_back(text(step));
+  }
+  if (!missed.empty()) {
+    warn("milestones",
+         text("training ends at step ", length, " and does not reach ", join(missed, ", ")));
+  } else if (facts.end && *facts.end > length && *facts.end < kScheduleForever) {
+    warn("end", text("ends at step ", *facts.end, ", training already at ", length));
+  } else if (facts.end && *facts.end < length && facts.ends_at_zero && last) {
+    warn("end", text("leaves a learning rate of 0 from step ", *facts.end,
+                     " on, while training "
+                     "goes on to ",
+                     length));
+  }
+}
+
+/// Schedules are written for a length of training; a change of that length alone leaves them
+/// behind.
 void check_schedules(const RunConfig& config, Diagnostics& problems) {
   if (!config.train_cfg || !config.param_scheduler) return;
-  const auto max_iters = config.train_cfg->facts().max_iters;
-  if (!max_iters) return;
-  for (const Spec<ParamScheduler>& schedule : config.param_scheduler->values) {
+  const TrainLengthFacts training = config.train_cfg->facts();
+  const auto& schedules = config.param_scheduler->values;
+  const auto last_end = [&](bool by_epoch) {
+    int64_t out = 0;
+    for (const Spec<ParamScheduler>& schedule : schedules) {
+      const ParamSchedulerFacts facts = schedule.facts();
+      out = std::max(out, facts.by_epoch == by_epoch ? facts.end.value_or(kScheduleForever)
+                                                     : kScheduleForever);
+    }
+    return out;
+  };
+  for (const Spec<ParamScheduler>& schedule : schedules) {
     const ParamSchedulerFacts facts = schedule.facts();
-    if (facts.by_epoch) {
+    const auto length = facts.by_epoch ? training.max_epochs : training.max_iters;
+    if (length) {
+      check_schedule(schedule, *length, facts.end == last_end(facts.by_epoch), problems);
+    } else if (facts.by_epoch) {
       const auto [where, path] = schedule.place_of("");
       problems.warn(where, path,
                     "counts epochs (by_epoch), while training counts iterations. Write 'by_epoch: "
                     "false'");
-    } else if (facts.begin >= *max_iters) {
-      const auto [where, path] = schedule.place_of("begin");
-      problems.warn(where, path,
-                    text("begins at step ", facts.begin, ", training ends at ", *max_iters));
     }
   }
 }

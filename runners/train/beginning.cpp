@@ -1,5 +1,7 @@
 #include "runners/train/beginning.hpp"
 
+#include <filesystem>
+
 #include "registry/log.hpp"
 #include "segcore/io/checkpoint.hpp"
 #include "segcore/io/model_zoo.hpp"
@@ -8,9 +10,20 @@
 namespace seg {
 namespace {
 
-/// The checkpoint of `load_from`; errors show the line that names it.
+bool is_folder(const std::string& path) {
+  std::error_code ignored;
+  return std::filesystem::is_directory(path, ignored);
+}
+
+/// The checkpoint of `load_from`; errors show the line that names it. A run may also be resumed
+/// from the work dir of another.
 FoundCheckpoint read_load_from(const RunConfig& config) {
   try {
+    if (config.resume && is_folder(*config.load_from)) {
+      auto found = find_checkpoint(*config.load_from);
+      if (found) return *std::move(found);
+      throw CheckpointError(text("there is no checkpoint in the folder ", *config.load_from));
+    }
     std::string path = resolve_checkpoint(*config.load_from);
     Value contents = read_checkpoint(path);
     return {std::move(path), std::move(contents)};

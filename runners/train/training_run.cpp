@@ -1,6 +1,7 @@
 #include "runners/train/training_run.hpp"
 
 #include "registry/log.hpp"
+#include "runners/checkpoint/find.hpp"
 #include "runners/checkpoint/generators.hpp"
 #include "runners/checkpoint/load.hpp"
 #include "runners/checkpoint/train_state.hpp"
@@ -15,6 +16,7 @@
 #include "runners/train/object_scale.hpp"
 #include "runners/train/step.hpp"
 #include "runners/train/try_one_sample.hpp"
+#include "runners/train/work_dir_lock.hpp"
 #include "segcore/data/dataset_check.hpp"
 #include "segcore/io/atomic_file.hpp"
 #include "segcore/models/nn/uses_communicator.hpp"
@@ -66,6 +68,7 @@ class TrainingRun final : private RunControl {
   }
 
   void run() {
+    if (run_.is_main()) lock_.emplace(run_.work_dir);
     check_data();
     join_models();
     begin();
@@ -104,11 +107,20 @@ class TrainingRun final : private RunControl {
         log::warn(run_.work_dir,
                   " holds no checkpoint to resume from: the run starts from the beginning");
       }
+      report_earlier_run();
       optimizer_->set_progress(0, progress_.max_iters);
       load_initial_weights(*model_, beginning_);
     }
     beginning_ = {};
     first_iter_ = progress_.iter;
+  }
+
+  void report_earlier_run() const {
+    const std::string earlier = newest_checkpoint_name(run_.work_dir);
+    if (earlier.empty() || !run_.is_main()) return;
+    log::warn(run_.work_dir, " holds checkpoints of an earlier run up to ", earlier,
+              ", which this one replaces step by step: --resume continues that run, another "
+              "--work-dir keeps it");
   }
 
   void resume() {
@@ -283,7 +295,8 @@ class TrainingRun final : private RunControl {
   }
 
   const RunInfo& run_;
-  size_t checked_;  ///< annotations to look at before the first step
+  size_t checked_;                   ///< annotations to look at before the first step
+  std::optional<WorkDirLock> lock_;  ///< of the main process
   const RunConfig& config_;
   Beginning beginning_;
   std::shared_ptr<Segmentor> model_;

@@ -234,6 +234,10 @@ class LabelCheck {
   }
 
   size_t annotations() const { return annotations_; }
+  bool all_ignored() const {
+    return std::all_of(counts_.begin(), counts_.end(),
+                       [&](const auto& entry) { return is_ignored(entry.second.label); });
+  }
 
   /// The table, and the classes that were not seen.
   std::string table() const {
@@ -290,6 +294,8 @@ class LabelCheck {
     if (lossy) {
       hint = text(". The file is ", lossy,
                   ", which changes values when it is saved: save labels as PNG");
+    } else if (classes == 1) {
+      hint = ". The background is a class too: name it first in classes";
     } else if (value == classes && !meta_.reduce_zero_label) {
       hint = ". If labels begin at 1, set reduce_zero_label: true";
     }
@@ -312,8 +318,8 @@ class LabelCheck {
 
 }  // namespace
 
-std::string check_dataset(const Dataset& dataset, const std::string& name,
-                          const DatasetCheckParams& params) {
+std::string check_files(const Dataset& dataset, const std::string& name, bool annotations,
+                        const DatasetCheckParams& params) {
   const PairsFound pairs = find_pairs(dataset, params.pairs);
   std::vector<std::string> missing;
   if (!pairs.missing_images.empty()) {
@@ -323,7 +329,7 @@ std::string check_dataset(const Dataset& dataset, const std::string& name,
                              " is there: capitals count, and img_suffix takes a list of endings)");
     }
   }
-  if (!pairs.missing_annotations.empty()) {
+  if (annotations && !pairs.missing_annotations.empty()) {
     missing.push_back(missing_text(pairs.missing_annotations, pairs.annotated, "annotations"));
   }
   const auto lonely = dataset.annotations_without_image();
@@ -342,7 +348,12 @@ std::string check_dataset(const Dataset& dataset, const std::string& name,
                            : "; skipped: " + join(missing, "; ");
   }
   if (!without.empty()) out += "; " + without;
+  return out;
+}
 
+std::string check_dataset(const Dataset& dataset, const std::string& name,
+                          const DatasetCheckParams& params) {
+  std::string out = check_files(dataset, name, /*annotations=*/true, params);
   LabelCheck labels(dataset, params);
   const auto indices = spread_indices(dataset.size(), params.annotations);
   std::vector<std::exception_ptr> failures(indices.size());
@@ -368,6 +379,11 @@ std::string check_dataset(const Dataset& dataset, const std::string& name,
   }
   for (const auto& oddity : labels.oddities()) log::warn(name, ": ", oddity);
   if (labels.annotations() == 0) return out + "\nno annotations";
+  if (labels.all_ignored()) {
+    log::warn(name, ": all pixels of the ", labels.annotations(),
+              labels.annotations() == 1 ? " annotation" : " annotations",
+              " looked at are ignored: they teach and measure nothing");
+  }
   return out + text("\nlabels of ", labels.annotations(),
                     labels.annotations() == 1 ? " annotation" : " annotations", ":\n",
                     labels.table());

@@ -20,7 +20,15 @@ struct DatasetCheckParams {
   std::vector<int64_t> also_ignored;
 };
 
+/// The first half of `check_dataset`: reads no file.
+/// \param annotations  missing ones matter, too.
+/// \return a line for the log.
+/// \throws DataError as `check_dataset` for missing files.
+std::string check_files(const Dataset& dataset, const std::string& name, bool annotations = true,
+                        const DatasetCheckParams& params = {});
+
 /// \param name  what the log calls the data set: "train".
+/// Warns where all pixels are ignored.
 /// \return lines for the log: the pairs, and a table raw label -> class -> share of the pixels.
 /// \throws DataError for missing images or annotations (three of each are named; no error where the
 ///         data set has skip_corrupt), and for a label that is neither a class nor ignored, with

@@ -195,8 +195,9 @@ class IoUMetric final : public Metric {
     const at::Tensor& ids = prediction.ids;
     if (!sample.labels.defined()) {
       throw DataError(text(name,
-                           ": has no labels to compare the prediction with (LoadAnnotations "
-                           "is missing in the pipeline, or set format_only)"));
+                           ": has no labels to compare the prediction with. Give the data set "
+                           "data_prefix.seg_map_path and its pipeline LoadAnnotations, or set "
+                           "format_only of the metric"));
     }
     if (ids.sizes() != sample.labels.sizes()) {
       throw DataError(text(name, ": the prediction is ", ids.size(0), " x ", ids.size(1),

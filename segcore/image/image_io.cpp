@@ -102,6 +102,9 @@ PictureFormat picture_format(const EncodedImage& image) {
   if (starts_with(bytes, "\0\0\0\x0CjP  "sv)) foreign = "a JPEG 2000 file";
   if (starts_with(bytes, "ftyp", 4)) foreign = "a HEIF or AVIF file";
   if (starts_with(bytes, "\x93NUMPY")) foreign = "a NumPy array";
+  for (const auto begin : {"<!DOCTYPE"sv, "<!doctype"sv, "<html"sv}) {
+    if (starts_with(bytes, begin)) foreign = "a web page: the download went wrong";
+  }
   if (starts_with(bytes, "version https://git-lfs")) {
     foreign = "a pointer of Git LFS in place of the file itself (run git lfs pull)";
   }

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <bit>
+#include <filesystem>
+#include <fstream>
 #include <unordered_map>
 
 #include "registry/error.hpp"
@@ -195,6 +197,28 @@ Value read_pickle_checkpoint(const std::shared_ptr<MappedFile>& file) {
   return unpickle(view.substr(object_at), source).value;
 }
 
+/// The path that a file such as last_checkpoint holds instead of weights; empty if it holds none.
+std::string path_in_text(std::string_view file) {
+  constexpr size_t kLongestPath = 4096;
+  while (!file.empty() && (file.back() == '\n' || file.back() == '\r')) file.remove_suffix(1);
+  const bool is_path = file.size() <= kLongestPath && file.find('\n') == file.npos &&
+                       (file.ends_with(".pth") || file.ends_with(".safetensors"));
+  return is_path ? std::string(file) : "";
+}
+
+/// The newest checkpoint of a work dir that was given in its place; empty if that is unknown.
+std::string newest_in(const std::string& folder) {
+  std::ifstream pointer(folder + "/last_checkpoint");
+  std::string named;
+  std::getline(pointer, named);
+  named = path_in_text(named);
+  if (named.empty()) return "";
+  std::error_code ignored;
+  // The name outlives a folder that is renamed, its path does not.
+  const std::string beside = folder + "/" + std::filesystem::path(named).filename().string();
+  return std::filesystem::exists(beside, ignored) ? beside : named;
+}
+
 /// A guess at a file of unknown format from its first bytes.
 std::string unknown_format(std::string_view file) {
   auto begins = [&](std::string_view with) { return file.substr(0, with.size()) == with; };
@@ -208,12 +232,21 @@ std::string unknown_format(std::string_view file) {
   if (file.size() > 262 && file.substr(257, 5) == "ustar") {
     return "it is a tar archive (a package, or torch.save of versions before 0.1.9)";
   }
+  if (const std::string path = path_in_text(file); !path.empty()) {
+    return text("it is a text that names a checkpoint, ", path);
+  }
   return "it is no checkpoint (neither a torch.save file nor .safetensors)";
 }
 
 }  // namespace
 
 Value read_checkpoint(const std::string& path) {
+  std::error_code ignored;
+  if (std::filesystem::is_directory(path, ignored)) {
+    const std::string newest = newest_in(path);
+    throw CheckpointError(text("cannot read ", path, ": it is a folder, not a checkpoint",
+                               newest.empty() ? "" : "; its newest checkpoint is " + newest));
+  }
   const std::shared_ptr<MappedFile> file = MappedFile::open(path);
   const std::string_view view = file->view();
   try {

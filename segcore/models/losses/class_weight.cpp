@@ -1,5 +1,7 @@
 #include "segcore/models/losses/class_weight.hpp"
 
+#include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <fstream>
 #include <iterator>
@@ -71,6 +73,14 @@ ClassWeight::ClassWeight(const ClassWeightOption& option) {
     values_ = read_class_weight(std::get<std::string>(*option));
   }
   if (values_.empty()) throw OptionError("class_weight", "must not be empty");
+  for (const double weight : values_) {
+    if (!std::isfinite(weight) || weight < 0) {
+      throw OptionError("class_weight", text("weights are numbers from 0 on, got ", weight));
+    }
+  }
+  if (std::all_of(values_.begin(), values_.end(), [](double weight) { return weight == 0; })) {
+    throw OptionError("class_weight", "all weights are 0: nothing would be learned");
+  }
 }
 
 at::Tensor ClassWeight::of(const at::Tensor& like) const {

@@ -16,7 +16,8 @@ using ClassWeightOption = std::optional<std::variant<std::vector<double>, std::s
 /// Weights of classes, read once.
 class ClassWeight {
  public:
-  /// \throws OptionError ("class_weight") if the file cannot be read.
+  /// \throws OptionError ("class_weight") if the file cannot be read, or the weights are no
+  /// weights.
   explicit ClassWeight(const ClassWeightOption& option);
   explicit operator bool() const { return !values_.empty(); }
   /// Float [C], of the type and device of `like`; undefined without weights.

@@ -178,8 +178,9 @@ TEST(IoUMetric, NamesTheImageAtFault) {
             "data/a.jpg: the prediction is 2 x 3, the labels are 3 x 2 (height x width); labels "
             "must not be resized in a test pipeline");
   EXPECT_EQ(iou_data_error([&] { metric->process({ids}, iou_sample({})); }),
-            "data/a.jpg: has no labels to compare the prediction with (LoadAnnotations is missing "
-            "in the pipeline, or set format_only)");
+            "data/a.jpg: has no labels to compare the prediction with. Give the data set "
+            "data_prefix.seg_map_path and its pipeline LoadAnnotations, or set format_only of the "
+            "metric");
 }
 
 TEST(IoUMetric, ReportsUnknownMetrics) {
