@@ -7,10 +7,10 @@
 
 namespace seg {
 
-void PredictionWriter::write(const at::Tensor& ids, const SampleMeta& meta) const {
-  const std::filesystem::path folder = folder_, image = meta.img_path;
-  write_class_ids((folder / (image.stem().string() + ".png")).string(), ids,
-                  meta.reduce_zero_label);
+void PredictionWriter::write(const at::Tensor& ids, const SampleMeta& meta,
+                             const Palette& palette) const {
+  write_class_ids((std::filesystem::path(folder_) / picture_name(meta)).string(), ids,
+                  meta.reduce_zero_label, palette);
 }
 
 std::vector<PredictionWriter> prediction_writers(

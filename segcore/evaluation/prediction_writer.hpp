@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "segcore/data/palette.hpp"
 #include "segcore/evaluation/metric.hpp"
 
 namespace seg {
@@ -14,7 +15,7 @@ class PredictionWriter {
  public:
   explicit PredictionWriter(std::string folder) : folder_(std::move(folder)) {}
   /// \param ids  int64 [H, W]
-  void write(const at::Tensor& ids, const SampleMeta& meta) const;
+  void write(const at::Tensor& ids, const SampleMeta& meta, const Palette& palette) const;
   const std::string& folder() const { return folder_; }
 
  private:

@@ -1,7 +1,5 @@
 #include "segcore/data/datasets/base_seg_dataset.hpp"
 
-#include <ATen/core/MT19937RNGEngine.h>
-
 #include <algorithm>
 #include <filesystem>
 #include <map>
@@ -58,21 +56,6 @@ std::optional<std::pair<std::string, std::string>> split_pair(const std::string&
   // Names may hold blanks; two names with their suffixes are a pair.
   if (!first.ends_with(img_suffix) || !second.ends_with(seg_suffix)) return std::nullopt;
   return std::pair(first, second);
-}
-
-/// NumPy's legacy `seed(42); randint(0, 255, (classes, 3))`, which MMSegmentation takes for
-/// classes without colours: the low byte of the Mersenne twister, again where it is 255.
-std::vector<std::array<int, 3>> drawn_palette(size_t classes) {
-  at::mt19937 twister(42);
-  std::vector<std::array<int, 3>> out(classes);
-  for (auto& color : out) {
-    for (int& value : color) {
-      do {
-        value = static_cast<int>(twister() & 0xFF);
-      } while (value > 254);
-    }
-  }
-  return out;
 }
 
 /// The files below a folder but hidden ones, relative to it and sorted.
@@ -274,9 +257,7 @@ void BaseSegDataset::resolve_classes(const KnownClasses& known, std::optional<in
   if (unlabelled && *unlabelled != params_.ignore_index) {
     label_map_.emplace_back(*unlabelled, params_.ignore_index);
   }
-  if (meta_.palette.empty()) {
-    meta_.palette = drawn_palette(meta_.classes.size());
-  } else if (meta_.palette.size() != meta_.classes.size()) {
+  if (!meta_.palette.empty() && meta_.palette.size() != meta_.classes.size()) {
     throw OptionError("metainfo", text("the palette has ", meta_.palette.size(), " colours for ",
                                        meta_.classes.size(), " classes"));
   }

@@ -16,7 +16,8 @@ TEST(PredictionWriter, WritesClassIdsAsTheDataSetNumbersThem) {
     SampleMeta meta;
     meta.img_path = "somewhere/street.jpg";
     meta.reduce_zero_label = reduced;
-    writer.write(torch::tensor({0, 1, 2, 0, 1, 2}, at::kLong).reshape({2, 3}), meta);
+    writer.write(torch::tensor({0, 1, 2, 0, 1, 2}, at::kLong).reshape({2, 3}), meta,
+                 default_palette(3));
     const cv::Mat written = read_labels(folder / "street.png");
     ASSERT_EQ(written.rows, 2);
     ASSERT_EQ(written.cols, 3);
