@@ -3,6 +3,7 @@
 
 #include "registry/listing.hpp"
 #include "tools/common/command_line.hpp"
+#include "tools/common/help.hpp"
 
 namespace {
 
@@ -43,6 +44,7 @@ int main(int argc, char** argv) {
       "Prints what configurations can name: the categories; the types of a category; a type with "
       "its options, their types, defaults and meanings, and the paper it follows.",
       [](CLI::App& app) {
+        seg::add_help(app, {.example = "tools/list loss", .exit_codes = {}});
         auto arguments = std::make_shared<ListArguments>();
         app.add_option("name", arguments->name, "a category (backbone) or a type (FCNHead)");
         app.add_option("type", arguments->type, "a type of that category");

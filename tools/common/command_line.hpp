@@ -17,6 +17,9 @@ CLI::Option* add_cfg_options(CLI::App& app, std::vector<std::string>& overrides)
 /// `--launcher pytorch`, and what older launchers also pass.
 void add_launcher(CLI::App& app, std::optional<std::string>& launcher);
 
+/// `--palette`: colours of classes in pictures, as words for `palette_option`.
+void add_palette(CLI::App& app, std::vector<std::string>& words);
+
 /// Checks of a value for CLI::Option::check, whose messages are worded as those of configurations.
 CLI::Validator known_word(std::vector<std::string> words);
 CLI::Validator whole_number(int64_t least);
