@@ -6,12 +6,14 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "registry/console_line.hpp"
 #include "registry/error.hpp"
 
 namespace seg::log {
@@ -112,6 +114,11 @@ class LogSinks {
     rank_ = rank;
   }
 
+  void before_console_line(std::function<void()> make_room) {
+    const std::scoped_lock lock(mutex_);
+    make_room_ = std::move(make_room);
+  }
+
   void open_file(const std::string& path) {
     std::shared_ptr<spdlog::sinks::basic_file_sink_mt> file;
     if (!path.empty()) {
@@ -138,6 +145,7 @@ class LogSinks {
     if (wanted < threshold()) return;
     const spdlog::details::log_msg record("segcore", wanted,
                                           spdlog::string_view_t(message.data(), message.size()));
+    if (make_room_) make_room_();
     // Flushed at once: the last lines of a killed run show why it was killed.
     if (on_console) {
       console_->log(record);
@@ -164,6 +172,7 @@ class LogSinks {
   spdlog::level::level_enum level_ = spdlog::level::info;
   int rank_ = 0;
   bool holding_ = false, details_on_console_ = true;
+  std::function<void()> make_room_;
   std::vector<std::pair<Level, std::string>> held_;
 };
 
@@ -197,6 +206,9 @@ bool set_level(std::string_view name) {
 void open_file(const std::string& path) { sinks().open_file(path); }
 void set_rank(int rank) { sinks().set_rank(rank); }
 void flush() { sinks().flush(); }
+void before_console_line(std::function<void()> make_room) {
+  sinks().before_console_line(std::move(make_room));
+}
 
 Held::Held() { sinks().hold(true); }
 Held::~Held() { release(); }

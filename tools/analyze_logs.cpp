@@ -1,19 +1,21 @@
 /// Draws the recorded values of runs as curves.
-#include "runners/visualization/plot.hpp"
-#include "runners/visualization/run_log.hpp"
-#include "segcore/image/image_io.hpp"
+#include "runners/visualization/run_curves.hpp"
 #include "segcore/io/atomic_file.hpp"
 #include "tools/common/command_line.hpp"
+#include "tools/common/help.hpp"
 
 namespace {
 
 struct AnalyzeArguments {
-  std::vector<std::string> runs, keys{"loss", "mIoU"}, legend;
-  std::string out, csv, title, size = "1000x600";
+  std::vector<std::string> runs, keys, legend;
+  std::string out, csv, title, size;
+  std::optional<double> smoothing;
+  bool log_scale = false;
 };
 
-/// "1000x600" as width and height.
-std::pair<int, int> picture_size(const std::string& words) {
+/// "1000x600" as width and height; none given: as high as the plots need.
+seg::PlotSize picture_size(const std::string& words) {
+  if (words.empty()) return {};
   int width = 0, height = 0;
   char rest = 0;
   if (std::sscanf(words.c_str(), "%dx%d%c", &width, &height, &rest) != 2 || width < 200 ||
@@ -21,11 +23,11 @@ std::pair<int, int> picture_size(const std::string& words) {
     throw seg::UsageError("--size takes WIDTHxHEIGHT from 200x150 to 20000x20000, got '" + words +
                           "'");
   }
-  return {width, height};
+  return {.width = width, .height = height};
 }
 
-int analyze_logs(AnalyzeArguments arguments, bool keys_given) {
-  const auto [width, height] = picture_size(arguments.size);
+int analyze_logs(AnalyzeArguments arguments) {
+  const seg::PlotSize size = picture_size(arguments.size);
   std::vector<seg::RunLog> runs;
   for (const std::string& path : arguments.runs) runs.push_back(seg::read_run_log(path));
   seg::name_runs(runs);
@@ -36,32 +38,16 @@ int analyze_logs(AnalyzeArguments arguments, bool keys_given) {
     }
     for (size_t i = 0; i < runs.size(); ++i) runs[i].name = arguments.legend[i];
   }
-  if (!keys_given) {
-    // A run without validation has a loss only.
-    std::erase_if(arguments.keys, [&](const std::string& key) {
-      return std::none_of(runs.begin(), runs.end(), [&](const auto& r) { return r.find(key); });
-    });
-    if (arguments.keys.empty()) arguments.keys = {runs[0].series[0].key};
-  }
+  if (arguments.keys.empty()) arguments.keys = seg::usual_keys(runs);
   seg::check_keys(runs, arguments.keys);
   if (!arguments.csv.empty()) {
     seg::write_file_atomically(arguments.csv, seg::curves_csv(runs, arguments.keys));
   }
   if (!arguments.out.empty()) {
-    std::vector<seg::PlotPanel> panels;
-    for (const std::string& key : arguments.keys) {
-      seg::PlotPanel panel{key, "step", {}};
-      for (const seg::RunLog& run : runs) {
-        seg::PlotCurve curve{run.name, {}};
-        if (const seg::Series* series = run.find(key)) {
-          if (series->by_epoch) panel.x_label = "epoch";
-          curve.points.assign(series->points.begin(), series->points.end());
-        }
-        panel.curves.push_back(std::move(curve));
-      }
-      panels.push_back(std::move(panel));
-    }
-    seg::write_image(arguments.out, seg::draw_plot(panels, width, height, arguments.title));
+    const seg::CurveOptions options{.smoothing = arguments.smoothing,
+                                    .log_scale = arguments.log_scale};
+    seg::write_plot(arguments.out, seg::curve_panels(runs, arguments.keys, options), size,
+                    arguments.title);
   }
   std::cout << seg::curves_summary(runs, arguments.keys);
   return 0;
@@ -74,24 +60,35 @@ int main(int argc, char** argv) {
       argc, argv,
       "Draws values that runs recorded (losses, learning rates, metrics) as curves over the steps, "
       "one plot per key and one line per run, and prints their last, lowest and highest "
-      "values. The launches of a resumed run are joined.",
+      "values. The launches of a resumed run are joined. Training itself draws loss and mIoU into "
+      "<work dir>/curves.png at each validation.",
       [](CLI::App& app) {
+        seg::add_help(app, {.example = "tools/analyze_logs work_dirs/first --keys loss mIoU lr "
+                                       "--out work_dirs/first/curves.svg",
+                            .exit_codes = {}});
         auto arguments = std::make_shared<AnalyzeArguments>();
         app.add_option("run", arguments->runs,
                        "work dirs, folders of single launches, or scalars.json files")
             ->required();
-        const CLI::Option* keys =
-            app.add_option("--keys", arguments->keys, "names of values (default: loss mIoU)")
-                ->type_name("KEY ...")
-                ->expected(1, -1);
-        app.add_option("--out", arguments->out, "picture to write (.png, .jpg)")->type_name("FILE");
+        app.add_option("--keys", arguments->keys, "names of values (default: loss mIoU)")
+            ->type_name("KEY ...")
+            ->expected(1, -1);
+        app.add_option("--out", arguments->out, "picture to write (.png, .jpg, .svg)")
+            ->type_name("FILE");
         app.add_option("--csv", arguments->csv, "table to write")->type_name("FILE");
         app.add_option("--legend", arguments->legend, "names of the runs in the picture")
             ->type_name("NAME ...")
             ->expected(1, -1);
         app.add_option("--title", arguments->title, "title of the picture")->type_name("TEXT");
-        app.add_option("--size", arguments->size, "of the picture in pixels (default 1000x600)")
+        app.add_option("--size", arguments->size,
+                       "of the picture in pixels (default: 1000 wide, as high as its plots need)")
             ->type_name("WxH");
-        return [arguments, keys] { return analyze_logs(*arguments, keys->count() > 0); };
+        app.add_option("--smoothing", arguments->smoothing,
+                       "weight of the past in lines of training values, which are drawn over the "
+                       "faint values themselves; 0: none (default: 0.85 for more than 50 values)")
+            ->type_name("A")
+            ->check(seg::number_between(0, 0.999));
+        app.add_flag("--log-scale", arguments->log_scale, "logarithmic y axes");
+        return [arguments] { return analyze_logs(*arguments); };
       });
 }

@@ -27,6 +27,7 @@
 #include "segcore/io/weights.hpp"
 #include "segcore/torch.hpp"
 #include "tools/common/command_line.hpp"
+#include "tools/common/help.hpp"
 
 namespace {
 
@@ -481,6 +482,8 @@ int main(int argc, char** argv) {
       "of the first step (start). With --what checkpoint CONFIG is a checkpoint: the time to read "
       "it and copy its weights.",
       [](CLI::App& app) {
+        seg::add_help(app, {.example = "tools/benchmark configs/quickstart.yaml --iters 5",
+                            .exit_codes = {}});
         auto arguments = std::make_shared<BenchmarkArguments>();
         app.add_option("config", arguments->config, "configuration file")->required();
         app.add_option("--what", arguments->what,

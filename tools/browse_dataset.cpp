@@ -6,6 +6,7 @@
 #include "segcore/evaluation/pictures.hpp"
 #include "segcore/image/image_io.hpp"
 #include "tools/common/command_line.hpp"
+#include "tools/common/help.hpp"
 
 namespace {
 
@@ -81,6 +82,9 @@ int main(int argc, char** argv) {
   return seg::run_main(
       argc, argv, "Writes pictures of augmented samples: image, labels over the image, labels.",
       [](CLI::App& app) {
+        seg::add_help(app, {.example = "tools/browse_dataset configs/quickstart.yaml --num 4 --out "
+                                       "work_dirs/first/samples",
+                            .exit_codes = {}});
         auto arguments = std::make_shared<BrowseArguments>();
         app.add_option("config", arguments->config, "configuration file")->required();
         app.add_option("--split", arguments->split, "train, val or test (default: train)")

@@ -4,6 +4,7 @@
 #include "registry/yaml.hpp"
 #include "segcore/testing/reference.hpp"
 #include "tools/common/command_line.hpp"
+#include "tools/common/help.hpp"
 
 namespace {
 
@@ -45,6 +46,10 @@ int main(int argc, char** argv) {
       "logits, losses and gradients for weights, an image and labels that a formula gives. Exit "
       "code 0 if all hold, else 1.",
       [](CLI::App& app) {
+        seg::add_help(
+            app,
+            {.example = "tools/check_reference tests/data/reference/mmseg/segformer_mit-b0.json",
+             .exit_codes = {}});
         auto arguments = std::make_shared<CheckReferenceArguments>();
         app.add_option("fixture", arguments->fixture, "file with the numbers (JSON)")->required();
         app.add_option("config", arguments->config,

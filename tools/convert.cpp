@@ -17,6 +17,7 @@
 #include "segcore/models/weights/adapts_pretrained.hpp"
 #include "segcore/torch.hpp"
 #include "tools/common/command_line.hpp"
+#include "tools/common/help.hpp"
 
 namespace {
 
@@ -295,6 +296,11 @@ int main(int argc, char** argv) {
       "Rewrites a checkpoint: .pth (any that torch.save wrote) or .safetensors to .pth or "
       ".safetensors, for publishing, or from another repository's names.",
       [](CLI::App& app) {
+        seg::add_help(
+            app,
+            {.example =
+                 "tools/convert work_dirs/first/iter_800.pth work_dirs/first/weights.safetensors",
+             .exit_codes = {}});
         auto arguments = std::make_shared<ConvertArguments>();
         app.add_option("in", arguments->in, "checkpoint, or open-mmlab://NAME and the like")
             ->required();

@@ -16,6 +16,7 @@
 #include "segcore/io/sha256.hpp"
 #include "segcore/models/smp/segmentation_model.hpp"
 #include "tools/common/command_line.hpp"
+#include "tools/common/help.hpp"
 
 namespace {
 
@@ -309,6 +310,8 @@ int main(int argc, char** argv) {
       "~/.cache/segcore/checkpoints, where runs "
       "look for them. What is there already is only checked.",
       [](CLI::App& app) {
+        seg::add_help(app, {.example = "tools/fetch_weights open-mmlab://resnet50_v1c --dry-run",
+                            .exit_codes = {}});
         auto arguments = std::make_shared<FetchArguments>();
         app.add_option("config", arguments->sources,
                        "configuration files, or addresses: open-mmlab://resnet50_v1c")

@@ -13,6 +13,7 @@
 #include "segcore/profile/flops.hpp"
 #include "segcore/torch.hpp"
 #include "tools/common/command_line.hpp"
+#include "tools/common/help.hpp"
 
 namespace {
 
@@ -144,6 +145,8 @@ int main(int argc, char** argv) {
       "Prints what the model of a configuration is made of: modules with their parameters, the "
       "cost of a forward pass, and the shapes of its outputs.",
       [](CLI::App& app) {
+        seg::add_help(
+            app, {.example = "tools/inspect configs/quickstart.yaml --depth 1", .exit_codes = {}});
         auto arguments = std::make_shared<InspectArguments>();
         app.add_option("config", arguments->config, "configuration file")->required();
         app.add_option("--shape", arguments->shape,

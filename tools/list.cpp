@@ -5,6 +5,7 @@
 #include "registry/listing_search.hpp"
 #include "runners/start/run_config.hpp"
 #include "tools/common/command_line.hpp"
+#include "tools/common/help.hpp"
 
 namespace {
 
@@ -54,6 +55,7 @@ int main(int argc, char** argv) {
       "its options, their types, defaults and meanings, and the paper it follows. Other words are "
       "searched for in names and meanings.",
       [](CLI::App& app) {
+        seg::add_help(app, {.example = "tools/list loss", .exit_codes = {}});
         auto arguments = std::make_shared<ListArguments>();
         app.add_option("name", arguments->name,
                        "a category (backbone), a type (FCNHead) or a word (ema)");

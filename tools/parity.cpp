@@ -13,6 +13,7 @@
 #include "segcore/testing/parity.hpp"
 #include "segcore/torch.hpp"
 #include "tools/common/command_line.hpp"
+#include "tools/common/help.hpp"
 
 namespace {
 
@@ -152,6 +153,8 @@ int main(int argc, char** argv) {
       "Compares all models of a folder of fixtures with the numbers that their Python originals "
       "gave. Exit code 0 if none fails, else 1.",
       [](CLI::App& app) {
+        seg::add_help(app,
+                      {.example = "tools/parity tests/data/reference --jobs 2", .exit_codes = {}});
         auto arguments = std::make_shared<ParityArguments>();
         app.add_option("folder", arguments->folder, "folder of fixtures")->capture_default_str();
         app.add_option("--filter", arguments->filter,

@@ -4,14 +4,16 @@
 
 #include "registry/log.hpp"
 #include "runners/evaluate/prediction.hpp"
+#include "runners/evaluate/run_palette.hpp"
 #include "tools/common/command_line.hpp"
+#include "tools/common/help.hpp"
 
 namespace {
 
 struct PredictArguments {
   std::string config, checkpoint;
   seg::PredictOptions options;
-  std::vector<std::string> overrides;
+  std::vector<std::string> palette, overrides;
   std::vector<int64_t> window;
 };
 
@@ -30,6 +32,7 @@ std::optional<seg::Size2> window_of(const std::vector<int64_t>& given) {
 int predict(const PredictArguments& arguments) {
   seg::PredictOptions options = arguments.options;
   options.window = window_of(arguments.window);
+  options.palette = seg::palette_option(arguments.palette);
   const seg::RunConfig config =
       seg::load_run_config(arguments.config, arguments.overrides,
                            [&](seg::Config& tree) { seg::apply_options(tree, options); });
@@ -51,11 +54,15 @@ int main(int argc, char** argv) {
   return seg::run_main(
       argc, argv,
       "Predicts images without labels. Writes OUT/<stem>.png, the classes in colour over the "
-      "image, and OUT/<stem>_ids.png, the class ids as grey values (0 is the first class). Images "
+      "image, and OUT/<stem>_ids.png, the class ids (0 is the first class) with a palette. Images "
       "of subfolders go into subfolders of OUT. Images of more than 4 million pixels are predicted "
       "by a sliding window. Unreadable images are listed at the end, and the exit code is then 1; "
       "all others are predicted.",
       [](CLI::App& app) {
+        seg::add_help(
+            app, {.example = "tools/predict configs/quickstart.yaml work_dirs/first/iter_800.pth "
+                             "docs --out work_dirs/first/predictions",
+                  .exit_codes = {3}});
         auto arguments = std::make_shared<PredictArguments>();
         app.add_option("config", arguments->config, "configuration file")->required();
         app.add_option("checkpoint", arguments->checkpoint, "weights")->required();
@@ -68,6 +75,7 @@ int main(int argc, char** argv) {
                        "of the colours over the image, 0 to 1 (default 0.5)")
             ->type_name("A")
             ->check(seg::number_between(0, 1));
+        seg::add_palette(app, arguments->palette);
         app.add_option(
                "--window", arguments->window,
                "predict by windows of this size, which overlap by a third; one number for "

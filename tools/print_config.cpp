@@ -7,6 +7,7 @@
 #include "runners/start/parts.hpp"
 #include "runners/start/run_config.hpp"
 #include "tools/common/command_line.hpp"
+#include "tools/common/help.hpp"
 
 namespace {
 
@@ -119,6 +120,10 @@ int main(int argc, char** argv) {
       "Prints a configuration after merging its bases, substitution and overrides. Only --check "
       "checks all of it.",
       [](CLI::App& app) {
+        seg::add_help(
+            app,
+            {.example = "tools/print_config configs/quickstart.yaml --explain train_cfg.max_iters",
+             .exit_codes = {}});
         auto arguments = std::make_shared<PrintConfigArguments>();
         app.add_option("config", arguments->config, "configuration file")->required();
         app.add_option("--explain", arguments->explain,

@@ -5,6 +5,7 @@
 #include "runners/start/run_config.hpp"
 #include "segcore/io/atomic_file.hpp"
 #include "tools/common/command_line.hpp"
+#include "tools/common/help.hpp"
 
 int main(int argc, char** argv) {
   return seg::run_main(
@@ -13,6 +14,7 @@ int main(int argc, char** argv) {
       "complete and check configs: begin a file with '# yaml-language-server: $schema=PATH'. It "
       "requires no options, because a base may set them.",
       [](CLI::App& app) {
+        seg::add_help(app, {.example = "tools/schema --out schema.json", .exit_codes = {}});
         auto out = std::make_shared<std::string>();
         app.add_option("--out", *out, "the file to write (default: standard output)")
             ->type_name("FILE");

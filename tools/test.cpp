@@ -1,18 +1,32 @@
 /// Tests the weights of a checkpoint on the test set of a configuration.
+#include "runners/evaluate/run_palette.hpp"
 #include "runners/evaluate/test_run.hpp"
 #include "runners/start/run_config.hpp"
 #include "tools/common/command_line.hpp"
+#include "tools/common/help.hpp"
 
 namespace {
 
 struct TestArguments {
   std::string config, checkpoint;
   seg::TestOptions options;
-  std::vector<std::string> overrides;
+  std::vector<std::string> palette, overrides;
 };
 
-int test(const TestArguments& arguments) {
-  const seg::TestOptions& options = arguments.options;
+/// A picture or table of the confusion matrix can be written under this name.
+CLI::Validator confusion_file() {
+  return {[](std::string& path) {
+            for (const char* suffix : {".csv", ".png", ".jpg", ".jpeg", ".tif", ".tiff"}) {
+              if (path.ends_with(suffix)) return std::string();
+            }
+            return seg::text("ends in .csv, .png, .jpg or .tif, got '", path, "'");
+          },
+          ""};
+}
+
+int test(TestArguments& arguments) {
+  seg::TestOptions& options = arguments.options;
+  options.palette = seg::palette_option(arguments.palette);
   const seg::RunConfig config =
       seg::load_run_config(arguments.config, arguments.overrides,
                            [&](seg::Config& tree) { seg::apply_options(tree, options); });
@@ -26,6 +40,10 @@ int main(int argc, char** argv) {
   return seg::run_main(
       argc, argv, "Tests the weights of a checkpoint on the test set of a configuration.",
       [](CLI::App& app) {
+        seg::add_help(app,
+                      {.example = "tools/test configs/quickstart.yaml work_dirs/first/iter_800.pth "
+                                  "--show-dir work_dirs/first/pictures",
+                       .exit_codes = {3, 20, 22}});
         auto arguments = std::make_shared<TestArguments>();
         app.add_option("config", arguments->config, "configuration file")->required();
         app.add_option("checkpoint", arguments->checkpoint, "weights to test")->required();
@@ -33,10 +51,25 @@ int main(int argc, char** argv) {
                        "folder of the log and the metrics (default: as in training)")
             ->type_name("DIR");
         app.add_option("--out", arguments->options.out,
-                       "write the class ids of each image as a PNG here")
+                       "write the class ids of each image as a PNG here, with a palette that "
+                       "shows them in colour")
             ->type_name("DIR");
+        app.add_option("--per-image", arguments->options.per_image,
+                       "write mIoU, accuracy and the IoU of each class of every image here")
+            ->type_name("FILE.csv");
+        app.add_option("--confusion", arguments->options.confusion,
+                       "write the confusion matrix here: pixel counts as .csv, or a picture in "
+                       "percent of each true class")
+            ->type_name("FILE")
+            ->check(confusion_file());
+        app.add_option("--opacity", arguments->options.opacity,
+                       "of the colours in pictures, 0 to 1 (default: visualizer.alpha, 0.8)")
+            ->type_name("A")
+            ->check(seg::number_between(0, 1));
+        seg::add_palette(app, arguments->palette);
         app.add_option("--show-dir", arguments->options.show_dir,
-                       "write image, truth and prediction side by side here")
+                       "write image, truth, prediction and wrong pixels of each image here, and "
+                       "index.html, which shows them with the worst first")
             ->type_name("DIR");
         seg::add_device(app, arguments->options.device);
         app.add_flag("--tta", arguments->options.tta,

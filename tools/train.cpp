@@ -2,6 +2,7 @@
 #include "runners/start/options.hpp"
 #include "runners/train/training_run.hpp"
 #include "tools/common/command_line.hpp"
+#include "tools/common/help.hpp"
 
 namespace {
 
@@ -51,6 +52,9 @@ int main(int argc, char** argv) {
       "Trains the model of a configuration. The outputs are in the work dir: the log, checkpoints, "
       "the values of losses and metrics.",
       [](CLI::App& app) {
+        seg::add_help(app,
+                      {.example = "tools/train configs/quickstart.yaml --work-dir work_dirs/first",
+                       .exit_codes = {3, 20, 21, 22}});
         auto arguments = std::make_shared<TrainArguments>();
         app.add_option("config", arguments->config, "configuration file")->required();
         app.add_option("--work-dir", arguments->options.work_dir,

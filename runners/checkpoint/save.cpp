@@ -11,6 +11,7 @@
 #include "runners/start/run_config.hpp"
 #include "runners/start/time_stamp.hpp"
 #include "segcore/data/loader.hpp"
+#include "segcore/data/palette.hpp"
 #include "segcore/dist/communicator.hpp"
 #include "segcore/io/atomic_file.hpp"
 #include "segcore/io/checkpoint.hpp"
@@ -23,7 +24,9 @@ namespace {
 Value dataset_meta_value(const DatasetMeta& meta) {
   ValueList classes, palette;
   for (const auto& name : meta.classes) classes.emplace_back(name);
-  for (const auto& colour : meta.palette) {
+  // Python's visualizer needs a colour for each class.
+  const auto count = static_cast<int64_t>(meta.classes.size());
+  for (const auto& colour : palette_or_default(meta.palette, count)) {
     palette.emplace_back(ValueList{colour[0], colour[1], colour[2]});
   }
   Value out = Value::dict();

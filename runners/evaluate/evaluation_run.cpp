@@ -6,6 +6,7 @@
 #include "runners/dist/data_errors.hpp"
 #include "runners/evaluate/corrupt_samples.hpp"
 #include "runners/evaluate/input_errors.hpp"
+#include "runners/evaluate/test_outputs.hpp"
 #include "runners/log/records.hpp"
 #include "runners/start/signals.hpp"
 #include "segcore/data/pipeline.hpp"
@@ -46,6 +47,12 @@ EvaluationRun::EvaluationRun(EvaluationParts parts, const Options& options, cons
   info_ = {.of_training = options.of_training,
            .dataset = &loader_->dataset(),
            .num_batches = static_cast<int64_t>(loader_->batches_per_epoch())};
+  const DatasetMeta& meta = info_.dataset->meta();
+  info_.palette = palette_or_default(meta.palette, static_cast<int64_t>(meta.classes.size()));
+  info_.ignore_index = meta.ignore_index;
+  for (const auto& metric : metrics_) {
+    if (const auto ignored = metric->ignore_index()) info_.ignore_index = *ignored;
+  }
 }
 
 void EvaluationRun::try_first_batch(const Segmentor& model) {
@@ -82,7 +89,7 @@ std::optional<EvalResult> EvaluationRun::run(Segmentor& model, Hooks& hooks, Rec
     return std::nullopt;
   }
   report_corrupt();
-  EvalResult result = collect();
+  EvalResult result = compute_metrics();
   hooks.call(&Hook::after_eval, run_, progress, info_, result);
   return result;
 }
@@ -94,8 +101,10 @@ bool EvaluationRun::predict_all(Segmentor& model, Hooks& hooks, const Progress& 
     if (!batch) break;
     hooks.call(&Hook::before_eval_iter, run_, info_);
     const std::vector<Prediction> predictions = predict(model, *batch);
-    measure(*batch, predictions);
-    const EvalStep step{.batch_index = i, .batch = &*batch, .predictions = &predictions};
+    const std::vector<PackedSample> truths = this->truths(*batch);
+    measure(truths, predictions);
+    const EvalStep step{
+        .batch_index = i, .batch = &*batch, .predictions = &predictions, .truths = &truths};
     hooks.call(&Hook::after_eval_iter, run_, progress, info_, step);
     // Ranks may have different numbers of batches, so all must finish to agree; one alone may stop.
     if (stop_signal() != 0 && run_.communicator->size() == 1) {
@@ -147,17 +156,23 @@ std::vector<Prediction> EvaluationRun::predict_inputs(Segmentor& model,
   return out;
 }
 
-void EvaluationRun::measure(const Batch& batch, const std::vector<Prediction>& predictions) {
-  const auto images = by_image(batch);
-  SEG_CHECK(predictions.size() == images.size(), "expected a prediction for each image");
-  for (size_t i = 0; i < images.size(); ++i) {
-    const PackedSample truth = truth_of(*images[i].front());
+std::vector<PackedSample> EvaluationRun::truths(const Batch& batch) const {
+  std::vector<PackedSample> out;
+  for (const auto& augmentations : by_image(batch)) out.push_back(truth_of(*augmentations.front()));
+  return out;
+}
+
+void EvaluationRun::measure(const std::vector<PackedSample>& truths,
+                            const std::vector<Prediction>& predictions) {
+  SEG_CHECK(predictions.size() == truths.size(), "expected a prediction for each image");
+  for (size_t i = 0; i < truths.size(); ++i) {
     for (const auto& writer : writers_) {
       writer.write(predictions[i].ids,
-                   loader_->dataset().output_name(static_cast<size_t>(truth.meta.index)),
-                   truth.meta);
+                   loader_->dataset().output_name(static_cast<size_t>(truths[i].meta.index)),
+                   truths[i].meta, info_.palette);
     }
-    for (auto& metric : metrics_) metric->process(predictions[i], truth);
+    for (auto& metric : metrics_) metric->process(predictions[i], truths[i]);
+    if (outputs_) outputs_->add(predictions[i], truths[i], info_.ignore_index);
   }
 }
 
@@ -178,7 +193,7 @@ void EvaluationRun::report_corrupt() const {
   log::warn(info_.name(), ": corrupt samples left out of the metrics: ", corrupt, " of ", all);
 }
 
-EvalResult EvaluationRun::collect() {
+EvalResult EvaluationRun::compute_metrics() {
   EvalResult out;
   Scalars classes;
   for (auto& metric : metrics_) {

@@ -11,6 +11,8 @@
 
 namespace seg {
 
+class TestOutputs;
+
 /// A data set with its metrics, ready to be evaluated several times.
 class EvaluationRun {
  public:
@@ -33,6 +35,10 @@ class EvaluationRun {
   bool needs_labels() const;
   /// Writes the class ids of each image into the folder from now on.
   void write_predictions(const std::string& folder);
+  /// The colours of classes in pictures; those of the data set where it is not called.
+  void set_palette(Palette palette) { info_.palette = std::move(palette); }
+  /// From now on collects what a test writes besides its metrics. Borrowed.
+  void collect(TestOutputs& outputs) { outputs_ = &outputs; }
   const Dataset& dataset() const { return loader_->dataset(); }
 
  private:
@@ -43,11 +49,13 @@ class EvaluationRun {
   /// \param inputs  one for each augmentation. With scores where a metric needs them.
   std::vector<Prediction> predict_inputs(Segmentor& model,
                                          const std::vector<ModelInput>& inputs) const;
-  void measure(const Batch& batch, const std::vector<Prediction>& predictions);
+  /// The samples that predictions are compared with, one for each image.
+  std::vector<PackedSample> truths(const Batch& batch) const;
+  void measure(const std::vector<PackedSample>& truths, const std::vector<Prediction>& predictions);
   /// The sample with the labels that its prediction is compared with.
   PackedSample truth_of(const PackedSample& sample) const;
   void report_corrupt() const;
-  EvalResult collect();
+  EvalResult compute_metrics();
 
   const RunInfo& run_;
   Options options_;
@@ -57,6 +65,7 @@ class EvaluationRun {
   std::vector<PredictionWriter> writers_;
   std::optional<at::ScalarType> half_;  ///< type of predictions in half precision
   EvalInfo info_;
+  TestOutputs* outputs_ = nullptr;
 };
 
 }  // namespace seg

@@ -1,6 +1,8 @@
 #include "runners/evaluate/prediction.hpp"
 
 #include <algorithm>
+#include <chrono>
+#include <cstdio>
 #include <filesystem>
 #include <map>
 #include <opencv2/core.hpp>
@@ -9,6 +11,9 @@
 #include "registry/log.hpp"
 #include "runners/evaluate/image_size.hpp"
 #include "runners/evaluate/input_errors.hpp"
+#include "runners/evaluate/run_palette.hpp"
+#include "runners/log/log_processor.hpp"
+#include "runners/log/progress_bar.hpp"
 #include "runners/start/class_lists.hpp"
 #include "runners/start/device.hpp"
 #include "runners/start/environment.hpp"
@@ -61,30 +66,29 @@ SplitPipeline predict_pipeline(const RunConfig& config) {
   return split_after_loading(steps);
 }
 
-/// Colours from the checkpoint, else from the data set of the config, else the default ones.
-Palette predict_palette(const RunConfig& config, const Value& checkpoint, int64_t classes) {
-  const Value* meta = checkpoint.find("meta");
-  const Value* dataset_meta = meta ? meta->find("dataset_meta") : nullptr;
-  const Value* saved = dataset_meta ? dataset_meta->find("palette") : nullptr;
-  if (saved && (saved->is_list() || saved->is_tuple())) {
-    Palette palette;
-    for (const Value& colour : saved->as_list()) {
-      const ValueList& rgb = colour.as_list();
-      if (rgb.size() != 3) break;
-      palette.push_back({static_cast<int>(rgb[0].as_int()), static_cast<int>(rgb[1].as_int()),
-                         static_cast<int>(rgb[2].as_int())});
-    }
-    if (static_cast<int64_t>(palette.size()) >= classes) return palette;
-  }
+/// As `tools/test` has them.
+Palette predict_palette(const RunConfig& config, const PredictOptions& options,
+                        const Value& checkpoint, int64_t classes) {
+  std::unique_ptr<Dataset> data;
   if (const auto dataset = predict_dataset(config)) {
     try {
       // Its files may not be here.
-      return palette_or_default(lazy_dataset(*dataset).build()->meta().palette, classes);
+      data = lazy_dataset(*dataset).build();
     } catch (const DataError& e) {
       log::debug("no palette from the data set: ", e.what());
     }
   }
-  return default_palette(classes);
+  return run_palette(options.palette, data ? &data->meta() : nullptr, checkpoint, classes);
+}
+
+ProgressFacts predict_progress(size_t done, size_t total, std::chrono::duration<double> spent) {
+  const double each_s = spent.count() / static_cast<double>(done);
+  char rate[32];
+  std::snprintf(rate, sizeof(rate), "%.1f images/s", 1 / std::max(each_s, 1e-6));
+  return {.what = "predict",
+          .done = static_cast<int64_t>(done),
+          .total = static_cast<int64_t>(total),
+          .facts = {"eta " + duration_text(each_s * static_cast<double>(total - done)), rate}};
 }
 
 /// The files written for an image.
@@ -225,11 +229,13 @@ PredictReport predict_images(const RunConfig& config, const std::string& checkpo
   if (!report.exact()) log::warn(checkpoint_path, ":\n", report.text());
   model->to(device);
   model->eval();
-  const Palette palette = predict_palette(config, checkpoint, model->num_classes());
+  const Palette palette = predict_palette(config, options, checkpoint, model->num_classes());
   const Predictor predictor(*model, device, config, options.window);
 
   const torch::NoGradGuard no_grad;
   PredictReport result;
+  ProgressBar bar;
+  const auto start = std::chrono::steady_clock::now();
   for (size_t i = 0; i < inputs.size(); ++i) {
     const auto& [path, target] = inputs[i];
     try {
@@ -242,13 +248,16 @@ PredictReport predict_images(const RunConfig& config, const std::string& checkpo
       const at::Tensor ids = predictor.predict(pipeline.rest(std::move(loaded), 0, 0)).cpu();
       const PredictPictures pictures(target);
       write_png(pictures.shown, overlay(shown, ids, palette, options.opacity));
-      write_class_ids(pictures.ids, ids, /*one_up=*/false);
+      write_class_ids(pictures.ids, ids, /*one_up=*/false, palette);
       result.done.push_back(path.string());
       log::info("[", i + 1, "/", inputs.size(), "] ", path.string(), " -> ",
                 pictures.shown.string());
     } catch (const DataError& e) {
       result.failed.emplace_back(path.string(), e.what());
       log::warn("[", i + 1, "/", inputs.size(), "] ", e.what());
+    }
+    if (bar.due(/*pause_s=*/0.1)) {
+      bar.show(predict_progress(i + 1, inputs.size(), std::chrono::steady_clock::now() - start));
     }
   }
   return result;

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "runners/start/run_config.hpp"
+#include "segcore/data/palette.hpp"
 
 namespace seg {
 
@@ -13,6 +14,7 @@ struct PredictOptions {
   std::string input;  ///< an image, or a folder that is searched with its subfolders
   std::string out;    ///< folder; an image of a subfolder goes into one of the same name
   double opacity = 0.5;
+  Palette palette;     ///< of `--palette`; empty: as the config has it
   std::string device;  ///< as env_cfg.device; empty: the config's
   /// Height and width of a sliding window; 0: images are predicted as a whole. Not given: as
   /// model.test_cfg says, but images of more than 4 million pixels always by a window.

@@ -2,6 +2,8 @@
 
 #include "registry/log.hpp"
 #include "runners/evaluate/evaluation_run.hpp"
+#include "runners/evaluate/run_palette.hpp"
+#include "runners/evaluate/test_outputs.hpp"
 #include "runners/log/records.hpp"
 #include "runners/start/class_lists.hpp"
 #include "runners/start/session.hpp"
@@ -44,6 +46,10 @@ Scalars run_test(const RunConfig& config, const std::string& checkpoint,
   EvaluationRun test(std::move(*parts.test), {.of_training = false, .tta = options.tta}, run);
   if (run.is_main()) log::info(check_files(test.dataset(), "test", test.needs_labels()));
   if (options.out) test.write_predictions(*options.out);
+  test.set_palette(
+      run_palette(options.palette, &test.dataset().meta(), contents, parts.model->num_classes()));
+  TestOutputs outputs(options, test.dataset());
+  test.collect(outputs);
   set_communicator(*parts.model, run.communicator);
   const LoadReport report = load_whole_model(*parts.model, contents, checkpoint);
   if (!report.exact()) log::warn(checkpoint, ":\n", report.text());
@@ -62,6 +68,7 @@ Scalars run_test(const RunConfig& config, const std::string& checkpoint,
   if (!result) {
     throw RunEnded(20, text("stopped by ", stop_signal_name(stop_signal()), " during the test"));
   }
+  outputs.write(*run.communicator);
   parts.hooks.call(&Hook::after_test, run, progress, *result);
   visualizer->flush();
   return result->metrics;

@@ -1,5 +1,3 @@
-#include <unistd.h>
-
 #include <algorithm>
 #include <cstdio>
 #include <nlohmann/json.hpp>
@@ -7,7 +5,9 @@
 #include "registry/log.hpp"
 #include "runners/hooks/hook.hpp"
 #include "runners/log/log_processor.hpp"
+#include "runners/log/progress_bar.hpp"
 #include "runners/log/records.hpp"
+#include "runners/visualization/run_curves.hpp"
 #include "runners/visualization/visualizer.hpp"
 #include "segcore/io/atomic_file.hpp"
 
@@ -20,8 +20,8 @@ struct LoggerHookParams : HookParams {
   bool log_metric_by_epoch = true;
 };
 
-/// Writes the lines of the log and passes values to the visualizer. On a terminal a progress bar
-/// stands between two lines.
+/// Writes the lines of the log, passes values to the visualizer, and draws the curves of the run at
+/// each validation. On a terminal a progress bar stands below the lines.
 class LoggerHook final : public Hook {
  public:
   using Params = LoggerHookParams;
@@ -43,11 +43,7 @@ class LoggerHook final : public Hook {
         .accepted("backend_args", "logs are local files");
   }
   explicit LoggerHook(const Params& params)
-      : Hook(params, Priority::kBelowNormal),
-        params_(params),
-        terminal_(isatty(STDERR_FILENO) == 1) {}
-
-  ~LoggerHook() override { clear_bar(); }
+      : Hook(params, Priority::kBelowNormal), params_(params) {}
 
   void attach(const HookTargets& targets) override {
     records_ = targets.records;
@@ -55,23 +51,21 @@ class LoggerHook final : public Hook {
     lines_.emplace(*targets.log_processor);
   }
 
-  void after_train_iter(const RunInfo& run, const Progress& progress, const StepResult&,
+  void after_train_iter(const RunInfo& run, const Progress& progress, const StepResult& step,
                         RunControl&) override {
     const int64_t inner = progress.by_epoch ? progress.step_in_epoch() : progress.iter;
     const int64_t length = progress.by_epoch ? progress.epoch_length : progress.max_iters;
     const bool end = inner == length;
     if (progress.iter % params_.interval_exp_name == 0 || (progress.by_epoch && end)) {
-      clear_bar();
       log::info("Exp name: ", run.experiment_name);
     }
     if (inner % params_.interval == 0 ||
         (end && (!params_.ignore_last || length <= params_.interval))) {
-      clear_bar();
       const LogRow row = lines_->train_row(*records_, progress, run.device);
       log::info(row.line);
       if (run.is_main()) visualizer_->add_scalars(row.scalars, progress.iter);
     }
-    show_bar(run, "train", progress.iter, progress.max_iters);
+    show_bar(run, records_->train, {"train", progress.iter, progress.max_iters, {}}, step.images);
   }
 
   void after_val(const RunInfo& run, const Progress& progress, const EvalResult&,
@@ -80,21 +74,22 @@ class LoggerHook final : public Hook {
     visualizer_->add_scalars(result_.scalars,
                              params_.log_metric_by_epoch ? progress.epoch : progress.iter);
     visualizer_->flush();
+    draw_curves(run);
   }
-  void after_train(const RunInfo&, const Progress&) override { clear_bar(); }
-  void on_stop(const RunInfo&, const Progress&, RunControl&) override { clear_bar(); }
+  void after_train(const RunInfo&, const Progress&) override { bar_.clear(); }
+  void on_stop(const RunInfo&, const Progress&, RunControl&) override { bar_.clear(); }
 
   void after_eval_iter(const RunInfo& run, const Progress& progress, const EvalInfo& eval,
                        const EvalStep& step) override {
     if (step.done() % params_.interval == 0) {
-      clear_bar();
       log::info(lines_->eval_row(*records_, progress, eval, step, run.device).line);
     }
-    show_bar(run, eval.name(), step.done(), eval.num_batches);
+    show_bar(run, records_->eval, {eval.name(), step.done(), eval.num_batches, {}},
+             static_cast<int64_t>(step.predictions->size()));
   }
   void after_eval(const RunInfo&, const Progress& progress, const EvalInfo& eval,
                   const EvalResult& result) override {
-    clear_bar();
+    bar_.clear();
     if (!result.table.empty()) {
       log::info("per class results:");
       log::info("\n", result.table);
@@ -111,24 +106,39 @@ class LoggerHook final : public Hook {
   }
 
  private:
-  void show_bar(const RunInfo& run, const char* what, int64_t done, int64_t total) {
-    if (!terminal_ || !run.is_main()) return;
-    constexpr int64_t kWidth = 30;
-    const int64_t filled = total > 0 ? std::min(kWidth, kWidth * done / total) : 0;
-    // The cursor returns to the beginning of the line, so that any line of the log replaces it.
-    std::fprintf(stderr, "\r\033[2K%s [%s%s] %lld/%lld  eta %s\r", what,
-                 std::string(static_cast<size_t>(filled), '=').c_str(),
-                 std::string(static_cast<size_t>(kWidth - filled), ' ').c_str(),
-                 static_cast<long long>(done), static_cast<long long>(total),
-                 duration_text(std::max(0.0, records_->eta_s)).c_str());
-    std::fflush(stderr);
-    bar_shown_ = true;
+  /// \param images  of a step in this process.
+  void show_bar(const RunInfo& run, ScalarHistory& history, ProgressFacts progress,
+                int64_t images) {
+    // Reading values waits for a GPU.
+    const double pause_s = progress.done == progress.total ? 0.0 : run.device.is_cpu() ? 0.1 : 1.0;
+    if (!run.is_main() || !bar_.due(pause_s)) return;
+    const auto add = [&](const char* format, double value) {
+      char words[64];
+      std::snprintf(words, sizeof(words), format, value);
+      progress.facts.emplace_back(words);
+    };
+    if (records_->eta_s >= 0) progress.facts.push_back("eta " + duration_text(records_->eta_s));
+    constexpr size_t kSteps = 10;
+    if (history.has("loss")) add("loss %.4f", history.mean("loss", kSteps));
+    if (history.has("time") && history.has("data_time")) {
+      const double time = history.mean("time", kSteps);
+      const int processes = run.communicator ? run.communicator->size() : 1;
+      if (time > 0) {
+        if (images > 0) add("%.1f images/s", static_cast<double>(images * processes) / time);
+        add("%.0f%% waiting for data", 100 * history.mean("data_time", kSteps) / time);
+      }
+    }
+    bar_.show(progress);
   }
-  void clear_bar() {
-    if (!bar_shown_) return;
-    std::fputs("\r\033[2K", stderr);
-    std::fflush(stderr);
-    bar_shown_ = false;
+
+  /// A picture that cannot be drawn is no reason to end a training.
+  void draw_curves(const RunInfo& run) {
+    try {
+      write_run_curves(run.work_dir);
+    } catch (const DataError& e) {
+      if (!curves_failed_) log::warn("the curves of the run are not drawn: ", e.what());
+      curves_failed_ = true;
+    }
   }
 
   Params params_;
@@ -136,7 +146,8 @@ class LoggerHook final : public Hook {
   Visualizer* visualizer_ = nullptr;
   std::optional<LogProcessor> lines_;
   LogRow result_;  ///< of the last evaluation
-  bool terminal_, bar_shown_ = false;
+  ProgressBar bar_;
+  bool curves_failed_ = false;
 };
 SEG_REGISTER(Hook, LoggerHook);
 

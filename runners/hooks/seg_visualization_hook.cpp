@@ -2,6 +2,7 @@
 #include "runners/visualization/visualizer.hpp"
 #include "segcore/data/dataset.hpp"
 #include "segcore/evaluation/pictures.hpp"
+#include "segcore/evaluation/prediction_picture.hpp"
 #include "segcore/image/image_io.hpp"
 #include "segcore/models/segmentor.hpp"
 
@@ -14,7 +15,7 @@ struct SegVisualizationHookParams : HookParams {
   std::optional<std::string> out_dir;
 };
 
-/// Draws predictions of validations and tests beside their images and labels.
+/// Draws predictions of validations and tests beside their images, labels and errors.
 class SegVisualizationHook final : public Hook {
  public:
   using Params = SegVisualizationHookParams;
@@ -43,11 +44,9 @@ class SegVisualizationHook final : public Hook {
   void after_eval_iter(const RunInfo& run, const Progress& progress, const EvalInfo& eval,
                        const EvalStep& step) override {
     if (!params_.draw || step.done() % params_.interval != 0) return;
-    size_t image = 0;
-    for (const PackedSample& sample : step.batch->samples) {
-      // Augmentations of one image share one prediction.
-      if (sample.meta.variant > 0) continue;
-      const cv::Mat picture = draw(*eval.dataset, sample, step.predictions->at(image++).ids);
+    for (size_t i = 0; i < step.truths->size(); ++i) {
+      const PackedSample& sample = (*step.truths)[i];
+      const cv::Mat picture = draw(eval, sample, step.predictions->at(i).ids);
       const std::string name = eval.dataset->output_name(static_cast<size_t>(sample.meta.index));
       if (params_.out_dir) {
         write_image(fitting_path(*params_.out_dir + "/" + name, ".png"), picture);
@@ -58,19 +57,19 @@ class SegVisualizationHook final : public Hook {
   }
 
  private:
-  /// Image, truth if known, and prediction, side by side.
-  cv::Mat draw(const Dataset& dataset, const PackedSample& sample,
+  cv::Mat draw(const EvalInfo& eval, const PackedSample& sample,
                const at::Tensor& prediction) const {
+    const Dataset& dataset = *eval.dataset;
     const Sample raw = dataset.with_image(static_cast<size_t>(sample.meta.index));
-    const cv::Mat image = displayable(raw.image);
-    const Palette palette = palette_or_default(dataset.meta().palette, model_->num_classes());
-    const double alpha = visualizer_->alpha();
-    std::vector<cv::Mat> pictures{image};
-    if (sample.labels.defined()) {
-      pictures.push_back(overlay(image, sample.labels.cpu(), palette, alpha));
-    }
-    pictures.push_back(overlay(image, prediction.cpu(), palette, alpha));
-    return side_by_side(pictures);
+    const Palette palette = palette_or_default(eval.palette, model_->num_classes());
+    return prediction_picture({.name = fs::path(sample.meta.img_path).filename().string(),
+                               .image = displayable(raw.image),
+                               .truth = sample.labels,
+                               .prediction = prediction,
+                               .palette = &palette,
+                               .classes = &dataset.meta().classes,
+                               .ignore_index = eval.ignore_index,
+                               .opacity = visualizer_->alpha()});
   }
 
   Params params_;

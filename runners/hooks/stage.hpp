@@ -8,6 +8,7 @@
 
 #include "runners/checkpoint/save.hpp"
 #include "runners/log/scalars.hpp"
+#include "segcore/data/palette.hpp"
 #include "segcore/data/sample.hpp"
 #include "segcore/models/loss.hpp"
 
@@ -18,6 +19,7 @@ class Dataset;
 /// Results of one training step.
 struct StepResult {
   LossMap losses;        ///< "loss", the sum that was differentiated, then its terms; detached
+  int64_t images = 0;    ///< of this process
   at::Tensor grad_norm;  ///< of all gradients before clipping; undefined: not computed
 };
 
@@ -25,7 +27,9 @@ struct StepResult {
 struct EvalInfo {
   bool of_training = true;  ///< a validation
   const Dataset* dataset = nullptr;
-  int64_t num_batches = 0;  ///< of this process
+  int64_t num_batches = 0;     ///< of this process
+  Palette palette;             ///< a colour for each class
+  int64_t ignore_index = 255;  ///< label of pixels that count nowhere
 
   const char* name() const { return of_training ? "val" : "test"; }
 };
@@ -35,6 +39,8 @@ struct EvalStep {
   int64_t batch_index = 0;  ///< from 0
   const Batch* batch = nullptr;
   const std::vector<Prediction>* predictions = nullptr;  ///< one per image
+  /// Likewise; with the labels that the predictions are compared with, where there are some.
+  const std::vector<PackedSample>* truths = nullptr;
 
   int64_t done() const { return batch_index + 1; }
 };

@@ -45,6 +45,18 @@ void draw_into(Config& tree, const std::string& folder) {
   hook.set("out_dir", option_value(Config::of(folder), "--show-dir"));
 }
 
+/// Sets how strongly colours cover the image, in the visualizer that the config has or gets.
+void set_opacity(Config& tree, double opacity) {
+  auto* visualizer = tree.find("visualizer");
+  if (!visualizer || !visualizer->value.is_map()) {
+    tree.set("visualizer",
+             parse_config("{type: SegLocalVisualizer, vis_backends: [{type: LocalVisBackend}]}",
+                          "--opacity"));
+    visualizer = tree.find("visualizer");
+  }
+  visualizer->value.set("alpha", option_value(Config::of(opacity), "--opacity"));
+}
+
 /// Gives the test set the pipeline of test-time augmentation.
 void augment_tests(Config& tree) {
   const auto* pipeline = tree.find("tta_pipeline");
@@ -95,6 +107,7 @@ void apply_options(Config& tree, const TestOptions& options) {
   set_option(tree, "launcher", options.launcher, "--launcher");
   set_device(tree, options.device);
   if (options.show_dir) draw_into(tree, *options.show_dir);
+  if (options.opacity) set_opacity(tree, *options.opacity);
   if (options.tta) augment_tests(tree);
 }
 

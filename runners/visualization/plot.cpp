@@ -5,36 +5,24 @@
 #include <cmath>
 #include <cstdio>
 #include <limits>
-#include <opencv2/imgproc.hpp>
+#include <map>
 
 namespace seg {
 namespace {
 
-// Colours that stay apart also for colour-blind readers (Wong 2011), BGR.
-const std::array<cv::Scalar, 8> kPlotColors = {cv::Scalar(178, 114, 0),  cv::Scalar(0, 94, 213),
-                                               cv::Scalar(115, 158, 0),  cv::Scalar(167, 121, 204),
-                                               cv::Scalar(0, 159, 230),  cv::Scalar(233, 180, 86),
-                                               cv::Scalar(66, 228, 240), cv::Scalar(90, 90, 90)};
-const cv::Scalar kPlotText(50, 50, 50), kPlotGrid(225, 225, 225), kPlotAxis(120, 120, 120);
-constexpr int kPlotFont = cv::FONT_HERSHEY_SIMPLEX;
-constexpr double kTickSize = 0.45, kTitleSize = 0.55;
+// Colours that stay apart also for colour-blind readers (Wong 2011).
+const std::array<InkColour, 8> kPlotColours = {InkColour{0, 114, 178},   InkColour{213, 94, 0},
+                                               InkColour{0, 158, 115},   InkColour{204, 121, 167},
+                                               InkColour{230, 159, 0},   InkColour{86, 180, 233},
+                                               InkColour{150, 110, 190}, InkColour{90, 90, 90}};
+const InkColour kPlotText{50, 50, 50}, kPlotPale{120, 120, 120};
+const Ink kPlotGrid{.colour = {228, 228, 228}}, kPlotAxis{.colour = {150, 150, 150}};
+constexpr double kTickSize = 13.5, kTitleSize = 16.5, kHeadSize = 21;
+// Pixels of a plot from its top to its bottom.
+constexpr int kMargin = 14, kHeadRow = 34, kLegendRow = 22, kLegendGap = 6, kPanelTitle = 26,
+              kPanelGap = 22, kXTicks = 22, kXLabel = 18, kPanelHeight = 215;
 
-/// OpenCV's font has ASCII only.
-std::string plot_ascii(std::string text) {
-  for (char& c : text) {
-    if (static_cast<unsigned char>(c) < 32 || static_cast<unsigned char>(c) > 126) c = '?';
-  }
-  return text;
-}
-
-cv::Size plot_text_size(const std::string& text, double scale) {
-  int baseline = 0;
-  return cv::getTextSize(text, kPlotFont, scale, 1, &baseline);
-}
-
-void plot_text(cv::Mat& image, const std::string& text, cv::Point at, double scale) {
-  cv::putText(image, text, at, kPlotFont, scale, kPlotText, 1, cv::LINE_AA);
-}
+InkColour plot_colour(size_t curve) { return kPlotColours[curve % kPlotColours.size()]; }
 
 struct PlotRange {
   double low = std::numeric_limits<double>::infinity();
@@ -53,149 +41,325 @@ struct PlotRange {
   }
 };
 
-class PanelPainter {
+/// Values of one axis and their places on it.
+class PlotAxis {
  public:
-  PanelPainter(cv::Mat& image, cv::Rect area, const PlotPanel& panel)
-      : image_(image), panel_(panel) {
-    for (const PlotCurve& curve : panel.curves) {
-      for (const auto& [x, y] : curve.points) {
-        if (!std::isfinite(x) || !std::isfinite(y)) continue;
-        x_.add(x);
-        y_.add(y);
-      }
-    }
-    x_.widen(0.0);
-    y_.widen(0.06);
-    y_ticks_ = round_ticks(y_.low, y_.high, 5);
-    int widest = 0;
-    for (const double tick : y_ticks_) {
-      widest = std::max(widest, plot_text_size(tick_text(tick, y_distance()), kTickSize).width);
-    }
-    box_ = cv::Rect(area.x + widest + 16, area.y + 30, area.width - widest - 16 - 22,
-                    area.height - 30 - 44);
+  PlotAxis() = default;
+  PlotAxis(PlotRange range, bool log_scale) : range_(range), log_(log_scale) {}
+  /// From 0 at `low` to 1 at `high`.
+  double share(double v) const {
+    return (scaled(v) - scaled(range_.low)) / (scaled(range_.high) - scaled(range_.low));
   }
-
-  void paint() {
-    if (box_.width < 20 || box_.height < 20) return;
-    paint_axes();
-    cv::Mat inside = image_(box_);  // lines are cut at the frame
-    for (size_t i = 0; i < panel_.curves.size(); ++i) paint_curve(inside, i);
-    cv::rectangle(image_, box_, kPlotAxis, 1);
-    if (panel_.curves.size() > 1) paint_legend();
+  std::vector<double> ticks(int wanted) const {
+    return log_ ? log_ticks(range_.low, range_.high) : round_ticks(range_.low, range_.high, wanted);
+  }
+  std::vector<std::string> labels(const std::vector<double>& ticks) const {
+    std::vector<std::string> out;
+    for (size_t i = 0; i < ticks.size(); ++i) {
+      // Each tick of a logarithmic axis has the digits of its own size.
+      const double distance = log_ ? ticks[i] : ticks.size() > 1 ? ticks[1] - ticks[0] : 1;
+      out.push_back(tick_text(ticks[i], distance));
+    }
+    return out;
   }
 
  private:
-  double y_distance() const { return y_ticks_.size() > 1 ? y_ticks_[1] - y_ticks_[0] : 1; }
-  cv::Point2d place(double x, double y) const {  // relative to the box
-    return {(x - x_.low) / (x_.high - x_.low) * (box_.width - 1),
-            (y_.high - y) / (y_.high - y_.low) * (box_.height - 1)};
+  double scaled(double v) const { return log_ ? std::log10(v) : v; }
+  PlotRange range_{0, 1};
+  bool log_ = false;
+};
+
+bool drawable(const PlotPanel& panel, double x, double y) {
+  return std::isfinite(x) && std::isfinite(y) && (!panel.log_scale || y > 0);
+}
+
+PlotAxis y_axis(const PlotPanel& panel) {
+  PlotRange range;
+  for (const PlotCurve& curve : panel.curves) {
+    for (const auto& [x, y] : curve.points) {
+      if (drawable(panel, x, y)) range.add(panel.log_scale ? std::log10(y) : y);
+    }
+  }
+  range.widen(0.07);
+  if (panel.log_scale) range = {std::pow(10.0, range.low), std::pow(10.0, range.high)};
+  return {range, panel.log_scale};
+}
+
+/// From 0, so that panels whose values begin at different steps can be compared by eye.
+PlotAxis x_axis(const std::vector<PlotPanel>& panels, const std::string& label) {
+  PlotRange range;
+  range.add(0);
+  for (const PlotPanel& panel : panels) {
+    if (panel.x_label != label) continue;
+    for (const PlotCurve& curve : panel.curves) {
+      for (const auto& [x, y] : curve.points) {
+        if (drawable(panel, x, y)) range.add(x);
+      }
+    }
+  }
+  if (!(range.high > range.low)) range.high = range.low + 1;
+  return {range, false};
+}
+
+/// One entry of the legend.
+struct LegendEntry {
+  enum Kind { kCurve, kRaw, kBest, kResume } kind = kCurve;
+  std::string name;
+  InkColour colour;
+};
+
+std::vector<LegendEntry> legend_of(const std::vector<PlotPanel>& panels) {
+  std::vector<LegendEntry> out;
+  bool raw = false, best = false, resumed = false;
+  size_t most = 0;
+  for (const PlotPanel& panel : panels) {
+    for (size_t i = 0; i < panel.curves.size(); ++i) {
+      const PlotCurve& curve = panel.curves[i];
+      raw = raw || curve.smoothing > 0;
+      best = best || curve.best.has_value();
+      resumed = resumed || !curve.resumes.empty();
+      if (i == most) out.push_back({LegendEntry::kCurve, curve.name, plot_colour(most++)});
+    }
+  }
+  const InkColour shown = most == 1 ? plot_colour(0) : kPlotPale;
+  if (most <= 1 && !raw) out.clear();
+  if (most <= 1 && raw) out.at(0).name = "smoothed";
+  if (raw) out.push_back({LegendEntry::kRaw, "as recorded", shown});
+  if (best) out.push_back({LegendEntry::kBest, "best", shown});
+  if (resumed) out.push_back({LegendEntry::kResume, "resumed", shown});
+  return out;
+}
+
+/// Writes the legend in rows of the plot's width. \return the height that it takes.
+double draw_legend(Canvas& canvas, const std::vector<LegendEntry>& entries, double top) {
+  if (entries.empty()) return 0;
+  constexpr double kSwatch = 24, kPad = 7, kBetween = 22;
+  double x = kMargin, y = top + kLegendRow / 2.0;
+  for (const LegendEntry& entry : entries) {
+    const double width = kSwatch + kPad + canvas.text_width(entry.name, kTickSize);
+    if (x > kMargin && x + width > canvas.width() - kMargin) x = kMargin, y += kLegendRow;
+    switch (entry.kind) {
+      case LegendEntry::kCurve:
+        canvas.line({{x, y}, {x + kSwatch, y}}, {.colour = entry.colour, .width = 2});
+        break;
+      case LegendEntry::kRaw:
+        canvas.line({{x, y}, {x + kSwatch, y}}, {.colour = faint(entry.colour, 0.35)});
+        break;
+      case LegendEntry::kBest:
+        canvas.disc({x + kSwatch / 2, y}, 5, faint(entry.colour, 0), entry.colour);
+        break;
+      case LegendEntry::kResume:
+        canvas.line({{x + kSwatch / 2, y - 8}, {x + kSwatch / 2, y + 8}},
+                    {.colour = faint(entry.colour, 0.7), .dashed = true});
+        break;
+    }
+    canvas.text({x + kSwatch + kPad, y + 4.5}, entry.name, kTickSize, Align::kLeft, kPlotText);
+    x += width + kBetween;
+  }
+  return y + kLegendRow / 2.0 + kLegendGap - top;
+}
+
+/// What one panel is drawn with.
+class PanelPainter {
+ public:
+  PanelPainter(Canvas& canvas, cv::Rect2d box, const PlotPanel& panel, PlotAxis x, PlotAxis y)
+      : canvas_(canvas), box_(box), panel_(panel), x_(x), y_(y) {}
+
+  /// \param x_ticks  whether numbers and label stand below the panel.
+  void paint(bool x_ticks) {
+    paint_axes(x_ticks);
+    for (size_t i = 0; i < panel_.curves.size(); ++i) paint_resumes(i);
+    for (size_t i = 0; i < panel_.curves.size(); ++i) paint_curve(i);
+    canvas_.frame(box_, kPlotAxis);
+    for (size_t i = 0; i < panel_.curves.size(); ++i) paint_best(i);
+    paint_title();
   }
 
-  void paint_axes() {
-    const auto x_ticks = round_ticks(x_.low, x_.high, std::max(2, box_.width / 110));
-    const double x_distance = x_ticks.size() > 1 ? x_ticks[1] - x_ticks[0] : 1;
-    for (const double tick : x_ticks) {
-      const int x = box_.x + cvRound(place(tick, y_.low).x);
-      cv::line(image_, {x, box_.y}, {x, box_.br().y}, kPlotGrid, 1);
-      const std::string label = tick_text(tick, x_distance);
-      const cv::Size size = plot_text_size(label, kTickSize);
-      plot_text(image_, label, {x - size.width / 2, box_.br().y + 8 + size.height}, kTickSize);
+ private:
+  cv::Point2d place(double x, double y) const {
+    return {box_.x + x_.share(x) * box_.width, box_.y + (1 - y_.share(y)) * box_.height};
+  }
+  double right() const { return box_.x + box_.width; }
+  double bottom() const { return box_.y + box_.height; }
+
+  void paint_axes(bool x_ticks) {
+    const auto ticks = x_.ticks(std::max(2, static_cast<int>(box_.width / 110)));
+    const auto labels = x_.labels(ticks);
+    for (size_t i = 0; i < ticks.size(); ++i) {
+      const double x = box_.x + x_.share(ticks[i]) * box_.width;
+      canvas_.line({{x, box_.y}, {x, bottom()}}, kPlotGrid);
+      if (!x_ticks) continue;
+      canvas_.text({x, bottom() + 17}, labels[i], kTickSize, Align::kMiddle, kPlotText);
     }
-    for (const double tick : y_ticks_) {
-      const int y = box_.y + cvRound(place(x_.low, tick).y);
-      cv::line(image_, {box_.x, y}, {box_.br().x, y}, kPlotGrid, 1);
-      const std::string label = tick_text(tick, y_distance());
-      const cv::Size size = plot_text_size(label, kTickSize);
-      plot_text(image_, label, {box_.x - 8 - size.width, y + size.height / 2}, kTickSize);
+    const auto y_ticks = y_.ticks(4);
+    const auto y_labels = y_.labels(y_ticks);
+    for (size_t i = 0; i < y_ticks.size(); ++i) {
+      const double y = box_.y + (1 - y_.share(y_ticks[i])) * box_.height;
+      canvas_.line({{box_.x, y}, {right(), y}}, kPlotGrid);
+      canvas_.text({box_.x - 8, y + 4.5}, y_labels[i], kTickSize, Align::kRight, kPlotText);
     }
-    const std::string title = plot_ascii(panel_.title), label = plot_ascii(panel_.x_label);
-    plot_text(image_, title, {box_.x, box_.y - 10}, kTitleSize);
-    const cv::Size size = plot_text_size(label, kTickSize);
-    plot_text(image_, label,
-              {box_.x + box_.width / 2 - size.width / 2, box_.br().y + 24 + size.height},
-              kTickSize);
+    if (!x_ticks) return;
+    canvas_.text({box_.x + box_.width / 2, bottom() + 17 + kXLabel}, panel_.x_label, kTickSize,
+                 Align::kMiddle, kPlotText);
   }
 
-  void paint_curve(cv::Mat& inside, size_t index) {
-    constexpr int kShift = 4;  // sixteenths of a pixel
-    const cv::Scalar color = kPlotColors[index % kPlotColors.size()];
-    const auto& points = panel_.curves[index].points;
-    const bool marks = points.size() <= 40;
-    cv::Point before;
-    bool connected = false;
+  void paint_resumes(size_t index) {
+    const InkColour colour = faint(plot_colour(index), 0.7);
+    for (const double x : panel_.curves[index].resumes) {
+      const double at = box_.x + x_.share(x) * box_.width;
+      if (at <= box_.x || at >= right()) continue;
+      canvas_.line({{at, box_.y}, {at, bottom()}}, {.colour = colour, .dashed = true});
+    }
+  }
+
+  void paint_line(const std::vector<std::pair<double, double>>& points, const Ink& ink,
+                  bool marks) {
+    std::vector<cv::Point2d> piece;
+    const auto draw_piece = [&] {
+      canvas_.line(piece, ink);
+      for (const auto& p : piece) {
+        if (marks || piece.size() == 1) canvas_.disc(p, 2.75, ink.colour, ink.colour);
+      }
+      piece.clear();
+    };
     for (const auto& [x, y] : points) {
-      if (!std::isfinite(x) || !std::isfinite(y)) {
-        connected = false;
-        continue;
-      }
-      const cv::Point2d at = place(x, y);
-      const cv::Point fine(cvRound(at.x * (1 << kShift)), cvRound(at.y * (1 << kShift)));
-      if (connected) cv::line(inside, before, fine, color, 2, cv::LINE_AA, kShift);
-      if (marks) cv::circle(inside, fine, 3 << kShift, color, cv::FILLED, cv::LINE_AA, kShift);
-      before = fine;
-      connected = true;
-    }
-  }
-
-  /// How much of a curve lies inside `area` of the box, in samples along its lines.
-  size_t hidden_part(const PlotCurve& curve, cv::Rect area) const {
-    constexpr int kSamples = 16;  // on a line; enough for the few and long ones
-    size_t hidden = 0;
-    for (size_t i = 0; i < curve.points.size(); ++i) {
-      const auto& [x, y] = curve.points[i];
-      const auto& [x0, y0] = curve.points[i > 0 ? i - 1 : 0];
-      if (!std::isfinite(x + y + x0 + y0)) continue;
-      const int samples = curve.points.size() > 200 ? 1 : kSamples;
-      for (int k = 1; k <= samples; ++k) {
-        const double t = static_cast<double>(k) / samples;
-        if (area.contains(cv::Point(place(x0 + t * (x - x0), y0 + t * (y - y0))))) ++hidden;
+      if (drawable(panel_, x, y)) {
+        piece.push_back(place(x, y));
+      } else {
+        draw_piece();
       }
     }
-    return hidden;
+    draw_piece();
   }
 
-  void paint_legend() {
-    int width = 0;
-    constexpr int kRow = 20, kLine = 26, kPad = 8;
-    for (const PlotCurve& curve : panel_.curves) {
-      width = std::max(width, plot_text_size(plot_ascii(curve.name), kTickSize).width);
-    }
-    const cv::Size size(width + kLine + 3 * kPad,
-                        kRow * static_cast<int>(panel_.curves.size()) + kPad);
-    if (size.width > box_.width - 8 || size.height > box_.height - 8) return;
-    // The corner that hides the fewest points.
-    const int right = box_.width - size.width - 6, bottom = box_.height - size.height - 6;
-    cv::Rect best;
-    size_t fewest = std::numeric_limits<size_t>::max();
-    for (const cv::Point corner :
-         {cv::Point(right, 6), cv::Point(right, bottom), cv::Point(6, 6), cv::Point(6, bottom)}) {
-      const cv::Rect area(corner, size);
-      size_t hidden = 0;
-      for (const PlotCurve& curve : panel_.curves) hidden += hidden_part(curve, area);
-      if (hidden < fewest) fewest = hidden, best = area;
-    }
-    best += box_.tl();
-    cv::Mat behind = image_(best);
-    cv::addWeighted(behind, 0.15, cv::Mat(behind.size(), behind.type(), cv::Scalar::all(255)), 0.85,
-                    0, behind);
-    cv::rectangle(image_, best, kPlotGrid, 1);
-    for (size_t i = 0; i < panel_.curves.size(); ++i) {
-      const int y = best.y + kPad / 2 + kRow / 2 + kRow * static_cast<int>(i);
-      cv::line(image_, {best.x + kPad, y}, {best.x + kPad + kLine, y},
-               kPlotColors[i % kPlotColors.size()], 2, cv::LINE_AA);
-      plot_text(image_, plot_ascii(panel_.curves[i].name), {best.x + 2 * kPad + kLine, y + 5},
-                kTickSize);
+  void paint_curve(size_t index) {
+    const PlotCurve& curve = panel_.curves[index];
+    const InkColour colour = plot_colour(index);
+    const Ink line{.colour = colour, .width = 2};
+    if (curve.smoothing > 0) {
+      paint_line(curve.points, {.colour = faint(colour, 0.35)}, /*marks=*/false);
+      paint_line(smoothed(curve.points, curve.smoothing), line, /*marks=*/false);
+    } else {
+      paint_line(curve.points, line, /*marks=*/curve.points.size() <= 40);
     }
   }
 
-  cv::Mat& image_;
+  void paint_best(size_t index) {
+    const auto& best = panel_.curves[index].best;
+    if (!best || !drawable(panel_, best->first, best->second)) return;
+    canvas_.disc(place(best->first, best->second), 5, {255, 255, 255}, plot_colour(index));
+  }
+
+  /// The title at the left, the best values at the right as far as there is room.
+  void paint_title() {
+    const double y = box_.y - 9;
+    canvas_.text({box_.x, y}, panel_.title, kTitleSize, Align::kLeft, kPlotText);
+    const double left = box_.x + canvas_.text_width(panel_.title, kTitleSize) + 20;
+    double x = right();
+    for (size_t i = panel_.curves.size(); i-- > 0;) {
+      const auto& best = panel_.curves[i].best;
+      if (!best) continue;
+      char words[80];
+      std::snprintf(words, sizeof(words), "best %.4g at %s", best->second,
+                    tick_text(best->first, best->first >= 100000 ? 100 : 1).c_str());
+      const double width = canvas_.text_width(words, kTickSize);
+      if (x - width < left) return;
+      canvas_.text({x, y}, words, kTickSize, Align::kRight, plot_colour(i));
+      x -= width + 22;
+    }
+  }
+
+  Canvas& canvas_;
+  cv::Rect2d box_;
   const PlotPanel& panel_;
-  PlotRange x_, y_;
-  std::vector<double> y_ticks_;
-  cv::Rect box_;
+  PlotAxis x_, y_;
 };
 
 }  // namespace
+
+std::vector<std::pair<double, double>> smoothed(
+    const std::vector<std::pair<double, double>>& points, double weight) {
+  std::vector<std::pair<double, double>> out;
+  double sum = 0, weights = 0;
+  for (const auto& [x, y] : points) {
+    if (!std::isfinite(y)) {
+      out.emplace_back(x, y);
+      continue;
+    }
+    sum = weight * sum + y;
+    weights = weight * weights + 1;
+    out.emplace_back(x, sum / weights);
+  }
+  return out;
+}
+
+std::vector<double> log_ticks(double low, double high) {
+  const double decades = std::log10(high) - std::log10(low);
+  const std::vector<double> digits =
+      decades > 2.5 ? std::vector<double>{1} : std::vector<double>{1, 2, 5};
+  const double step = std::max(1.0, std::floor(decades / 6));
+  std::vector<double> out;
+  for (double power = std::floor(std::log10(low)); power <= std::log10(high); power += step) {
+    for (const double digit : digits) {
+      const double tick = digit * std::pow(10.0, power);
+      if (tick >= low * (1 - 1e-9) && tick <= high * (1 + 1e-9)) out.push_back(tick);
+    }
+  }
+  return out.size() < 2 ? round_ticks(low, high, 4) : out;
+}
+
+int plot_height(size_t panels) {
+  const int count = std::max(1, static_cast<int>(panels));
+  return kMargin + kLegendRow + kLegendGap + kXTicks + kXLabel + kMargin +
+         count * (kPanelTitle + kPanelHeight) + (count - 1) * kPanelGap;
+}
+
+void draw_plot(Canvas& canvas, const std::vector<PlotPanel>& panels, const std::string& title) {
+  double top = kMargin;
+  if (!title.empty()) {
+    canvas.text({canvas.width() / 2.0, top + 16}, title, kHeadSize, Align::kMiddle, kPlotText);
+    top += kHeadRow;
+  }
+  if (panels.empty()) return;
+  top += draw_legend(canvas, legend_of(panels), top);
+  std::map<std::string, PlotAxis> x_axes;
+  std::vector<PlotAxis> y_axes;
+  double left = 0;  // the widest number, so that all panels begin at one place
+  for (const PlotPanel& panel : panels) {
+    x_axes.try_emplace(panel.x_label, x_axis(panels, panel.x_label));
+    y_axes.push_back(y_axis(panel));
+    for (const auto& label : y_axes.back().labels(y_axes.back().ticks(4))) {
+      left = std::max(left, canvas.text_width(label, kTickSize));
+    }
+  }
+  // Numbers stand below the last panel of each x axis.
+  const auto has_ticks = [&](size_t i) {
+    return i + 1 == panels.size() || panels[i].x_label != panels[i + 1].x_label;
+  };
+  double fixed = top + kMargin;
+  for (size_t i = 0; i < panels.size(); ++i) {
+    fixed += kPanelTitle + (has_ticks(i) ? kXTicks + kXLabel : 0) + (i > 0 ? kPanelGap : 0);
+  }
+  const double height = (canvas.height() - fixed) / static_cast<double>(panels.size());
+  const double x = kMargin + left + 8, width = canvas.width() - x - 26;
+  if (width < 20 || height < 10) return;
+  for (size_t i = 0; i < panels.size(); ++i) {
+    top += kPanelTitle;
+    PanelPainter(canvas, {x, top, width, height}, panels[i], x_axes.at(panels[i].x_label),
+                 y_axes[i])
+        .paint(has_ticks(i));
+    top += height + kPanelGap + (has_ticks(i) ? kXTicks + kXLabel : 0);
+  }
+}
+
+void write_plot(const std::string& path, const std::vector<PlotPanel>& panels, const PlotSize& size,
+                const std::string& title) {
+  const int head = title.empty() ? 0 : kHeadRow;
+  const int height = size.height > 0 ? size.height : plot_height(panels.size()) + head;
+  const auto canvas = canvas_for(path, size.width, height);
+  draw_plot(*canvas, panels, title);
+  canvas->write(path);
+}
 
 std::vector<double> round_ticks(double low, double high, int wanted) {
   const double rough = (high - low) / std::max(1, wanted);
@@ -231,28 +395,6 @@ std::string tick_text(double value, double distance) {
     std::snprintf(buffer, sizeof(buffer), "%.*f", digits, value);
   }
   return buffer;
-}
-
-cv::Mat draw_plot(const std::vector<PlotPanel>& panels, int width, int height,
-                  const std::string& title) {
-  cv::Mat image(height, width, CV_8UC3, cv::Scalar::all(255));
-  int top = 0;
-  if (!title.empty()) {
-    const std::string shown = plot_ascii(title);
-    const cv::Size size = plot_text_size(shown, 0.7);
-    plot_text(image, shown, {(width - size.width) / 2, 26}, 0.7);
-    top = 34;
-  }
-  if (panels.empty()) return image;
-  const int count = static_cast<int>(panels.size());
-  const int columns = count >= 4 ? 2 : 1, rows = (count + columns - 1) / columns;
-  for (int i = 0; i < count; ++i) {
-    const int row = i / columns, column = i % columns;
-    const int y0 = top + (height - top) * row / rows, y1 = top + (height - top) * (row + 1) / rows;
-    const int x0 = width * column / columns, x1 = width * (column + 1) / columns;
-    PanelPainter(image, cv::Rect(x0, y0, x1 - x0, y1 - y0), panels[static_cast<size_t>(i)]).paint();
-  }
-  return image;
 }
 
 }  // namespace seg

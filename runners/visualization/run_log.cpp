@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <limits>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -21,6 +22,7 @@ namespace fs = std::filesystem;
 
 struct LogFileRow {
   int64_t step = 0;
+  int64_t epoch = 0;  ///< of a training row that has one
   bool training = false;
   std::vector<std::pair<std::string, double>> values;
 };
@@ -58,6 +60,9 @@ std::vector<LogFileRow> read_log_file(const fs::path& path) {
       }
     }
     row.training = json.contains("iter");
+    if (row.training && json.contains("epoch") && json["epoch"].is_number()) {
+      row.epoch = static_cast<int64_t>(json["epoch"].get<double>());
+    }
     if (!json.contains("step") && row.training) {
       row.step = static_cast<int64_t>(json["iter"].get<double>());
     }
@@ -99,6 +104,34 @@ std::vector<fs::path> log_files(const fs::path& path) {
   return found;
 }
 
+/// Removes what launches before did beyond the step that this one continued from, and notes that
+/// step. A launch that begins with a validation owed it from the step of its number, whose training
+/// row stays; one that begins with a training row did the steps up to it anew.
+void cut_at_resume(RunLog& run, const std::vector<LogFileRow>& rows, bool by_epoch) {
+  if (run.series.empty()) return;
+  constexpr int64_t kNever = std::numeric_limits<int64_t>::max();
+  int64_t training = kNever, validation = kNever;  // the first steps that are done anew
+  for (const LogFileRow& row : rows) {
+    if (row.training && training == kNever) {
+      training = row.step;
+      // What was validated after it is validated again.
+      const int64_t repeated = !by_epoch ? row.step : row.epoch > 0 ? row.epoch : kNever;
+      validation = std::min(validation, repeated);
+    } else if (!row.training && validation == kNever) {
+      validation = row.step;
+      if (!by_epoch) training = row.step + 1;
+    }
+    if (training != kNever && validation != kNever) break;
+  }
+  int64_t last = 0;
+  for (Series& s : run.series) {
+    const int64_t from = s.training ? training : validation;
+    std::erase_if(s.points, [&](const auto& p) { return p.first >= from; });
+    if (!s.by_epoch && !s.points.empty()) last = std::max(last, s.points.back().first);
+  }
+  if (last > 0) run.resumes.push_back(last);
+}
+
 std::string short_number(double value) {
   char buffer[32];
   std::snprintf(buffer, sizeof(buffer), "%.6g", value);
@@ -123,36 +156,25 @@ RunLog read_run_log(const std::string& path) {
   }
   RunLog run;
   run.path = path;
-  struct Place {
-    size_t index;
-    bool training;
-  };
-  std::map<std::string, Place> places;
+  std::map<std::string, size_t> places;
   // The rows of a launch killed early may not show it: then it counts as the one before.
   bool by_epoch = false;
   for (const fs::path& file : files) {
     const std::vector<LogFileRow> rows = read_log_file(file);
+    if (rows.empty()) continue;
     by_epoch = metrics_by_epoch(rows).value_or(by_epoch);
-    const auto counts_epochs = [&](const LogFileRow& row) { return by_epoch && !row.training; };
-    // What an earlier launch did beyond the checkpoint that this one began from is not part of it.
-    for (const bool epochs : {false, true}) {
-      const auto first = std::find_if(rows.begin(), rows.end(), [&](const LogFileRow& row) {
-        return counts_epochs(row) == epochs;
-      });
-      if (first == rows.end()) continue;
-      for (Series& s : run.series) {
-        if (s.by_epoch != epochs) continue;
-        std::erase_if(s.points, [&](const auto& p) { return p.first >= first->step; });
-      }
-    }
+    cut_at_resume(run, rows, by_epoch);
     for (const LogFileRow& row : rows) {
+      if (row.epoch > 0) {
+        // The last row of an epoch has most of its steps.
+        run.epoch_steps = std::max(run.epoch_steps, (row.step + row.epoch - 1) / row.epoch);
+      }
       for (const auto& [key, value] : row.values) {
-        const auto [found, fresh] = places.emplace(key, Place{run.series.size(), row.training});
-        if (fresh) run.series.push_back({key, counts_epochs(row), {}});
-        const Place& place = found->second;
-        Series& s = run.series[place.index];
+        const auto [found, fresh] = places.emplace(key, run.series.size());
+        if (fresh) run.series.push_back({key, row.training, by_epoch && !row.training, {}});
+        Series& s = run.series[found->second];
         // Training and validation have values of one name ("time"): the first kind is taken.
-        if (place.training != row.training) continue;
+        if (s.training != row.training) continue;
         if (!s.points.empty() && s.points.back().first >= row.step) continue;
         s.points.emplace_back(row.step, value);
       }
@@ -197,6 +219,21 @@ void check_keys(const std::vector<RunLog>& runs, const std::vector<std::string>&
                             did_you_mean(key, known), " Known: ", join(known, ", ")));
     }
   }
+}
+
+std::vector<std::string> usual_keys(const std::vector<RunLog>& runs) {
+  std::vector<std::string> out;
+  for (const std::string wanted : {"loss", "mIoU"}) {
+    for (const RunLog& run : runs) {
+      for (const Series& s : run.series) {
+        // "train/loss" under log_with_hierarchy, "a/mIoU" of a metric with a prefix.
+        if (s.key != wanted && !s.key.ends_with("/" + wanted)) continue;
+        if (std::find(out.begin(), out.end(), s.key) == out.end()) out.push_back(s.key);
+      }
+    }
+  }
+  if (out.empty()) out.push_back(runs.at(0).series.at(0).key);
+  return out;
 }
 
 std::string curves_csv(const std::vector<RunLog>& runs, const std::vector<std::string>& keys) {

@@ -189,6 +189,8 @@ class IoUMetric final : public Metric {
     return PredictionOutput{.folder = p_.output_dir.value_or(""), .only = p_.format_only};
   }
 
+  std::optional<int64_t> ignore_index() const override { return p_.ignore_index; }
+
   void process(const Prediction& prediction, const PackedSample& sample) override {
     if (p_.format_only) return;
     const std::string& name = sample.meta.img_path;

@@ -41,6 +41,8 @@ class Metric {
   /// Results over all processes, the same in each of them; resets the metric.
   virtual MetricResult compute(Communicator& communicator) = 0;
   virtual std::optional<PredictionOutput> output() const { return std::nullopt; }
+  /// The label of pixels that it leaves out, besides that of the data set.
+  virtual std::optional<int64_t> ignore_index() const { return std::nullopt; }
 };
 
 template <>

@@ -3,6 +3,7 @@
 #include <ATen/Functions.h>
 #include <ATen/TensorOperators.h>
 
+#include <filesystem>
 #include <opencv2/core.hpp>
 #include <opencv2/imgproc.hpp>
 
@@ -24,25 +25,6 @@ cv::Mat picture_mat(const at::Tensor& ids) {
 }
 
 }  // namespace
-
-Palette default_palette(int64_t classes) {
-  Palette out;
-  for (int64_t c = 1; c <= classes; ++c) {
-    // The bits of the class number, in turns of three, from the highest bit of each colour down.
-    std::array<int, 3> colour{0, 0, 0};
-    for (int64_t rest = c, bit = 7; rest > 0 && bit >= 0; rest >>= 3, --bit) {
-      for (size_t band = 0; band < 3; ++band) {
-        colour[band] |= static_cast<int>((rest >> band) & 1) << bit;
-      }
-    }
-    out.push_back(colour);
-  }
-  return out;
-}
-
-Palette palette_or_default(const Palette& palette, int64_t classes) {
-  return static_cast<int64_t>(palette.size()) >= classes ? palette : default_palette(classes);
-}
 
 cv::Mat displayable(const cv::Mat& image) {
   cv::Mat bands;
@@ -151,13 +133,22 @@ cv::Mat side_by_side(const std::vector<cv::Mat>& pictures) {
   return out;
 }
 
-void write_class_ids(const std::string& path, const at::Tensor& ids, bool one_up) {
+void write_class_ids(const std::string& path, const at::Tensor& ids, bool one_up,
+                     const Palette& palette) {
   const at::Tensor flat = picture_ids(one_up ? ids + 1 : ids);
   const cv::Mat map = picture_mat(flat);
   const bool wide = flat.numel() > 0 && flat.max().item<int>() > 255;
   cv::Mat out;
   map.convertTo(out, wide ? CV_16U : CV_8U);
-  write_png(path, out);
+  if (wide) {
+    write_png(path, out);
+    return;
+  }
+  Palette shown = palette;
+  if (one_up) shown.insert(shown.begin(), {0, 0, 0});
+  constexpr size_t kMost = 256;  // in a PNG
+  if (shown.size() > kMost) shown.resize(kMost);
+  write_palette_png(path, out, shown);
 }
 
 }  // namespace seg

@@ -2,22 +2,14 @@
 #pragma once
 #include <ATen/core/Tensor.h>
 
-#include <array>
-#include <cstdint>
 #include <opencv2/core/mat.hpp>
 #include <string>
 #include <vector>
 
+#include "segcore/data/palette.hpp"
+#include "segcore/data/sample.hpp"
+
 namespace seg {
-
-/// RGB of each class.
-using Palette = std::vector<std::array<int, 3>>;
-
-/// Colours that are far apart and always the same, for data sets that have none: those of Pascal
-/// VOC, without its black.
-Palette default_palette(int64_t classes);
-/// The palette itself if it is long enough, else the default one.
-Palette palette_or_default(const Palette& palette, int64_t classes);
 
 /// An image of any type and number of bands as 8-bit BGR: the first three bands, or one as grey.
 /// Values of other types are stretched from their minimum to their maximum.
@@ -38,8 +30,10 @@ cv::Mat overlay(const cv::Mat& image, const at::Tensor& ids, const Palette& pale
 /// From left to right with thin white lines between, all resized to the height of the first.
 cv::Mat side_by_side(const std::vector<cv::Mat>& pictures);
 
-/// Writes class ids as a grey PNG, with 16 bits where 8 are too few.
+/// Writes class ids as a PNG whose palette shows them in the colours of their classes; readers of
+/// indices get the ids. Grey with 16 bits where 8 are too few.
 /// \param one_up  adds one, for data sets whose files have 0 for "no class" (reduce_zero_label).
-void write_class_ids(const std::string& path, const at::Tensor& ids, bool one_up);
+void write_class_ids(const std::string& path, const at::Tensor& ids, bool one_up,
+                     const Palette& palette);
 
 }  // namespace seg

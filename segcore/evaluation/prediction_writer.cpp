@@ -7,9 +7,9 @@
 
 namespace seg {
 
-void PredictionWriter::write(const at::Tensor& ids, const std::string& name,
-                             const SampleMeta& meta) const {
-  write_class_ids(fitting_path(folder_ + "/" + name, ".png"), ids, meta.reduce_zero_label);
+void PredictionWriter::write(const at::Tensor& ids, const std::string& name, const SampleMeta& meta,
+                             const Palette& palette) const {
+  write_class_ids(fitting_path(folder_ + "/" + name, ".png"), ids, meta.reduce_zero_label, palette);
 }
 
 std::vector<PredictionWriter> prediction_writers(

@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "segcore/data/palette.hpp"
 #include "segcore/evaluation/metric.hpp"
 
 namespace seg {
@@ -15,7 +16,8 @@ class PredictionWriter {
   explicit PredictionWriter(std::string folder) : folder_(std::move(folder)) {}
   /// \param ids  int64 [H, W]
   /// \param name  as Dataset::output_name.
-  void write(const at::Tensor& ids, const std::string& name, const SampleMeta& meta) const;
+  void write(const at::Tensor& ids, const std::string& name, const SampleMeta& meta,
+             const Palette& palette) const;
   const std::string& folder() const { return folder_; }
 
  private:

@@ -79,8 +79,8 @@ class LoggedRun {
   std::unique_ptr<Hook> hook_ = Spec<Hook>::of("{type: RuntimeInfoHook}").build();
 };
 
-constexpr EvalInfo kValidation{.of_training = true, .num_batches = 101};
-constexpr EvalInfo kTest{.of_training = false, .num_batches = 101};
+const EvalInfo kValidation{.of_training = true, .num_batches = 101};
+const EvalInfo kTest{.of_training = false, .num_batches = 101};
 
 TEST(LogLine, OfTrainingByIterations) {
   // The run of MMSegmentation, from the numbers of its scalars.json. Those of its second row are

@@ -155,7 +155,7 @@ TEST_F(EndToEnd, TrainsTestsAndWritesTheUsualFiles) {
     return std::distance(fs::directory_iterator(dir_ / folder), fs::directory_iterator());
   };
   EXPECT_EQ(count("ids"), 5);
-  EXPECT_EQ(count("pictures"), 5);
+  EXPECT_EQ(count("pictures"), 6) << "with index.html";
 }
 
 TEST_F(EndToEnd, SameSeedGivesTheSameLossesToTheLastDigit) {
@@ -577,7 +577,8 @@ tta_pipeline:
                   " --work-dir " + dir_ / "t" + " --tta --show-dir " + dir_ / "pictures");
   ASSERT_EQ(tested.status, 0) << tested.output;
   EXPECT_THAT(tested.output, HasSubstr("Iter(test) [3/3]    aAcc: "));
-  EXPECT_EQ(std::distance(fs::directory_iterator(dir_ / "pictures"), fs::directory_iterator()), 5);
+  EXPECT_EQ(std::distance(fs::directory_iterator(dir_ / "pictures"), fs::directory_iterator()), 6)
+      << "with index.html";
 }
 
 TEST_F(EndToEnd, WrongCommandLinesGiveExitCode2) {

@@ -114,7 +114,8 @@ TEST_F(SkipCorrupt, ATestLeavesThemOutOfMetricsAndPictures) {
     EXPECT_EQ(metrics(place), metrics(place + "g"));
     EXPECT_TRUE(metrics(place).contains("mIoU"));
     EXPECT_THAT(files_in(place + "/ids"), ElementsAre("00.png", "03.png", "04.png"));
-    EXPECT_THAT(files_in(place + "/shown"), ElementsAre("00.png", "03.png", "04.png"));
+    EXPECT_THAT(files_in(place + "/shown"),
+                ElementsAre("00.png", "03.png", "04.png", "index.html"));
     EXPECT_THAT(good.output, Not(HasSubstr("left out")));
   }
 }

@@ -23,6 +23,9 @@ void add_device(CLI::App& app, std::optional<std::string>& device);
 /// `--quiet`: the environment and the config come into the log file alone.
 void add_quiet(CLI::App& app);
 
+/// `--palette`: colours of classes in pictures, as words for `palette_option`.
+void add_palette(CLI::App& app, std::vector<std::string>& words);
+
 /// Checks of a value for CLI::Option::check, whose messages are worded as those of configurations.
 CLI::Validator known_word(std::vector<std::string> words);
 CLI::Validator whole_number(int64_t least);

@@ -1,7 +1,5 @@
 #include "segcore/data/datasets/metainfo.hpp"
 
-#include <ATen/core/MT19937RNGEngine.h>
-
 #include <algorithm>
 #include <filesystem>
 
@@ -10,21 +8,6 @@
 
 namespace seg {
 namespace {
-
-/// NumPy's legacy `seed(42); randint(0, 255, (classes, 3))`, which MMSegmentation takes for
-/// classes without colours: the low byte of the Mersenne twister, again where it is 255.
-std::vector<std::array<int, 3>> drawn_palette(size_t classes) {
-  at::mt19937 twister(42);
-  std::vector<std::array<int, 3>> out(classes);
-  for (auto& color : out) {
-    for (int& value : color) {
-      do {
-        value = static_cast<int>(twister() & 0xFF);
-      } while (value > 254);
-    }
-  }
-  return out;
-}
 
 /// The first class whose name an earlier one has, with that one.
 std::optional<std::pair<size_t, size_t>> repeated_name(const std::vector<std::string>& names) {
@@ -200,9 +183,7 @@ ResolvedClasses resolve_classes(const std::optional<MetaInfo>& info, const Known
   if (unlabelled && *unlabelled != ignore_index) {
     out.label_map.emplace_back(*unlabelled, ignore_index);
   }
-  if (out.palette.empty()) {
-    out.palette = drawn_palette(out.names.size());
-  } else if (out.palette.size() != out.names.size()) {
+  if (!out.palette.empty() && out.palette.size() != out.names.size()) {
     throw OptionError("metainfo", text("the palette has ", out.palette.size(), " colours for ",
                                        out.names.size(), " classes"));
   }

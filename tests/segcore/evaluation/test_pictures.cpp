@@ -1,6 +1,8 @@
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <opencv2/core.hpp>
+#include <opencv2/imgproc.hpp>
 #include <set>
 
 #include "segcore/evaluation/pictures.hpp"
@@ -17,12 +19,46 @@ at::Tensor picture_labels() { return torch::tensor({0, 1, 255, 0}, at::kLong).re
 
 TEST(Pictures, DefaultColoursDifferAndStay) {
   const Palette palette = default_palette(255);
-  EXPECT_EQ(palette[0], (std::array<int, 3>{128, 0, 0}));
-  EXPECT_EQ(palette[1], (std::array<int, 3>{0, 128, 0}));
-  EXPECT_EQ(palette[7], (std::array<int, 3>{64, 0, 0}));
+  EXPECT_EQ(palette[0], (std::array<int, 3>{230, 25, 75}));
   EXPECT_EQ(std::set(palette.begin(), palette.end()).size(), 255u);
+  const Palette few = default_palette(20);
+  EXPECT_TRUE(std::equal(few.begin(), few.end(), palette.begin())) << "for any number of classes";
+  EXPECT_EQ(default_palette(2000).size(), 2000u);
+  EXPECT_TRUE(default_palette(0).empty());
   EXPECT_EQ(palette_or_default(kTwo, 2), kTwo);
   EXPECT_EQ(palette_or_default(kTwo, 3).size(), 3u);
+}
+
+/// Hue in degrees where a colour is not too pale or dark to have one, else -1.
+double hue_of(const std::array<int, 3>& rgb) {
+  const cv::Mat pixel(1, 1, CV_32FC3, cv::Scalar(rgb[2] / 255.0, rgb[1] / 255.0, rgb[0] / 255.0));
+  cv::Mat hsv;
+  cv::cvtColor(pixel, hsv, cv::COLOR_BGR2HSV);
+  const auto v = hsv.at<cv::Vec3f>(0, 0);
+  return v[1] < 0.3 || v[2] < 0.2 ? -1 : v[0];
+}
+
+TEST(Pictures, DefaultColoursOfFewClassesContrast) {
+  const Palette palette = default_palette(12);
+  cv::Mat lab(1, 12, CV_32FC3);
+  for (int c = 0; c < 12; ++c) {
+    const auto& rgb = palette[static_cast<size_t>(c)];
+    lab.at<cv::Vec3f>(0, c) = {rgb[2] / 255.0F, rgb[1] / 255.0F, rgb[0] / 255.0F};
+  }
+  cv::cvtColor(lab, lab, cv::COLOR_BGR2Lab);
+  for (int a = 0; a < 12; ++a) {
+    for (int b = a + 1; b < 12; ++b) {
+      const double distance = cv::norm(lab.at<cv::Vec3f>(0, a) - lab.at<cv::Vec3f>(0, b));
+      EXPECT_GT(distance, b == a + 1 ? 50 : 25) << a << " and " << b;
+    }
+  }
+  EXPECT_EQ(std::count_if(palette.begin(), palette.end(),
+                          [](const auto& rgb) {
+                            const double hue = hue_of(rgb);
+                            return hue > 75 && hue < 165;
+                          }),
+            1)
+      << "greens";
 }
 
 TEST(Pictures, ColoursClasses) {
@@ -68,12 +104,26 @@ TEST(Pictures, ShowImagesOfAnyKind) {
   EXPECT_EQ(displayable(torch::ones({2, 2, 4})).size(), cv::Size(4, 2));
 }
 
+TEST(Pictures, ClassIdsHaveAPaletteAndStayIds) {
+  const test::TempDir folder;
+  const at::Tensor ids = torch::tensor({0, 1, 1, 0}, at::kLong).reshape({2, 2});
+  write_class_ids(folder / "a.png", ids, /*one_up=*/false, kTwo);
+  EXPECT_EQ(read_labels(folder / "a.png").at<uint8_t>(0, 1), 1);
+  EXPECT_EQ(read_image(folder / "a.png").at<cv::Vec3b>(0, 1), cv::Vec3b(255, 0, 0)) << "BGR";
+  EXPECT_EQ(folder.read("a.png")[25], 3) << "the colour type of palettes";
+  // 0 means "no class" in such data sets: black, and the colours move with the classes.
+  write_class_ids(folder / "b.png", ids, /*one_up=*/true, kTwo);
+  EXPECT_EQ(read_labels(folder / "b.png").at<uint8_t>(0, 1), 2);
+  EXPECT_EQ(read_image(folder / "b.png").at<cv::Vec3b>(0, 1), cv::Vec3b(255, 0, 0));
+}
+
 TEST(Pictures, ClassIdsBeyondBytesAreWrittenInSixteenBits) {
-  test::TempDir folder;
-  write_class_ids(folder / "a.png", torch::tensor({0, 300}, at::kLong).reshape({1, 2}), false);
-  const cv::Mat ids = read_labels(folder / "a.png");
-  EXPECT_EQ(ids.type(), CV_32S);
-  EXPECT_EQ(ids.at<int>(0, 1), 300);
+  const test::TempDir folder;
+  const at::Tensor ids = torch::tensor({0, 300}, at::kLong).reshape({1, 2});
+  write_class_ids(folder / "a.png", ids, /*one_up=*/false, default_palette(301));
+  const cv::Mat read = read_labels(folder / "a.png");
+  EXPECT_EQ(read.type(), CV_32S);
+  EXPECT_EQ(read.at<int>(0, 1), 300);
 }
 
 }  // namespace

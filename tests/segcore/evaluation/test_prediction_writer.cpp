@@ -15,8 +15,8 @@ TEST(PredictionWriter, WritesClassIdsAsTheDataSetNumbersThem) {
     const PredictionWriter writer(folder.path().string());
     SampleMeta meta;
     meta.reduce_zero_label = reduced;
-    writer.write(torch::tensor({0, 1, 2, 0, 1, 2}, at::kLong).reshape({2, 3}), "north/street",
-                 meta);
+    writer.write(torch::tensor({0, 1, 2, 0, 1, 2}, at::kLong).reshape({2, 3}), "north/street", meta,
+                 default_palette(3));
     const cv::Mat written = read_labels(folder / "north/street.png");
     ASSERT_EQ(written.rows, 2);
     ASSERT_EQ(written.cols, 3);

@@ -1,0 +1,33 @@
+/// What a test writes besides its metrics: scores of single images, the confusion matrix, the page
+/// of the pictures.
+#pragma once
+#include <optional>
+#include <string>
+
+#include "runners/start/options.hpp"
+#include "segcore/data/dataset.hpp"
+#include "segcore/data/sample.hpp"
+#include "segcore/dist/communicator.hpp"
+#include "segcore/evaluation/confusion_matrix.hpp"
+#include "segcore/evaluation/image_scores.hpp"
+
+namespace seg {
+
+class TestOutputs {
+ public:
+  /// \param options, dataset  must outlive it.
+  TestOutputs(const TestOptions& options, const Dataset& dataset);
+  /// \throws DataError naming an image without labels where options need them.
+  void add(const Prediction& prediction, const PackedSample& truth, int64_t ignore_index);
+  /// Writes the files in the main process. Collective. \throws FileError
+  void write(Communicator& communicator) const;
+
+ private:
+  const TestOptions& options_;
+  const Dataset& dataset_;
+  int64_t classes_;
+  std::optional<ImageScores> scores_;
+  std::optional<ConfusionMatrix> confusion_;
+};
+
+}  // namespace seg
