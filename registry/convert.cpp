@@ -3,7 +3,7 @@
 #include <cmath>
 
 #include "registry/yaml.hpp"
-#include "registry/yaml_reader.hpp"
+#include "registry/yaml_scalar.hpp"
 
 namespace seg {
 

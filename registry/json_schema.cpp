@@ -5,6 +5,7 @@
 #include "registry/registry.hpp"
 #include "registry/yaml.hpp"
 #include "registry/yaml_reader.hpp"
+#include "registry/yaml_scalar.hpp"
 
 namespace seg {
 namespace {

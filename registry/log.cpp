@@ -78,8 +78,18 @@ class LogSinks {
     if (holding_) {
       held_.emplace_back(level, message);
     } else {
-      write_now(level, message);
+      write_now(level, message, /*on_console=*/true);
     }
+  }
+
+  void write_details(std::string_view message) {
+    const std::scoped_lock lock(mutex_);
+    write_now(Level::kInfo, message, details_on_console_);
+  }
+
+  void set_details_on_console(bool on) {
+    const std::scoped_lock lock(mutex_);
+    details_on_console_ = on;
   }
 
   void hold(bool on) {
@@ -90,7 +100,7 @@ class LogSinks {
   void release() {
     const std::scoped_lock lock(mutex_);
     holding_ = false;
-    for (const auto& [level, message] : held_) write_now(level, message);
+    for (const auto& [level, message] : held_) write_now(level, message, /*on_console=*/true);
     held_.clear();
   }
 
@@ -130,15 +140,17 @@ class LogSinks {
   }
 
  private:
-  void write_now(Level level, std::string_view message) {
+  void write_now(Level level, std::string_view message, bool on_console) {
     const auto wanted = to_spdlog(level);
     if (wanted < threshold()) return;
     const spdlog::details::log_msg record("segcore", wanted,
                                           spdlog::string_view_t(message.data(), message.size()));
-    if (make_room_) make_room_();
     // Flushed at once: the last lines of a killed run show why it was killed.
-    console_->log(record);
-    console_->flush();
+    if (on_console) {
+      if (make_room_) make_room_();
+      console_->log(record);
+      console_->flush();
+    }
     if (!file_) return;
     try {
       file_->log(record);
@@ -159,7 +171,7 @@ class LogSinks {
   std::shared_ptr<spdlog::sinks::basic_file_sink_mt> file_;
   spdlog::level::level_enum level_ = spdlog::level::info;
   int rank_ = 0;
-  bool holding_ = false;
+  bool holding_ = false, details_on_console_ = true;
   std::function<void()> make_room_;
   std::vector<std::pair<Level, std::string>> held_;
 };
@@ -172,6 +184,9 @@ LogSinks& sinks() {
 }  // namespace
 
 void write(Level level, std::string_view message) { sinks().write(level, message); }
+
+void set_details_on_console(bool on) { sinks().set_details_on_console(on); }
+void details(std::string_view message) { sinks().write_details(message); }
 
 bool set_level(std::string_view name) {
   if (name == "DEBUG") {

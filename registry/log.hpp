@@ -19,6 +19,10 @@ bool set_level(std::string_view name);
 void open_file(const std::string& path);
 /// Ranks other than 0 keep quiet below warnings.
 void set_rank(int rank);
+/// Whether details() appear on the console too, as they do by default.
+void set_details_on_console(bool on);
+/// Long records of level INFO that people look up: the config, the environment.
+void details(std::string_view message);
 /// Writes out what is buffered.
 void flush();
 

@@ -47,29 +47,78 @@ bool is_number(const std::string& key) {
   return !key.empty() && key.find_first_not_of("0123456789") == std::string::npos;
 }
 
-/// {0: ..., 2: ...}: elements of a list, for nothing else has such keys.
-bool has_numbers_for_keys(const Config& map) {
-  return !map.map.empty() &&
-         std::ranges::all_of(map.map, [](const auto& item) { return is_number(item.key); });
+/// The `type` of an element of a list, without its scope; "" for elements of other kinds.
+std::string type_of_element(const Config& element) {
+  const Config::Item* type = element.find("type");
+  if (!type || !type->value.is_scalar()) return "";
+  const std::string& name = type->value.scalar;
+  return name.substr(name.rfind('.') + 1);  // npos + 1 is 0
+}
+
+/// The types of the elements, each once, in order.
+std::vector<std::string> types_of_elements(const Config& list) {
+  std::vector<std::string> out;
+  for (const Config& element : list.list) {
+    const std::string type = type_of_element(element);
+    if (!type.empty() && std::ranges::find(out, type) == out.end()) out.push_back(type);
+  }
+  return out;
+}
+
+/// {0: ..., RandomCrop: ...}: elements of a list, by index or by type.
+bool names_elements(const Config& map, const Config& list) {
+  const auto types = types_of_elements(list);
+  return std::ranges::any_of(map.map, [&](const Config::Item& item) {
+    return is_number(item.key) || std::ranges::find(types, item.key) != types.end();
+  });
+}
+
+/// The element of a list that a key names by index or by type. \return null after reporting that
+/// there is none, or that there are several.
+Config* element_of(Config& list, const Config::Item& item, const std::string& path,
+                   Diagnostics& problems) {
+  const std::string here = joined_path(path, item.key);
+  if (is_number(item.key)) {
+    size_t index = 0;
+    const char* end = item.key.data() + item.key.size();
+    const auto [last, failure] = std::from_chars(item.key.data(), end, index);
+    if (failure == std::errc{} && last == end && index < list.list.size()) {
+      return &list.list[index];
+    }
+    problems.error(
+        item.key_origin, here,
+        seg::text("index ", item.key, " is beyond the end of the list ", path, ", which has ",
+                  list.list.size(), list.list.size() == 1 ? " element" : " elements"));
+    return nullptr;
+  }
+  Config* found = nullptr;
+  std::vector<std::string> places;
+  for (size_t i = 0; i < list.list.size(); ++i) {
+    if (type_of_element(list.list[i]) != item.key) continue;
+    found = &list.list[i];
+    places.push_back(std::to_string(i));
+  }
+  if (places.size() == 1) return found;
+  if (places.size() > 1) {
+    problems.error(item.key_origin, here,
+                   seg::text(path, " has several elements of the type ", item.key,
+                             "; use the index of one: ", join(places, ", ")));
+    return nullptr;
+  }
+  const auto types = types_of_elements(list);
+  problems.error(
+      item.key_origin, here,
+      seg::text(path, " is a list; use the index of an element, from 0",
+                list.list.empty() ? "" : seg::text(" to ", list.list.size() - 1),
+                types.empty() ? "" : seg::text(", or its type (", join(types, ", "), ")"),
+                ", instead of '", item.key, "'"));
+  return nullptr;
 }
 
 void merge_into_list(Config& old, Config fresh, const std::string& path, Diagnostics& problems) {
   for (Config::Item& item : fresh.map) {
-    size_t index = 0;
-    const char* end = item.key.data() + item.key.size();
-    const auto [last, failure] = std::from_chars(item.key.data(), end, index);
-    if (!is_number(item.key)) {
-      problems.error(item.key_origin, joined_path(path, item.key),
-                     seg::text(path, " is a list; use the index of an element, from 0",
-                               old.list.empty() ? "" : seg::text(" to ", old.list.size() - 1),
-                               ", instead of '", item.key, "'"));
-    } else if (failure != std::errc{} || last != end || index >= old.list.size()) {
-      problems.error(
-          item.key_origin, joined_path(path, item.key),
-          seg::text("index ", item.key, " is beyond the end of the list ", path, ", which has ",
-                    old.list.size(), old.list.size() == 1 ? " element" : " elements"));
-    } else {
-      merge_value(old.list[index], std::move(item.value), joined_path(path, item.key),
+    if (Config* element = element_of(old, item, path, problems)) {
+      merge_value(*element, std::move(item.value), joined_path(path, item.key),
                   /*index_lists=*/true, problems);
     }
   }
@@ -94,7 +143,7 @@ void merge_maps(Config& base, Config child, const std::string& path, bool index_
 void merge_value(Config& old, Config fresh, const std::string& path, bool index_lists,
                  Diagnostics& problems) {
   if (fresh.is_map() && !take_delete(fresh, path, problems)) {
-    if (old.is_list() && (index_lists || has_numbers_for_keys(fresh))) {
+    if (old.is_list() && (index_lists || names_elements(fresh, old))) {
       merge_into_list(old, std::move(fresh), path, problems);
       return;
     }

@@ -12,7 +12,7 @@ inline constexpr const char* kDeleteKey = "_delete_";
 /// Lays `child` over `base`: mappings merge key by key, all else replaces; a mapping with
 /// `_delete_: true` replaces too. What was replaced is kept in the history of what replaces it.
 /// \param base, child  mappings.
-/// Over a list, a mapping whose keys are all numbers changes the elements of those numbers.
+/// Over a list, a mapping changes the elements that its keys name, by index or by type.
 /// \param index_lists  whether every mapping over a list must be such a one, as paths with dots.
 void merge_into(Config& base, Config child, bool index_lists, Diagnostics& problems);
 

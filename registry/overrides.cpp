@@ -9,6 +9,7 @@
 
 #include "registry/yaml.hpp"
 #include "registry/yaml_reader.hpp"
+#include "registry/yaml_scalar.hpp"
 
 namespace seg {
 namespace {
@@ -51,6 +52,12 @@ size_t next_comma(std::string_view s, size_t begin) {
     if (s[i] == ',' && depth == 0) return i;
   }
   return s.size();
+}
+
+/// Whether the text is one pair of quotes with none of its kind inside: '"a,b"'.
+bool one_quote_around(std::string_view s) {
+  return s.size() >= 2 && (s.front() == '"' || s.front() == '\'') && s.back() == s.front() &&
+         s.substr(1, s.size() - 2).find(s.front()) == std::string_view::npos;
 }
 
 /// Whether the bracket that the text begins with is closed by its last character.
@@ -105,13 +112,19 @@ Config override_scalar(std::string_view word, const Origin& origin) {
 }
 
 Config override_value(std::string_view given, const Origin& origin) {
-  std::string_view s = trimmed(trimmed(trimmed(given, " "), "'\""), " ");
+  const std::string_view word = trimmed(given, " ");
+  std::string_view s = trimmed(trimmed(word, "'\""), " ");
   Config out;
   if (one_bracket_around(s)) {
     out.is_tuple = s.front() == '(';
     s = s.substr(1, s.size() - 2);
   } else if (next_comma(s, 0) == s.size()) {
     return override_scalar(s, origin);
+  } else if (one_quote_around(word)) {
+    // Without the quotes, commas separate the parts of a list.
+    out = Config::of(std::string(s));
+    out.origin = origin;
+    return out;
   }
   out.kind = Config::Kind::kList;
   out.origin = origin;

@@ -16,7 +16,9 @@
 #include "registry/convert.hpp"
 #include "registry/merge.hpp"
 #include "registry/overrides.hpp"
+#include "registry/shell_path.hpp"
 #include "registry/yaml_reader.hpp"
+#include "registry/yaml_scalar.hpp"
 
 namespace seg {
 namespace {
@@ -359,7 +361,9 @@ class ConfigLoader {
                                     " values; references within references multiply"));
           return;
         }
-        copy.history.push_back({node.origin, dump_flow(node)});
+        // As it was written: a dump escapes the braces, so that they are not filled in again.
+        const char* quote = node.scalar.find('"') == std::string::npos ? "\"" : "'";
+        copy.history.push_back({node.origin, quote + node.scalar + quote});
         node = std::move(copy);
         return;
       }
@@ -419,22 +423,37 @@ class ConfigLoader {
 
 }  // namespace
 
+namespace {
+
+/// Values that a shell would have expanded, had it read them.
+void expand_shell_paths(Config& node, const std::string& path, Diagnostics& problems) {
+  for (Config::Item& item : node.map) {
+    expand_shell_paths(item.value, dotted(path, item.key), problems);
+  }
+  for (size_t i = 0; i < node.list.size(); ++i) {
+    expand_shell_paths(node.list[i], dotted(path, std::to_string(i)), problems);
+  }
+  if (node.kind != Config::Kind::kString) return;
+  if (auto expanded = expand_shell_path(node.scalar)) {
+    node.scalar = std::move(*expanded);
+  } else {
+    problems.error(node.origin, path,
+                   seg::text("'", node.scalar, "' needs the variable ", shell_variable(node.scalar),
+                             ", which is not set"));
+  }
+}
+
+}  // namespace
+
 Config load_config(const std::string& path, const std::vector<std::string>& overrides,
                    Diagnostics& problems) {
   Diagnostics found;
   std::optional<Config> tree = ConfigLoader(found).load(path, nullptr);
   Config changes = detail::read_overrides(overrides, found);
   if (tree) {
-    for (const Config::Item& item : changes.map) {
-      const Config::Item* old = tree->find(item.key);
-      if (old && old->referred) {
-        found.warn(item.key_origin, item.key,
-                   seg::text("this changes nothing where files refer to {{_base_.", item.key,
-                             "}}, which was filled in before"));
-      }
-    }
     detail::merge_into(*tree, std::move(changes), /*index_lists=*/true, found);
     detail::strip_delete(*tree);
+    expand_shell_paths(*tree, "", found);
   }
   if (found.has_errors()) throw ConfigError(std::move(found));
   problems.add(found);
@@ -453,13 +472,26 @@ Config parse_config(const std::string& text, const std::string& name) {
   return tree;
 }
 
-void warn_unused_variables(const Config& config, const std::vector<std::string>& known_keys,
-                           Diagnostics& problems) {
+void check_variables(const Config& config, const std::vector<std::string>& overrides,
+                     const std::vector<std::string>& known_keys, Diagnostics& problems) {
+  const auto known = [&](const std::string& key) {
+    return std::find(known_keys.begin(), known_keys.end(), key) != known_keys.end();
+  };
+  Diagnostics reported;  // when the overrides were applied
+  const Config changed = detail::read_overrides(overrides, reported);
   for (const Config::Item& item : config.map) {
-    if (item.used) continue;
-    if (std::find(known_keys.begin(), known_keys.end(), item.key) != known_keys.end()) continue;
+    if (item.used || known(item.key) || changed.find(item.key)) continue;
     problems.warn(item.key_origin, item.key,
                   seg::text("nothing uses this key.", did_you_mean(item.key, known_keys)));
+  }
+  for (const Config::Item& item : changed.map) {
+    if (known(item.key)) continue;
+    const Config::Item* variable = config.find(item.key);
+    problems.error(item.key_origin, item.key,
+                   variable && variable->used
+                       ? "this changes nothing: files had the variable filled in before. Override "
+                         "the options that it fills; print_config --explain shows them"
+                       : seg::text("nothing uses this key.", did_you_mean(item.key, known_keys)));
   }
 }
 

@@ -6,137 +6,21 @@
 
 #include <algorithm>
 #include <array>
-#include <cctype>
-#include <charconv>
-#include <cstdlib>
 #include <exception>
-#include <limits>
-#include <optional>
+#include <memory>
 #include <sstream>
+#include <string>
+#include <string_view>
 #include <unordered_map>
 #include <unordered_set>
 #include <utility>
 #include <vector>
 
+#include "registry/yaml_scalar.hpp"
+#include "registry/yaml_text.hpp"
+
 namespace seg {
 namespace {
-
-bool yaml_digit(char c) { return c >= '0' && c <= '9'; }
-
-/// The position after the digits at `i`, between which '_' may stand; `i` where there are none.
-size_t yaml_skip_digits(std::string_view s, size_t i) {
-  while (i < s.size() && (yaml_digit(s[i]) || (s[i] == '_' && i > 0 && yaml_digit(s[i - 1]) &&
-                                               i + 1 < s.size() && yaml_digit(s[i + 1])))) {
-    ++i;
-  }
-  return i;
-}
-
-bool yaml_is_int(std::string_view s) {
-  if (s.starts_with("0x") || s.starts_with("0o")) {
-    const bool hex = s[1] == 'x';
-    return s.size() > 2 && std::all_of(s.begin() + 2, s.end(), [hex](unsigned char c) {
-             return hex ? std::isxdigit(c) != 0 : (c >= '0' && c <= '7');
-           });
-  }
-  const size_t begin = !s.empty() && (s[0] == '+' || s[0] == '-') ? 1 : 0;
-  const size_t end = yaml_skip_digits(s, begin);
-  return end > begin && end == s.size();
-}
-
-bool yaml_is_float(std::string_view s) {
-  if (!s.empty() && (s[0] == '+' || s[0] == '-')) {
-    s.remove_prefix(1);
-    if (s == ".inf" || s == ".Inf" || s == ".INF") return true;
-  }
-  for (const char* word : {".inf", ".Inf", ".INF", ".nan", ".NaN", ".NAN"}) {
-    if (s == word) return true;
-  }
-  const size_t whole = yaml_skip_digits(s, 0);
-  size_t i = whole;
-  size_t fraction = 0;
-  if (i < s.size() && s[i] == '.') {
-    fraction = yaml_skip_digits(s, i + 1) - (i + 1);
-    i += 1 + fraction;
-  }
-  if (whole + fraction == 0) return false;
-  if (i < s.size() && (s[i] == 'e' || s[i] == 'E')) {
-    ++i;
-    if (i < s.size() && (s[i] == '+' || s[i] == '-')) ++i;
-    const size_t begin = i;
-    i = yaml_skip_digits(s, i);
-    if (i == begin) return false;
-  }
-  return i == s.size();
-}
-
-/// A bracket expression of this project stands where YAML would read a mapping in a mapping or end
-/// a plain text, so its special characters are swapped for control characters, which a config
-/// cannot hold, before YAML sees them, and back after. One byte for one keeps the columns right.
-constexpr std::string_view kTemplateChars = "{}:\"',[]#& ";
-constexpr char kTemplateFirst = '\x0e';
-
-std::string protect_templates(std::string text) {
-  for (size_t at = text.find("{{"); at != std::string::npos; at = text.find("{{", at + 2)) {
-    const size_t end = text.find("}}", at);
-    const size_t line_end = text.find('\n', at);
-    if (end == std::string::npos || line_end < end) continue;
-    if (text.find_first_of("{}", at + 2) < end) continue;
-    for (size_t i = at; i < end + 2; ++i) {
-      const size_t which = kTemplateChars.find(text[i]);
-      if (which != std::string_view::npos) {
-        text[i] = static_cast<char>(kTemplateFirst + static_cast<char>(which));
-      }
-    }
-  }
-  return text;
-}
-
-std::string unprotect_templates(std::string text) {
-  constexpr char kOpen[] = {kTemplateFirst, kTemplateFirst, 0};
-  constexpr char kClose[] = {kTemplateFirst + 1, kTemplateFirst + 1, 0};
-  for (size_t at = text.find(kOpen); at != std::string::npos; at = text.find(kOpen, at)) {
-    const size_t end = std::min(text.find(kClose, at), text.size() - 2) + 2;
-    for (; at < end; ++at) {
-      const int which = text[at] - kTemplateFirst;
-      if (which >= 0 && which < static_cast<int>(kTemplateChars.size())) {
-        text[at] = kTemplateChars[static_cast<size_t>(which)];
-      }
-    }
-  }
-  return text;
-}
-
-/// The length of the UTF-8 character at `i`, or 0 where there is none.
-size_t utf8_length(std::string_view s, size_t i) {
-  const auto byte = [&](size_t k) { return static_cast<unsigned char>(s[k]); };
-  const unsigned char first = byte(i);
-  if (first < 0x80) return 1;
-  const size_t length = first >= 0xC2 && first < 0xE0   ? 2
-                        : first >= 0xE0 && first < 0xF0 ? 3
-                        : first >= 0xF0 && first < 0xF5 ? 4
-                                                        : 0;
-  if (length == 0 || i + length > s.size()) return 0;
-  for (size_t k = 1; k < length; ++k) {
-    if ((byte(i + k) & 0xC0) != 0x80) return 0;
-  }
-  return length;
-}
-
-/// yaml-cpp reads the escapes \N and \_ as single bytes, which are no UTF-8.
-std::string repaired_utf8(std::string text) {
-  for (size_t i = 0; i < text.size();) {
-    const size_t length = utf8_length(text, i);
-    if (length == 0) {
-      const char byte = text[i];
-      text.replace(i, 1, {'\xC2', byte});
-      i += 2;
-    } else {
-      i += length;
-    }
-  }
-  return text;
-}
 
 /// What YAML's own messages mean for the person who wrote the text.
 std::string yaml_advice(const std::string& message) {
@@ -221,7 +105,7 @@ class TreeBuilder final : public YAML::EventHandler {
   void OnScalar(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor,
                 const std::string& raw) override {
     Config value;
-    value.scalar = repaired_utf8(unprotect_templates(raw));
+    value.scalar = detail::repaired_utf8(detail::unprotect_templates(raw));
     value.origin = origin(mark);
     value.kind = kind_of(tag, value.scalar, mark);
     if (value.is_null()) value.scalar.clear();
@@ -464,124 +348,7 @@ class TreeBuilder final : public YAML::EventHandler {
   Config root_;
 };
 
-/// The text from a line (counted from 0) on.
-std::string_view from_line(std::string_view text, int line) {
-  for (; line > 0; --line) {
-    const size_t end = text.find('\n');
-    if (end == std::string_view::npos) return {};
-    text.remove_prefix(end + 1);
-  }
-  return text;
-}
-
-/// Whether the quotes that open at or after the mark (a tag may come first) are never closed, which
-/// yaml-cpp overlooks where the text ends in a line break.
-bool quotes_stay_open(std::string_view text, const YAML::Mark& mark) {
-  if (mark.is_null()) return false;
-  text = from_line(text, mark.line);
-  if (static_cast<size_t>(mark.column) >= text.size()) return false;
-  text.remove_prefix(static_cast<size_t>(mark.column));
-  while (!text.empty() && (text[0] == '!' || text[0] == '&')) {  // tags and anchors
-    text.remove_prefix(std::min(text.find_first_of(" \n"), text.size()));
-    text.remove_prefix(std::min(text.find_first_not_of(" \n"), text.size()));
-  }
-  if (text.empty() || (text[0] != '\'' && text[0] != '"')) return false;
-  for (size_t i = 1; i < text.size(); ++i) {
-    if (text[0] == '"' && text[i] == '\\') {
-      ++i;
-    } else if (text[i] == text[0]) {
-      if (text[0] == '"' || i + 1 >= text.size() || text[i + 1] != '\'') return false;
-      ++i;  // '' inside single quotes
-    }
-  }
-  return true;
-}
-
-bool tab_indents(std::string_view text, int line) {
-  text = from_line(text, line);
-  return text.substr(0, std::min(text.find_first_not_of(" \t"), text.size())).find('\t') !=
-         std::string_view::npos;
-}
-
-/// The first thing that no configuration text can hold, as a message; its place in `at`.
-std::string wrong_character(const std::string& text, size_t& at) {
-  for (at = 0; at < text.size();) {
-    const auto c = static_cast<unsigned char>(text[at]);
-    if ((c < 0x20 && c != '\t' && c != '\n' && c != '\r') || c == 0x7F) {
-      return seg::text("this is no YAML text: it holds a control character (byte value ",
-                       static_cast<int>(c), ")");
-    }
-    const size_t length = utf8_length(text, at);
-    if (length == 0) {
-      return seg::text("this is no YAML text in UTF-8: it holds the byte value ",
-                       static_cast<int>(c));
-    }
-    at += length;
-  }
-  return {};
-}
-
 }  // namespace
-
-Config::Kind detail::plain_kind(std::string_view text) {
-  if (text.empty() || text == "~" || text == "null" || text == "Null" || text == "NULL") {
-    return Config::Kind::kNull;
-  }
-  for (const char* word : {"true", "True", "TRUE", "false", "False", "FALSE"}) {
-    if (text == word) return Config::Kind::kBool;
-  }
-  if (yaml_is_int(text)) return Config::Kind::kInt;
-  return yaml_is_float(text) ? Config::Kind::kFloat : Config::Kind::kString;
-}
-
-std::optional<int64_t> detail::int_value(std::string_view text) {
-  if (plain_kind(text) != Config::Kind::kInt) return std::nullopt;
-  std::string digits;
-  for (char c : text) {
-    if (c != '_' && c != '+') digits += c;
-  }
-  int base = 10;
-  if (digits.starts_with("0x") || digits.starts_with("0o")) {
-    base = digits[1] == 'x' ? 16 : 8;
-    digits.erase(0, 2);
-  }
-  int64_t value = 0;
-  const char* end = digits.data() + digits.size();
-  const auto [last, failure] = std::from_chars(digits.data(), end, value, base);
-  if (failure != std::errc{} || last != end) return std::nullopt;
-  return value;
-}
-
-std::optional<double> detail::float_value(std::string_view text) {
-  const Config::Kind kind = plain_kind(text);
-  if (kind == Config::Kind::kInt) {
-    if (const auto value = int_value(text)) return static_cast<double>(*value);
-  } else if (kind != Config::Kind::kFloat) {
-    return std::nullopt;
-  }
-  std::string digits;
-  for (char c : text) {
-    if (c != '_') digits += c;
-  }
-  const bool negative = digits.starts_with('-');
-  if (negative || digits.starts_with('+')) digits.erase(0, 1);
-  double value = 0;
-  if (digits.starts_with(".i") || digits.starts_with(".I")) {
-    value = std::numeric_limits<double>::infinity();
-  } else if (digits.starts_with(".n") || digits.starts_with(".N")) {
-    value = std::numeric_limits<double>::quiet_NaN();
-  } else {
-    const char* end = digits.data() + digits.size();
-    const auto [last, failure] = std::from_chars(digits.data(), end, value);
-    if (failure == std::errc::result_out_of_range) {
-      // Python reads 1e-400 as 0 and 1e400 as inf.
-      value = std::strtod(digits.c_str(), nullptr);
-    } else if (failure != std::errc{} || last != end) {
-      return std::nullopt;
-    }
-  }
-  return negative ? -value : value;
-}
 
 size_t detail::count_values(const Config& config) {
   size_t count = 1;
@@ -615,9 +382,9 @@ Config detail::read_yaml(const std::string& text, const std::string& name, bool 
   try {
     YAML::Parser parser(stream);
     if (!parser.HandleNextDocument(builder)) return {};
-    if (quotes_stay_open(text, builder.last_quoted())) {
-      problems.error(builder.origin(builder.last_quoted()), "",
-                     "not valid YAML: these quotes are not closed");
+    const YAML::Mark& quoted = builder.last_quoted();
+    if (!quoted.is_null() && quotes_stay_open(text, quoted.line, quoted.column)) {
+      problems.error(builder.origin(quoted), "", "not valid YAML: these quotes are not closed");
       return {};
     }
     Config root = builder.take();
@@ -635,6 +402,10 @@ Config detail::read_yaml(const std::string& text, const std::string& name, bool 
   } catch (const YamlStop& e) {
     problems.error(builder.origin(e.mark), e.path, e.message);
   } catch (const YAML::Exception& e) {
+    if (e.msg.starts_with(YAML::ErrorMsg::INVALID_UNICODE)) {
+      const std::string joined = with_joined_escapes(text);
+      if (joined != text) return read_yaml(joined, name, templates, problems);
+    }
     const bool tab = !e.mark.is_null() && tab_indents(text, e.mark.line);
     problems.error(builder.origin(e.mark), "",
                    seg::text("not valid YAML: ",

@@ -1,9 +1,7 @@
 /// One YAML text as a tree, without bases and substitution.
 #pragma once
-#include <cstdint>
-#include <optional>
+#include <cstddef>
 #include <string>
-#include <string_view>
 
 #include "registry/config.hpp"
 
@@ -23,15 +21,6 @@ inline constexpr size_t kMaxKeyBytes = 250;
 /// \param templates  whether `{{...}}` may stand where YAML wants quotes around it.
 Config read_yaml(const std::string& text, const std::string& name, bool templates,
                  Diagnostics& problems);
-
-/// The kind that YAML's core schema gives to a plain text: `1e-3` is a float, `yes` a string.
-/// Beyond it, `_` may stand between digits, as in Python and YAML 1.1.
-Config::Kind plain_kind(std::string_view text);
-
-/// The number that a text of kind kInt stands for ("+5", "1_000", "0x1F"), where it fits 64 bits.
-std::optional<int64_t> int_value(std::string_view text);
-/// The same for kInt and kFloat.
-std::optional<double> float_value(std::string_view text);
 
 size_t count_values(const Config& config);
 size_t depth_of(const Config& config);

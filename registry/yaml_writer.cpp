@@ -8,7 +8,7 @@
 #include <string_view>
 
 #include "registry/yaml.hpp"
-#include "registry/yaml_reader.hpp"
+#include "registry/yaml_scalar.hpp"
 
 namespace seg {
 namespace {

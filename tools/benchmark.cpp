@@ -67,6 +67,19 @@ double rounded(double value) {
   return std::round(value * unit) / unit;
 }
 
+/// Images of another shape than the configuration's must not be padded to that.
+void apply_shape(seg::Config& tree, const std::vector<int64_t>& shape) {
+  auto* model = tree.find("model");
+  auto* preprocessor = model ? model->value.find("data_preprocessor") : nullptr;
+  auto* size = preprocessor ? preprocessor->value.find("size") : nullptr;
+  if (shape.empty() || !size || size->value.is_null()) return;
+  seg::Config asked;
+  asked.kind = seg::Config::Kind::kList;
+  for (const int64_t side : shape) asked.list.push_back(seg::Config::of(side));
+  asked.origin.file = std::make_shared<const std::string>("--shape");
+  size->value = std::move(asked);
+}
+
 /// The shape of each training image: as asked for, else what the configuration crops or pads to.
 std::array<int64_t, 2> image_shape(const BenchmarkArguments& arguments, const seg::Segmentor& model,
                                    const seg::Config& tree) {
@@ -120,6 +133,7 @@ class BenchmarkedModel {
   /// One step, with the work of the device queued and not waited for.
   void step(const seg::Batch& batch) {
     const auto input = model_->data_preprocessor()(batch, /*training=*/true, device_);
+    input_shape_ = {input.images.size(2), input.images.size(3)};
     seg::LossMap losses;
     {
       const auto precision = optimizer_->precision();
@@ -130,6 +144,8 @@ class BenchmarkedModel {
     optimizer_->step();
   }
   /// Waits for the device.
+  /// Height and width that the model saw, which the preprocessor may have padded.
+  std::array<int64_t, 2> input_shape() const { return input_shape_; }
   double loss() const { return loss_.item<double>(); }
   c10::Device device() const { return device_; }
   seg::Segmentor& model() { return *model_; }
@@ -139,6 +155,7 @@ class BenchmarkedModel {
   std::shared_ptr<seg::Segmentor> model_;
   std::unique_ptr<seg::OptimWrapper> optimizer_;
   torch::Tensor loss_;
+  std::array<int64_t, 2> input_shape_{};
 };
 
 /// Of the device, or of the whole process on a CPU.
@@ -191,7 +208,7 @@ Json benchmark_step(const BenchmarkArguments& arguments, const seg::RunConfig& c
     seconds.assign(seconds.size(), (seconds_now() - first) / static_cast<double>(arguments.iters));
   }
   Json out = time_summary(seconds, size);
-  out["shape"] = shape;
+  out["shape"] = model.input_shape();
   out["peak_memory_mb"] = peak_memory_mb(device);
   out["loss"] = rounded(model.loss());
   return out;
@@ -424,15 +441,16 @@ int benchmark(const BenchmarkArguments& arguments) {
   }
   std::optional<PictureFolder> pictures;
   if (!arguments.pictures.empty()) pictures.emplace();
-  const seg::RunConfig config =
-      seg::load_run_config(arguments.config, arguments.overrides, [&](seg::Config& tree) {
-        seg::TrainOptions options;
-        options.amp = arguments.amp;
-        seg::apply_options(tree, options);
-        if (pictures) {
-          pictures->replace_dataset(tree, arguments.pictures[0], arguments.pictures[1]);
-        }
-      });
+  const auto load = [&](const std::vector<int64_t>& shape) {
+    return seg::load_run_config(arguments.config, arguments.overrides, [&](seg::Config& tree) {
+      seg::TrainOptions options;
+      options.amp = arguments.amp;
+      seg::apply_options(tree, options);
+      apply_shape(tree, shape);
+      if (pictures) pictures->replace_dataset(tree, arguments.pictures[0], arguments.pictures[1]);
+    });
+  };
+  const seg::RunConfig config = load({});
   const std::set<std::string> what(arguments.what.begin(), arguments.what.end());
   const c10::Device device = seg::choose_device(
       arguments.device.empty() ? config.env_cfg.device : arguments.device, /*local_rank=*/0);
@@ -442,7 +460,12 @@ int benchmark(const BenchmarkArguments& arguments) {
            {"amp", arguments.amp}};
   if (what.contains("start")) out["start"] = benchmark_start(config, device);
   if (what.contains("data")) out["data"] = benchmark_data(arguments, config);
-  if (what.contains("step")) out["step"] = benchmark_step(arguments, config, device);
+  if (what.contains("step")) {
+    // The pipeline's images keep the configuration's shape, the synthetic ones have their own.
+    out["step"] = arguments.shape.empty()
+                      ? benchmark_step(arguments, config, device)
+                      : benchmark_step(arguments, load(arguments.shape), device);
+  }
   if (what.contains("train")) out["train"] = benchmark_train(arguments, config, device);
   std::cout << out.dump() << std::endl;
   return 0;

@@ -38,7 +38,10 @@ int browse(const BrowseArguments& arguments) {
   }
   const auto dataset = loader->dataset.build();
   if (arguments.check) {
-    std::cout << seg::check_dataset(*dataset, arguments.split) << std::endl;
+    std::cout << seg::check_dataset(*dataset, arguments.split,
+                                    {.annotations = seg::DatasetCheckParams::kAll,
+                                     .pairs = seg::DatasetCheckParams::kAll})
+              << std::endl;
   }
   const std::string out = arguments.out.empty()
                               ? "work_dirs/" + config.stem() + "/browse_" + arguments.split
@@ -98,7 +101,8 @@ int main(int argc, char** argv) {
                        "folder of the pictures (default: work_dirs/<config>/browse_<split>)")
             ->type_name("DIR");
         app.add_flag("--check", arguments->check,
-                     "also looks for missing files and counts the labels of some annotations");
+                     "also looks for missing files, reads all images and counts the labels of all "
+                     "annotations");
         seg::add_cfg_options(app, arguments->overrides);
         return [arguments] { return browse(*arguments); };
       });

@@ -2,6 +2,7 @@
 
 #include <iomanip>
 #include <iostream>
+#include <map>
 #include <regex>
 #include <sstream>
 
@@ -103,8 +104,17 @@ int inspect(const InspectArguments& arguments) {
   torch::NoGradGuard no_grad;
   std::vector<torch::Tensor> features;
   torch::Tensor logits;
-  const auto encoder = seg::count_flops([&] { features = model->extract_feat(images); });
-  const auto all = seg::count_flops([&] { logits = model->encode_decode(images); });
+  std::map<std::string, int64_t> encoder, all;
+  try {
+    encoder = seg::count_flops([&] { features = model->extract_feat(images); });
+    all = seg::count_flops([&] { logits = model->encode_decode(images); });
+  } catch (const c10::OutOfMemoryError&) {
+    throw;
+  } catch (const c10::Error& error) {
+    throw seg::DataError(seg::text("images of ", size.h, "x", size.w, " do not fit the model of ",
+                                   arguments.config, ": ", error.what_without_backtrace(),
+                                   ". Give another size by --shape"));
+  }
   const auto sum = [](const std::map<std::string, int64_t>& counts) {
     int64_t total = 0;
     for (const auto& [name, n] : counts) total += n;

@@ -2,6 +2,8 @@
 #include <iostream>
 
 #include "registry/listing.hpp"
+#include "registry/listing_search.hpp"
+#include "runners/start/run_config.hpp"
 #include "tools/common/command_line.hpp"
 #include "tools/common/help.hpp"
 
@@ -17,11 +19,19 @@ std::string listed(const ListArguments& arguments) {
     return arguments.markdown ? seg::markdown_of_all() : seg::list_categories();
   }
   std::vector<seg::Listed> found;
-  if (arguments.type.empty()) {
-    found = seg::find_listed(arguments.name);
-  } else {
-    const seg::AnyRegistry& registry = seg::find_category(arguments.name);
-    found.push_back({&registry, seg::find_type(registry, arguments.type)});
+  try {
+    if (arguments.type.empty()) {
+      found = seg::find_listed(arguments.name);
+    } else {
+      const seg::AnyRegistry& registry = seg::find_category(arguments.name);
+      found.push_back({&registry, seg::find_type(registry, arguments.type)});
+    }
+  } catch (const seg::UsageError&) {
+    // No name as it stands: words, then.
+    std::string hits =
+        seg::search_listed(arguments.name + " " + arguments.type, seg::run_config_docs());
+    if (hits.empty()) throw;
+    return hits;
   }
   std::vector<std::string> parts;
   for (const seg::Listed& one : found) {
@@ -42,12 +52,14 @@ int main(int argc, char** argv) {
   return seg::run_main(
       argc, argv,
       "Prints what configurations can name: the categories; the types of a category; a type with "
-      "its options, their types, defaults and meanings, and the paper it follows.",
+      "its options, their types, defaults and meanings, and the paper it follows. Other words are "
+      "searched for in names and meanings.",
       [](CLI::App& app) {
         seg::add_help(app, {.example = "tools/list loss", .exit_codes = {}});
         auto arguments = std::make_shared<ListArguments>();
-        app.add_option("name", arguments->name, "a category (backbone) or a type (FCNHead)");
-        app.add_option("type", arguments->type, "a type of that category");
+        app.add_option("name", arguments->name,
+                       "a category (backbone), a type (FCNHead) or a word (ema)");
+        app.add_option("type", arguments->type, "a type of that category, or a further word");
         app.add_flag("--markdown", arguments->markdown, "as Markdown, with all options");
         return [arguments] {
           std::cout << listed(*arguments) << std::flush;

@@ -19,8 +19,21 @@ namespace {
 
 using seg::reference::FixtureResult;
 
+/// The fixtures of the source tree that the program lies in, or of the folder it is called from.
+std::string own_fixtures() {
+  namespace fs = std::filesystem;
+  const fs::path fixtures = "tests/data/reference";
+  std::error_code ignored;
+  if (fs::exists(fixtures, ignored)) return fixtures.string();
+  for (fs::path folder = fs::read_symlink("/proc/self/exe", ignored).parent_path();
+       folder.has_relative_path(); folder = folder.parent_path()) {
+    if (fs::exists(folder / fixtures, ignored)) return (folder / fixtures).string();
+  }
+  return fixtures.string();
+}
+
 struct ParityArguments {
-  std::string folder = "../shared/reference/fixtures", filter, out;
+  std::string folder = own_fixtures(), filter, out;
   size_t jobs = 1;
 };
 

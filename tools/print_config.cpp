@@ -1,7 +1,9 @@
 /// Prints a configuration as it is after bases, substitution and overrides.
+#include <algorithm>
 #include <iostream>
 
 #include "registry/yaml.hpp"
+#include "runners/start/old_config.hpp"
 #include "runners/start/parts.hpp"
 #include "runners/start/run_config.hpp"
 #include "tools/common/command_line.hpp"
@@ -26,6 +28,27 @@ void collect_paths(const seg::Config& config, const std::string& path,
   }
 }
 
+void add_source(const seg::Origin& origin, std::vector<std::string>& sources) {
+  if (!origin.file) return;
+  if (std::find(sources.begin(), sources.end(), *origin.file) == sources.end()) {
+    sources.push_back(*origin.file);
+  }
+}
+
+/// Adds the files and overrides that the parts of a value come from, oldest first.
+void collect_sources(const seg::Config& config, std::vector<std::string>& sources) {
+  const auto add_part = [&](const seg::Config& part) {
+    for (const auto& old : part.history) add_source(old.origin, sources);
+    add_source(part.origin, sources);
+    collect_sources(part, sources);
+  };
+  for (const auto& element : config.list) add_part(element);
+  for (const auto& item : config.map) {
+    add_part(item.value);
+    add_source(item.key_origin, sources);
+  }
+}
+
 /// The values that a key had, from the first to the last, and where each was written.
 std::string explained(const seg::Config& tree, const std::string& key) {
   const seg::Config* value = tree.at_path(key);
@@ -39,14 +62,19 @@ std::string explained(const seg::Config& tree, const std::string& key) {
   for (const auto& old : value->history) {
     out += seg::text("  ", old.origin.text(), ": ", old.shown, "\n");
   }
-  out += seg::text("  ", value->origin.text(), ": ", seg::dump_flow(*value), "\n");
+  std::vector<std::string> sources;
+  add_source(value->origin, sources);
+  sources.resize(1);
+  collect_sources(*value, sources);
+  sources[0] = value->origin.text();
+  out += seg::text("  ", seg::join(sources, ", "), ": ", seg::dump_flow(*value), "\n");
   // A mapping is put together key by key, so the origins of its parts are printed too.
   if (value->is_map() || value->is_list()) {
     std::vector<std::string> paths;
     collect_paths(*value, key, paths);
     for (const std::string& path : paths) {
       const seg::Config* part = tree.at_path(path);
-      if (!part || path == key || !(part->is_scalar() || part->is_null())) continue;
+      if (!part || path == key || !part->map.empty() || !part->list.empty()) continue;
       std::vector<std::string> chain;
       for (const auto& old : part->history) {
         chain.push_back(seg::text(old.shown, " (", old.origin.text(), ")"));
@@ -67,7 +95,13 @@ int print_config(const PrintConfigArguments& arguments) {
   }
   seg::Diagnostics problems;
   const seg::Config tree = seg::load_config(arguments.config, arguments.overrides, problems);
-  seg::warn_unused_variables(tree, seg::run_config_keys(), problems);
+  seg::Origin where;
+  if (const std::string old = seg::old_config_problem(tree, where); !old.empty()) {
+    problems.warn(where, "", old);
+  } else {
+    seg::check_variables(tree, arguments.overrides, seg::run_config_keys(), problems);
+  }
+  if (problems.has_errors()) throw seg::ConfigError(problems);
   if (const std::string warnings = problems.warnings_text(); !warnings.empty()) {
     std::cerr << warnings << std::endl;
   }

@@ -71,8 +71,10 @@ int main(int argc, char** argv) {
                        "write image, truth, prediction and wrong pixels of each image here, and "
                        "index.html, which shows them with the worst first")
             ->type_name("DIR");
+        seg::add_device(app, arguments->options.device);
         app.add_flag("--tta", arguments->options.tta,
                      "average the predictions for the augmentations of tta_pipeline");
+        seg::add_quiet(app);
         seg::add_launcher(app, arguments->options.launcher);
         seg::add_cfg_options(app, arguments->overrides);
         return [arguments] { return test(*arguments); };

@@ -10,6 +10,7 @@ struct TrainArguments {
   std::string config;
   seg::TrainOptions options;
   std::vector<std::string> resume, overrides;
+  std::string check_data;
 };
 
 int train(TrainArguments& arguments, const CLI::App& app) {
@@ -22,7 +23,13 @@ int train(TrainArguments& arguments, const CLI::App& app) {
   const seg::RunConfig config =
       seg::load_run_config(arguments.config, arguments.overrides,
                            [&](seg::Config& tree) { seg::apply_options(tree, options); });
-  seg::run_training(config);
+  size_t checked = seg::DatasetCheckParams().annotations;
+  if (arguments.check_data == "all") {
+    checked = seg::DatasetCheckParams::kAll;
+  } else if (!arguments.check_data.empty()) {
+    checked = std::stoul(arguments.check_data);
+  }
+  seg::run_training(config, checked);
   return 0;
 }
 
@@ -48,7 +55,21 @@ int main(int argc, char** argv) {
                "continue from this checkpoint; without one, from the newest in the work dir")
             ->type_name("[CHECKPOINT]")
             ->expected(0, 1);
+        app.add_flag("--reset-schedule", arguments->options.reset_schedule,
+                     "with --resume: learning rates, other hyper-parameters and schedules follow "
+                     "the configuration and not the checkpoint");
+        seg::add_device(app, arguments->options.device);
+        app.add_option("--check-data", arguments->check_data,
+                       "annotations of each data set to look at before the first step; all: every "
+                       "annotation and image is read (default: 32)")
+            ->type_name("N|all")
+            ->check(CLI::Validator(
+                [](const std::string& given) {
+                  return given == "all" ? std::string() : seg::whole_number(0)(given);
+                },
+                ""));
         app.add_flag("--amp", arguments->options.amp, "train in mixed precision");
+        seg::add_quiet(app);
         seg::add_launcher(app, arguments->options.launcher);
         seg::add_cfg_options(app, arguments->overrides);
         return [arguments, &app] { return train(*arguments, app); };

@@ -35,6 +35,46 @@ std::optional<FoundCheckpoint> try_read(const std::string& path) {
   }
 }
 
+/// Where a checkpoint stands among those of its run.
+using CheckpointPlace = std::pair<int64_t, int64_t>;
+
+/// The iteration of a checkpoint whose name does not say it (`filename_tmpl`). Nothing for other
+/// files of weights: pretrained and published ones, and the best, which is not the newest.
+std::optional<CheckpointPlace> place_in_contents(const fs::path& path) {
+  const std::string name = path.filename().string(), ending = path.extension().string();
+  if (name.starts_with("best_") || (ending != ".pth" && ending != ".pt" && ending != ".ckpt")) {
+    return std::nullopt;
+  }
+  try {
+    const Value contents = read_checkpoint(path.string());
+    const Value* meta = contents.find("meta");
+    const Value* iter = meta ? meta->find("iter") : nullptr;
+    const bool resumable = contents.find("state_dict") &&
+                           (contents.find("optimizer") || contents.find("param_schedulers"));
+    if (!resumable || !iter || !iter->is_int()) return std::nullopt;
+    return CheckpointPlace(iter->as_int(), 0);
+  } catch (const CheckpointError& e) {
+    log::warn("skipping this file: ", e.what());
+    return std::nullopt;
+  }
+}
+
+/// The checkpoints of a folder, newest first.
+std::vector<std::string> checkpoints_in(const fs::path& folder) {
+  std::vector<std::pair<CheckpointPlace, std::string>> found;
+  std::error_code ignored;
+  for (const auto& entry : fs::directory_iterator(folder, ignored)) {
+    auto place = place_of_name(entry.path());
+    if (!place && entry.is_regular_file(ignored)) place = place_in_contents(entry.path());
+    if (place) found.emplace_back(*place, entry.path().string());
+  }
+  // The names of checkpoints by epochs and by iterations do not compare; each group is in order.
+  std::sort(found.rbegin(), found.rend());
+  std::vector<std::string> out;
+  for (auto& [place, path] : found) out.push_back(std::move(path));
+  return out;
+}
+
 }  // namespace
 
 std::optional<FoundCheckpoint> find_checkpoint(const std::string& work_dir) {
@@ -53,17 +93,12 @@ std::optional<FoundCheckpoint> find_checkpoint(const std::string& work_dir) {
     add(named);
     add(work_dir + "/" + fs::path(named).filename().string());
   }
-  std::vector<std::pair<std::pair<int64_t, int64_t>, std::string>> others;
-  std::error_code ignored;
-  for (const auto& entry : fs::directory_iterator(work_dir, ignored)) {
-    if (const auto place = place_of_name(entry.path())) {
-      others.emplace_back(*place, entry.path().string());
-    }
-  }
-  std::sort(others.rbegin(), others.rend());
-  // The names of checkpoints by epochs and by iterations do not compare; each group is in order.
   const bool named_is_there = !candidates.empty();
-  for (const auto& [place, path] : others) add(path);
+  for (const std::string& path : checkpoints_in(work_dir)) add(path);
+  // `out_dir` of the hook keeps checkpoints in a folder of their own.
+  if (const fs::path folder = fs::path(named).parent_path(); !folder.empty()) {
+    for (const std::string& path : checkpoints_in(folder)) add(path);
+  }
   if (!named.empty() && !named_is_there) {
     const std::string what =
         text(work_dir, "/last_checkpoint names ", named, ", which does not exist");

@@ -13,8 +13,8 @@ struct FoundCheckpoint {
 };
 
 /// The newest readable checkpoint of a work dir: the one that `last_checkpoint` names, one of that
-/// name beside it where the folder was moved, else the one with most iterations. Unreadable files
-/// are reported and skipped.
+/// name beside it where the folder was moved, else the one with most iterations there or in the
+/// folder of the one named, whatever their names are. Unreadable files are reported and skipped.
 /// \throws CheckpointError if there are checkpoints but none can be read.
 std::optional<FoundCheckpoint> find_checkpoint(const std::string& work_dir);
 

@@ -1,5 +1,8 @@
 #include "runners/checkpoint/load.hpp"
 
+#include <algorithm>
+#include <set>
+
 #include "registry/log.hpp"
 #include "runners/checkpoint/accumulated.hpp"
 #include "runners/checkpoint/generators.hpp"
@@ -8,6 +11,7 @@
 #include "runners/log/records.hpp"
 #include "runners/optim/optim_wrapper.hpp"
 #include "runners/optim/param_scheduler.hpp"
+#include "runners/start/run_config.hpp"
 #include "segcore/dist/communicator.hpp"
 #include "segcore/io/checkpoint.hpp"
 #include "segcore/io/weights.hpp"
@@ -16,6 +20,16 @@
 
 namespace seg {
 namespace {
+
+/// A number, a switch or numbers in a row; "" for any other value.
+std::string short_text(const Value& value) {
+  if (value.is_bool()) return value.as_bool() ? "true" : "false";
+  if (value.is_int() || value.is_float()) return text(value.as_float());
+  if (!value.is_list() && !value.is_tuple()) return "";
+  std::vector<std::string> parts;
+  for (const Value& part : value.as_list()) parts.push_back(short_text(part));
+  return "[" + join(parts, ", ") + "]";
+}
 
 /// Loads the parts of one checkpoint, in the order in which they depend on each other.
 class CheckpointLoader {
@@ -103,13 +117,69 @@ class CheckpointLoader {
 
   void load_optimizer() {
     if (const Value* optimizer = checkpoint_.find("optimizer")) {
+      const std::vector<Value> configured = group_options();
       state_.optimizer->load_state_dict(*optimizer);
+      if (state_.run->config->reset_schedule) {
+        const auto groups = state_.optimizer->scheduled_groups();
+        for (size_t i = 0; i < std::min(groups.size(), configured.size()); ++i) {
+          groups[i]->read_options(configured[i]);
+        }
+      } else {
+        report_overruled(configured);
+      }
     } else {
       log::warn(path_, " has no optimizer state: the optimizer starts afresh");
     }
   }
 
+  std::vector<Value> group_options() const {
+    std::vector<Value> out;
+    for (const ParamGroup* group : state_.optimizer->scheduled_groups()) {
+      out.push_back(group->options());
+    }
+    return out;
+  }
+
+  /// Reports hyper-parameters that the configuration gives in vain, each of them once.
+  void report_overruled(const std::vector<Value>& configured) const {
+    const std::vector<Value> kept = group_options();
+    std::vector<std::string> changes;
+    std::set<std::string> reported;
+    for (size_t i = 0; i < std::min(kept.size(), configured.size()); ++i) {
+      const bool scheduled = configured[i].find("initial_lr") != nullptr;
+      for (const auto& [key, value] : configured[i].as_dict()) {
+        const std::string& name = key.as_string();
+        const Value* in_checkpoint = kept[i].find(name);
+        // The current rate is the schedule's; the rate that it started from is compared instead.
+        if (!in_checkpoint || (name == "lr" && scheduled)) continue;
+        const std::string shown = name == "initial_lr" ? "lr" : name;
+        const std::string was = short_text(*in_checkpoint), is = short_text(value);
+        if (was == is || was.empty() || !reported.insert(shown).second) continue;
+        changes.push_back(text(shown, " is ", is, " in the configuration and stays ", was));
+      }
+    }
+    if (changes.empty()) return;
+    log::warn(path_, " overrules the configuration: ", join(changes, ", "),
+              "; --reset-schedule takes the configuration's");
+  }
+
+  /// The schedules of the configuration, moved on to where the training is.
+  void replay_schedulers() {
+    const Progress& progress = *state_.progress;
+    for (int64_t iter = 1; iter <= progress.iter; ++iter) {
+      for (const auto& schedule : *state_.schedulers) {
+        if (schedule->needs_metrics()) continue;
+        const bool epoch_ends = progress.by_epoch && iter % progress.epoch_length == 0;
+        if (!schedule->by_epoch() || epoch_ends) schedule->step();
+      }
+    }
+  }
+
   void load_schedulers() {
+    if (state_.run->config->reset_schedule) {
+      replay_schedulers();
+      return;
+    }
     const Value* schedulers = checkpoint_.find("param_schedulers");
     if (!schedulers) return;
     const ValueList& states = schedulers->as_list();

@@ -87,10 +87,9 @@ Value own_value(const TrainState& state, bool with_optimizer) {
   Communicator& communicator = *state.run->communicator;
   Value own = Value::dict();
   own.set("version", 1);
-  const at::Tensor& before_val = state.generators_before_val;
+  const at::Tensor& kept = state.generators_to_resume;
   own.set("generators",
-          gather_rows(communicator,
-                      before_val.defined() ? before_val : generator_state(state.run->device)));
+          gather_rows(communicator, kept.defined() ? kept : generator_state(state.run->device)));
   own.set("batches_done", progress.iter);
   if (progress.by_epoch) own.set("epoch_length", progress.epoch_length);
   own.set("batch_size", state.loader->batch_size());

@@ -27,9 +27,9 @@ struct TrainState {
   std::vector<std::unique_ptr<ParamScheduler>>* schedulers = nullptr;
   const DataLoader* loader = nullptr;
   std::vector<CheckpointPart*> parts;  ///< with state of their own, in the order of their turn
-  /// Generators at the start of a validation that is not finished, so that one that is given up
-  /// leaves no trace in a checkpoint; undefined outside.
-  at::Tensor generators_before_val;
+  /// Generators at the start of the step or validation in progress, so that one that is given up
+  /// leaves no trace in a checkpoint; undefined between them.
+  at::Tensor generators_to_resume;
 };
 
 }  // namespace seg

@@ -10,26 +10,31 @@
 
 #include "registry/error.hpp"
 #include "runners/cuda/nccl.hpp"
+#include "runners/dist/communication_errors.hpp"
 
 namespace seg {
 namespace {
 
-constexpr int kNcclPeerLost = 22;
-
 std::terminate_handler before_nccl = nullptr;
 
-/// NCCL's watchdog reports a lost peer, which leaves the GPU waiting for ever, by an exception
-/// that nobody can catch: the thread is its own. The process then ends as it does for a peer lost
-/// on CPUs.
-[[noreturn]] void end_for_lost_peer() {
+/// NCCL's watchdog reports a lost peer, which leaves the GPU waiting for ever, and kernels that
+/// failed by an exception that nobody can catch: the thread is its own. The process then ends with
+/// the words and the code that the main thread would have given them.
+[[noreturn]] void end_for_watchdog() {
   if (const std::exception_ptr error = std::current_exception()) {
     try {
       std::rethrow_exception(error);
     } catch (const c10::DistError& e) {
-      const std::string message =
-          text("a process of the run was lost (NCCL): ", e.what_without_backtrace(), "\n");
+      const std::string why = e.what_without_backtrace();
+      const CommunicationFault fault = communication_fault(why);
+      const bool lost = fault == CommunicationFault::kPeer;
+      const bool full = fault == CommunicationFault::kOutOfMemory;
+      const std::string message = text(lost   ? "error: a process of the run was lost (NCCL): "
+                                       : full ? "error: not enough GPU memory: "
+                                              : "internal error: ",
+                                       why, "\n");
       [[maybe_unused]] const auto written = ::write(STDERR_FILENO, message.data(), message.size());
-      ::_exit(kNcclPeerLost);
+      ::_exit(lost ? kPeerLost : full ? 1 : 70);
     } catch (...) {  // reported elsewhere
     }
   }
@@ -40,7 +45,7 @@ std::terminate_handler before_nccl = nullptr;
 c10::intrusive_ptr<c10d::Backend> make_nccl(const c10::intrusive_ptr<c10d::Store>& store, int rank,
                                             int size, int64_t timeout_s) {
   static std::once_flag once;
-  std::call_once(once, [] { before_nccl = std::set_terminate(end_for_lost_peer); });
+  std::call_once(once, [] { before_nccl = std::set_terminate(end_for_watchdog); });
   auto options = c10d::ProcessGroupNCCL::Options::create();
   options->timeout = std::chrono::seconds(timeout_s);
   return c10::make_intrusive<c10d::ProcessGroupNCCL>(store, rank, size, options);

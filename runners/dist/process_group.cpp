@@ -16,6 +16,7 @@
 
 #include "registry/error.hpp"
 #include "registry/log.hpp"
+#include "runners/dist/communication_errors.hpp"
 #include "runners/dist/nccl.hpp"
 #include "runners/dist/reducer.hpp"
 #include "runners/start/device.hpp"
@@ -24,8 +25,6 @@
 namespace seg {
 namespace {
 
-constexpr int kPeerLost = 22;
-
 // Like a registry: written while a library is loaded, only read after that.
 NcclFactory loaded_nccl_factory = nullptr;
 
@@ -33,31 +32,37 @@ RunEnded peer_lost(const char* what, const char* why) {
   return {kPeerLost, text("a process of the run was lost (", what, "): ", why)};
 }
 
-/// Runs a call that communicates among other things: only errors of the communication mean a lost
-/// peer.
+/// The error that is being handled, in the words and with the exit code of whose fault it is.
+[[noreturn]] void throw_by_fault(const char* what, const c10::DistError& e) {
+  const std::string why = e.what_without_backtrace();
+  switch (communication_fault(why)) {
+    case CommunicationFault::kPeer:
+      throw peer_lost(what, why.c_str());
+    case CommunicationFault::kOutOfMemory:
+      C10_THROW_ERROR(OutOfMemoryError, why);
+    case CommunicationFault::kSharedGpu:
+      throw UsageError(
+          text("two processes use the same GPU, which NCCL cannot serve. Write "
+               "env_cfg.device: cuda, with which each process of a machine takes its "
+               "own, or start no more processes than there are GPUs (",
+               why, ")"));
+    case CommunicationFault::kOwn:
+      throw;
+  }
+  throw;
+}
+
+/// Runs a call that communicates. Only errors of the communication mean a lost peer; others, such
+/// as too little memory or a kernel that failed, keep their type.
 template <class Call>
 void communicating(const char* what, const Call& call) {
   try {
     call();
   } catch (const c10::DistError& e) {
-    throw peer_lost(what, e.what_without_backtrace());
+    throw_by_fault(what, e);
   } catch (const gloo::Exception& e) {
     throw peer_lost(what, e.what());
   } catch (const gloo::EnforceNotMet& e) {
-    throw peer_lost(what, e.what());
-  }
-}
-
-/// Runs a collective call; any failure of it means that a peer is gone or silent.
-template <class Call>
-void collectively(const char* what, const Call& call) {
-  try {
-    call();
-  } catch (const RunEnded&) {
-    throw;
-  } catch (const c10::Error& e) {
-    throw peer_lost(what, e.what_without_backtrace());
-  } catch (const std::exception& e) {
     throw peer_lost(what, e.what());
   }
 }
@@ -87,14 +92,14 @@ class ProcessGroupCommunicator final : public Communicator {
   int rank() const override { return group_->getRank(); }
   int size() const override { return group_->getSize(); }
   void all_reduce_sum_(at::Tensor& tensor) override {
-    collectively("all-reduce", [&] {
+    communicating("all-reduce", [&] {
       std::vector<at::Tensor> list{tensor.contiguous()};
       group_->allreduce(list, {})->wait();
       if (!list[0].is_same(tensor)) tensor.copy_(list[0]);
     });
   }
   void broadcast_(at::Tensor& tensor, int root) override {
-    collectively("broadcast", [&] {
+    communicating("broadcast", [&] {
       c10d::BroadcastOptions options;
       options.rootRank = root;
       std::vector<at::Tensor> list{tensor.contiguous()};
@@ -104,7 +109,7 @@ class ProcessGroupCommunicator final : public Communicator {
   }
   // Processes wait for each other, not their GPUs: it is files and the like that a barrier guards.
   void barrier() override {
-    collectively("barrier", [&] { group_->barrier({})->wait(); });
+    communicating("barrier", [&] { group_->barrier({})->wait(); });
   }
   const c10::intrusive_ptr<c10d::ProcessGroup>& group() const { return group_; }
 
@@ -202,7 +207,7 @@ std::unique_ptr<Communicator> join_process_group(const Rendezvous& place) {
   // code 22, not a signal that ends this process; LibTorch relies on Python, which ignores it.
   std::signal(SIGPIPE, SIG_IGN);
   std::unique_ptr<Communicator> out;
-  collectively("meeting", [&] {
+  communicating("meeting", [&] {
     c10d::TCPStoreOptions options;
     options.port = static_cast<uint16_t>(place.port);
     options.isServer = place.runs_store;
@@ -230,7 +235,7 @@ std::unique_ptr<Communicator> join_process_group(const Rendezvous& place) {
       // Keys of its own, as both back ends count their meetings from zero.
       nccl = nccl_factory()(c10::make_intrusive<c10d::PrefixStore>("nccl", store), place.rank,
                             place.size, place.timeout_s);
-      nccl->setBoundDeviceId(place.device);
+      group->setBoundDeviceId(place.device);  // setBackend passes it on
       group->setBackend(place.device.type(), c10d::ProcessGroup::BackendType::NCCL, nccl);
     } else if (!place.device.is_cpu()) {
       group->setBackend(place.device.type(), c10d::ProcessGroup::BackendType::GLOO, gloo);

@@ -3,12 +3,14 @@
 #include <algorithm>
 
 #include "registry/log.hpp"
+#include "runners/dist/data_errors.hpp"
 #include "runners/evaluate/corrupt_samples.hpp"
 #include "runners/evaluate/input_errors.hpp"
 #include "runners/evaluate/test_outputs.hpp"
 #include "runners/log/records.hpp"
 #include "runners/start/signals.hpp"
 #include "segcore/data/pipeline.hpp"
+#include "segcore/models/nn/slow_bfloat16.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {
@@ -40,6 +42,7 @@ EvaluationRun::EvaluationRun(EvaluationParts parts, const Options& options, cons
                                 [](const auto& metric) { return metric->needs_scores(); })),
       writers_(prediction_writers(metrics_)),
       half_(half_type(parts.fp16, run.device)) {
+  if (half_ && run.device.is_cpu()) warn_of_slow_bfloat16("Leave out fp16 of val_cfg and test_cfg");
   loader_->set_seed(run.seed);
   info_ = {.of_training = options.of_training,
            .dataset = &loader_->dataset(),
@@ -52,15 +55,13 @@ EvaluationRun::EvaluationRun(EvaluationParts parts, const Options& options, cons
   }
 }
 
-std::vector<std::string> EvaluationRun::metric_names() {
-  std::vector<std::string> names, classes;
-  for (auto& metric : metrics_) {
-    const MetricResult empty = metric->compute(*run_.communicator);
-    for (const auto& [name, value] : empty.scalars) names.push_back(name);
-    for (const auto& [name, value] : empty.per_class) classes.push_back(name);
+void EvaluationRun::try_first_batch(const Segmentor& model) {
+  loader_->start(0, 1);
+  const auto batch = loader_->next();
+  loader_->stop();
+  if (batch && !batch->samples.empty()) {
+    model.data_preprocessor()(*batch, /*training=*/false, run_.device);
   }
-  names.insert(names.end(), classes.begin(), classes.end());
-  return names;
 }
 
 void EvaluationRun::write_predictions(const std::string& folder) {
@@ -73,7 +74,10 @@ std::optional<EvalResult> EvaluationRun::run(Segmentor& model, Hooks& hooks, Rec
   const torch::NoGradGuard no_grad;
   hooks.call(&Hook::before_eval, run_, info_);
   model.eval();
-  if (!predict_all(model, hooks, progress)) {
+  bool finished = false;
+  throw_together(*run_.communicator,
+                 data_error_in([&] { finished = predict_all(model, hooks, progress); }));
+  if (!finished) {
     for (auto& metric : metrics_) metric->compute(*run_.communicator);  // starts it afresh
     return std::nullopt;
   }
@@ -156,7 +160,9 @@ void EvaluationRun::measure(const std::vector<PackedSample>& truths,
   SEG_CHECK(predictions.size() == truths.size(), "expected a prediction for each image");
   for (size_t i = 0; i < truths.size(); ++i) {
     for (const auto& writer : writers_) {
-      writer.write(predictions[i].ids, truths[i].meta, info_.palette);
+      writer.write(predictions[i].ids,
+                   loader_->dataset().output_name(static_cast<size_t>(truths[i].meta.index)),
+                   truths[i].meta, info_.palette);
     }
     for (auto& metric : metrics_) metric->process(predictions[i], truths[i]);
     if (outputs_) outputs_->add(predictions[i], truths[i], info_.ignore_index);

@@ -28,8 +28,9 @@ class EvaluationRun {
   /// \return nothing where a signal interrupted it.
   std::optional<EvalResult> run(Segmentor& model, Hooks& hooks, Records& records,
                                 const Progress& progress);
-  /// The names of the metrics that `run` will return.
-  std::vector<std::string> metric_names();
+  /// Loads and joins the images of the first batch, to find what would end a validation hours
+  /// later. \throws DataError
+  void try_first_batch(const Segmentor& model);
   /// Writes the class ids of each image into the folder from now on.
   void write_predictions(const std::string& folder);
   /// The colours of classes in pictures; those of the data set where it is not called.

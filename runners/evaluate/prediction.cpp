@@ -14,8 +14,11 @@
 #include "runners/evaluate/run_palette.hpp"
 #include "runners/log/log_processor.hpp"
 #include "runners/log/progress_bar.hpp"
+#include "runners/start/class_lists.hpp"
 #include "runners/start/device.hpp"
+#include "runners/start/environment.hpp"
 #include "segcore/data/dataset_spec.hpp"
+#include "segcore/data/folder_walk.hpp"
 #include "segcore/data/pipeline.hpp"
 #include "segcore/evaluation/pictures.hpp"
 #include "segcore/image/image_io.hpp"
@@ -91,17 +94,9 @@ ProgressFacts predict_progress(size_t done, size_t total, std::chrono::duration<
 /// The files written for an image.
 struct PredictPictures {
   explicit PredictPictures(const fs::path& stem)
-      : shown(stem.string() + ".png"), ids(stem.string() + "_ids.png") {}
+      : shown(fitting_path(stem.string(), ".png")), ids(fitting_path(stem.string(), "_ids.png")) {}
   fs::path shown, ids;
 };
-
-bool predict_is_image(const fs::path& path) {
-  std::string suffix = path.extension().string();
-  std::transform(suffix.begin(), suffix.end(), suffix.begin(),
-                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-  static const std::vector<std::string> known{".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff"};
-  return std::find(known.begin(), known.end(), suffix) != known.end();
-}
 
 /// Each image with the path of its pictures, without suffix.
 std::vector<std::pair<fs::path, fs::path>> predict_inputs(const PredictOptions& options) {
@@ -109,27 +104,25 @@ std::vector<std::pair<fs::path, fs::path>> predict_inputs(const PredictOptions& 
   std::vector<fs::path> found;
   if (!fs::exists(input)) throw DataError(text(options.input, ": there is no such file or folder"));
   if (fs::is_directory(input)) {
-    const auto own = fs::weakly_canonical(out);
-    for (auto it = fs::recursive_directory_iterator(input); it != fs::end(it); ++it) {
-      // The pictures of an earlier call are no images to predict.
-      if (it->is_directory() && fs::weakly_canonical(it->path()) == own) {
-        it.disable_recursion_pending();
-      } else if (it->is_regular_file() && predict_is_image(it->path())) {
-        found.push_back(it->path());
-      }
+    // The pictures of an earlier call are no images to predict, but where they would be written
+    // over the images.
+    std::error_code ignored;
+    const bool same = fs::equivalent(input, out, ignored);
+    for (const auto& name : walk_folder(input.string(), same ? "" : out.string())) {
+      if (has_picture_suffix(name)) found.push_back(input / name);
     }
     if (found.empty()) {
-      throw DataError(text(options.input,
-                           ": the folder holds no images (.jpg, .jpeg, .png, .bmp, .tif, .tiff)"));
+      throw DataError(
+          text(options.input, ": the folder holds no images (", picture_suffixes(), ")"));
     }
-    std::sort(found.begin(), found.end());
   } else {
     found.push_back(input);
   }
   std::map<fs::path, int> written;
   std::set<fs::path> inputs;
   const auto target = [&](const fs::path& image, bool whole_name) {
-    fs::path name = fs::is_directory(input) ? fs::relative(image, input) : image.filename();
+    // Not by where links lead: the names are those that were found.
+    fs::path name = fs::is_directory(input) ? image.lexically_relative(input) : image.filename();
     if (!whole_name) name.replace_extension();
     return out / name;
   };
@@ -225,7 +218,11 @@ PredictReport predict_images(const RunConfig& config, const std::string& checkpo
   const SplitPipeline pipeline = predict_pipeline(config);
   const c10::Device device =
       choose_device(options.device.empty() ? config.env_cfg.device : options.device, 0);
+  apply_environment(config.env_cfg, config.randomness.deterministic);
   const Value checkpoint = read_checkpoint(resolve_checkpoint(checkpoint_path));
+  if (const auto dataset = predict_dataset(config)) {
+    check_saved_classes(*dataset, checkpoint, checkpoint_path);
+  }
   make_folders(options.out);
   const auto model = config.model.build();
   const LoadReport report = load_whole_model(*model, checkpoint, checkpoint_path);

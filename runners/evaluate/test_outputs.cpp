@@ -2,8 +2,9 @@
 
 #include <ATen/Functions.h>
 
+#include <filesystem>
+
 #include "registry/log.hpp"
-#include "segcore/evaluation/pictures.hpp"
 #include "segcore/image/image_io.hpp"
 #include "segcore/io/atomic_file.hpp"
 #include "segcore/ops/class_histogram/class_histogram.hpp"
@@ -11,12 +12,12 @@
 namespace seg {
 namespace {
 
-std::string page_of_pictures(const std::vector<ScoredImage>& images, const Dataset& dataset) {
+std::string page_of_pictures(const std::vector<ScoredImage>& images, const Dataset& dataset,
+                             const std::string& folder) {
   std::vector<std::string> pictures;
   for (const ScoredImage& image : images) {
-    SampleMeta meta;
-    meta.img_path = image.path;
-    pictures.push_back(picture_name(meta));
+    const std::string path = fitting_path(folder + "/" + dataset.output_name(image.index), ".png");
+    pictures.push_back(std::filesystem::path(path).lexically_relative(folder).string());
   }
   return scores_page("Predictions, worst first", images, pictures, dataset.meta().classes);
 }
@@ -58,7 +59,7 @@ void TestOutputs::write(Communicator& communicator) const {
     }
     if (main && options_.show_dir) {
       const std::string page = *options_.show_dir + "/index.html";
-      write_file_atomically(page, page_of_pictures(images, dataset_));
+      write_file_atomically(page, page_of_pictures(images, dataset_, *options_.show_dir));
       log::info("pictures, worst first, are in ", page);
     }
   }

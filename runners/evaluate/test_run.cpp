@@ -5,6 +5,7 @@
 #include "runners/evaluate/run_palette.hpp"
 #include "runners/evaluate/test_outputs.hpp"
 #include "runners/log/records.hpp"
+#include "runners/start/class_lists.hpp"
 #include "runners/start/session.hpp"
 #include "runners/start/signals.hpp"
 #include "segcore/io/checkpoint.hpp"
@@ -38,6 +39,7 @@ Scalars run_test(const RunConfig& config, const std::string& checkpoint,
   }
   // A wrong name is the most common mistake: before anything is built or written.
   const Value contents = read_checkpoint(resolve_checkpoint(checkpoint));
+  check_saved_classes(config.test_dataloader->dataset, contents, checkpoint);
   auto [session, parts] = start_run(config, {.test = true});
   const RunInfo& run = session.run;
   EvaluationRun test(std::move(*parts.test), {.of_training = false, .tta = options.tta}, run);

@@ -130,7 +130,9 @@ class CheckpointHook final : public Hook {
 
   void check_metrics(const std::vector<std::string>& known) const override {
     for (const auto& metric : best_metrics_) {
-      if (metric != "auto") check_metric(metric, known);
+      if (metric != "auto" && !is_known(metric, known)) {
+        throw OptionError("save_best", unknown_metric(metric, known));
+      }
     }
   }
 
@@ -198,10 +200,13 @@ class CheckpointHook final : public Hook {
   }
 
  private:
-  static void check_metric(const std::string& metric, const std::vector<std::string>& known) {
-    if (std::find(known.begin(), known.end(), metric) != known.end()) return;
-    throw DataError(text("CheckpointHook: save_best: no metric is called '", metric, "'.",
-                         did_you_mean(metric, known), " Known: ", join(known, ", ")));
+  static bool is_known(const std::string& metric, const std::vector<std::string>& known) {
+    return std::find(known.begin(), known.end(), metric) != known.end();
+  }
+  static std::string unknown_metric(const std::string& metric,
+                                    const std::vector<std::string>& known) {
+    return text("no metric is called '", metric, "'.", did_you_mean(metric, known),
+                " Known: ", join(known, ", "));
   }
   int64_t step_of(const Progress& progress) const {
     return params_.by_epoch ? progress.epoch : progress.iter;
@@ -279,7 +284,9 @@ class CheckpointHook final : public Hook {
     const std::string& metric = best_metrics_[i];
     std::vector<std::string> names;
     for (const auto& [name, value] : metrics) names.push_back(name);
-    check_metric(metric, names);
+    if (!is_known(metric, names)) {
+      throw DataError("CheckpointHook: save_best: " + unknown_metric(metric, names));
+    }
     const double score = *find_scalar(metrics, metric);
     const bool greater = checkpoint_rule(params_, i, metric).value_or("greater") == "greater";
     const Value* before = facts_->find(info_key("best_score", i));
@@ -307,7 +314,7 @@ class CheckpointHook final : public Hook {
   }
 
   void remove_previous_best(const std::string& previous, const std::string& current_name) const {
-    // In a work dir that was moved it is beside the new one, not where it was written.
+    // In a moved work dir it is beside the new one, not at its old path.
     for (const auto& old : {previous, folder_ + "/" + fs::path(previous).filename().string()}) {
       std::error_code ignored;
       if (fs::path(old).filename() != current_name && fs::remove(old, ignored)) {

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
@@ -53,6 +54,14 @@ class EarlyStoppingHook final : public Hook {
         greater_(rule_of(params) == "greater"),
         best_(greater_ ? -std::numeric_limits<double>::infinity()
                        : std::numeric_limits<double>::infinity()) {}
+
+  void check_metrics(const std::vector<std::string>& known) const override {
+    if (!params_.strict) return;
+    if (std::find(known.begin(), known.end(), params_.monitor) != known.end()) return;
+    throw OptionError("monitor",
+                      text("no metric is called '", params_.monitor, "'.",
+                           did_you_mean(params_.monitor, known), " Known: ", join(known, ", ")));
+  }
 
   void after_val(const RunInfo&, const Progress&, const EvalResult& result,
                  RunControl& control) override {

@@ -56,7 +56,7 @@ struct HookTargets {
 
 /// Called by training at its stages:
 ///
-///     attach;  check_metrics;  before_train
+///     check_metrics;  attach;  before_train
 ///     while (iter < max_iters) {
 ///       batch = loader.next();
 ///       before_train_iter;  forward, backward;  after_backward;  update;  ++iter; after_train_iter
@@ -77,12 +77,12 @@ struct HookTargets {
 class Hook : public CheckpointPart {
  public:
   Hook(const HookParams& params, Priority usual);
-  /// Before everything else, once.
+  /// Before everything else, with the names that the metrics of validations will have.
+  /// \throws OptionError where an option of the hook names another.
+  virtual void check_metrics(const std::vector<std::string>& /*known*/) const {}
+  /// Before training or a test, once.
   virtual void attach(const HookTargets&) {}
 
-  /// Before training, with the names that the metrics of validations will have.
-  /// \throws DataError where the hook needs another.
-  virtual void check_metrics(const std::vector<std::string>& /*known*/) const {}
   virtual void before_train(const RunInfo&, const Progress&) {}
   virtual void before_train_iter(const RunInfo&, const Progress&) {}
   /// Gradients are summed over this step; averaged over the processes only in steps that update

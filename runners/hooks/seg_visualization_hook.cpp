@@ -1,5 +1,3 @@
-#include <filesystem>
-
 #include "runners/hooks/hook.hpp"
 #include "runners/visualization/visualizer.hpp"
 #include "segcore/data/dataset.hpp"
@@ -7,8 +5,6 @@
 #include "segcore/evaluation/prediction_picture.hpp"
 #include "segcore/image/image_io.hpp"
 #include "segcore/models/segmentor.hpp"
-
-namespace fs = std::filesystem;
 
 namespace seg {
 
@@ -32,7 +28,8 @@ class SegVisualizationHook final : public Hook {
                   at_least(1))
         .optional("show", &Params::show, "has no effect: there is no window to show pictures in")
         .optional("out_dir", &Params::out_dir,
-                  "folder for <name of the image>.png; null: with the other records")
+                  "folder for <name of the image>.png, in its subfolder; null: with the other "
+                  "records")
         .accepted("wait_time", "there is no window to show pictures in")
         .accepted("backend_args", "images are local files");
   }
@@ -50,12 +47,11 @@ class SegVisualizationHook final : public Hook {
     for (size_t i = 0; i < step.truths->size(); ++i) {
       const PackedSample& sample = (*step.truths)[i];
       const cv::Mat picture = draw(eval, sample, step.predictions->at(i).ids);
-      const std::string name = picture_name(sample.meta);
+      const std::string name = eval.dataset->output_name(static_cast<size_t>(sample.meta.index));
       if (params_.out_dir) {
-        write_image(*params_.out_dir + "/" + name, picture);
+        write_image(fitting_path(*params_.out_dir + "/" + name, ".png"), picture);
       } else if (run.is_main()) {
-        const std::string stem = fs::path(name).replace_extension().string();
-        visualizer_->add_image(text(eval.name(), '_', stem), picture, progress.iter);
+        visualizer_->add_image(text(eval.name(), '_', name), picture, progress.iter);
       }
     }
   }

@@ -7,6 +7,12 @@
 #include "registry/error.hpp"
 
 namespace seg {
+namespace {
+
+/// A run without a LoggerHook reads no value for thousands of steps; each would hold device memory.
+constexpr size_t kMostPending = 256;
+
+}  // namespace
 
 const double* find_scalar(const Scalars& scalars, std::string_view name) {
   for (const auto& [key, value] : scalars) {
@@ -37,6 +43,7 @@ void ScalarHistory::record(std::string_view name, const at::Tensor& value) {
   }
   const auto place = static_cast<size_t>(&entry(name) - entries_.data());
   pending_.emplace_back(place, value.detach().reshape({}));
+  if (pending_.size() >= kMostPending) flush();
 }
 
 void ScalarHistory::flush() {

@@ -6,6 +6,7 @@
 
 #include "registry/log.hpp"
 #include "runners/optim/optim_wrapper.hpp"
+#include "segcore/models/nn/slow_bfloat16.hpp"
 
 namespace seg {
 
@@ -71,6 +72,7 @@ class AmpOptimWrapper final : public OptimWrapper {
     } else if (name == "bfloat16") {
       type_ = at::kBFloat16;
     }
+    if (cpu && type_) warn_of_slow_bfloat16("Train without --amp (AmpOptimWrapper)");
     if (const auto* fixed = std::get_if<double>(&params.loss_scale)) {
       fixed_scale_ = *fixed;
       scaler_.init_scale = *fixed;

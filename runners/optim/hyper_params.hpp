@@ -57,7 +57,7 @@ inline void add_hyper_numbers(std::vector<double>& out, const Betas& v) {
 template <class Derived>
 class HyperParamsOf : public HyperParams {
  public:
-  /// A name of the list and its member, or a constant that is written for other readers alone.
+  /// A name of the list and its member, or a constant that is written only for other readers.
   struct Entry {
     using Member =
         std::variant<double Derived::*, bool Derived::*, detail::Betas Derived::*, Value>;

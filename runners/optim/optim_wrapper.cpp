@@ -1,7 +1,6 @@
 #include "runners/optim/optim_wrapper.hpp"
 
 #include <ATen/Functions.h>
-#include <ATen/autocast_mode.h>
 #include <ATen/core/grad_mode.h>
 
 #include <cmath>
@@ -47,24 +46,6 @@ Schema<OptimWrapperParams> OptimWrapper::schema() {
       .optional("accumulative_counts", &P::accumulative_counts,
                 "steps whose gradients are averaged for one update", at_least(1))
       .optional("clip_grad", &P::clip_grad, "bound of the gradients");
-}
-
-Autocast::Autocast(c10::DeviceType device, std::optional<at::ScalarType> type)
-    : device_(device), active_(type.has_value()) {
-  if (!active_) return;
-  was_enabled_ = at::autocast::is_autocast_enabled(device_);
-  old_type_ = at::autocast::get_autocast_dtype(device_);
-  at::autocast::set_autocast_enabled(device_, true);
-  at::autocast::set_autocast_dtype(device_, *type);
-  at::autocast::increment_nesting();
-}
-
-Autocast::~Autocast() {
-  if (!active_) return;
-  // Casts of weights are kept while a scope is open; the next step has other weights.
-  if (at::autocast::decrement_nesting() == 0) at::autocast::clear_cache();
-  at::autocast::set_autocast_enabled(device_, was_enabled_);
-  at::autocast::set_autocast_dtype(device_, old_type_);
 }
 
 OptimWrapper::OptimWrapper(const Params& params, torch::nn::Module& model)

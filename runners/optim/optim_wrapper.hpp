@@ -12,6 +12,7 @@
 
 #include "runners/optim/optimizer.hpp"
 #include "runners/optim/param_groups.hpp"
+#include "segcore/models/nn/precision.hpp"
 
 namespace seg {
 
@@ -31,21 +32,6 @@ struct OptimWrapperParams {
   std::optional<ParamwiseCfg> paramwise_cfg;
   int64_t accumulative_counts = 1;
   std::optional<ClipGrad> clip_grad;
-};
-
-/// Autocast for as long as it lives.
-class Autocast {
- public:
-  /// No type: nothing is changed.
-  Autocast(c10::DeviceType device, std::optional<at::ScalarType> type);
-  ~Autocast();
-  Autocast(const Autocast&) = delete;
-  Autocast& operator=(const Autocast&) = delete;
-
- private:
-  c10::DeviceType device_;
-  bool active_, was_enabled_ = false;
-  at::ScalarType old_type_ = at::kFloat;
 };
 
 /// A step of training is
@@ -68,7 +54,7 @@ class OptimWrapper {
   /// What the backward pass begins from: the loss divided by the number of accumulated steps and,
   /// in mixed precision, times the loss scale.
   virtual at::Tensor scale_loss(const at::Tensor& loss) const;
-  /// After the backward pass: every `accumulative_counts` steps, and at the very last one, updates
+  /// After the backward pass: every `accumulative_counts` steps, and at the last one, updates
   /// the parameters and zeroes the gradients.
   /// \return whether the parameters were updated.
   bool step();
@@ -93,10 +79,10 @@ class OptimWrapper {
 
   Optimizer& optimizer() { return *optimizer_; }
   const Optimizer& optimizer() const { return *optimizer_; }
-  /// Groups that schedules change: the optimizer's and, where there are several, one more with
+  /// Groups that schedules change: the optimizer's and, if there are several, one more with
   /// the options that no multiplier touched ("base_lr" in the log).
   std::vector<ParamGroup*> scheduled_groups();
-  /// ("base_lr", ...) where there are several groups, then ("lr", that of the first group).
+  /// ("base_lr", ...) if there are several groups, then ("lr", that of the first group).
   std::vector<std::pair<std::string, double>> learning_rates() const;
 
   /// As mmengine saves it: the optimizer's, `base_param_settings`, with AMP `loss_scaler`.

@@ -60,7 +60,7 @@ class Optimizer {
   const HyperParams& defaults() const { return *defaults_; }
 
   /// One update of all parameters that have a gradient.
-  /// \param found_inf  float [1], of a gradient scaler: where it is not zero, nothing changes. May
+  /// \param found_inf  float [1], of a gradient scaler: if it is not zero, nothing changes. May
   ///                   be undefined.
   void step(const at::Tensor& found_inf = {});
   /// \param set_to_none  frees the gradients instead of filling them with zeros. Zeros where others

@@ -22,7 +22,7 @@ struct ScheduleLength {
 /// Options that all schedules have.
 struct ParamSchedulerParams {
   int64_t begin = 0;
-  std::optional<int64_t> end;  ///< the end of the run where it is not given
+  std::optional<int64_t> end;  ///< null: the end of the run
   int64_t last_step = -1;
   bool by_epoch = true;
   bool convert_to_iter_based = false;

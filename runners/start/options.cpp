@@ -18,6 +18,16 @@ void set_option(Config& tree, const char* key, const std::optional<std::string>&
   if (value) tree.set(key, option_value(Config::of(*value), option));
 }
 
+void set_device(Config& tree, const std::optional<std::string>& device) {
+  if (!device) return;
+  auto* environment = tree.find("env_cfg");
+  if (!environment || !environment->value.is_map()) {
+    tree.set("env_cfg", parse_config("{}", "--device"));
+    environment = tree.find("env_cfg");
+  }
+  set_option(environment->value, "device", device, "--device");
+}
+
 /// Draws every prediction into the folder.
 void draw_into(Config& tree, const std::string& folder) {
   auto* hooks = tree.find("default_hooks");
@@ -70,12 +80,16 @@ void augment_tests(Config& tree) {
 void apply_options(Config& tree, const TrainOptions& options) {
   set_option(tree, "work_dir", options.work_dir, "--work-dir");
   set_option(tree, "launcher", options.launcher, "--launcher");
+  set_device(tree, options.device);
   if (options.resume) {
     tree.set("resume", option_value(Config::of(true), "--resume"));
     // As in MMEngine, `--resume` alone takes the newest checkpoint and ignores load_from.
     tree.set("load_from",
              option_value(options.resume_from ? Config::of(*options.resume_from) : Config::null(),
                           "--resume"));
+  }
+  if (options.reset_schedule) {
+    tree.set("reset_schedule", option_value(Config::of(true), "--reset-schedule"));
   }
   if (options.amp) {
     auto* wrapper = tree.find("optim_wrapper");
@@ -91,6 +105,7 @@ void apply_options(Config& tree, const TrainOptions& options) {
 void apply_options(Config& tree, const TestOptions& options) {
   set_option(tree, "work_dir", options.work_dir, "--work-dir");
   set_option(tree, "launcher", options.launcher, "--launcher");
+  set_device(tree, options.device);
   if (options.show_dir) draw_into(tree, *options.show_dir);
   if (options.opacity) set_opacity(tree, *options.opacity);
   if (options.tta) augment_tests(tree);

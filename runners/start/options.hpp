@@ -13,21 +13,22 @@ struct TrainOptions {
   std::optional<std::string> work_dir;
   bool resume = false;
   std::optional<std::string> resume_from;  ///< a checkpoint; else the newest of the work dir
+  bool reset_schedule = false;
   bool amp = false;
-  std::optional<std::string> launcher;
+  std::optional<std::string> launcher, device;
 };
 
 /// Options of tools/test besides the config.
 struct TestOptions {
   std::optional<std::string> work_dir;
-  std::optional<std::string> out;        ///< folder for <stem>.png of class ids
+  std::optional<std::string> out;        ///< folder for <name>.png of class ids
   std::optional<std::string> show_dir;   ///< folder for pictures and their index.html
   std::optional<std::string> per_image;  ///< file for the scores of each image, .csv
   std::optional<std::string> confusion;  ///< file for the confusion matrix, .csv or a picture
   std::optional<double> opacity;         ///< of the colours in pictures, 0 to 1
   Palette palette;                       ///< of `--palette`; empty: as the config has it
   bool tta = false;
-  std::optional<std::string> launcher;
+  std::optional<std::string> launcher, device;
 };
 
 /// Writes the options into the resolved tree of a config, before it is read and checked.

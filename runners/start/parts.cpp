@@ -1,8 +1,10 @@
 #include "runners/start/parts.hpp"
 
 #include "registry/log.hpp"
+#include "runners/start/class_lists.hpp"
 #include "segcore/data/dataset_spec.hpp"
 #include "segcore/data/pipeline.hpp"
+#include "segcore/evaluation/metric_names.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {
@@ -38,13 +40,22 @@ class PartsBuilder {
       parts_.model->init_weights();
       if (!wanted_.device.is_cpu()) parts_.model->to(wanted_.device);
     });
+    if (parts_.model && !config_.freeze.empty()) {
+      attempt("freeze", [&] { parts_.model->freeze(config_.freeze); });
+    }
+    // The names of a data set that is wrong would be compared in vain.
+    if (datasets_fit_) check_classes(config_, errors_.found());
     if (wanted_.train || all) build_training();
     attempt("default_hooks", [&] {
       parts_.hooks = build_hooks(config_.default_hooks,
                                  config_.custom_hooks.value_or(std::vector<Spec<Hook>>{}));
     });
+    if (wanted_.train || all) check_metrics();
     attempt("visualizer", [&] { build_visualizer(config_, {}); });
     errors_.throw_if_any();
+    if (const std::string warnings = errors_.found().warnings_text(); !warnings.empty()) {
+      log::warn(warnings);
+    }
     return std::move(parts_);
   }
 
@@ -71,9 +82,10 @@ class PartsBuilder {
 
   std::shared_ptr<const Dataset> dataset(const DataLoaderParams& loader, const std::string& key) {
     std::shared_ptr<const Dataset> out;
-    attempt(key + ".dataset", [&] {
+    const bool built = attempt(key + ".dataset", [&] {
       out = wanted_.check ? lazy_dataset(loader.dataset).build() : loader.dataset.build();
     });
+    datasets_fit_ = datasets_fit_ && built;
     return out;
   }
 
@@ -85,11 +97,53 @@ class PartsBuilder {
     out.loader = data_loader(loader, keys.loader, out.dataset, /*training=*/false);
     if (out.dataset && evaluator) {
       for (const auto& spec : evaluator->values) {
-        attempt(keys.evaluator, [&] { out.metrics.push_back(spec.build(out.dataset->meta())); });
+        attempt(keys.evaluator, [&] {
+          out.metrics.push_back(spec.build(out.dataset->meta()));
+          require_classes(spec, *out.metrics.back(), loader.dataset, *out.dataset);
+        });
       }
     }
     if (loop) attempt(keys.loop, [&] { out.fp16 = loop->build()->fp16(); });
     return out;
+  }
+
+  /// A metric without classes would count nothing and report success.
+  void require_classes(const Spec<Metric>& spec, const Metric& metric, const Spec<Dataset>& from,
+                       const Dataset& dataset) {
+    const auto output = metric.output();
+    if (!dataset.meta().classes.empty() || (output && output->only)) return;
+    const auto [where, path] = innermost_dataset(from).place_of("metainfo");
+    errors_.found().error(
+        where, path,
+        text("names no classes, which ", spec.type(), " needs. Write metainfo: {classes: [...]}"));
+  }
+
+  /// A metric that a hook waits for in vain would be missed only after the first validation.
+  void check_metrics() {
+    if (!parts_.val) return;
+    const auto names = metric_names(parts_.val->metrics);
+    if (names.empty()) return;
+    for (const HookEntry& entry : parts_.hooks.entries()) {
+      try {
+        entry.hook->check_metrics(names);
+      } catch (const OptionError& e) {
+        const Spec<Hook>& spec = spec_of_hook(entry.type);
+        errors_.found().add(detail::located(e, spec.config(), spec.path()).diagnostics);
+      }
+    }
+  }
+
+  /// The first of this type that the configuration names.
+  const Spec<Hook>& spec_of_hook(const std::string& type) const {
+    for (const auto& [role, spec] : config_.default_hooks) {
+      if (spec && spec->type() == type) return *spec;
+    }
+    if (config_.custom_hooks) {
+      for (const auto& spec : *config_.custom_hooks) {
+        if (spec.type() == type) return spec;
+      }
+    }
+    throw Error(text("the configuration names no ", type));
   }
 
   /// Null in a check, which reads no data, and where no batch can be made.
@@ -156,6 +210,7 @@ class PartsBuilder {
   const PartsWanted& wanted_;
   RunParts parts_;
   BuildErrors errors_;
+  bool datasets_fit_ = true;
 };
 
 }  // namespace

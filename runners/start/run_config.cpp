@@ -6,6 +6,7 @@
 #include <set>
 
 #include "registry/log.hpp"
+#include "runners/start/old_config.hpp"
 
 namespace seg {
 
@@ -78,38 +79,6 @@ Schema<TtaModelParams> TtaModelParams::schema() {
 
 namespace {
 
-/// Labels above the last output of a head would stop training in the middle.
-void check_class_counts(const RunConfig& config, Diagnostics& problems) {
-  if (!config.model) return;
-  const SegmentorFacts model = config.model.facts();
-  std::vector<std::vector<std::string>> reported;
-  const auto check = [&](const std::optional<DataLoaderParams>& loader, const char* key) {
-    if (!loader || !loader->dataset) return;
-    const std::vector<std::string> names = loader->dataset.facts().classes;
-    const auto classes = static_cast<int64_t>(names.size());
-    if (classes == 0 || std::find(reported.begin(), reported.end(), names) != reported.end()) {
-      return;
-    }
-    for (const HeadClasses& head : model.heads) {
-      const auto [where, path] = config.model.place_of(head.option);
-      if (head.count < classes) {
-        problems.error(where, path,
-                       text(head.count, " classes, but ", key, "'s data set has ", classes, " (",
-                            join(names, ", "), ")"));
-      } else if (head.count > classes && &head == &model.heads.back()) {
-        problems.warn(where, path,
-                      text(head.count, " classes, but ", key, "'s data set has only ", classes));
-      } else {
-        continue;
-      }
-      reported.push_back(names);
-    }
-  };
-  check(config.train_dataloader, "train_dataloader");
-  check(config.val_dataloader, "val_dataloader");
-  check(config.test_dataloader, "test_dataloader");
-}
-
 /// Schedules that begin after the end of training never act.
 void check_schedules(const RunConfig& config, Diagnostics& problems) {
   if (!config.train_cfg || !config.param_scheduler) return;
@@ -130,6 +99,18 @@ void check_schedules(const RunConfig& config, Diagnostics& problems) {
   }
 }
 
+/// " Did you mean it by 'train_dataloder' (a.yaml:3:1)?": the key that nothing uses and that is
+/// nearest to a missing one; "" for none.
+std::string near_key(const Config& tree, const std::string& missing) {
+  for (const Config::Item& item : tree.map) {
+    const auto& known = run_config_keys();
+    if (std::find(known.begin(), known.end(), item.key) != known.end()) continue;
+    if (did_you_mean(item.key, {missing}).empty()) continue;
+    return text(". Did you mean it by '", item.key, "' (", item.key_origin.text(), ")?");
+  }
+  return {};
+}
+
 /// What belongs together must be given together.
 void check_parts(const RunConfig& config, Diagnostics& problems) {
   const Config& tree = config.tree;
@@ -139,7 +120,8 @@ void check_parts(const RunConfig& config, Diagnostics& problems) {
   };
   const auto needs = [&](const std::string& key, const std::string& other) {
     if (given(key) && !given(other)) {
-      problems.error(tree.find(key)->value.origin, key, text("needs '", other, "' beside it"));
+      problems.error(tree.find(key)->value.origin, key,
+                     text("needs '", other, "' beside it", near_key(tree, other)));
     }
   };
   if (config.work_dir && config.work_dir->empty()) {
@@ -229,9 +211,15 @@ Schema<RunConfig> RunConfig::schema() {
       .optional("log_processor", &P::log_processor, "format of the log")
       .optional("log_level", &P::log_level, "the least level that is logged",
                 one_of({"DEBUG", "INFO", "WARNING", "ERROR"}))
+      .optional("freeze", &P::freeze,
+                "regular expressions: parameters with one of them in their names are not trained, "
+                "and batch norms frozen whole keep their running statistics")
       .optional("load_from", &P::load_from, "checkpoint with the initial weights")
       .optional("resume", &P::resume,
                 "resume from load_from, else from the newest checkpoint of the work dir")
+      .optional("reset_schedule", &P::reset_schedule,
+                "on resume, schedules and hyper-parameters of the optimizer follow this config "
+                "and not the checkpoint")
       .optional("work_dir", &P::work_dir,
                 "folder of the outputs; ./work_dirs/<config> if not given")
       .optional("randomness", &P::randomness, "seed and determinism")
@@ -246,7 +234,17 @@ Schema<RunConfig> RunConfig::schema() {
       .accepted("default_scope", "all types are in one scope")
       .accepted("model_wrapper_cfg", "processes always train like one")
       .accepted("runner_type", "there is one runner")
-      .accepted("sync_bn", "normalisations are what the config says");
+      .accepted("sync_bn", "normalisations are what the config says")
+      .validate([](const P& p, Problems& problems) {
+        for (const std::string& expression : p.freeze) {
+          try {
+            std::regex ignored(expression);
+          } catch (const std::regex_error& e) {
+            problems.error("freeze",
+                           text("'", expression, "' is no regular expression: ", e.what()));
+          }
+        }
+      });
 }
 
 std::string RunConfig::stem() const { return std::filesystem::path(path).stem().string(); }
@@ -273,13 +271,17 @@ RunConfig read_run_config(Config tree, const std::string& path, Diagnostics& pro
     return std::find(keys.begin(), keys.end(), item.key) == keys.end();
   });
   RunConfig config = RunConfig::schema().parse(known, "", "", found);
+  if (!tree.find("model")) {
+    if (const std::string near = near_key(tree, "model"); !near.empty()) {
+      found.error(tree.origin, "", "there is no 'model'" + near);
+    }
+  }
   config.path = path;
   config.tree = std::move(tree);
   check_parts(config, found);
-  check_class_counts(config, found);
   check_schedules(config, found);
   problems.add(found);
-  if (found.has_errors()) throw ConfigError(problems);
+  if (problems.has_errors()) throw ConfigError(problems);
   return config;
 }
 
@@ -287,7 +289,13 @@ RunConfig load_run_config(const std::string& path, const std::vector<std::string
                           const std::function<void(Config&)>& edit) {
   Diagnostics problems;
   Config tree = load_config(path, overrides, problems);
-  warn_unused_variables(tree, run_config_keys(), problems);
+  Origin where;
+  if (const std::string old = old_config_problem(tree, where); !old.empty()) {
+    Diagnostics only;
+    only.error(where, "", old);
+    throw ConfigError(only);
+  }
+  check_variables(tree, overrides, run_config_keys(), problems);
   if (edit) edit(tree);
   RunConfig config = read_run_config(std::move(tree), path, problems);
   if (const std::string warnings = problems.warnings_text(); !warnings.empty()) {

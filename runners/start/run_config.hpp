@@ -81,8 +81,10 @@ struct RunConfig {
   std::optional<Spec<Visualizer>> visualizer;
   LogProcessorParams log_processor;
   std::string log_level = "INFO";
+  std::vector<std::string> freeze;
   std::optional<std::string> load_from;
   bool resume = false;
+  bool reset_schedule = false;
   std::optional<std::string> work_dir;
   RandomnessParams randomness;
   std::optional<TtaModelParams> tta_model;

@@ -97,8 +97,8 @@ Session open_session(const RunConfig& config, const LocalProcess& process) {
   run.experiment_name = config.experiment_name.value_or(config.stem()) + "_" + run.timestamp;
   if (run.is_main()) log::open_file(run.log_dir + "/" + run.timestamp + ".log");
   run.seed = agree_on_seed(config, process, *session.communicator);
-  log::info(environment_text(run));
-  log::info("Config:\n", dump_yaml(config.tree));
+  log::details(environment_text(run));
+  log::details("Config:\n" + dump_yaml(config.tree));
   return session;
 }
 

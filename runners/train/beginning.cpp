@@ -31,10 +31,6 @@ Beginning find_beginning(const RunConfig& config) {
     (config.resume ? out.resumed : out.load_from) = read_load_from(config);
   } else if (config.resume) {
     out.resumed = find_checkpoint(config.output_folder());
-    if (!out.resumed) {
-      log::warn(config.output_folder(),
-                " holds no checkpoint to resume from: the run starts from the beginning");
-    }
   }
   return out;
 }

@@ -1,6 +1,7 @@
 #include "runners/train/step.hpp"
 
 #include "runners/evaluate/input_errors.hpp"
+#include "segcore/models/label_error.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {
@@ -12,6 +13,10 @@ LossMap TrainStep::forward(const Batch& batch) {
   try {
     const auto precision = optimizer_.precision();
     losses = model_.loss(input.images, Targets(input));
+  } catch (const LabelError& e) {
+    const SampleMeta& meta = input.metas.at(static_cast<size_t>(e.image()));
+    throw DataError(
+        text(meta.seg_map_path.empty() ? meta.img_path : meta.seg_map_path, ": ", e.what()));
   } catch (const c10::Error&) {
     check_bands(model_, input);
     throw;

@@ -4,13 +4,17 @@
 #include "runners/checkpoint/generators.hpp"
 #include "runners/checkpoint/load.hpp"
 #include "runners/checkpoint/train_state.hpp"
+#include "runners/dist/data_errors.hpp"
 #include "runners/evaluate/corrupt_samples.hpp"
 #include "runners/evaluate/evaluation_run.hpp"
 #include "runners/log/records.hpp"
+#include "runners/start/class_lists.hpp"
 #include "runners/start/session.hpp"
 #include "runners/start/signals.hpp"
 #include "runners/train/beginning.hpp"
+#include "runners/train/object_scale.hpp"
 #include "runners/train/step.hpp"
+#include "runners/train/try_one_sample.hpp"
 #include "segcore/data/dataset_check.hpp"
 #include "segcore/io/atomic_file.hpp"
 #include "segcore/models/nn/uses_communicator.hpp"
@@ -22,8 +26,9 @@ namespace {
 class TrainingRun final : private RunControl {
  public:
   /// \param run  must outlive this one.
-  TrainingRun(const RunInfo& run, RunParts parts, Beginning beginning)
+  TrainingRun(const RunInfo& run, RunParts parts, Beginning beginning, size_t checked)
       : run_(run),
+        checked_(checked),
         config_(*run_.config),
         beginning_(std::move(beginning)),
         model_(std::move(parts.model)),
@@ -62,9 +67,9 @@ class TrainingRun final : private RunControl {
 
   void run() {
     check_data();
-    check_metrics();
     join_models();
     begin();
+    try_batches();
     write_config();
     watch_stop_signals();
     train();
@@ -75,16 +80,11 @@ class TrainingRun final : private RunControl {
   /// Missing files and wrong labels are reported now and not after hours.
   void check_data() const {
     if (!run_.is_main()) return;
-    DatasetCheckParams params;
+    DatasetCheckParams params{.annotations = checked_};
+    if (checked_ == DatasetCheckParams::kAll) params.pairs = DatasetCheckParams::kAll;
     params.also_ignored = {255, model_->ignore_index()};
     log::info(check_dataset(loader_->dataset(), "train", params));
     if (validation_) log::info(check_dataset(validation_->dataset(), "val", params));
-  }
-
-  void check_metrics() {
-    if (!validation_) return;
-    const auto names = validation_->metric_names();
-    if (!names.empty()) hooks_.call(&Hook::check_metrics, names);
   }
 
   /// Connects the models of all processes and gives them the weights of the first.
@@ -99,10 +99,16 @@ class TrainingRun final : private RunControl {
     if (beginning_.resumed) {
       resume();
     } else {
+      if (config_.resume) {
+        // Scripts that are queued again rely on a start without a checkpoint; people do not.
+        log::warn(run_.work_dir,
+                  " holds no checkpoint to resume from: the run starts from the beginning");
+      }
       optimizer_->set_progress(0, progress_.max_iters);
       load_initial_weights(*model_, beginning_);
     }
     beginning_ = {};
+    first_iter_ = progress_.iter;
   }
 
   void resume() {
@@ -117,6 +123,20 @@ class TrainingRun final : private RunControl {
     if (progress_.iter >= progress_.max_iters) {
       log::warn("the checkpoint has already done all ", progress_.max_iters, " iterations");
     }
+  }
+
+  /// Finds what would stop training in the middle: a last batch too short for a batch norm, and
+  /// validation images that do not fit together.
+  void try_batches() {
+    if (loader_->smallest_batch() == 1 && loader_->batch_size() > 1 &&
+        progress_.max_iters >= progress_.epoch_length) {
+      try_one_sample(*model_, *loader_, run_.device);
+    }
+    if (!validation_) return;
+    validation_->try_first_batch(*model_);
+    if (!run_.is_main()) return;
+    const std::string warning = scale_warning(loader_->dataset(), validation_->dataset());
+    if (!warning.empty()) log::warn(warning);
   }
 
   void write_config() const {
@@ -134,10 +154,11 @@ class TrainingRun final : private RunControl {
     // A resumed run may owe the validation of its last step.
     if (progress_.validation_due) validate();
     while (progress_.iter < progress_.max_iters && !stopped_) {
-      step();
+      step(next_batch());
       if (progress_.ends_pass()) report_corrupt();
-      stop_on_signal();
-      if (progress_.validation_due) validate();
+      if (!progress_.validation_due) continue;
+      stop_if_asked();
+      validate();
     }
     loader_->stop();
   }
@@ -148,13 +169,25 @@ class TrainingRun final : private RunControl {
     visualizer_->flush();
   }
 
-  void step() {
-    const auto batch = loader_->next();
+  /// The one place of a step where processes agree whether to go on.
+  Batch next_batch() {
+    std::optional<Batch> batch;
+    stop_if_asked(data_error_in([&] { batch = loader_->next(); }));
     SEG_CHECK(batch.has_value(), "the training data ended at iteration ", progress_.iter);
+    return std::move(*batch);
+  }
+
+  void step(const Batch& batch) {
+    state_.generators_to_resume = generator_state(run_.device);
     hooks_.call(&Hook::before_train_iter, run_, progress_);
 
     TrainStep step(*model_, *optimizer_, reducer_.get(), run_.device);
-    StepResult result{.losses = step.forward(*batch)};
+    StepResult result;
+    const auto error = data_error_in([&] { result.losses = step.forward(batch); });
+    // With several processes, the others wait for this one's gradients and cannot save.
+    if (error && run_.communicator->size() > 1) throw *error;
+    if (error) end_on_data_error(*error);
+    state_.generators_to_resume.reset();
     step.backward(result.losses);
     hooks_.call(&Hook::after_backward, run_, progress_);
     step.update();
@@ -169,16 +202,19 @@ class TrainingRun final : private RunControl {
   }
 
   void validate() {
-    state_.generators_before_val = generator_state(run_.device);
+    state_.generators_to_resume = generator_state(run_.device);
     hooks_.call(&Hook::before_val, run_, progress_);
-    const auto result = validation_->run(*model_, hooks_, records_, progress_);
+    std::optional<EvalResult> result;
+    const auto error =
+        data_error_in([&] { result = validation_->run(*model_, hooks_, records_, progress_); });
+    if (error) end_on_data_error(*error);
     if (result) {
       hooks_.call(&Hook::after_val, run_, progress_, *result, control());
       progress_.validation_due = false;
-      state_.generators_before_val.reset();
+      state_.generators_to_resume.reset();
     }
     model_->train();
-    stop_on_signal();
+    stop_if_asked();
   }
 
   /// Reports how many training samples were found corrupt, when there are more than before.
@@ -190,19 +226,39 @@ class TrainingRun final : private RunControl {
     log::warn("train: corrupt samples replaced: ", count, " of ", loader_->dataset().size());
   }
 
-  /// The signal that asked any of the processes to stop, or 0.
-  int agreed_signal() const {
-    const int signal = stop_signal();
-    if (run_.communicator->size() == 1) return signal;
-    at::Tensor asked = at::tensor({signal}, at::kLong);
-    run_.communicator->all_reduce_sum_(asked);
-    return signal != 0 ? signal : static_cast<int>(asked.item<int64_t>());
+  /// Ends the run with a checkpoint where any process got a signal or met an error in its data.
+  /// Collective.
+  void stop_if_asked(const std::optional<DataError>& mine = {}) {
+    const bool asked = stop_signal() != 0;
+    at::Tensor votes =
+        at::tensor({int64_t{stop_signal()}, int64_t{asked}, int64_t{mine.has_value()}}, at::kLong);
+    run_.communicator->all_reduce_sum_(votes);
+    const auto* vote = votes.const_data_ptr<int64_t>();
+    if (vote[2] > 0) end_on_data_error(mine.value_or(data_error_elsewhere()));
+    if (vote[1] == 0) return;
+    const auto signal = static_cast<int>(vote[0] / vote[1]);
+    throw RunEnded(
+        20, text("stopped by ", stop_signal_name(signal), " after iteration ", progress_.iter,
+                 "; the checkpoint is ", save_for_resume(), "; --resume continues from it"));
   }
 
-  /// Writes a checkpoint and ends the run after a signal. All ranks decide alike.
-  void stop_on_signal() {
-    const int signal = agreed_signal();
-    if (signal == 0) return;
+  /// Ends the run without losing the steps since the last checkpoint. All ranks have an error or
+  /// none.
+  [[noreturn]] void end_on_data_error(const DataError& error) {
+    if (progress_.iter == first_iter_) throw error;
+    std::string saved;
+    try {
+      saved = save_for_resume();
+    } catch (const Error& e) {
+      log::error("the steps since the last checkpoint are lost: ", e.what());
+      throw error;
+    }
+    throw DataError(text(error.what(), "\nTraining ends after iteration ", progress_.iter,
+                         "; the checkpoint is ", saved, "; --resume continues from it"));
+  }
+
+  /// \return the checkpoint from which a resumed run continues here.
+  std::string save_for_resume() {
     loader_->stop();
     report_corrupt();
     hooks_.call(&Hook::on_stop, run_, progress_, control());
@@ -214,10 +270,7 @@ class TrainingRun final : private RunControl {
       write_last_checkpoint(run_, path);
     }
     visualizer_->flush();
-    throw RunEnded(
-        20, text("stopped by ", stop_signal_name(signal), " after iteration ", progress_.iter,
-                 "; the checkpoint is ", records_.facts.at("last_ckpt").as_string(),
-                 "; --resume continues from it"));
+    return records_.facts.at("last_ckpt").as_string();
   }
 
   // RunControl
@@ -231,6 +284,7 @@ class TrainingRun final : private RunControl {
   }
 
   const RunInfo& run_;
+  size_t checked_;  ///< annotations to look at before the first step
   const RunConfig& config_;
   Beginning beginning_;
   std::shared_ptr<Segmentor> model_;
@@ -245,6 +299,7 @@ class TrainingRun final : private RunControl {
   Records records_;
   Progress progress_;
   TrainState state_;
+  int64_t first_iter_ = 0;  ///< that this process started or resumed from
   bool stopped_ = false;
   int64_t last_saved_iter_ = -1;
   int64_t reported_corrupt_ = 0;
@@ -252,7 +307,7 @@ class TrainingRun final : private RunControl {
 
 }  // namespace
 
-void run_training(const RunConfig& config) {
+void run_training(const RunConfig& config, size_t checked) {
   if (!config.train_cfg) {
     Diagnostics problems;
     problems.error(config.tree.origin, "", "training needs 'train_cfg' in the configuration");
@@ -260,10 +315,15 @@ void run_training(const RunConfig& config) {
   }
   // A wrong name is the most common mistake: before anything is built or written.
   Beginning beginning = find_beginning(config);
+  for (const auto* found : {&beginning.resumed, &beginning.load_from}) {
+    if (!*found) continue;
+    check_saved_classes_of_training(config, (*found)->contents, (*found)->path,
+                                    /*resumed=*/found == &beginning.resumed);
+  }
   StartedRun started =
       start_run(config, {.train = true},
                 beginning.resumed ? seed_of_checkpoint(beginning.resumed->contents) : std::nullopt);
-  TrainingRun(started.session.run, std::move(started.parts), std::move(beginning)).run();
+  TrainingRun(started.session.run, std::move(started.parts), std::move(beginning), checked).run();
 }
 
 }  // namespace seg

@@ -1,5 +1,7 @@
 #include "segcore/data/dataset.hpp"
 
+#include <filesystem>
+
 namespace seg {
 
 Sample Dataset::describe(size_t index) const {
@@ -10,6 +12,10 @@ Sample Dataset::describe(size_t index) const {
   sample.meta.reduce_zero_label = meta().reduce_zero_label;
   sample.ignore_index = meta().ignore_index;
   return sample;
+}
+
+std::string Dataset::output_name(size_t index) const {
+  return std::filesystem::path(paths(index).first).stem().string();
 }
 
 }  // namespace seg

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "registry/registry.hpp"
+#include "segcore/data/label_reader.hpp"
 #include "segcore/data/sample.hpp"
 #include "segcore/data/transform.hpp"
 
@@ -48,6 +49,13 @@ class Dataset {
   virtual Sample describe(size_t index) const;
   /// `describe` with the image as the pipeline loads it, before anything changes it.
   virtual Sample with_image(size_t index) const { return describe(index); }
+  /// `describe` with the labels as the pipeline loads them, before anything changes them.
+  virtual Sample with_labels(size_t index) const { return describe(index); }
+  /// The same labels as they are in the file.
+  virtual RawLabels raw_labels(size_t index) const { return {describe(index).labels, {}}; }
+  /// What files made for a sample are called: its image's path below the folder of the images,
+  /// without suffix. No two images have the same.
+  virtual std::string output_name(size_t index) const;
   /// Drawn in memory: `paths` names no files.
   virtual bool in_memory(size_t) const { return false; }
   /// Indices of the samples found unusable and skipped so far, rising.

@@ -1,12 +1,18 @@
 #include "segcore/data/dataset_check.hpp"
 
+#include <ATen/Parallel.h>
+
 #include <algorithm>
 #include <cstdio>
+#include <exception>
 #include <filesystem>
 #include <map>
+#include <mutex>
 #include <unordered_set>
 
 #include "registry/error.hpp"
+#include "registry/log.hpp"
+#include "segcore/data/label_size.hpp"
 #include "segcore/data/transform.hpp"
 #include "segcore/image/image_io.hpp"
 
@@ -14,6 +20,8 @@ namespace seg {
 namespace {
 
 constexpr size_t kNamedFiles = 3;
+/// Stands for pixels without data among raw labels.
+constexpr int32_t kNoDataLabel = INT32_MIN;
 
 /// Indices of `wanted` samples spread evenly over `size`.
 std::vector<size_t> spread_indices(size_t size, size_t wanted) {
@@ -45,19 +53,38 @@ class FolderLists {
       std::error_code trouble;
       for (std::filesystem::directory_iterator at(folder, trouble), end; !trouble && at != end;
            at.increment(trouble)) {
+        std::error_code none;
+        if (at->is_symlink(none) && !at->exists(none)) continue;  // a link to nothing
         it->second.insert(at->path().filename().string());
       }
     }
     return it->second.contains(full.filename().string());
   }
+  /// After `has`: a file whose name differs in nothing but small letters and capitals; "" for none.
+  std::string in_other_case(const std::string& path) const {
+    const std::filesystem::path full(path);
+    const std::string folder = full.has_parent_path() ? full.parent_path().string() : ".";
+    const std::string wanted = in_small_letters(full.filename().string());
+    for (const auto& name : names_.at(folder)) {
+      if (in_small_letters(name) == wanted) return name;
+    }
+    return "";
+  }
 
  private:
+  static std::string in_small_letters(std::string name) {
+    std::transform(name.begin(), name.end(), name.begin(),
+                   [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+    return name;
+  }
+
   std::map<std::string, std::unordered_set<std::string>> names_;
 };
 
 struct PairsFound {
   size_t files = 0, annotated = 0, in_memory = 0;
   std::vector<std::string> missing_images, missing_annotations;
+  std::string other_case;  ///< what is there in place of the first missing image
 };
 
 PairsFound find_pairs(const Dataset& dataset, size_t limit) {
@@ -70,7 +97,10 @@ PairsFound find_pairs(const Dataset& dataset, size_t limit) {
     }
     const auto [image, annotation] = dataset.paths(index);
     ++found.files;
-    if (!folders.has(image)) found.missing_images.push_back(image);
+    if (!folders.has(image)) {
+      if (found.missing_images.empty()) found.other_case = folders.in_other_case(image);
+      found.missing_images.push_back(image);
+    }
     if (annotation.empty()) continue;
     ++found.annotated;
     if (!folders.has(annotation)) found.missing_annotations.push_back(annotation);
@@ -88,14 +118,14 @@ struct RawLabel {
   int64_t label = 0;  ///< what it becomes
   uint64_t pixels = 0;
 };
-using RawLabels = std::map<int64_t, RawLabel>;
+using LabelCounts = std::map<int64_t, RawLabel>;
 
 int64_t label_at(const cv::Mat& labels, int y, int x) {
   return labels.depth() == CV_8U ? labels.at<uint8_t>(y, x) : labels.at<int32_t>(y, x);
 }
 
 /// Adds the pixels of one annotation. Neighbours are mostly equal, so runs are counted.
-void count_labels(const cv::Mat& raw, const cv::Mat& mapped, RawLabels& counts) {
+void count_labels(const cv::Mat& raw, const cv::Mat& mapped, LabelCounts& counts) {
   for (int y = 0; y < raw.rows; ++y) {
     for (int x = 0; x < raw.cols;) {
       const int64_t value = label_at(raw, y, x);
@@ -117,15 +147,19 @@ std::pair<int, int> place_of(const cv::Mat& raw, int64_t value) {
   return {0, 0};
 }
 
-/// The size of the picture as its header has it, turned or not, must be that of the annotation.
-void check_annotation_size(const Sample& sample, const cv::Mat& raw) {
-  const ImageInfo info = image_info(read_file_bytes(sample.meta.img_path), sample.meta.img_path);
-  const bool same = info.height == raw.rows && info.width == raw.cols;
-  const bool turned = info.height == raw.cols && info.width == raw.rows;  // by EXIF
-  if (same || turned) return;
-  throw DataError(text(sample.meta.seg_map_path, ": the annotation has ", raw.cols, "x", raw.rows,
-                       " pixels, its image ", sample.meta.img_path, " has ", info.width, "x",
-                       info.height));
+/// Loads the image where its header does not settle whether it is as large as the labels, and
+/// where its values may be none: floats, which may hold NaN.
+void check_image(const Dataset& dataset, size_t index, Sample sample, const cv::Mat& labels,
+                 bool decode) {
+  const std::string& path = sample.meta.img_path;
+  const ImageInfo info = image_info(read_file_bytes(path), path);
+  const bool same = info.height == labels.rows && info.width == labels.cols;
+  if (same && info.orientation < 5 && !info.floats && !decode) return;
+  const Sample loaded = dataset.with_image(index);
+  sample.meta.ori_shape = loaded.image.empty() ? std::array<int64_t, 2>{info.height, info.width}
+                                               : loaded.meta.ori_shape;
+  sample.labels = labels;
+  check_label_size(sample);
 }
 
 /// A label that no class has: no reason to skip the sample, all of the data set is at fault.
@@ -139,28 +173,64 @@ class LabelCheck {
       : dataset_(dataset), meta_(dataset.meta()), ignored_(params.also_ignored) {
     ignored_.push_back(meta_.ignore_index);
     load_ = Spec<Transform>::of("{type: LoadAnnotations}").build();
+    decode_images_ = params.annotations == DatasetCheckParams::kAll;
   }
 
-  /// Counts one sample; the labels that no class has are an error.
+  /// Counts one sample; the labels that no class has are an error. Several threads may do so.
   void add(size_t index) {
     Sample sample = dataset_.describe(index);
     if (sample.labels.empty() && sample.meta.seg_map_path.empty()) return;
-    RawLabels mine;
+    LabelCounts mine;
     cv::Mat raw = sample.labels;
+    const char* lossy = nullptr;
     if (!dataset_.in_memory(index)) {
-      raw = read_labels(sample.meta.seg_map_path);
-      check_annotation_size(sample, raw);
-      Rng unused(0, RngPurpose::kCheck, 0, index);
-      load_->apply(sample, unused);
+      const auto found = dataset_.raw_labels(index);
+      check_image(dataset_, index, sample, found.ids, decode_images_);
+      lossy = lossy_format(sample.meta.seg_map_path);
+      found.ids.convertTo(raw, CV_32S);
+      if (!found.missing.empty()) raw.setTo(kNoDataLabel, found.missing);
+      sample = dataset_.with_labels(index);
+      if (sample.labels.empty()) {
+        Rng unused(0, RngPurpose::kCheck, 0, index);
+        load_->apply(sample, unused);
+      }
     }
     count_labels(raw, sample.labels, mine);
     for (const auto& [value, found] : mine) {
-      if (!meta_.classes.empty()) check(sample, raw, value, found.label);
+      if (!meta_.classes.empty()) check(sample, raw, value, found.label, lossy);
+    }
+    const std::lock_guard lock(mutex_);
+    for (const auto& [value, found] : mine) {
       RawLabel& sum = counts_[value];
       sum.label = found.label;
       sum.pixels += found.pixels;
     }
+    if (lossy && lossy_++ == 0) first_lossy_ = sample.meta.seg_map_path;
     ++annotations_;
+  }
+
+  /// What is odd about the labels as a whole, for warnings.
+  std::vector<std::string> oddities() const {
+    std::vector<std::string> out;
+    if (lossy_ > 0) {
+      out.push_back(text(lossy_, " of ", annotations_, " annotations looked at ",
+                         lossy_ == 1 ? "is" : "are",
+                         " saved with loss (JPEG), which changes "
+                         "labels where classes meet: save them as PNG. The first: ",
+                         first_lossy_));
+    }
+    const auto white = counts_.find(255);
+    const bool two_values = white != counts_.end() && is_ignored(white->second.label) &&
+                            counts_.size() == (counts_.contains(0) ? 2 : 1);
+    if (two_values && meta_.classes.size() > 1 && !meta_.reduce_zero_label) {
+      out.push_back(
+          text("the annotations hold 0 and 255 alone, and 255 is ignored, so that no pixel "
+               "is '",
+               meta_.classes[1],
+               "'. If 255 means that class, give the data set this line: "
+               "label_map: {255: 1}"));
+    }
+    return out;
   }
 
   size_t annotations() const { return annotations_; }
@@ -180,8 +250,8 @@ class LabelCheck {
         seen[static_cast<size_t>(found.label)] = true;
       }
       char line[160];
-      std::snprintf(line, sizeof line, "\n%8lld  %-30.60s %8.3f %%", static_cast<long long>(value),
-                    name.c_str(),
+      const std::string written = value == kNoDataLabel ? "nodata" : std::to_string(value);
+      std::snprintf(line, sizeof line, "\n%8s  %-30.60s %8.3f %%", written.c_str(), name.c_str(),
                     100.0 * static_cast<double>(found.pixels) / static_cast<double>(all));
       out += line;
     }
@@ -205,13 +275,22 @@ class LabelCheck {
     return std::find(ignored_.begin(), ignored_.end(), label) != ignored_.end();
   }
 
-  void check(const Sample& sample, const cv::Mat& raw, int64_t value, int64_t label) const {
+  static const char* lossy_format(const std::string& path) {
+    const ImageInfo info = image_info(read_file_bytes(path), path);
+    return info.lossy ? info.format : nullptr;
+  }
+
+  void check(const Sample& sample, const cv::Mat& raw, int64_t value, int64_t label,
+             const char* lossy) const {
     const auto classes = static_cast<int64_t>(meta_.classes.size());
     if ((label >= 0 && label < classes) || is_ignored(label)) return;
     const auto [y, x] = place_of(raw, value);
     std::string became = label == value ? "" : text(", which becomes ", label, ",");
     std::string hint;
-    if (value == classes && !meta_.reduce_zero_label) {
+    if (lossy) {
+      hint = text(". The file is ", lossy,
+                  ", which changes values when it is saved: save labels as PNG");
+    } else if (value == classes && !meta_.reduce_zero_label) {
       hint = ". If labels begin at 1, set reduce_zero_label: true";
     }
     throw UnknownLabel(text(sample.meta.seg_map_path, ": the label ", value, became, " at row ", y,
@@ -224,8 +303,11 @@ class LabelCheck {
   const DatasetMeta& meta_;
   std::vector<int64_t> ignored_;
   std::unique_ptr<Transform> load_;
-  RawLabels counts_;
-  size_t annotations_ = 0;
+  bool decode_images_ = false;
+  std::mutex mutex_;
+  LabelCounts counts_;
+  size_t annotations_ = 0, lossy_ = 0;
+  std::string first_lossy_;
 };
 
 }  // namespace
@@ -236,6 +318,10 @@ std::string check_dataset(const Dataset& dataset, const std::string& name,
   std::vector<std::string> missing;
   if (!pairs.missing_images.empty()) {
     missing.push_back(missing_text(pairs.missing_images, pairs.files, "images"));
+    if (!pairs.other_case.empty()) {
+      missing.back() += text(" (", pairs.other_case,
+                             " is there: capitals count, and img_suffix takes a list of endings)");
+    }
   }
   if (!pairs.missing_annotations.empty()) {
     missing.push_back(missing_text(pairs.missing_annotations, pairs.annotated, "annotations"));
@@ -258,9 +344,21 @@ std::string check_dataset(const Dataset& dataset, const std::string& name,
   if (!without.empty()) out += "; " + without;
 
   LabelCheck labels(dataset, params);
-  for (const size_t index : spread_indices(dataset.size(), params.annotations)) {
+  const auto indices = spread_indices(dataset.size(), params.annotations);
+  std::vector<std::exception_ptr> failures(indices.size());
+  at::parallel_for(0, static_cast<int64_t>(indices.size()), 1, [&](int64_t begin, int64_t end) {
+    for (auto i = static_cast<size_t>(begin); i < static_cast<size_t>(end); ++i) {
+      try {
+        labels.add(indices[i]);
+      } catch (...) {
+        failures[i] = std::current_exception();
+      }
+    }
+  });
+  for (const auto& failure : failures) {
+    if (!failure) continue;
     try {
-      labels.add(index);
+      std::rethrow_exception(failure);
     } catch (const UnknownLabel&) {
       throw;
     } catch (const DataError& e) {
@@ -268,6 +366,7 @@ std::string check_dataset(const Dataset& dataset, const std::string& name,
       out += text("\nskipped: ", e.what());
     }
   }
+  for (const auto& oddity : labels.oddities()) log::warn(name, ": ", oddity);
   if (labels.annotations() == 0) return out + "\nno annotations";
   return out + text("\nlabels of ", labels.annotations(),
                     labels.annotations() == 1 ? " annotation" : " annotations", ":\n",

@@ -181,6 +181,12 @@ class DataLoader::Impl {
     return assemble(*slot);
   }
 
+  int64_t smallest_batch() const {
+    const bool whole_only = sampler_->endless() || params_.drop_last;
+    const size_t rest = whole_only ? 0 : a_pass_ % batch_;
+    return static_cast<int64_t>(rest == 0 ? batch_ : rest);
+  }
+
   const DataLoaderParams params_;
   const std::shared_ptr<const Dataset> dataset_;
   uint64_t batches_ = 0;
@@ -216,7 +222,9 @@ class DataLoader::Impl {
     if (pin_) {
       for (auto& sample : samples) {
         sample.image = sample.image.pin_memory();
-        if (sample.labels.defined()) sample.labels = sample.labels.pin_memory();
+        for (at::Tensor* map : {&sample.labels, &sample.edges}) {
+          if (map->defined()) *map = map->pin_memory();
+        }
       }
     }
     return samples;
@@ -330,6 +338,7 @@ DataLoader::~DataLoader() = default;
 const Dataset& DataLoader::dataset() const { return *impl_->dataset_; }
 std::shared_ptr<const Dataset> DataLoader::shared_dataset() const { return impl_->dataset_; }
 int64_t DataLoader::batch_size() const { return impl_->params_.batch_size; }
+int64_t DataLoader::smallest_batch() const { return impl_->smallest_batch(); }
 uint64_t DataLoader::batches_per_epoch() const { return impl_->batches_; }
 void DataLoader::start(uint64_t first, uint64_t end) { impl_->start(first, end); }
 void DataLoader::set_seed(uint64_t seed) { impl_->set_seed(seed); }

@@ -55,6 +55,8 @@ class DataLoader {
   const Dataset& dataset() const;
   std::shared_ptr<const Dataset> shared_dataset() const;
   int64_t batch_size() const;
+  /// Samples of the shortest batch of a pass.
+  int64_t smallest_batch() const;
   /// Before the first start: replaces the seed of the place, which the processes of a run agree on
   /// only after their loaders are built.
   void set_seed(uint64_t seed);

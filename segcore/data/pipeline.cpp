@@ -6,14 +6,18 @@ namespace seg {
 
 Pipeline::Pipeline(const std::vector<Spec<Transform>>& steps) {
   BuildErrors errors;
-  for (size_t i = 0; i < steps.size(); ++i) {
-    if (i > 0 && steps[i - 1].type() == "PackSegInputs") {
-      errors.found().error(steps[i].config().origin, steps[i].path(),
-                           text(steps[i].type(),
-                                " cannot follow PackSegInputs, which ends a pipeline. "
-                                "Put it before"));
+  const Spec<Transform>* last = nullptr;  // the step before, where it ends a pipeline
+  for (const auto& step : steps) {
+    if (last) {
+      errors.found().error(step.config().origin, step.path(),
+                           text(step.type(), " cannot follow ", last->type(),
+                                ", which ends a pipeline. Put it before"));
     }
-    errors.attempt([&] { steps_.push_back(steps[i].build()); });
+    last = nullptr;
+    errors.attempt([&] {
+      steps_.push_back(step.build());
+      if (steps_.back()->traits().ends_pipeline) last = &step;
+    });
   }
   errors.throw_if_any();
 }
@@ -55,6 +59,23 @@ Sample Pipeline::load_image(Sample sample) const {
     step->apply(sample, unused);
   }
   return sample;
+}
+
+Sample Pipeline::load_labels(Sample sample) const {
+  Rng unused(0, RngPurpose::kCheck, 0, static_cast<uint64_t>(sample.meta.index));
+  for (const auto& step : steps_) {
+    if (!step->traits().loads_labels) continue;
+    step->apply(sample, unused);
+    break;
+  }
+  return sample;
+}
+
+const LabelReader* Pipeline::label_reader() const {
+  for (const auto& step : steps_) {
+    if (const auto* reader = dynamic_cast<const LabelReader*>(step.get())) return reader;
+  }
+  return nullptr;
 }
 
 std::vector<PackedSample> Pipeline::operator()(Sample sample, uint64_t seed, uint64_t epoch) const {

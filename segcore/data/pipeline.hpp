@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "segcore/data/label_reader.hpp"
 #include "segcore/data/transform.hpp"
 
 namespace seg {
@@ -26,6 +27,10 @@ class Pipeline {
   std::vector<PackedSample> operator()(Sample sample, uint64_t seed, uint64_t epoch) const;
   /// Runs only the steps up to the one that gives the sample an image.
   Sample load_image(Sample sample) const;
+  /// Runs only the step that loads the labels; none where there is no such step.
+  Sample load_labels(Sample sample) const;
+  /// The step that reads labels; null where there is none.
+  const LabelReader* label_reader() const;
   /// Runs all steps without packing.
   std::vector<Sample> run(Sample sample, Rng& rng) const;
   /// Some step loads labels, also inside of other steps.

@@ -9,11 +9,12 @@
 
 namespace seg {
 
-/// What a step does with the files of a sample, for code that arranges pipelines.
+/// What a step does with a sample, for code that arranges pipelines.
 struct TransformTraits {
   bool loads_image = false;
   bool loads_labels = false;
-  bool labels_only = false;  ///< without labels there is nothing for it to do
+  bool labels_only = false;    ///< without labels there is nothing for it to do
+  bool ends_pipeline = false;  ///< no step can follow it
 };
 
 /// A step of a pipeline. Const: workers run one object in parallel, and all randomness is `rng`'s.

@@ -305,7 +305,7 @@ class IoUMetric final : public Metric {
     return result;
   }
 
-  /// The value itself, or `nan_to_num` where it is not defined.
+  /// The value itself, or `nan_to_num` if it is undefined.
   double defined(double v) const { return std::isnan(v) ? p_.nan_to_num.value_or(v) : v; }
 
   Params p_;

@@ -3,7 +3,6 @@
 #include <ATen/Functions.h>
 #include <ATen/TensorOperators.h>
 
-#include <filesystem>
 #include <opencv2/core.hpp>
 #include <opencv2/imgproc.hpp>
 
@@ -149,10 +148,6 @@ void write_class_ids(const std::string& path, const at::Tensor& ids, bool one_up
   constexpr size_t kMost = 256;  // in a PNG
   if (shown.size() > kMost) shown.resize(kMost);
   write_palette_png(path, out, shown);
-}
-
-std::string picture_name(const SampleMeta& meta) {
-  return std::filesystem::path(meta.img_path).stem().string() + ".png";
 }
 
 }  // namespace seg

@@ -7,7 +7,6 @@
 #include <vector>
 
 #include "segcore/data/palette.hpp"
-#include "segcore/data/sample.hpp"
 
 namespace seg {
 
@@ -21,7 +20,7 @@ cv::Mat displayable(const at::Tensor& image);
 /// \param ids  integers [H, W]; those outside the palette are black.
 /// \return BGR
 cv::Mat colour_map(const at::Tensor& ids, const Palette& palette);
-/// The colours over the image; pixels outside the palette show the image alone. The ids are resized
+/// The colours over the image; pixels outside the palette show only the image. The ids are resized
 /// to the image.
 /// \param image    BGR
 /// \param opacity  of the colours, 0 to 1.
@@ -35,8 +34,5 @@ cv::Mat side_by_side(const std::vector<cv::Mat>& pictures);
 /// \param one_up  adds one, for data sets whose files have 0 for "no class" (reduce_zero_label).
 void write_class_ids(const std::string& path, const at::Tensor& ids, bool one_up,
                      const Palette& palette);
-
-/// The name of an image's picture or class ids in a folder of outputs.
-std::string picture_name(const SampleMeta& meta);
 
 }  // namespace seg

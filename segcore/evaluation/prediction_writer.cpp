@@ -1,16 +1,15 @@
 #include "segcore/evaluation/prediction_writer.hpp"
 
 #include <algorithm>
-#include <filesystem>
 
 #include "segcore/evaluation/pictures.hpp"
+#include "segcore/image/image_io.hpp"
 
 namespace seg {
 
-void PredictionWriter::write(const at::Tensor& ids, const SampleMeta& meta,
+void PredictionWriter::write(const at::Tensor& ids, const std::string& name, const SampleMeta& meta,
                              const Palette& palette) const {
-  write_class_ids((std::filesystem::path(folder_) / picture_name(meta)).string(), ids,
-                  meta.reduce_zero_label, palette);
+  write_class_ids(fitting_path(folder_ + "/" + name, ".png"), ids, meta.reduce_zero_label, palette);
 }
 
 std::vector<PredictionWriter> prediction_writers(

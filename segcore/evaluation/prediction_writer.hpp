@@ -9,13 +9,15 @@
 
 namespace seg {
 
-/// Class ids of each image as <folder>/<stem of the image>.png, one more each where the data set
-/// has `reduce_zero_label`, as they are in its annotations.
+/// Class ids of each image as <folder>/<name>.png, one more each where the data set has
+/// `reduce_zero_label`, as they are in its annotations.
 class PredictionWriter {
  public:
   explicit PredictionWriter(std::string folder) : folder_(std::move(folder)) {}
   /// \param ids  int64 [H, W]
-  void write(const at::Tensor& ids, const SampleMeta& meta, const Palette& palette) const;
+  /// \param name  as Dataset::output_name.
+  void write(const at::Tensor& ids, const std::string& name, const SampleMeta& meta,
+             const Palette& palette) const;
   const std::string& folder() const { return folder_; }
 
  private:

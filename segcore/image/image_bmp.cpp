@@ -103,7 +103,7 @@ Decoded decode_bmp(const EncodedImage& image, PixelForm form) {
 
 ImageInfo bmp_info(const EncodedImage& image) {
   const BmpHeader h = read_bmp_header(image);
-  return {h.height, h.width, 3};
+  return {.height = h.height, .width = h.width, .bands = 3, .format = "BMP"};
 }
 
 }  // namespace seg::detail

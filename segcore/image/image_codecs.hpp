@@ -2,6 +2,7 @@
 #pragma once
 #include <cstdint>
 #include <opencv2/core/mat.hpp>
+#include <optional>
 #include <span>
 #include <string>
 
@@ -19,7 +20,8 @@ enum class PixelForm {
 
 struct Decoded {
   cv::Mat pixels;
-  int orientation = 1;  ///< as EXIF counts them, 1 is upright
+  int orientation = 1;           ///< as EXIF counts them, 1 is upright
+  std::optional<double> nodata;  ///< the value that the file declares as "no data"
 };
 
 struct EncodedImage {
@@ -30,12 +32,18 @@ struct EncodedImage {
 Decoded decode_jpeg(const EncodedImage& image, PixelForm form);
 Decoded decode_png(const EncodedImage& image, PixelForm form);
 /// \param file_order  bands are not swapped to BGR.
-Decoded decode_tiff(const EncodedImage& image, PixelForm form, bool file_order);
+/// \param page  as in ReadOptions.
+Decoded decode_tiff(const EncodedImage& image, PixelForm form, bool file_order,
+                    std::optional<int64_t> page);
 Decoded decode_bmp(const EncodedImage& image, PixelForm form);
+Decoded decode_pnm(const EncodedImage& image, PixelForm form);
+Decoded decode_webp(const EncodedImage& image, PixelForm form);
 ImageInfo jpeg_info(const EncodedImage& image);
 ImageInfo png_info(const EncodedImage& image);
 ImageInfo tiff_info(const EncodedImage& image);
 ImageInfo bmp_info(const EncodedImage& image);
+ImageInfo pnm_info(const EncodedImage& image);
+ImageInfo webp_info(const EncodedImage& image);
 
 /// The orientation in a block of EXIF (a TIFF header and its first directory); 1 where it has no
 /// valid one.

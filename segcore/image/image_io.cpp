@@ -12,6 +12,7 @@
 
 #include "registry/error.hpp"
 #include "segcore/image/image_codecs.hpp"
+#include "segcore/image/no_data.hpp"
 #include "segcore/io/atomic_file.hpp"
 
 namespace seg {
@@ -74,7 +75,7 @@ using detail::EncodedImage;
 using detail::PixelForm;
 using detail::throw_image_error;
 
-enum class PictureFormat { kJpeg, kPng, kTiff, kBmp };
+enum class PictureFormat { kJpeg, kPng, kTiff, kBmp, kPnm, kWebp };
 
 bool starts_with(std::span<const uint8_t> bytes, std::string_view magic, size_t at = 0) {
   return bytes.size() >= at + magic.size() &&
@@ -91,8 +92,12 @@ PictureFormat picture_format(const EncodedImage& image) {
     if (starts_with(bytes, magic)) return PictureFormat::kTiff;
   }
   if (starts_with(bytes, "BM")) return PictureFormat::kBmp;
+  if (bytes.size() > 2 && bytes[0] == 'P' && bytes[1] >= '1' && bytes[1] <= '6' &&
+      (std::isspace(bytes[2]) || bytes[2] == '#')) {
+    return PictureFormat::kPnm;
+  }
+  if (starts_with(bytes, "RIFF") && starts_with(bytes, "WEBP", 8)) return PictureFormat::kWebp;
   const char* foreign = nullptr;
-  if (starts_with(bytes, "RIFF") && starts_with(bytes, "WEBP", 8)) foreign = "a WebP file";
   if (starts_with(bytes, "GIF8")) foreign = "a GIF file";
   if (starts_with(bytes, "\0\0\0\x0CjP  "sv)) foreign = "a JPEG 2000 file";
   if (starts_with(bytes, "ftyp", 4)) foreign = "a HEIF or AVIF file";
@@ -101,24 +106,35 @@ PictureFormat picture_format(const EncodedImage& image) {
     foreign = "a pointer of Git LFS in place of the file itself (run git lfs pull)";
   }
   if (foreign) {
-    throw_image_error(image.name,
-                      text("is ", foreign, "; JPEG, PNG, TIFF and BMP files can be read"));
+    throw_image_error(
+        image.name,
+        text("is ", foreign, "; JPEG, PNG, TIFF, BMP, WebP and Netpbm files can be read"));
   }
-  throw_image_error(image.name,
-                    "is not a picture that can be read (JPEG, PNG, TIFF or BMP), or is damaged");
+  throw_image_error(
+      image.name,
+      "is not a picture that can be read (JPEG, PNG, TIFF, BMP, WebP or Netpbm), or is damaged");
 }
 
-Decoded decode_picture(const EncodedImage& image, PixelForm form, bool file_order = false) {
+Decoded decode_picture(const EncodedImage& image, PixelForm form, const ReadOptions& options = {},
+                       bool file_order = false) {
   try {
-    switch (picture_format(image)) {
+    const PictureFormat format = picture_format(image);
+    if (format != PictureFormat::kTiff && options.page.value_or(0) != 0) {
+      throw_image_error(image.name, text("has one page; there is no page ", *options.page));
+    }
+    switch (format) {
       case PictureFormat::kJpeg:
         return detail::decode_jpeg(image, form);
       case PictureFormat::kPng:
         return detail::decode_png(image, form);
       case PictureFormat::kTiff:
-        return detail::decode_tiff(image, form, file_order);
+        return detail::decode_tiff(image, form, file_order, options.page);
       case PictureFormat::kBmp:
         return detail::decode_bmp(image, form);
+      case PictureFormat::kPnm:
+        return detail::decode_pnm(image, form);
+      case PictureFormat::kWebp:
+        return detail::decode_webp(image, form);
     }
   } catch (const cv::Exception& e) {
     throw_image_error(image.name, text("cannot be decoded: ", e.err));
@@ -164,6 +180,13 @@ cv::Mat to_known_depth(cv::Mat pixels) {
   return out;
 }
 
+/// What to add to errors of labels whose file cannot keep them.
+const char* lossy_text(const EncodedImage& image) {
+  return picture_format(image) == PictureFormat::kJpeg
+             ? ". The file is JPEG, which changes values when it is saved: save labels as PNG"
+             : "";
+}
+
 cv::Mat to_one_label_band(const EncodedImage& image, const cv::Mat& pixels) {
   std::vector<cv::Mat> bands;
   cv::split(pixels, bands);
@@ -172,7 +195,8 @@ cv::Mat to_one_label_band(const EncodedImage& image, const cv::Mat& pixels) {
     if (cv::norm(bands[0], bands[b], cv::NORM_INF) != 0) {
       throw_image_error(image.name, text("has ", bands.size(),
                                          " bands of different values; an annotation has "
-                                         "one: class ids, not colours"));
+                                         "one: class ids, not colours",
+                                         lossy_text(image)));
     }
   }
   return bands[0];
@@ -195,7 +219,10 @@ cv::Mat to_label_depth(const EncodedImage& image, const cv::Mat& pixels) {
     for (int x = 0; x < wide.cols; ++x) {
       if (!(in[x] >= INT32_MIN && in[x] <= INT32_MAX) || in[x] != std::floor(in[x])) {
         throw_image_error(image.name, text("holds the value ", in[x], " at row ", y, ", column ", x,
-                                           ", which is no class id"));
+                                           ", which is no class id. If it marks pixels without "
+                                           "data, set nodata: ",
+                                           std::isnan(in[x]) ? ".nan" : text(in[x]),
+                                           " at LoadAnnotations, which has them ignored"));
       }
       to[x] = static_cast<int32_t>(in[x]);
     }
@@ -215,6 +242,9 @@ constexpr FlagName kFlagNames[] = {
     {"grayscale_ignore_orientation", ImageFlag::kGrayscaleIgnoreOrientation},
 };
 
+constexpr std::string_view kPictureSuffixes[] = {".jpg",  ".jpeg", ".png", ".bmp", ".tif", ".tiff",
+                                                 ".webp", ".ppm",  ".pgm", ".pbm", ".pnm"};
+
 std::string lower_suffix(const std::string& path) {
   std::string suffix = std::filesystem::path(path).extension().string();
   std::transform(suffix.begin(), suffix.end(), suffix.begin(),
@@ -228,6 +258,17 @@ void write_picture(const std::string& path, const std::vector<uint8_t>& bytes) {
 }
 
 }  // namespace
+
+bool has_picture_suffix(std::string_view name) {
+  const std::string suffix = lower_suffix(std::string(name));
+  return std::find(std::begin(kPictureSuffixes), std::end(kPictureSuffixes), suffix) !=
+         std::end(kPictureSuffixes);
+}
+
+std::string picture_suffixes() {
+  return join(std::vector<std::string>(std::begin(kPictureSuffixes), std::end(kPictureSuffixes)),
+              ", ");
+}
 
 std::optional<ImageFlag> image_flag(std::string_view name) {
   for (const auto& known : kFlagNames) {
@@ -274,13 +315,15 @@ std::vector<uint8_t> read_file_bytes(const std::string& path) {
   return bytes;
 }
 
-cv::Mat decode_image(std::span<const uint8_t> bytes, const std::string& name, ImageFlag flag) {
+cv::Mat decode_image(std::span<const uint8_t> bytes, const std::string& name, ImageFlag flag,
+                     const ReadOptions& options) {
   const EncodedImage image{bytes, name};
   const bool color = flag == ImageFlag::kColor || flag == ImageFlag::kColorIgnoreOrientation;
   const bool gray = flag == ImageFlag::kGrayscale || flag == ImageFlag::kGrayscaleIgnoreOrientation;
   const PixelForm form = color ? PixelForm::kColor : gray ? PixelForm::kGray : PixelForm::kStored;
-  Decoded decoded = decode_picture(image, form);
+  Decoded decoded = decode_picture(image, form, options);
   cv::Mat pixels = to_known_depth(std::move(decoded.pixels));
+  detail::settle_image_no_data(image, options, decoded.nodata, pixels);
   if (color && pixels.channels() == 1) cv::cvtColor(pixels, pixels, cv::COLOR_GRAY2BGR);
   if (color && pixels.channels() == 4) cv::cvtColor(pixels, pixels, cv::COLOR_BGRA2BGR);
   if (gray && pixels.channels() == 3) cv::cvtColor(pixels, pixels, cv::COLOR_BGR2GRAY);
@@ -291,18 +334,24 @@ cv::Mat decode_image(std::span<const uint8_t> bytes, const std::string& name, Im
   return pixels;
 }
 
-cv::Mat decode_image_in_file_order(std::span<const uint8_t> bytes, const std::string& name) {
+cv::Mat decode_image_in_file_order(std::span<const uint8_t> bytes, const std::string& name,
+                                   const ReadOptions& options) {
   const EncodedImage image{bytes, name};
   if (picture_format(image) != PictureFormat::kTiff) {
     throw_image_error(name, "is no TIFF file, which imdecode_backend: tifffile reads alone");
   }
-  return to_known_depth(decode_picture(image, PixelForm::kStored, true).pixels);
+  Decoded decoded = decode_picture(image, PixelForm::kStored, options, /*file_order=*/true);
+  cv::Mat pixels = to_known_depth(std::move(decoded.pixels));
+  detail::settle_image_no_data(image, options, decoded.nodata, pixels);
+  return pixels;
 }
 
-cv::Mat decode_labels(std::span<const uint8_t> bytes, const std::string& name) {
+cv::Mat decode_labels(std::span<const uint8_t> bytes, const std::string& name,
+                      const ReadOptions& options, cv::Mat* missing) {
   const EncodedImage image{bytes, name};
-  cv::Mat pixels = decode_picture(image, PixelForm::kLabels).pixels;
+  cv::Mat pixels = decode_picture(image, PixelForm::kLabels, options).pixels;
   if (pixels.channels() > 1) pixels = to_one_label_band(image, pixels);
+  if (options.nodata && missing) *missing = detail::take_label_no_data(*options.nodata, pixels);
   return to_label_depth(image, pixels);
 }
 
@@ -323,8 +372,28 @@ ImageInfo image_info(std::span<const uint8_t> bytes, const std::string& name) {
       return detail::tiff_info(image);
     case PictureFormat::kBmp:
       return detail::bmp_info(image);
+    case PictureFormat::kPnm:
+      return detail::pnm_info(image);
+    case PictureFormat::kWebp:
+      return detail::webp_info(image);
   }
   return {};
+}
+
+std::string fitting_path(const std::string& stem, const std::string& ending) {
+  constexpr size_t kLongestName = 255;
+  const size_t name = stem.find_last_of('/') + 1;  // 0 where there is no slash
+  if (stem.size() - name + ending.size() <= kLongestName) return stem + ending;
+  uint32_t hash = 2166136261u;  // FNV-1a
+  for (const char c : stem.substr(name)) {
+    hash = (hash ^ static_cast<unsigned char>(c)) * 16777619u;
+  }
+  char number[16];
+  std::snprintf(number, sizeof number, "~%08x", hash);
+  size_t kept = name + kLongestName - ending.size() - std::strlen(number);
+  // Not within a character of UTF-8.
+  while (kept > name && (static_cast<unsigned char>(stem[kept]) & 0xC0) == 0x80) --kept;
+  return stem.substr(0, kept) + number + ending;
 }
 
 void write_image(const std::string& path, const cv::Mat& image) {

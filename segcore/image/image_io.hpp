@@ -1,4 +1,5 @@
-/// Reads and writes pictures: JPEG, PNG, TIFF (any number of bands, 8 and 16 bits, float) and BMP.
+/// Reads pictures: JPEG, PNG, TIFF (any number of bands, 8 and 16 bits, float), BMP, WebP and
+/// Netpbm; writes JPEG, PNG and TIFF.
 ///
 /// The codecs are used directly and not through OpenCV's imgcodecs; README.md gives the reasons,
 /// format by format.
@@ -27,6 +28,21 @@ std::optional<ImageFlag> image_flag(std::string_view name);
 /// The words that `image_flag` knows.
 std::vector<std::string> image_flag_names();
 
+/// Whether a name ends as those of pictures that can be read do, in small letters or capitals.
+bool has_picture_suffix(std::string_view name);
+/// ".jpg, .jpeg, ...", for messages.
+std::string picture_suffixes();
+
+/// Which pixels of a file are read, and what those without data become.
+struct ReadOptions {
+  /// Of a TIFF file of several pages, from 0; overviews and masks, which are marked as such, do not
+  /// count. Not given: the first, with a warning where there are more.
+  std::optional<int64_t> page;
+  /// This value, and all that is not finite, is no data.
+  std::optional<double> nodata;
+  double nodata_fill = 0;  ///< what it becomes in images
+};
+
 /// \throws DataError naming the path, where the file is missing or cannot be read.
 std::vector<uint8_t> read_file_bytes(const std::string& path);
 
@@ -34,25 +50,33 @@ std::vector<uint8_t> read_file_bytes(const std::string& path);
 /// \param name  stands for the picture in messages: its path.
 /// \return H x W x bands; uint8, uint16 or float32 (other numbers become float32). Three and four
 ///         bands are BGR and BGRA.
-/// \throws DataError naming the file and its fault.
+/// \throws DataError naming the file and its fault, also for floats that are not finite.
 cv::Mat decode_image(std::span<const uint8_t> bytes, const std::string& name,
-                     ImageFlag flag = ImageFlag::kColor);
+                     ImageFlag flag = ImageFlag::kColor, const ReadOptions& options = {});
 /// The bands in the order of the file (RGB, RGBA, ...), as the tifffile back end gives them.
-cv::Mat decode_image_in_file_order(std::span<const uint8_t> bytes, const std::string& name);
+cv::Mat decode_image_in_file_order(std::span<const uint8_t> bytes, const std::string& name,
+                                   const ReadOptions& options = {});
 /// Decodes class ids: palette indices and grey values as they are stored, not scaled.
+/// \param missing  receives where `options.nodata` was found, uint8, 255 there, the ids being 0;
+///                 empty where nowhere.
 /// \return H x W of one band; uint8, or int32 where values need more.
 /// \throws DataError, also for a picture of several bands that is not grey.
-cv::Mat decode_labels(std::span<const uint8_t> bytes, const std::string& name);
+cv::Mat decode_labels(std::span<const uint8_t> bytes, const std::string& name,
+                      const ReadOptions& options = {}, cv::Mat* missing = nullptr);
 
 /// `read_file_bytes` and `decode_image`.
 cv::Mat read_image(const std::string& path, ImageFlag flag = ImageFlag::kColor);
 /// `read_file_bytes` and `decode_labels`.
 cv::Mat read_labels(const std::string& path);
 
-/// Bands, bits and size without decoding the pixels.
+/// What the header says, without the pixels.
 struct ImageInfo {
-  int64_t height = 0, width = 0;
+  int64_t height = 0, width = 0;  ///< as stored
   int bands = 0;
+  const char* format = "";  ///< "JPEG", "PNG", "TIFF", "BMP", "WebP", "Netpbm"
+  int orientation = 1;      ///< as EXIF counts them, 1 is upright
+  bool lossy = false;       ///< pixels are not those that were saved
+  bool floats = false;
 };
 ImageInfo image_info(std::span<const uint8_t> bytes, const std::string& name);
 
@@ -67,6 +91,10 @@ std::vector<uint8_t> encode_jpeg(const cv::Mat& image, int quality = 95);
 /// Uncompressed, bands interleaved, order as in `image` for other than 3 and 4 bands, else RGB(A).
 /// \param image  any number of bands of uint8, uint16 or float32.
 std::vector<uint8_t> encode_tiff(const cv::Mat& image);
+
+/// `stem` with an ending; a file name that would be longer than file systems allow (255 bytes) is
+/// cut and told from others by a number that stands for the whole.
+std::string fitting_path(const std::string& stem, const std::string& ending);
 
 /// Encodes by the suffix (.png, .jpg, .jpeg, .tif, .tiff) and writes the file whole; creates its
 /// folder.

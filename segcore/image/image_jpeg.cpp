@@ -10,6 +10,7 @@
 
 #include "registry/error.hpp"
 #include "segcore/image/image_codecs.hpp"
+#include "segcore/image/image_notes.hpp"
 
 namespace seg::detail {
 namespace {
@@ -25,7 +26,8 @@ struct JpegErrors {
   jpeg_error_mgr manager;  // first: libjpeg hands back its address
   jmp_buf jump;
   char message[kJpegMessageSize];
-  bool damaged;
+  bool damaged;  ///< pixels are lost
+  bool ended;    ///< the file ends without the marker of an end
 };
 
 void jpeg_stop(j_common_ptr info) {
@@ -35,12 +37,15 @@ void jpeg_stop(j_common_ptr info) {
 }
 
 /// Warnings that mean lost pixels make the file a damaged one; the others (unknown versions,
-/// bytes between markers) are of no consequence.
+/// bytes between markers) are of no consequence. An end that comes too early is one of them only
+/// where the decoder then lacks bits.
 void jpeg_note(j_common_ptr info, int level) {
   if (level >= 0) return;
   auto* errors = reinterpret_cast<JpegErrors*>(info->err);
   switch (info->err->msg_code) {
     case JWRN_JPEG_EOF:
+      errors->ended = true;
+      break;
     case JWRN_HIT_MARKER:
     case JWRN_HUFF_BAD_CODE:
     case JWRN_MUST_RESYNC:
@@ -93,8 +98,23 @@ struct JpegReader {
       JSAMPROW row = pixels + decoder.output_scanline * stride;
       jpeg_read_scanlines(&decoder, &row, 1);
     }
+    if (errors.ended && !all_scans_seen()) errors.damaged = true;
     jpeg_finish_decompress(&decoder);
     return !errors.damaged;
+  }
+
+ private:
+  /// Of a file of several scans whose end is missing: whether there are coefficients of every band
+  /// and, where scans refine them, with all of their bits.
+  bool all_scans_seen() const {
+    for (int band = 0; band < decoder.num_components; ++band) {
+      if (!decoder.comp_info[band].quant_table) return false;  // set by the band's first scan
+      if (!decoder.coef_bits) continue;
+      for (const int bits_left : decoder.coef_bits[band]) {
+        if (bits_left != 0) return false;
+      }
+    }
+    return true;
   }
 };
 
@@ -126,7 +146,7 @@ cv::Mat jpeg_inks_to_bgr(const cv::Mat& inks) {
 
 [[noreturn]] void throw_jpeg_error(const std::string& name, const JpegReader& reader) {
   std::string what = reader.errors.message;
-  if (what == "Premature end of JPEG file") what = "the file ends before the picture does";
+  if (reader.errors.ended) what = "the file ends before the picture does";
   throw_image_error(name, "damaged JPEG file: " + what);
 }
 
@@ -156,6 +176,12 @@ Decoded decode_jpeg(const EncodedImage& image, PixelForm form) {
   out.pixels.create(static_cast<int>(decoder.image_height), static_cast<int>(decoder.image_width),
                     CV_8UC(bands));
   if (!reader.read_pixels(out.pixels.data, out.pixels.step)) throw_jpeg_error(image.name, reader);
+  if (reader.errors.ended) {
+    note_image(ImageNote::kNoEndMarker, image.name, [] {
+      return std::string(
+          "the end of the JPEG file is missing, but none of its pixels; it is used as it is");
+    });
+  }
   if (bands == 4) out.pixels = jpeg_inks_to_bgr(out.pixels);
   return out;
 }
@@ -165,8 +191,12 @@ ImageInfo jpeg_info(const EncodedImage& image) {
   if (!reader.read_header(image.bytes.data(), image.bytes.size())) {
     throw_jpeg_error(image.name, reader);
   }
-  return {reader.decoder.image_height, reader.decoder.image_width,
-          reader.decoder.num_components == 1 ? 1 : 3};
+  return {.height = reader.decoder.image_height,
+          .width = reader.decoder.image_width,
+          .bands = reader.decoder.num_components == 1 ? 1 : 3,
+          .format = "JPEG",
+          .orientation = jpeg_orientation(reader),
+          .lossy = true};
 }
 
 }  // namespace seg::detail

@@ -160,7 +160,11 @@ ImageInfo png_info(const EncodedImage& image) {
   PngReader reader(image.bytes);
   PngHeader header;
   if (!reader.read_header(header)) throw_png_error(image.name, reader);
-  return {header.height, header.width, png_stored_bands(header)};
+  return {.height = header.height,
+          .width = header.width,
+          .bands = png_stored_bands(header),
+          .format = "PNG",
+          .orientation = reader.orientation()};
 }
 
 }  // namespace seg::detail

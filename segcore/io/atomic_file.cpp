@@ -48,6 +48,14 @@ std::string directory_of(const std::string& path) {
   return slash == 0 ? "/" : path.substr(0, slash);
 }
 
+/// The name beside `path` that is written first; names at the limit of file systems are cut.
+std::string temporary_of(const std::string& path, const std::string& ending) {
+  constexpr size_t kLongestName = 255;
+  const size_t name = path.find_last_of('/') + 1;  // 0 where there is no slash
+  const size_t room = kLongestName - ending.size();
+  return path.substr(0, name) + path.substr(name, room) + ending;
+}
+
 }  // namespace
 
 AtomicFile::AtomicFile(std::string path) : path_(std::move(path)) {
@@ -55,11 +63,11 @@ AtomicFile::AtomicFile(std::string path) : path_(std::move(path)) {
   if (::stat(path_.c_str(), &existing) == 0 && S_ISDIR(existing.st_mode)) {
     throw FileError(text("cannot write ", path_, ": it is a folder"));
   }
-  temporary_ = path_ + ".tmp";
+  temporary_ = temporary_of(path_, ".tmp");
   fd_ = open_locked(temporary_);
   if (fd_ < 0 && errno == EWOULDBLOCK) {
     static std::atomic<unsigned> counter{0};
-    temporary_ = text(path_, ".", ::getpid(), ".", counter++, ".tmp");
+    temporary_ = temporary_of(path_, text(".", ::getpid(), ".", counter++, ".tmp"));
     fd_ = open_locked(temporary_);
   }
   if (fd_ < 0) {

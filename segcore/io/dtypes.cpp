@@ -21,6 +21,7 @@ constexpr DtypeRow kDtypes[] = {
     {at::kBool, "bool", "BoolStorage", "BOOL"},
     {at::kComplexFloat, "complex64", "ComplexFloatStorage", "C64"},
     {at::kComplexDouble, "complex128", "ComplexDoubleStorage", ""},
+    {at::kComplexHalf, "complex32", "", ""},
     {at::kUInt16, "uint16", "", "U16"},
     {at::kUInt32, "uint32", "", "U32"},
     {at::kUInt64, "uint64", "", "U64"},
@@ -29,6 +30,13 @@ constexpr DtypeRow kDtypes[] = {
     {at::kFloat8_e5m2fnuz, "float8_e5m2fnuz", "", "F8_E5M2FNUZ"},
     {at::kFloat8_e4m3fnuz, "float8_e4m3fnuz", "", "F8_E4M3FNUZ"},
     {at::kFloat8_e8m0fnu, "float8_e8m0fnu", "", "F8_E8M0"},
+    // Two numbers in a byte, so that safetensors' F4 has another shape; not converted.
+    {at::kFloat4_e2m1fn_x2, "float4_e2m1fn_x2", "", ""},
+    {at::kBits8, "bits8", "", ""},
+    {at::kBits16, "bits16", "", ""},
+    {at::kBits1x8, "bits1x8", "", ""},
+    {at::kBits2x4, "bits2x4", "", ""},
+    {at::kBits4x2, "bits4x2", "", ""},
 };
 
 const DtypeRow* dtype_row(at::ScalarType type) {

@@ -4,6 +4,7 @@
 #include <c10/core/TensorImpl.h>
 
 #include <algorithm>
+#include <unordered_map>
 #include <vector>
 
 #include "segcore/io/byte_order.hpp"
@@ -114,7 +115,8 @@ Value PickleGlobals::rebuild_tensor(const ValueList& arguments, bool third_versi
   if (third_version) {
     const std::string name = global_name(arguments[6]);
     const auto named = dtype_of_name(name.substr(name.rfind('.') + 1));
-    if (!named) text_.fail("a tensor of type '", name, "'");
+    // What this LibTorch has no numbers for must not keep the rest of the file from being read.
+    if (!named) return values_.new_object(text("torch.Tensor of ", name), {});
     dtype = *named;
   }
   const auto element = static_cast<int64_t>(c10::elementSize(dtype));
@@ -242,10 +244,16 @@ std::optional<Value> PickleGlobals::container_value(const std::string& name, con
     if (a.empty()) return values_.new_dict();
     if (a[0].is_dict()) return a[0];
   }
-  if (name == "collections.deque" || name == "builtins.set" || name == "builtins.frozenset" ||
-      name == "builtins.list") {
-    if (a.empty()) return values_.new_list({});
-    if (is_sequence(a[0])) return values_.new_list(copied(a[0]));
+  static const std::unordered_map<std::string_view, ListKind> lists{
+      {"builtins.list", ListKind::kList},
+      {"builtins.set", ListKind::kSet},
+      {"builtins.frozenset", ListKind::kFrozenSet},
+      {"collections.deque", ListKind::kDeque}};
+  if (const auto list = lists.find(name); list != lists.end()) {
+    const bool limited = list->second == ListKind::kDeque && a.size() > 1 && a[1].is_int();
+    const int64_t limit = limited ? a[1].as_int() : -1;
+    if (a.empty()) return values_.new_list({}, list->second);
+    if (is_sequence(a[0])) return values_.new_list(copied(a[0]), list->second, limit);
   }
   if (name == "torch.Size" || name == "builtins.tuple") {
     if (a.empty()) return values_.new_tuple({});

@@ -22,7 +22,10 @@ class PickleValues {
   PickleValues& operator=(const PickleValues&) = delete;
 
   Value new_tuple(ValueList items) { return container(Value::tuple(std::move(items))); }
-  Value new_list(ValueList items) { return container(Value(std::move(items))); }
+  /// \param limit  maxlen of a deque; -1: none
+  Value new_list(ValueList items, ListKind kind = ListKind::kList, int64_t limit = -1) {
+    return container(Value::list_of_kind(std::move(items), kind, limit));
+  }
   Value new_dict() { return container(Value::dict()); }
   /// An inert stand-in for an object of Python's.
   Value new_object(std::string type, ValueList arguments) {

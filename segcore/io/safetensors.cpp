@@ -24,8 +24,8 @@ uint64_t safetensors_header_size(std::string_view file) {
 }
 
 struct SafetensorsEntry {
-  std::string name;
-  at::ScalarType dtype;
+  std::string name, type;
+  std::optional<at::ScalarType> dtype;  ///< nothing for types without numbers here (F4, F6_E2M3)
   std::vector<int64_t> shape;
   uint64_t begin, end;
 };
@@ -43,17 +43,18 @@ SafetensorsEntry read_safetensors_entry(const std::string& name, const nlohmann:
     if (!v.is_number_unsigned()) fail(what, " must be a number from 0 on");
     return v.get<uint64_t>();
   };
-  SafetensorsEntry out{name, at::kFloat, {}, 0, 0};
+  SafetensorsEntry out{name, "", {}, {}, 0, 0};
   const auto& dtype = member("dtype");
   const auto known = dtype.is_string() ? dtype_of_safetensors(dtype.get_ref<const std::string&>())
                                        : std::optional<at::ScalarType>();
-  if (!known) fail("unknown type ", dtype.is_string() ? dtype.get<std::string>() : "");
-  out.dtype = *known;
+  if (!dtype.is_string()) fail("its dtype is no text");
+  out.type = dtype.get<std::string>();
+  out.dtype = known;
   const auto& shape = member("shape");
   const auto& offsets = member("data_offsets");
   if (!shape.is_array() || shape.size() > 64) fail("a wrong shape");
   if (!offsets.is_array() || offsets.size() != 2) fail("wrong data_offsets");
-  auto bytes = static_cast<uint64_t>(c10::elementSize(out.dtype));
+  auto bytes = static_cast<uint64_t>(known ? c10::elementSize(*known) : 1);
   for (const auto& size : shape) {
     const uint64_t n = count(size, "each size");
     if (n > INT64_MAX || __builtin_mul_overflow(bytes, n, &bytes) || bytes > INT64_MAX) {
@@ -64,7 +65,7 @@ SafetensorsEntry read_safetensors_entry(const std::string& name, const nlohmann:
   out.begin = count(offsets[0], "each offset");
   out.end = count(offsets[1], "each offset");
   if (out.begin > out.end || out.end > data_size) fail("its data lie beyond the end of the file");
-  if (out.end - out.begin != bytes) {
+  if (known && out.end - out.begin != bytes) {
     fail("its shape [", join(out.shape, ", "), "] needs ", bytes, " bytes, it has ",
          out.end - out.begin);
   }
@@ -94,8 +95,14 @@ Value read_safetensors(const std::shared_ptr<MappedFile>& file) {
   if (!json.is_object()) throw CheckpointError("the safetensors header is no JSON object");
   const uint64_t data = 8 + header;
   std::vector<SafetensorsEntry> entries;
+  Value metadata = Value::dict();
   for (const auto& [name, entry] : json.items()) {
-    if (name == "__metadata__") continue;
+    if (name == kSafetensorsMetadata) {
+      for (const auto& [key, value] : entry.items()) {
+        if (value.is_string()) metadata.set(key, value.get<std::string>());
+      }
+      continue;
+    }
     entries.push_back(read_safetensors_entry(name, entry, view.size() - data));
   }
   std::stable_sort(entries.begin(), entries.end(),
@@ -105,9 +112,16 @@ Value read_safetensors(const std::shared_ptr<MappedFile>& file) {
   ValueDict out;
   out.reserve(entries.size());
   for (const SafetensorsEntry& entry : entries) {
-    const at::Tensor flat = storages.view(data + entry.begin, entry.end - entry.begin, entry.dtype);
+    if (!entry.dtype) {
+      out.emplace_back(entry.name, OpaqueObject{"torch.Tensor of " + entry.type, {}, {}});
+      continue;
+    }
+    const at::Tensor flat =
+        storages.view(data + entry.begin, entry.end - entry.begin, *entry.dtype);
     out.emplace_back(entry.name, flat.view(entry.shape));
   }
+  const bool says_more = metadata.as_dict().size() > (metadata.find("format") ? 1U : 0U);
+  if (says_more) out.emplace_back(kSafetensorsMetadata, metadata);
   return Value::dict(std::move(out));
 }
 
@@ -118,7 +132,13 @@ void write_safetensors(const std::string& path, const Value& tensors) {
     std::string_view dtype;
   };
   std::vector<Entry> entries;
+  nlohmann::ordered_json metadata;
+  metadata["format"] = "pt";
   for (const auto& [name, value] : tensors.as_dict()) {
+    if (name.is_string() && name.as_string() == kSafetensorsMetadata && value.is_dict()) {
+      for (const auto& [key, word] : value.as_dict()) metadata[key.as_string()] = word.as_string();
+      continue;
+    }
     if (!name.is_string() || !value.is_tensor() || !value.as_tensor().defined()) {
       throw CheckpointError(text("cannot write ", path, ": '",
                                  name.is_string() ? name.as_string() : name.kind_text(), "' is ",
@@ -133,10 +153,12 @@ void write_safetensors(const std::string& path, const Value& tensors) {
     entries.push_back({name.as_string(), value.as_tensor(), dtype});
   }
   uint64_t end = 0;
-  std::string text_header = R"({"__metadata__":{"format":"pt"})";
+  constexpr auto kReplace = nlohmann::json::error_handler_t::replace;
+  std::string text_header =
+      text("{\"", kSafetensorsMetadata, "\":", metadata.dump(-1, ' ', false, kReplace));
   std::unordered_set<std::string> seen;
   for (const Entry& entry : entries) {
-    if (!seen.insert(entry.name).second || entry.name == "__metadata__") {
+    if (!seen.insert(entry.name).second || entry.name == kSafetensorsMetadata) {
       throw CheckpointError(text("cannot write ", path, ": '", entry.name, "' occurs twice"));
     }
     const uint64_t begin = end;
@@ -145,7 +167,6 @@ void write_safetensors(const std::string& path, const Value& tensors) {
     one["dtype"] = entry.dtype;
     one["shape"] = std::vector<int64_t>(entry.tensor.sizes().begin(), entry.tensor.sizes().end());
     one["data_offsets"] = {begin, end};
-    constexpr auto kReplace = nlohmann::json::error_handler_t::replace;
     text_header += "," + nlohmann::json(entry.name).dump(-1, ' ', false, kReplace) + ":" +
                    one.dump(-1, ' ', false, kReplace);
   }

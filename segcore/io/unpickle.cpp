@@ -272,12 +272,16 @@ bool Unpickler::step_container(uint8_t opcode) {
       break;
     }
     case ']':
-    case 0x8f:
       push(values_.new_list({}));
       break;
+    case 0x8f:
+      push(values_.new_list({}, ListKind::kSet));
+      break;
     case 'l':
-    case 0x91:
       push(values_.new_list(pop_to_mark()));
+      break;
+    case 0x91:
+      push(values_.new_list(pop_to_mark(), ListKind::kFrozenSet));
       break;
     case 'a': {
       Value item = pop();

@@ -70,8 +70,13 @@ const at::Tensor& Value::as_tensor() const {
 }
 
 const ValueList& Value::as_list() const {
-  if (const auto* v = std::get_if<std::shared_ptr<ValueList>>(&data_)) return **v;
+  if (const auto* v = std::get_if<List>(&data_)) return *v->items;
   if (const auto* v = std::get_if<Tuple>(&data_)) return *v->items;
+  wrong_value_kind("a list", *this);
+}
+
+const Value::List& Value::as_list_of_kind() const {
+  if (const auto* v = std::get_if<List>(&data_)) return *v;
   wrong_value_kind("a list", *this);
 }
 
@@ -119,9 +124,9 @@ void Value::set(Value key, Value value) {
 }
 
 void Value::push_back(Value value) {
-  auto* items = std::get_if<std::shared_ptr<ValueList>>(&data_);
-  if (!items) wrong_value_kind("a list", *this);
-  (*items)->push_back(std::move(value));
+  auto* list = std::get_if<List>(&data_);
+  if (!list) wrong_value_kind("a list", *this);
+  list->items->push_back(std::move(value));
 }
 
 std::string Value::kind_text() const {
@@ -136,7 +141,18 @@ std::string Value::kind_text() const {
       if (!t.defined()) return "an undefined tensor";
       return text("a tensor [", join(t.sizes(), ", "), "] ", dtype_name(t.scalar_type()));
     }
-    std::string operator()(const std::shared_ptr<ValueList>&) const { return "a list"; }
+    std::string operator()(const List& list) const {
+      switch (list.kind) {
+        case ListKind::kSet:
+          return "a set";
+        case ListKind::kFrozenSet:
+          return "a frozenset";
+        case ListKind::kDeque:
+          return "a deque";
+        default:
+          return "a list";
+      }
+    }
     std::string operator()(const Tuple&) const { return "a tuple"; }
     std::string operator()(const std::shared_ptr<ValueDict>&) const { return "a dict"; }
     std::string operator()(const OpaqueObject& o) const { return "an object of " + o.type; }

@@ -24,7 +24,10 @@ struct OpaqueObject {
   std::shared_ptr<Value> state;          ///< its state, or null
 };
 
-/// None, bool, int, float, str, bytes, list, tuple, dict or tensor.
+/// What a list is in Python: all are read as lists, and written as what they were.
+enum class ListKind { kList, kSet, kFrozenSet, kDeque };
+
+/// None, bool, int, float, str, bytes, list (or set, frozenset, deque), tuple, dict or tensor.
 class Value {
  public:
   struct None {};
@@ -33,6 +36,11 @@ class Value {
   };
   struct Tuple {
     std::shared_ptr<ValueList> items;
+  };
+  struct List {
+    std::shared_ptr<ValueList> items;
+    ListKind kind = ListKind::kList;
+    int64_t limit = -1;  ///< maxlen of a deque; -1: none
   };
 
   Value() : data_(None{}) {}
@@ -45,7 +53,13 @@ class Value {
   Value(at::Tensor v) : data_(std::move(v)) {}      // NOLINT
   Value(Bytes v) : data_(std::move(v)) {}           // NOLINT
   Value(OpaqueObject v) : data_(std::move(v)) {}    // NOLINT
-  Value(ValueList v) : data_(std::make_shared<ValueList>(std::move(v))) {}  // NOLINT
+  Value(ValueList v)                                // NOLINT
+      : data_(List{std::make_shared<ValueList>(std::move(v))}) {}
+  static Value list_of_kind(ValueList items, ListKind kind, int64_t limit = -1) {
+    Value v;
+    v.data_ = List{std::make_shared<ValueList>(std::move(items)), kind, limit};
+    return v;
+  }
   static Value tuple(ValueList items) {
     Value v;
     v.data_ = Tuple{std::make_shared<ValueList>(std::move(items))};
@@ -72,7 +86,7 @@ class Value {
   bool is_string() const { return std::holds_alternative<std::string>(data_); }
   bool is_bytes() const { return std::holds_alternative<Bytes>(data_); }
   bool is_tensor() const { return std::holds_alternative<at::Tensor>(data_); }
-  bool is_list() const { return std::holds_alternative<std::shared_ptr<ValueList>>(data_); }
+  bool is_list() const { return std::holds_alternative<List>(data_); }
   bool is_tuple() const { return std::holds_alternative<Tuple>(data_); }
   bool is_dict() const { return std::holds_alternative<std::shared_ptr<ValueDict>>(data_); }
   bool is_opaque() const { return std::holds_alternative<OpaqueObject>(data_); }
@@ -84,7 +98,8 @@ class Value {
   const std::string& as_string() const;
   const std::string& as_bytes() const;
   const at::Tensor& as_tensor() const;
-  const ValueList& as_list() const;  ///< of a list or a tuple
+  const ValueList& as_list() const;     ///< of a list or a tuple
+  const List& as_list_of_kind() const;  ///< of a list
   const ValueDict& as_dict() const;
   const OpaqueObject& as_opaque() const;
 
@@ -100,8 +115,8 @@ class Value {
   std::string kind_text() const;
 
  private:
-  std::variant<None, bool, int64_t, double, std::string, Bytes, at::Tensor,
-               std::shared_ptr<ValueList>, Tuple, std::shared_ptr<ValueDict>, OpaqueObject>
+  std::variant<None, bool, int64_t, double, std::string, Bytes, at::Tensor, List, Tuple,
+               std::shared_ptr<ValueDict>, OpaqueObject>
       data_;
 };
 

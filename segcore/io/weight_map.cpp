@@ -65,18 +65,24 @@ namespace {
 struct MapFile {
   std::string summary;
   std::vector<Config> rules, then;
-  std::vector<std::string> absent;
+  std::vector<std::string> keeps, absent;
   static Schema<MapFile> schema() {
     return Schema<MapFile>("Rules that turn the weights of another repository into ours.")
         .optional("summary", &MapFile::summary, "from which repository to which class")
         .required("rules", &MapFile::rules, "applied in order")
         .optional("then", &MapFile::then, "applied after `rules`, where these come from a _base_")
+        .optional("keeps", &MapFile::keeps,
+                  "names that are the model's already: regular expressions")
         .optional("absent", &MapFile::absent,
                   "weights of the model that the original has not: regular expressions");
   }
 };
 
-using NamedTensor = std::pair<std::string, at::Tensor>;
+struct MappedTensor {
+  std::string name;
+  at::Tensor tensor;
+  bool touched = false;  ///< by a rule
+};
 
 /// A replacement with its groups and sums ("layers.{2-1}") worked out.
 std::string expanded(const std::smatch& match, const std::string& replacement) {
@@ -94,42 +100,42 @@ std::string weight_map_shape(const at::Tensor& t) { return text("[", join(t.size
 /// One rule at work on all tensors.
 class RuleRun {
  public:
-  RuleRun(const WeightRule& rule, std::vector<NamedTensor>& tensors)
+  RuleRun(const WeightRule& rule, std::vector<MappedTensor>& tensors)
       : rule_(rule), pattern_(rule.match), tensors_(tensors) {}
 
   /// \return how many names the rule fitted.
   size_t run() {
     if (rule_.join) {
-      for (size_t i = 0; i < tensors_.size(); ++i) places_.emplace(tensors_[i].first, i);
+      for (size_t i = 0; i < tensors_.size(); ++i) places_.emplace(tensors_[i].name, i);
     }
-    std::vector<NamedTensor> out;
+    std::vector<MappedTensor> out;
     out.reserve(tensors_.size());
     size_t fitted = 0;
-    for (const NamedTensor& item : tensors_) {
+    for (const MappedTensor& item : tensors_) {
       std::smatch match;
-      if (!std::regex_search(item.first, match, pattern_)) {
+      if (!std::regex_search(item.name, match, pattern_)) {
         out.push_back(item);
         continue;
       }
       ++fitted;
       if (rule_.drop) continue;
       if (rule_.join) {
-        out.emplace_back(expanded(match, *rule_.name),
-                         stepped(item.first, joined(item.first, match)));
+        out.push_back({expanded(match, *rule_.name), stepped(item.name, joined(item.name, match)),
+                       /*touched=*/true});
       } else if (rule_.split) {
         add_parts(item, match, out);
       } else {
-        std::string name = item.first;
+        std::string name = item.name;
         if (rule_.name) {
           name = text(match.prefix().str(), expanded(match, *rule_.name), match.suffix().str());
         }
-        out.emplace_back(std::move(name), stepped(item.first, item.second));
+        out.push_back({std::move(name), stepped(item.name, item.tensor), /*touched=*/true});
       }
     }
-    std::erase_if(out, [&](const NamedTensor& item) { return used_.contains(item.first); });
+    std::erase_if(out, [&](const MappedTensor& item) { return used_.contains(item.name); });
     std::unordered_set<std::string_view> names;
-    for (const NamedTensor& item : out) {
-      if (!names.insert(item.first).second) fail("two tensors become '", item.first, "'");
+    for (const MappedTensor& item : out) {
+      if (!names.insert(item.name).second) fail("two tensors become '", item.name, "'");
     }
     tensors_ = std::move(out);
     return fitted;
@@ -148,7 +154,7 @@ class RuleRun {
       const auto found = places_.find(wanted);
       if (found == places_.end())
         fail("'", name, "' is to be joined with '", wanted, "', which is not there");
-      const at::Tensor& tensor = tensors_[found->second].second;
+      const at::Tensor& tensor = tensors_[found->second].tensor;
       const auto rest = [](const at::Tensor& t) { return t.sizes().slice(1); };
       if (tensor.dim() == 0 || (!parts.empty() && rest(tensor) != rest(parts[0]))) {
         fail("'", name, "' cannot be joined with '", wanted, "' ", weight_map_shape(tensor));
@@ -159,20 +165,21 @@ class RuleRun {
     return at::cat(parts);
   }
 
-  void add_parts(const NamedTensor& item, const std::smatch& match, std::vector<NamedTensor>& out) {
+  void add_parts(const MappedTensor& item, const std::smatch& match,
+                 std::vector<MappedTensor>& out) {
     const std::vector<int64_t> shares =
         rule_.parts.value_or(std::vector<int64_t>(rule_.split->size(), 1));
     const int64_t total = std::accumulate(shares.begin(), shares.end(), int64_t{0});
-    const at::Tensor& tensor = item.second;
+    const at::Tensor& tensor = item.tensor;
     if (tensor.dim() == 0 || total == 0 || tensor.size(0) % total != 0) {
-      fail("'", item.first, "' ", weight_map_shape(tensor), " cannot be cut into ", total,
+      fail("'", item.name, "' ", weight_map_shape(tensor), " cannot be cut into ", total,
            " equal parts");
     }
     int64_t begin = 0;
     for (size_t i = 0; i < shares.size(); ++i) {
       const int64_t size = tensor.size(0) / total * shares[i];
-      out.emplace_back(expanded(match, (*rule_.split)[i]),
-                       stepped(item.first, tensor.narrow(0, begin, size)));
+      out.push_back({expanded(match, (*rule_.split)[i]),
+                     stepped(item.name, tensor.narrow(0, begin, size)), /*touched=*/true});
       begin += size;
     }
   }
@@ -235,7 +242,7 @@ class RuleRun {
 
   const WeightRule& rule_;
   const std::regex pattern_;
-  std::vector<NamedTensor>& tensors_;
+  std::vector<MappedTensor>& tensors_;
   std::unordered_map<std::string, size_t> places_;
   std::unordered_set<std::string> used_;  ///< joined into others
 };
@@ -256,18 +263,34 @@ WeightMap::WeightMap(const std::string& path) : path_(path) {
   };
   add(file.rules, "rules");
   add(file.then, "then");
+  keeps_ = file.keeps;
   absent_ = file.absent;
+  for (const std::string& pattern : keeps_) {
+    try {
+      const std::regex tried(pattern);
+    } catch (const std::regex_error&) {
+      problems.error(tree.find("keeps")->value.origin, "keeps",
+                     text("'", pattern, "' is no regular expression"));
+    }
+  }
   if (problems.has_errors()) throw ConfigError(std::move(problems));
 }
 
+bool WeightMap::fits(const std::string& name) const {
+  return std::any_of(rules_.begin(), rules_.end(), [&](const WeightRule& rule) {
+    return std::regex_search(name, std::regex(rule.match));
+  });
+}
+
 Value WeightMap::apply(const Value& state) const {
-  std::vector<NamedTensor> tensors;
+  std::vector<MappedTensor> tensors;
   for (const auto& [name, value] : state.as_dict()) {
     if (name.is_string() && value.is_tensor() && value.as_tensor().defined()) {
-      tensors.emplace_back(name.as_string(), value.as_tensor());
+      tensors.push_back({name.as_string(), value.as_tensor()});
     }
   }
-  const std::string first = tensors.empty() ? "" : tensors[0].first;
+  const size_t all = tensors.size();
+  const std::string first = tensors.empty() ? "" : tensors[0].name;
   size_t fitted = 0;
   for (const WeightRule& rule : rules_) fitted += RuleRun(rule, tensors).run();
   if (fitted == 0) {
@@ -275,8 +298,25 @@ Value WeightMap::apply(const Value& state) const {
                                first.empty() ? "" : text("; the first is '", first, "'")));
   }
   if (tensors.empty()) throw CheckpointError(text("the rules of ", path_, " drop every weight"));
+  std::vector<std::string> untouched;
+  for (const MappedTensor& item : tensors) {
+    const bool ours = std::any_of(keeps_.begin(), keeps_.end(), [&](const std::string& pattern) {
+      return std::regex_search(item.name, std::regex(pattern));
+    });
+    if (!item.touched && !ours) untouched.push_back(item.name);
+  }
+  // Rules that change layouts alone are for names that are the model's already.
+  const bool renames = std::any_of(rules_.begin(), rules_.end(), [](const WeightRule& rule) {
+    return rule.name || rule.drop || rule.join || rule.split;
+  });
+  if (renames && 2 * untouched.size() > all) {
+    throw CheckpointError(text("the rules of ", path_, " leave ", untouched.size(), " of ", all,
+                               " names as they are, as '", untouched[0],
+                               "': the weights are of another model or repository than they are "
+                               "for"));
+  }
   ValueDict out;
-  for (auto& [name, tensor] : tensors) out.emplace_back(std::move(name), std::move(tensor));
+  for (auto& item : tensors) out.emplace_back(std::move(item.name), std::move(item.tensor));
   return Value::dict(std::move(out));
 }
 

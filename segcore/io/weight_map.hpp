@@ -36,6 +36,7 @@ struct WeightRule {
 ///   rules:
 ///   - {match: '^head\.', drop: true}
 ///   - {match: '^patch_embed(\d)\.proj\.', name: 'layers.{$1-1}.0.projection.'}
+///   keeps: ['^stem\.']           # names that are the model's already
 ///   absent: ['^norm[0-3]\.']      # what the original has not, so that it may be missing
 class WeightMap {
  public:
@@ -44,17 +45,19 @@ class WeightMap {
 
   /// Regular expressions of weights that the original lacks.
   const std::vector<std::string>& absent() const { return absent_; }
+  /// Whether a rule fits a name as the original has it.
+  bool fits(const std::string& name) const;
   /// \param state  dict of name -> tensor
   /// \return a new dict, whose tensors share memory with the old where they can
-  /// \throws CheckpointError naming the rule and the tensor: no rule fits any name, a part of a
-  /// join
-  ///         is missing, two tensors get one name, a shape cannot be changed so.
+  /// \throws CheckpointError naming the rule and the tensor: no rule fits any name, or most names
+  ///         stay as they were without being among `keeps`, a part of a join is missing, two
+  ///         tensors get one name, a shape cannot be changed so.
   Value apply(const Value& state) const;
 
  private:
   std::string path_;
   std::vector<WeightRule> rules_;
-  std::vector<std::string> absent_;
+  std::vector<std::string> keeps_, absent_;
 };
 
 }  // namespace seg

@@ -9,8 +9,9 @@
 #include <unordered_set>
 
 #include "registry/error.hpp"
-#include "registry/log.hpp"
+#include "segcore/io/dtypes.hpp"
 #include "segcore/io/named_weights.hpp"
+#include "segcore/io/weight_names.hpp"
 
 namespace seg {
 namespace {
@@ -29,15 +30,35 @@ void visit_weights(const torch::nn::Module& module, const std::string& prefix, c
   }
 }
 
+std::unordered_set<std::string> weight_names_of(const torch::nn::Module& module) {
+  std::unordered_set<std::string> out;
+  visit_weights(module, "", [&](const std::string& name, const at::Tensor&) { out.insert(name); });
+  return out;
+}
+
+/// A tensor without numbers here: quantised, sparse, or of a type that LibTorch lacks.
+bool is_unread_tensor(const Value& v) {
+  if (!v.is_opaque()) return false;
+  const std::string& type = v.as_opaque().type;
+  return type.starts_with("torch._utils._rebuild_") || type.starts_with("torch.Tensor of ");
+}
+
 bool is_state_dict(const Value& v) {
   if (!v.is_dict() || v.as_dict().empty()) return false;
-  size_t tensors = 0;
+  size_t tensors = 0, unread = 0;
   for (const auto& [key, value] : v.as_dict()) {
     if (!key.is_string()) return false;
     if (value.is_tensor()) ++tensors;
+    if (is_unread_tensor(value)) ++unread;
   }
   // EMA and fp16 dumps keep a few numbers between the tensors.
-  return tensors * 2 > v.as_dict().size();
+  return tensors > 0 && (tensors + unread) * 2 > v.as_dict().size();
+}
+
+/// Whether a model's weights can take the numbers of this type.
+bool is_number_type(at::ScalarType type) {
+  return type != at::kFloat4_e2m1fn_x2 && (at::isFloatingType(type) || at::isComplexType(type) ||
+                                           at::isIntegralType(type, /*includeBool=*/true));
 }
 
 /// A pickled torch.nn.Module is an inert object whose state has _parameters, _buffers, _modules.
@@ -64,91 +85,6 @@ std::string weights_shape_text(const std::vector<int64_t>& shape) {
   return "[" + join(shape, ", ") + "]";
 }
 
-/// Names listed in messages before the rest is only counted.
-constexpr size_t kListedNames = 8;
-
-std::string short_list(const std::vector<std::string>& names) {
-  if (names.size() <= kListedNames) return join(names, ", ");
-  const std::vector<std::string> first(names.begin(), names.begin() + kListedNames);
-  return text(join(first, ", "), ", ... (", names.size(), " in all)");
-}
-
-std::regex name_pattern(const std::string& pattern) {
-  try {
-    return std::regex(pattern);
-  } catch (const std::regex_error& error) {
-    throw UsageError(text("'", pattern, "' is no regular expression: ", error.what()));
-  }
-}
-
-/// A replacement in the syntax of Python's re.sub as std::regex_replace wants it.
-std::string name_replacement(const std::string& python) {
-  static const std::regex group(R"(\\g<(\d{1,2})>|\\(\d{1,2}))");
-  std::string out;
-  size_t done = 0;
-  for (std::sregex_iterator it(python.begin(), python.end(), group), end; it != end; ++it) {
-    const std::string number = (*it)[1].matched ? (*it)[1].str() : (*it)[2].str();
-    out += python.substr(done, static_cast<size_t>(it->position()) - done);
-    // Always two digits, so that no digit behind it belongs to the number.
-    out += (number.size() == 1 ? "$0" : "$") + number;
-    done = static_cast<size_t>(it->position() + it->length());
-  }
-  out += python.substr(done);
-  return std::regex_replace(out, std::regex(R"(\\(.))"), "$1");
-}
-
-using NamedTensors = ChangesBeforeLoad::NamedTensors;
-
-/// The names of a state dict as the model has them, with their tensors.
-NamedTensors named_tensors(const Value& state, const LoadOptions& options) {
-  NamedTensors out;
-  for (const auto& [key, value] : state.as_dict()) {
-    if (!key.is_string() || !value.is_tensor() || !value.as_tensor().defined()) continue;
-    std::string name = key.as_string();
-    check_name_length(name);
-    // DataParallel's wrapper, possibly twice (EMA of a wrapped model).
-    while (name.rfind("module.", 0) == 0) name.erase(0, 7);
-    out.emplace_back(std::move(name), value.as_tensor());
-  }
-  for (const auto& [pattern, replacement] : options.revise_keys) {
-    const std::regex rule = name_pattern(pattern);
-    const std::string to = name_replacement(replacement);
-    bool used = false;
-    for (auto& item : out) {
-      if (!std::regex_search(item.first, rule)) continue;
-      used = true;
-      item.first = std::regex_replace(item.first, rule, to);
-    }
-    if (!used) log::warn("key_mapping: '", pattern, "' is in no name of the checkpoint");
-  }
-  if (!options.revise_keys.empty()) {
-    std::unordered_set<std::string> names;
-    for (const auto& [name, tensor] : out) {
-      if (!names.insert(name).second) {
-        throw CheckpointError(text("key_mapping makes '", name, "' of more than one name"));
-      }
-    }
-  }
-  if (options.prefix.empty()) return out;
-  const std::string prefix = options.prefix.back() == '.' ? options.prefix : options.prefix + ".";
-  NamedTensors under;
-  for (auto& item : out) {
-    if (item.first.rfind(prefix, 0) == 0) {
-      under.emplace_back(item.first.substr(prefix.size()), item.second);
-    }
-  }
-  if (under.empty() && !out.empty()) {
-    std::vector<std::string> tops;
-    for (const auto& [name, tensor] : out) {
-      const std::string top = name.substr(0, name.find('.'));
-      if (std::find(tops.begin(), tops.end(), top) == tops.end()) tops.push_back(top);
-    }
-    throw CheckpointError(
-        text("no name begins with '", prefix, "'; the names begin with: ", short_list(tops)));
-  }
-  return under;
-}
-
 /// Lets the modules that want to change names, outer ones first.
 void call_before_load(torch::nn::Module& module, const std::string& prefix, NamedTensors& given) {
   if (auto* changes = dynamic_cast<ChangesBeforeLoad*>(&module)) {
@@ -168,94 +104,7 @@ void call_before_load(torch::nn::Module& module, const std::string& prefix, Name
   }
 }
 
-/// How many parts at the end two dotted names have in common: 2 for "a.conv.weight", "conv.weight".
-size_t common_parts(const std::string& a, const std::string& b) {
-  size_t i = 0, parts = 0;
-  while (i < a.size() && i < b.size() && a[a.size() - 1 - i] == b[b.size() - 1 - i]) {
-    ++i;
-    const bool a_ends = i == a.size() || a[a.size() - 1 - i] == '.';
-    const bool b_ends = i == b.size() || b[b.size() - 1 - i] == '.';
-    if (a_ends && b_ends) ++parts;
-  }
-  return parts;
-}
-
-/// What stands before the last `parts` parts of a name, with its dot.
-std::string before_parts(const std::string& name, size_t parts) {
-  size_t at = name.size();
-  for (; parts > 0 && at != std::string::npos && at > 0; --parts) {
-    at = name.rfind('.', at - 1);
-  }
-  return at == std::string::npos || at == 0 ? "" : name.substr(0, at + 1);
-}
-
-/// A name with the characters that patterns give a meaning made plain.
-std::string quoted_pattern(const std::string& name) {
-  return std::regex_replace(name, std::regex(R"([.\\^$|()\[\]{}*+?])"), R"(\$&)");
-}
-
-/// Two names that are most alike, and the option that makes them one, for a file that does not fit
-/// at all; "" where no two are alike.
-std::string nearest_names_text(const NamedTensors& given, const NamedTensors& wanted) {
-  const std::pair<std::string, at::Tensor>*found = nullptr, *expected = nullptr;
-  size_t best = 3;  // "weight" alone is in every file
-  for (const auto& theirs : given) {
-    for (const auto& ours : wanted) {
-      const size_t parts = common_parts(theirs.first, ours.first);
-      if (parts == 0) continue;
-      const size_t score = 2 * parts + (theirs.second.sizes() == ours.second.sizes() ? 1 : 0);
-      if (score <= best) continue;
-      best = score;
-      found = &theirs;
-      expected = &ours;
-    }
-  }
-  if (!found) return "";
-  std::string out = text(". The nearest names: '", found->first, "' in the file, '",
-                         expected->first, "' in the model");
-  const size_t parts = common_parts(found->first, expected->first);
-  const std::string from = before_parts(found->first, parts);
-  const std::string to = before_parts(expected->first, parts);
-  std::unordered_map<std::string, at::Tensor> ours(wanted.begin(), wanted.end());
-  size_t fitting = 0;
-  for (const auto& [name, tensor] : given) {
-    if (name.rfind(from, 0) != 0) continue;
-    const auto it = ours.find(to + name.substr(from.size()));
-    if (it != ours.end() && it->second.sizes() == tensor.sizes()) ++fitting;
-  }
-  if (fitting == 0 || from == to) return out;
-  const std::string option =
-      to.empty() ? text("prefix: '", from, "'")
-                 : text("key_mapping: [['^", quoted_pattern(from), "', '", to, "']]");
-  return text(out, ". With ", option, " ", fitting, fitting == 1 ? " fits" : " fit");
-}
-
 }  // namespace
-
-std::string key_mapping_problem(const KeyMapping& mapping) {
-  for (const auto& [pattern, replacement] : mapping) {
-    try {
-      const std::regex rule(pattern);
-      const std::string to = name_replacement(replacement);
-      static const std::regex group(R"(\$(\d{1,2}))");
-      for (std::sregex_iterator it(to.begin(), to.end(), group), end; it != end; ++it) {
-        const unsigned long number = std::stoul((*it)[1].str());
-        if (number > rule.mark_count()) {
-          return text("'", replacement, "' names group ", number, ", '", pattern, "' has ",
-                      rule.mark_count());
-        }
-      }
-    } catch (const std::regex_error&) {
-      const bool python =
-          pattern.find("(?P") != std::string::npos || pattern.find("(?<") != std::string::npos;
-      return text("'", pattern, "' is no regular expression",
-                  python ? "; groups with names and conditions on what stands before are not "
-                           "supported"
-                         : "");
-    }
-  }
-  return "";
-}
 
 Value state_dict(const torch::nn::Module& module) {
   ValueDict items;
@@ -283,14 +132,6 @@ std::string LoadReport::text() const {
   if (!missing.empty()) out += "missing keys in source state_dict: " + short_list(missing) + "\n";
   if (!out.empty()) out.pop_back();
   return out;
-}
-
-void check_name_length(const std::string& name) {
-  // No module is nested so deeply, and std::regex takes the more of the stack the longer a text is.
-  constexpr size_t kLongestName = 4096, kShown = 60;
-  if (name.size() <= kLongestName) return;
-  throw CheckpointError(
-      text("the name of a weight has ", name.size(), " bytes: '", name.substr(0, kShown), "...'"));
 }
 
 Value find_state_dict(const Value& checkpoint, const std::string& key) {
@@ -333,17 +174,20 @@ Value find_state_dict(const Value& checkpoint, const std::string& key) {
       names.push_back("...");
       break;
     }
-    names.push_back(name.is_string() ? name.as_string() : name.kind_text());
+    names.push_back(text(name.is_string() ? "'" + name.as_string() + "'" : name.kind_text(), " (",
+                         value.kind_text(), ")"));
   }
   throw CheckpointError(names.empty()
                             ? std::string("there are no weights in it: it is an empty dict")
                             : text("there are no weights in it: it holds ", join(names, ", ")));
 }
 
-Value named_weights(const Value& checkpoint, const LoadOptions& options, const std::string& where) {
+Value named_weights(const Value& checkpoint, const LoadOptions& options, const std::string& where,
+                    const std::function<bool(const std::string&)>& fits) {
   try {
     ValueDict items;
-    for (auto& [name, tensor] : named_tensors(find_state_dict(checkpoint), options)) {
+    for (auto& [name, tensor] :
+         tensors_by_name(find_state_dict(checkpoint), options, fits, where)) {
       items.emplace_back(name, std::move(tensor));
     }
     return Value::dict(std::move(items));
@@ -356,13 +200,17 @@ Value named_weights(const Value& checkpoint, const LoadOptions& options, const s
 LoadReport load_state_dict(torch::nn::Module& module, const Value& state,
                            const LoadOptions& options, const std::string& where) {
   const std::string place = where.empty() ? "" : where + ": ";
+  std::unordered_set<std::string> own_names = weight_names_of(module);
   NamedTensors given;
   try {
-    given = named_tensors(find_state_dict(state), options);
+    given = tensors_by_name(
+        find_state_dict(state), options,
+        [&](const std::string& name) { return own_names.contains(name); }, where);
   } catch (const CheckpointError& error) {
     throw CheckpointError(place + error.what());
   }
   call_before_load(module, "", given);
+  own_names = weight_names_of(module);  // some modules make buffers for weights that bring them
   std::unordered_map<std::string, at::Tensor> by_name(given.begin(), given.end());
   std::vector<std::regex> ignored;
   for (const std::string& pattern : options.ignore) ignored.push_back(name_pattern(pattern));
@@ -372,11 +220,9 @@ LoadReport load_state_dict(torch::nn::Module& module, const Value& state,
   };
   LoadReport report;
   NamedTensors wanted;
-  std::unordered_set<std::string> own_names;
   std::vector<std::pair<torch::Tensor, at::Tensor>> copies;
   visit_weights(module, "", [&](const std::string& name, const torch::Tensor& target) {
     wanted.emplace_back(name, target);
-    own_names.insert(name);
     const auto found = by_name.find(name);
     if (found == by_name.end()) {
       // Checkpoints of before 2018 have no counters of batches; Python lets them pass too.
@@ -389,6 +235,11 @@ LoadReport load_state_dict(torch::nn::Module& module, const Value& state,
     if (source.is_complex() && !target.is_complex()) {
       throw CheckpointError(
           text(place, "'", name, "' is of complex numbers, the model's are real"));
+    }
+    if (!is_number_type(source.scalar_type())) {
+      throw CheckpointError(text(place, "'", name, "' is of type ",
+                                 dtype_name(source.scalar_type()),
+                                 ", of which no weights can be made"));
     }
     if (source.sizes() != target.sizes()) {
       // Single numbers are saved as [] or [1].
@@ -411,7 +262,7 @@ LoadReport load_state_dict(torch::nn::Module& module, const Value& state,
   if (report.matched.empty()) {
     const std::string none = text(place, "none of the ", given.size(), " weights fits the model");
     if (!report.mismatched.empty()) throw WeightsMismatch(none + "\n" + report.text());
-    std::string names = nearest_names_text(given, wanted);
+    std::string names = nearest_names_text(given, wanted, where, options.in_config);
     if (names.empty() && !given.empty() && !wanted.empty()) {
       names = text("; it has names like '", given[0].first, "', the model names like '",
                    *std::min_element(own_names.begin(), own_names.end()), "'");

@@ -23,12 +23,15 @@ struct LoadOptions {
   /// Takes only what lies under this prefix, which is removed ("backbone." or "backbone").
   std::string prefix;
   /// Regular expressions (ECMAScript) and replacements ("\\1" or "$1"), applied in order to every
-  /// name, before the prefix is removed. A "module." in front of a name is removed first.
+  /// name, before the prefix is removed. Words of wrappers ("module.", "_orig_mod.") are removed
+  /// first.
   std::vector<std::pair<std::string, std::string>> revise_keys;
   /// Anything missing, unexpected or of another shape is a WeightsMismatch.
   bool strict = false;
   /// Names that may be missing or unexpected without a report (regular expressions).
   std::vector<std::string> ignore;
+  /// The options above are the user's, in a configuration: advice is given in their words.
+  bool in_config = false;
 };
 
 /// A module that adapts to weights before load_state_dict compares their names with its own.
@@ -66,7 +69,7 @@ Value find_state_dict(const Value& checkpoint, const std::string& key = "");
 void check_name_length(const std::string& name);
 
 /// Copies weights by name into a module, converting types and devices. Tensors of another shape are
-/// skipped and reported.
+/// skipped and reported. Words that wrappers of modules put in front of names are removed.
 /// \param state  name -> tensor, or a checkpoint that holds one (find_state_dict is applied).
 /// \param where  the file, for messages.
 /// \throws WeightsMismatch with `strict`, with the report; or where no name fits at all.

@@ -195,6 +195,8 @@ class Pickler {
       save_tensor(v.as_tensor());
     } else if (v.is_tuple()) {
       save_tuple(v.as_list(), depth);
+    } else if (v.is_list() && v.as_list_of_kind().kind != ListKind::kList) {
+      save_made_of_list(v.as_list_of_kind(), depth);
     } else if (v.is_list()) {
       if (known(&v.as_list())) return;
       out_ += ']';
@@ -235,6 +237,20 @@ class Pickler {
     for (const Value& item : items) save(item, depth + 1);
     out_ += 't';
     remember(&items);
+  }
+  /// A set or a deque: protocol 2 calls its class with a list.
+  void save_made_of_list(const Value::List& made, int depth) {
+    if (depth > kDeepest) fail("its contents are nested too deeply");
+    if (known(made.items.get())) return;
+    made.kind == ListKind::kDeque
+        ? global("collections", "deque")
+        : global("builtins", made.kind == ListKind::kSet ? "set" : "frozenset");
+    out_ += "(](";
+    for (const Value& item : *made.items) save(item, depth + 1);
+    out_ += 'e';
+    if (made.limit >= 0) integer(made.limit);
+    out_ += "tR";
+    remember(made.items.get());
   }
   /// Protocol 2 knows no bytes: a string of characters below 256 that is encoded.
   void save_bytes(const std::string& data) {

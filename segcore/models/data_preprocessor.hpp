@@ -16,7 +16,7 @@ class DataPreProcessor {
   /// \param training  pads to the size of training, else to that of `test_cfg`.
   /// \throws DataError where the images do not fit (band count, sizes that differ without padding).
   virtual ModelInput operator()(const Batch& batch, bool training, c10::Device device) const = 0;
-  /// Height and width that training images are padded to; nothing where none are named.
+  /// Height and width that training images are padded to; nothing if none are set.
   virtual std::optional<Size2> train_size() const = 0;
 };
 

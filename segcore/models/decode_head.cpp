@@ -3,6 +3,8 @@
 #include <algorithm>
 
 #include "registry/log.hpp"
+#include "registry/yaml.hpp"
+#include "segcore/models/nn/precision.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {
@@ -17,6 +19,24 @@ void add_loss(LossMap& losses, const std::string& name, const torch::Tensor& val
   losses.emplace_back(name, value);
 }
 
+namespace {
+
+/// A default is written in no file, so what is wrong with it is reported at the option itself.
+std::shared_ptr<Loss> build_decode_loss(const Spec<Loss>& spec, int64_t channels) {
+  const bool is_default = spec.path().empty();
+  if (!is_default) return build_loss(spec, channels);
+  auto loss = spec.build();
+  try {
+    loss->check_channels(channels);
+  } catch (const OptionError& e) {
+    throw OptionError("loss_decode", text("the default, ", dump_flow(spec.config()),
+                                          ", does not fit: ", e.what()));
+  }
+  return loss;
+}
+
+}  // namespace
+
 std::vector<std::shared_ptr<Loss>> register_losses(torch::nn::Module& parent,
                                                    const OneOrMany<Spec<Loss>>& option,
                                                    int64_t channels) {
@@ -25,12 +45,12 @@ std::vector<std::shared_ptr<Loss>> register_losses(torch::nn::Module& parent,
     auto all = parent.register_module("loss_decode", std::make_shared<ListOf<Loss>>());
     BuildErrors errors;
     for (const auto& spec : option.values) {
-      errors.attempt([&] { out.push_back(all->push_back(build_loss(spec, channels))); });
+      errors.attempt([&] { out.push_back(all->push_back(build_decode_loss(spec, channels))); });
     }
     errors.throw_if_any();
   } else {
     for (const auto& spec : option.values) {
-      out.push_back(parent.register_module("loss_decode", build_loss(spec, channels)));
+      out.push_back(parent.register_module("loss_decode", build_decode_loss(spec, channels)));
     }
   }
   return out;
@@ -244,8 +264,8 @@ torch::Tensor DecodeHead::predict(const std::vector<torch::Tensor>& features, Si
 }
 
 LossMap DecodeHead::loss_by_feat(const torch::Tensor& small, const torch::Tensor& labels) {
-  return losses_of(losses_, sampler_.get(), resize(small, map_size(labels), params_.align_corners),
-                   labels, ignore_index_);
+  const auto logits = resize(full_precision(small), map_size(labels), params_.align_corners);
+  return losses_of(losses_, sampler_.get(), logits, labels, ignore_index_);
 }
 
 torch::Tensor CascadeDecodeHead::forward(const std::vector<torch::Tensor>&) {
@@ -277,7 +297,10 @@ torch::Tensor pixel_accuracy(const torch::Tensor& logits, const torch::Tensor& l
                              int64_t ignore_index) {
   torch::NoGradGuard no_grad;
   const auto valid = labels != ignore_index;
-  const auto right = ((logits.argmax(1) == labels) & valid).sum();
+  // A single channel is that of label 1.
+  const auto predicted =
+      logits.size(1) == 1 ? logits.squeeze(1).gt(0).to(labels.scalar_type()) : logits.argmax(1);
+  const auto right = ((predicted == labels) & valid).sum();
   // As mmseg: the smallest float32 step keeps an image without labels from dividing by zero.
   const double eps = 1.1920928955078125e-07;
   const auto type = logits.scalar_type() == torch::kFloat64 ? torch::kFloat64 : torch::kFloat32;

@@ -64,6 +64,7 @@ struct TrainCfg {
 
 /// What is known of a head before it is built.
 struct DecodeHeadFacts {
+  /// Of the data set; 0 for a head that learns from other labels, such as boundaries.
   int64_t num_classes = 0;
   std::string option = "num_classes";  ///< that gives them
 };

@@ -1,5 +1,10 @@
 #include "segcore/models/segmentor.hpp"
 
+#include <algorithm>
+#include <regex>
+#include <set>
+
+#include "segcore/models/nn/norm.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {
@@ -19,6 +24,41 @@ std::optional<int64_t> Segmentor::bands() const {
     if (weight.dim() == 4) return weight.size(1);
   }
   return std::nullopt;
+}
+
+void Segmentor::freeze(const std::vector<std::string>& expressions) {
+  std::set<const at::TensorImpl*> frozen;
+  for (const std::string& expression : expressions) {
+    const std::regex wanted(expression);
+    bool found = false;
+    for (auto& parameter : named_parameters()) {
+      if (!std::regex_search(parameter.key(), wanted)) continue;
+      parameter.value().set_requires_grad(false);
+      frozen.insert(parameter.value().unsafeGetTensorImpl());
+      found = true;
+    }
+    if (!found) {
+      throw OptionError("", text("no parameter has '", expression,
+                                 "' in its name; tools/inspect --state-dict lists them"));
+    }
+  }
+  const auto all = parameters();
+  if (std::none_of(all.begin(), all.end(), [](const auto& p) { return p.requires_grad(); })) {
+    throw OptionError("", "leaves no parameter to train");
+  }
+  for (const auto& module : modules(/*include_self=*/false)) {
+    const auto* norm = dynamic_cast<const Norm*>(module.get());
+    if (!norm || !norm->is_batch_norm() || !norm->weight.defined()) continue;
+    if (frozen.contains(norm->weight.unsafeGetTensorImpl()) &&
+        frozen.contains(norm->bias.unsafeGetTensorImpl())) {
+      frozen_norms_.push_back(module);
+    }
+  }
+}
+
+void Segmentor::train(bool on) {
+  BaseModule::train(on);
+  for (const auto& norm : frozen_norms_) norm->eval();
 }
 
 }  // namespace seg

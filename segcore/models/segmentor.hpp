@@ -33,7 +33,7 @@ class Segmentor : public BaseModule {
   using BaseModule::BaseModule;
   /// Feature maps of backbone and neck: [N, C_i, H_i, W_i] each.
   virtual std::vector<torch::Tensor> extract_feat(const torch::Tensor& images) = 0;
-  /// Feature maps of the backbone alone.
+  /// Feature maps of only the backbone.
   virtual std::vector<torch::Tensor> backbone_features(const torch::Tensor& images) {
     return extract_feat(images);
   }
@@ -63,6 +63,16 @@ class Segmentor : public BaseModule {
   /// Bands of the images that the model takes: as many as its first convolution. Nothing for a
   /// model without one.
   virtual std::optional<int64_t> bands() const;
+
+  /// Stops the gradients of all parameters in whose names one of the regular expressions is found.
+  /// Batch norms whose parameters are all frozen keep their running statistics in training.
+  /// \throws OptionError ("") for an expression that is in no name, or where nothing is left
+  ///         to train.
+  void freeze(const std::vector<std::string>& expressions);
+  void train(bool on = true) override;
+
+ private:
+  std::vector<std::shared_ptr<torch::nn::Module>> frozen_norms_;
 };
 
 template <>

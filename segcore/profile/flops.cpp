@@ -22,7 +22,7 @@ FlopCounts& flop_counts() {
 
 int64_t product(at::IntArrayRef sizes) { return c10::multiply_integers(sizes); }
 
-/// The cost of one call, from its inputs alone; 0 for operations that are not counted. Only
+/// The cost of one call, from its inputs; 0 for operations that are not counted. Only
 /// operations that are called directly by layers are looked at, not those inside them.
 int64_t flops_of(const std::string& name, c10::ArrayRef<const c10::IValue> in) {
   const auto tensor = [&](size_t i) {

@@ -18,6 +18,7 @@
 #include "segcore/models/nn/resize.hpp"
 #include "segcore/models/segmentor.hpp"
 #include "segcore/testing/reference.hpp"
+#include "segcore/testing/reference_values.hpp"
 #include "segcore/torch.hpp"
 #include "tests/support/gpu.hpp"
 #include "tests/support/paths.hpp"

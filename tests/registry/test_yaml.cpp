@@ -41,8 +41,8 @@ class LoadConfig : public ::testing::Test {
                        const std::vector<std::string>& overrides = {}) {
     Diagnostics problems;
     const Config tree = load_config(dir_ / name, overrides, problems);
-    warn_unused_variables(tree, known, problems);
-    return without_dir(problems.warnings_text());
+    check_variables(tree, overrides, known, problems);
+    return without_dir(problems.warnings_text() + (problems.has_errors() ? problems.text() : ""));
   }
   std::string origin(const Config& tree, const std::string& path) const {
     return without_dir(tree.at_path(path)->origin.text());
@@ -54,6 +54,26 @@ TEST_F(LoadConfig, MergesMappingsDeeplyAndReplacesLists) {
   dir_.write("base.yaml", "a: {x: 1, y: {z: 2, w: 3}}\nl: [1, 2]\nk: 5\n");
   dir_.write("child.yaml", "_base_: base.yaml\na: {y: {z: 20}, n: 4}\nl: [9]\nm: 1\n");
   EXPECT_EQ(flow("child.yaml"), "{a: {x: 1, y: {z: 20, w: 3}, n: 4}, l: [9], k: 5, m: 1}");
+}
+
+TEST_F(LoadConfig, ChangesElementsOfListsByIndexAndByType) {
+  dir_.write("base.yaml",
+             "steps:\n- {type: mmseg.Load}\n- {type: Crop, size: 1}\n- {type: Flip}\n"
+             "- {type: Crop, size: 2}\nplain: [1, 2]\n");
+  dir_.write("child.yaml",
+             "_base_: base.yaml\nsteps: {Flip: {prob: 0.5}, 3: {size: 4}, Load: {a: 1}}\n");
+  EXPECT_EQ(flow("child.yaml"),
+            "{steps: [{type: mmseg.Load, a: 1}, {type: Crop, size: 1}, {type: Flip, prob: 0.5}, "
+            "{type: Crop, size: 4}], plain: [1, 2]}");
+  EXPECT_EQ(dump_flow(load("base.yaml", {"steps.Flip.prob=0.1"}).at_path("steps")->list[2]),
+            "{type: Flip, prob: 0.1}");
+  dir_.write("wrong.yaml", "_base_: base.yaml\nsteps: {Crop: {size: 3}, Flop: {}, 2: {}}\n");
+  EXPECT_EQ(error("wrong.yaml"),
+            "wrong.yaml:2:9: error: steps.Crop: steps has several elements of the type Crop; use "
+            "the index of one: 1, 3\n"
+            "wrong.yaml:2:26: error: steps.Flop: steps is a list; use the index of an element, "
+            "from 0 to 3, or its type (Load, Crop, Flip), instead of 'Flop'\n"
+            "2 errors in the configuration");
 }
 
 TEST_F(LoadConfig, KeepsTheOriginOfEveryValue) {
@@ -288,13 +308,15 @@ TEST_F(LoadConfig, WarnsOfVariablesThatNothingUses) {
             "child.yaml:3:1: warning: train_dataloder: nothing uses this key. Did you mean "
             "'train_dataloader'?");
   EXPECT_EQ(warnings("child.yaml", known, {"crop_size=3", "optim_wraper.lr=1"}),
-            "--cfg-options #1: warning: crop_size: this changes nothing where files refer to "
-            "{{_base_.crop_size}}, which was filled in before\n"
             "base.yaml:2:1: warning: norm_cfg: nothing uses this key.\n"
             "child.yaml:3:1: warning: train_dataloder: nothing uses this key. Did you mean "
-            "'train_dataloader'?\n"
-            "--cfg-options #2: warning: optim_wraper: nothing uses this key. Did you mean "
-            "'optim_wrapper'?");
+            "'train_dataloader'?"
+            "--cfg-options #1: error: crop_size: this changes nothing: files had the variable "
+            "filled in before. Override the options that it fills; print_config --explain shows "
+            "them\n"
+            "--cfg-options #2: error: optim_wraper: nothing uses this key. Did you mean "
+            "'optim_wrapper'?\n"
+            "2 errors in the configuration");
   // A dump keeps the variables of the original; a base that only names its scope is none.
   dir_.write("dump.yaml", "default_scope: mmseg\nmodel: {}\nnorm_cfg: 1\n");
   EXPECT_EQ(warnings("dump.yaml", known), "");

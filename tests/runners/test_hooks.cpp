@@ -169,9 +169,9 @@ TEST(CheckpointHook, KnowsWhatIsBetter) {
             "<default>:1:35: error: save_best: it is not known whether a higher or lower 'entropy' "
             "is better: set 'rule'.\n1 error in the configuration");
   EXPECT_THAT(spec_error<Hook>("{type: CheckpointHook, save_best: [auto, mIoU]}"),
-              HasSubstr("'auto' stands alone"));
+              HasSubstr("'auto' cannot be combined"));
   EXPECT_THAT(spec_error<Hook>("{type: CheckpointHook, filename_tmpl: last.pth}"),
-              HasSubstr("must hold {} once"));
+              HasSubstr("must contain {} once"));
 }
 
 TEST(FindCheckpoint, TheNewestReadableCheckpointIsFound) {

@@ -8,7 +8,7 @@
 #include "segcore/models/backbone.hpp"
 #include "segcore/models/nn/conv.hpp"
 #include "segcore/models/nn/norm.hpp"
-#include "segcore/testing/reference.hpp"
+#include "segcore/testing/reference_values.hpp"
 #include "segcore/torch.hpp"
 #include "tests/support/config_errors.hpp"
 #include "tests/support/paths.hpp"

@@ -4,7 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "runners/optim/optimizer.hpp"
-#include "segcore/testing/reference.hpp"
+#include "segcore/testing/reference_values.hpp"
 #include "segcore/torch.hpp"
 #include "tests/support/config_errors.hpp"
 #include "tests/support/paths.hpp"
@@ -132,7 +132,7 @@ TEST(Optimizers, AStepThatOverflowedChangesNothing) {
     auto with = Spec<Optimizer>::of(config).build(), without = Spec<Optimizer>::of(config).build();
     with->add_group(toy_group(at::kFloat));
     without->add_group(toy_group(at::kFloat));
-    // The overflow is in the very first step, when states are made.
+    // The overflow is in the first step, when states are made.
     toy_step(*with, 0, torch::ones({}));
     EXPECT_TRUE(torch::equal(with->groups()[0].params[0], without->groups()[0].params[0]));
     for (int k = 0; k < 3; ++k) {

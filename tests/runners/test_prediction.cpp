@@ -3,7 +3,7 @@
 #include "segcore/models/nn/resize.hpp"
 #include "segcore/models/segmentor.hpp"
 #include "segcore/models/segmentors/sliding_logits.hpp"
-#include "segcore/testing/reference.hpp"
+#include "segcore/testing/reference_values.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg::test {

@@ -130,7 +130,7 @@ TEST(AllConfigs, PassTheCheckOfAllOptions) {
     Diagnostics problems;
     EXPECT_EQ(config_error([&] {
                 Config tree = load_config(path, {}, problems);
-                warn_unused_variables(tree, run_config_keys(), problems);
+                check_variables(tree, {}, run_config_keys(), problems);
                 read_run_config(std::move(tree), path, problems);
               }),
               "no error");

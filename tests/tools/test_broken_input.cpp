@@ -99,7 +99,7 @@ train_dataloader:
     data_prefix: {img_path: img, seg_map_path: ann}
     img_suffix: .png
     seg_map_suffix: .png
-    metainfo: {classes: [a, b, c, d, e]}
+    metainfo: {classes: [background, disc, square, triangle, ring]}
     pipeline:
     - {type: LoadImageFromFile}
     - {type: LoadAnnotations}
@@ -235,7 +235,7 @@ TEST_F(BrokenInput, CorruptImagesAreSkippedWhereAsked) {
   const std::string log = dir.read("out.txt") + dir.read("err.txt");
   EXPECT_EQ(status, 0) << log;
   EXPECT_NE(log.find("sample 1 is skipped: img/01.png: is not a picture that can be read (JPEG, "
-                     "PNG, TIFF or BMP), or is damaged (1 skipped so far)"),
+                     "PNG, TIFF, BMP, WebP or Netpbm), or is damaged (1 skipped so far)"),
             std::string::npos)
       << log;
   EXPECT_TRUE(fs::exists(dir / "w/iter_5.pth"));

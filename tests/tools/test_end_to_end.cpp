@@ -435,7 +435,7 @@ TEST_F(EndToEnd, AValidationEndedByASignalIsRepeatedOnResume) {
                                          "default_hooks.checkpoint.interval=6"};
   ASSERT_EQ(BackgroundTool(train_words("whole", changes), dir_ / "whole.txt").wait(), 0)
       << dir_.read("whole.txt");
-  // The second launch is stopped in the very validation that it begins with.
+  // The second launch is stopped in the validation that it begins with.
   for (int launch = 0; launch < 2; ++launch) {
     BackgroundTool tool(train_words("stopped", changes), dir_ / "stopped.txt");
     ASSERT_TRUE(tool.wait_for("Iter(val) [ 10/100]")) << tool.output();
@@ -501,7 +501,7 @@ TEST_F(EndToEnd, DamagedCheckpointsAreSkippedOrReported) {
   fs::resize_file(dir_ / "w/iter_12.pth", fs::file_size(dir_ / "w/iter_12.pth") / 2);
   const CommandResult resumed = train("w", "--resume");
   ASSERT_EQ(resumed.status, 0) << resumed.output;
-  EXPECT_THAT(resumed.output, HasSubstr("this checkpoint is passed over"));
+  EXPECT_THAT(resumed.output, HasSubstr("skipping this checkpoint"));
   EXPECT_THAT(resumed.output, HasSubstr("resumed from " + dir_ / "w/iter_8.pth"));
 
   const std::string cut = dir_.write("cut.pth", "PK\x03\x04 and then nothing");

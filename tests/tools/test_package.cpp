@@ -45,7 +45,7 @@ TEST(Package, RunsWhereItIsMovedTo) {
       run("print_config --check " + dir / "moved/configs/quickstart.yaml");
   EXPECT_EQ(checked.status, 0) << checked.output;
   EXPECT_THAT(run("list SegformerHead").output, HasSubstr("SegformerHead"));
-  // None of its libraries is looked for where it was built.
+  // None of its libraries is searched for in the build folder.
   const CommandResult found = run_command("LD_LIBRARY_PATH=" + libtorch + "/lib ldd " +
                                           dir / "moved/bin/train" + " " + dir / "moved/lib/*.so");
   EXPECT_THAT(found.output, Not(HasSubstr(build.string())));

@@ -94,13 +94,15 @@ TEST_F(Predict, TestShowsImagesUpright) {
   const cv::Mat upright = read_image(*dir_ / "turned/img/a.jpg");
   ASSERT_EQ(upright.size(), cv::Size(16, 24));
   write_png(*dir_ / "turned/ann/a.png", tiny_labels(24, 16, 5));
-  dir_->write("turned.yaml", text("_base_: tiny.yaml\ntest_dataloader:\n  dataset:\n"
-                                  "    _delete_: true\n    type: BaseSegDataset\n    data_root: ",
-                                  *dir_ / "turned",
-                                  "\n    data_prefix: {img_path: img, seg_map_path: ann}\n"
-                                  "    metainfo: {classes: [a, b, c, d, e]}\n    pipeline:\n"
-                                  "    - {type: LoadImageFromFile}\n    - {type: LoadAnnotations}\n"
-                                  "    - {type: PackSegInputs}\n"));
+  dir_->write(
+      "turned.yaml",
+      text("_base_: tiny.yaml\ntest_dataloader:\n  dataset:\n"
+           "    _delete_: true\n    type: BaseSegDataset\n    data_root: ",
+           *dir_ / "turned",
+           "\n    data_prefix: {img_path: img, seg_map_path: ann}\n"
+           "    metainfo: {classes: [background, disc, square, triangle, ring]}\n    pipeline:\n"
+           "    - {type: LoadImageFromFile}\n    - {type: LoadAnnotations}\n"
+           "    - {type: PackSegInputs}\n"));
   const CommandResult result =
       run_command(tool("test") + " " + *dir_ / "turned.yaml" + " " + *dir_ / "w/iter_2.pth" +
                   " --work-dir " + *dir_ / "t" + " --show-dir " + *dir_ / "shown");
@@ -147,7 +149,7 @@ TEST_F(Predict, LargePicturesAreDoneByWindows) {
   EXPECT_NE(cv::norm(all, asked, cv::NORM_INF), 0);
 }
 
-/// Weights with a configuration of the model alone.
+/// Weights with a configuration of only the model.
 TEST_F(Predict, NeedsNoDataSetInTheConfiguration) {
   dir_->write("alone.yaml", R"(_base_: tiny.yaml
 train_dataloader: null
@@ -193,8 +195,11 @@ TEST_F(Predict, NamesAnImageThatIsTooSmallAndDoesTheOthers) {
   write_png(*dir_ / "small/b.png", tiny_image(40, 40, 2));
   const CommandResult result = predict(*dir_ / "small" + " --out " + *dir_ / "small_out");
   EXPECT_EQ(result.status, 1);
-  EXPECT_THAT(result.output,
-              HasSubstr("small/a.png: 3x40 pixels are too few for this model (Calculated padded "));
+  EXPECT_THAT(
+      result.output,
+      HasSubstr("small/a.png: images of 3x40 are too small for this MixVisionTransformer: the "
+                "map of stage 0 is 1x10 and must be at least 2x2. Enlarge them, or pad "
+                "them by size or test_cfg of the data preprocessor"));
   EXPECT_TRUE(fs::exists(*dir_ / "small_out/b.png"));
 }
 

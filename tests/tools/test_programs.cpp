@@ -179,7 +179,8 @@ TEST_F(Programs, PrintConfigShowsTheConfiguration) {
             "train_cfg.max_iters\n  tiny.yaml:70:50: 12\n  a.yaml:2:24: 7\n");
   EXPECT_EQ(output("print_config a.yaml --explain train_cfg --cfg-options train_cfg.max_iters=3"),
             "train_cfg\n"
-            "  tiny.yaml:70:12: {type: IterBasedTrainLoop, max_iters: 3, val_interval: 6}\n"
+            "  tiny.yaml:70:12, a.yaml, --cfg-options #1: {type: IterBasedTrainLoop, max_iters: 3, "
+            "val_interval: 6}\n"
             "  train_cfg.type: IterBasedTrainLoop (tiny.yaml:70:19)\n"
             "  train_cfg.max_iters: 12 (tiny.yaml:70:50) -> 7 (a.yaml:2:24) -> 3 "
             "(--cfg-options #1)\n"

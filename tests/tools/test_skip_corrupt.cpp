@@ -1,4 +1,4 @@
-/// Runs over data of which some pictures are damaged and passed over (`skip_corrupt: true`).
+/// Runs over data of which some pictures are damaged and skipped (`skip_corrupt: true`).
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -24,7 +24,7 @@ using ::testing::HasSubstr;
 using ::testing::Not;
 
 const std::string kCorruptReason =
-    "is not a picture that can be read (JPEG, PNG, TIFF or BMP), or is damaged";
+    "is not a picture that can be read (JPEG, PNG, TIFF, BMP, WebP or Netpbm), or is damaged";
 
 class SkipCorrupt : public ::testing::Test {
  protected:
@@ -40,7 +40,7 @@ val_dataloader: &val
     type: BaseSegDataset
     data_prefix: {img_path: img, seg_map_path: ann}
     img_suffix: .png
-    metainfo: {classes: [a, b, c, d, e]}
+    metainfo: {classes: [background, disc, square, triangle, ring]}
     skip_corrupt: true
     pipeline: [{type: LoadImageFromFile}, {type: LoadAnnotations}, {type: PackSegInputs}]
 test_dataloader: *val
@@ -162,7 +162,7 @@ train_dataloader:
     type: BaseSegDataset
     data_prefix: {img_path: img, seg_map_path: ann}
     img_suffix: .png
-    metainfo: {classes: [a, b, c, d, e]}
+    metainfo: {classes: [background, disc, square, triangle, ring]}
     skip_corrupt: true
     pipeline:
     - {type: LoadImageFromFile}

@@ -181,7 +181,7 @@ TEST_F(TwoProcesses, AKilledPeerEndsTheRunWith22) {
 }
 
 TEST_F(TwoProcesses, AParameterWithoutGradientIsAMistakeOfTheConfig) {
-  // The head looks at the first stage alone, so the second gets no gradient.
+  // The head takes only the first stage, so the second gets no gradient.
   const std::string unused = "model.decode_head.in_index=[0] model.decode_head.in_channels=[8] ";
   for (const CommandResult& one : run_ranks(2, train_command("w", 2, unused))) {
     EXPECT_EQ(one.status, 1) << one.output;

@@ -1,21 +1,17 @@
 #include "tools/common/command_line.hpp"
 
-#include <c10/util/Exception.h>
-
 #include <algorithm>
 #include <charconv>
-#include <cstdio>
-#include <exception>
 #include <filesystem>
 #include <iostream>
-#include <new>
-#include <opencv2/core.hpp>
 #include <optional>
-#include <system_error>
 
 #include "registry/config.hpp"
 #include "registry/log.hpp"
 #include "registry/registry.hpp"
+#include "registry/shell_path.hpp"
+#include "tools/common/process.hpp"
+#include "tools/common/report_exception.hpp"
 
 namespace seg {
 namespace {
@@ -73,12 +69,25 @@ std::string shown_argument(const CLI::Option& option) {
   return name;
 }
 
+/// A path that quotes, or an option's "=", kept from the shell: '~/runs', --work-dir=~/runs.
+void expand_word(std::string& word) {
+  const size_t value = word.starts_with("--") ? word.find('=') + 1 : 0;  // npos + 1 is 0
+  const std::string path = word.substr(value);
+  const auto expanded = expand_shell_path(path);
+  if (!expanded) {
+    throw UsageError(
+        text("'", path, "' needs the variable ", shell_variable(path), ", which is not set"));
+  }
+  word.replace(value, std::string::npos, *expanded);
+}
+
 /// Parses, and words CLI11's errors as sentences. Help and version pass as CLI::Success.
 void parse_command_line(CLI::App& app, int argc, char** argv) {
   std::vector<std::string> words(argv + 1, argv + argc);
+  for (std::string& word : words) expand_word(word);
   check_options(app, words);
   try {
-    app.parse(argc, argv);
+    app.parse(std::vector<std::string>(words.rbegin(), words.rend()));
   } catch (const CLI::Success&) {
     throw;
   } catch (const CLI::RequiredError&) {
@@ -130,30 +139,14 @@ std::optional<T> number_in(const std::string& word) {
   return number;
 }
 
-/// Bytes that would confuse a terminal, as they may come from files taken for others, as \xNN.
-std::string printable(const std::string& message) {
-  std::string out;
-  for (const char c : message) {
-    const auto byte = static_cast<unsigned char>(c);
-    if ((byte < 0x20 && c != '\n' && c != '\t') || byte == 0x7F) {
-      constexpr const char* kDigits = "0123456789abcdef";
-      out += {'\\', 'x', kDigits[byte >> 4], kDigits[byte & 15]};
-    } else {
-      out += c;
-    }
-  }
-  return out;
-}
-
-std::string message_of(const std::string& what) { return "error: " + what; }
-
 }  // namespace
 
 CLI::Option* add_cfg_options(CLI::App& app, std::vector<std::string>& overrides) {
   return app
       .add_option("--cfg-options", overrides,
                   "values that replace those of the config: model.decode_head.dropout_ratio=0.2 "
-                  "param_scheduler.0.end=1500 'crop_size=[512,512]'")
+                  "param_scheduler.0.end=1500 'data_preprocessor.size=[512,512]'; quotes keep a "
+                  "comma: 'work_dir=\"runs/a,b\"'")
       ->type_name("KEY=VALUE ...")
       ->expected(1, -1);
 }
@@ -163,6 +156,17 @@ void add_launcher(CLI::App& app, std::optional<std::string>& launcher) {
       ->type_name("NAME")
       ->check(known_word({"none", "pytorch", "slurm", "mpi"}));
   app.add_option("--local_rank,--local-rank", "set by older launchers; not used")->type_name("N");
+}
+
+void add_device(CLI::App& app, std::optional<std::string>& device) {
+  app.add_option("--device", device, "auto, cpu, cuda or cuda:N (default: env_cfg.device)")
+      ->type_name("DEVICE");
+}
+
+void add_quiet(CLI::App& app) {
+  app.add_flag_callback(
+      "--quiet", [] { log::set_details_on_console(false); },
+      "keep the environment and the configuration out of the console; the log file has them");
 }
 
 CLI::Validator known_word(std::vector<std::string> words) {
@@ -201,76 +205,12 @@ void add_palette(CLI::App& app, std::vector<std::string>& words) {
       ->expected(1, -1);
 }
 
-int report_exception(const std::string& program) {
-  const auto report = [](const std::string& message) {
-    std::fflush(stdout);
-    std::cerr << printable(message) << std::endl;
-  };
-  try {
-    throw;
-  } catch (const UsageError& e) {
-    report(text(program, ": ", e.what(), " (see ", program, " --help)"));
-    return 2;
-  } catch (const ConfigError& e) {
-    const std::string warnings = e.diagnostics.warnings_text();
-    if (!warnings.empty()) report(warnings);
-    report(e.what());
-    return 1;
-  } catch (const WeightsMismatch& e) {
-    report(message_of(e.what()));
-    return 3;
-  } catch (const RunEnded& e) {
-    report(message_of(e.what()));
-    return e.exit_code();
-  } catch (const DataError& e) {
-    report(message_of(e.what()));
-    return 1;
-  } catch (const CheckpointError& e) {
-    report(message_of(e.what()));
-    return 1;
-  } catch (const OptionError& e) {
-    report(message_of(text(e.option(), ": ", e.what())));
-    return 1;
-  } catch (const Error& e) {
-    report(text("internal error: ", e.what()));
-    return 70;
-  } catch (const c10::OutOfMemoryError& e) {
-    report(message_of(text("not enough GPU memory: ", e.what_without_backtrace())));
-    return 1;
-  } catch (const c10::Error& e) {
-    const std::string what = e.what_without_backtrace();
-    log::debug(e.what());
-    if (what.find("DefaultCPUAllocator") != std::string::npos) {
-      report(message_of("not enough memory: " + what));
-      return 1;
-    }
-    report(text("internal error: ", what));
-    return 70;
-  } catch (const cv::Exception& e) {
-    report(text("internal error: OpenCV: ", e.err, " (", e.func, ")"));
-    return 70;
-  } catch (const std::bad_alloc&) {
-    report(message_of("not enough memory"));
-    return 1;
-  } catch (const std::filesystem::filesystem_error& e) {
-    report(message_of(text(e.path1().string(), ": ", e.code().message())));
-    return 1;
-  } catch (const std::system_error& e) {
-    report(message_of(e.what()));
-    return 1;
-  } catch (const std::exception& e) {
-    report(text("internal error: ", e.what()));
-    return 70;
-  } catch (...) {
-    report("internal error: an exception of unknown type");
-    return 70;
-  }
-}
-
 int run_main(int argc, char** argv, const std::string& description,
              const std::function<std::function<int()>(CLI::App&)>& setup) {
   const std::string program =
       argc > 0 ? std::filesystem::path(argv[0]).filename().string() : std::string("segcore");
+  occupy_standard_streams();
+  ignore_write_signals();
   try {
     CLI::App app(description, program);
     app.set_version_flag("--version", text("segcore ", SEG_VERSION));
@@ -284,6 +224,7 @@ int run_main(int argc, char** argv, const std::string& description,
       throw Error(join(registration_problems(), "; "));
     }
     const int code = body();
+    flush_standard_output();
     log::flush();
     return code;
   } catch (...) {

@@ -20,14 +20,16 @@ void add_launcher(CLI::App& app, std::optional<std::string>& launcher);
 /// `--palette`: colours of classes in pictures, as words for `palette_option`.
 void add_palette(CLI::App& app, std::vector<std::string>& words);
 
+/// `--device cuda:1`: where a config with `env_cfg` runs.
+void add_device(CLI::App& app, std::optional<std::string>& device);
+
+/// `--quiet`: the environment and the config come into the log file alone.
+void add_quiet(CLI::App& app);
+
 /// Checks of a value for CLI::Option::check, whose messages are worded as those of configurations.
 CLI::Validator known_word(std::vector<std::string> words);
 CLI::Validator whole_number(int64_t least);
 CLI::Validator number_between(double least, double most);
-
-/// The exit code of the exception in flight, whose message is written to standard error. Call it
-/// inside a catch block.
-int report_exception(const std::string& program);
 
 /// The body of main(). `setup` declares the command line and gives back what to run, whose result
 /// is the exit code:

@@ -1,51 +1,24 @@
 /// Images and annotations in folders or lists of files: the base of all data sets of files.
 #pragma once
 #include <atomic>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
 #include <set>
 #include <string>
 #include <utility>
-#include <variant>
 #include <vector>
 
 #include "segcore/data/dataset.hpp"
+#include "segcore/data/datasets/metainfo.hpp"
+#include "segcore/data/datasets/sample_files.hpp"
 #include "segcore/data/pipeline.hpp"
 
 namespace seg {
 
-/// `metainfo`: names and colours that replace those that a data set comes with.
-struct MetaInfo {
-  /// A list, or a file with one name per line.
-  std::optional<std::variant<std::vector<std::string>, std::string>> classes;
-  std::vector<std::array<int64_t, 3>> palette;
-};
-
-/// Keys other than `classes` and `palette` are allowed, as MMEngine allows them, with a warning.
-template <>
-struct Convert<MetaInfo> {
-  static TypeDoc type();
-  static std::optional<MetaInfo> from(const Config& c, const std::string& path,
-                                      Diagnostics& problems);
-  static std::string show(const MetaInfo& value);
-};
-
-/// `data_prefix`; a key that is left out of a given mapping means that there are no files of it.
-struct DataPrefix {
-  std::optional<std::string> img_path;
-  std::optional<std::string> seg_map_path;
-  static Schema<DataPrefix> schema();
-};
-
-struct BaseSegDatasetParams {
-  std::string ann_file;
-  std::string img_suffix = ".jpg";
-  std::string seg_map_suffix = ".png";
+struct BaseSegDatasetParams : SampleFilesParams {
   std::optional<MetaInfo> metainfo;
-  std::optional<std::string> data_root;
-  DataPrefix data_prefix{"", ""};
-  std::optional<std::variant<int64_t, std::vector<int64_t>>> indices;
   bool serialize_data = true;
   std::vector<Spec<Transform>> pipeline;
   bool test_mode = false;
@@ -53,6 +26,7 @@ struct BaseSegDatasetParams {
   int64_t max_refetch = 1000;
   int64_t ignore_index = 255;
   bool reduce_zero_label = false;
+  std::map<std::string, int64_t> label_map;
   std::optional<std::map<std::string, Config>> backend_args;
   bool skip_corrupt = false;
 };
@@ -68,8 +42,10 @@ Schema<P> seg_dataset_schema(const std::string& summary) {
       .optional("ann_file", &P::ann_file,
                 "file with one sample per line: a name without suffix, or the paths of image and "
                 "annotation relative to data_root; empty: all files of the folder")
-      .optional("img_suffix", &P::img_suffix, "how the names of images end")
-      .optional("seg_map_suffix", &P::seg_map_suffix, "how the names of annotations end")
+      .optional("img_suffix", &P::img_suffix,
+                "how the names of images end; or a list of endings, [.png, .PNG]")
+      .optional("seg_map_suffix", &P::seg_map_suffix,
+                "how the names of annotations end; of a list, the first whose file is there counts")
       .optional("metainfo", &P::metainfo, "classes and palette in place of the data set's own")
       .optional("data_root", &P::data_root, "folder that ann_file and data_prefix are relative to")
       .optional("data_prefix", &P::data_prefix, "folders of the images and of the annotations")
@@ -86,18 +62,16 @@ Schema<P> seg_dataset_schema(const std::string& summary) {
       .optional("ignore_index", &P::ignore_index, "label that neither trains nor counts")
       .optional("reduce_zero_label", &P::reduce_zero_label,
                 "label 0 is ignored and all others are one less")
+      .optional(
+          "label_map", &P::label_map,
+          "labels of the files, and the classes that they become: {255: 1} for masks of 0 and "
+          "255")
       .optional("backend_args", &P::backend_args, "where files are: only local ones are supported")
       .optional("skip_corrupt", &P::skip_corrupt,
                 "skip unusable samples, name and count them: training takes the next good "
                 "one, an evaluation leaves them out")
       .validate([](const P& p, Problems& problems) { detail::check_seg_dataset(p, problems); });
 }
-
-/// The classes that a data set comes with.
-struct KnownClasses {
-  std::vector<std::string> names;
-  std::vector<std::array<int, 3>> palette;  ///< RGB
-};
 
 class BaseSegDataset : public Dataset {
  public:
@@ -113,6 +87,9 @@ class BaseSegDataset : public Dataset {
   std::pair<std::string, std::string> paths(size_t index) const override;
   Sample describe(size_t index) const override;
   Sample with_image(size_t index) const override { return pipeline_.load_image(describe(index)); }
+  Sample with_labels(size_t index) const override;
+  RawLabels raw_labels(size_t index) const override;
+  std::string output_name(size_t index) const override { return files().at(index).name; }
   std::vector<size_t> corrupt_samples() const override;
   bool skips_corrupt() const override { return params_.skip_corrupt; }
   std::vector<std::string> annotations_without_image() const override;
@@ -124,18 +101,7 @@ class BaseSegDataset : public Dataset {
                  std::optional<int64_t> unlabelled = std::nullopt);
 
  private:
-  struct Files {
-    std::string image, annotation;  ///< annotation: empty for none
-  };
-  void resolve_classes(const KnownClasses& known, std::optional<int64_t> unlabelled);
-  const std::vector<Files>& files() const;
-  std::vector<Files> find_files() const;
-  std::vector<Files> read_list(const std::string& path) const;
-  std::vector<Files> list_folder() const;
-  std::vector<Files> select(std::vector<Files> all) const;
-  /// data_root and `relative` joined, as Python joins paths.
-  std::string from_root(const std::string& relative) const;
-  void check_folders() const;
+  const std::vector<SampleFiles>& files() const;
   void note_corrupt(size_t index, const std::string& why) const;
 
   Params params_;
@@ -145,7 +111,7 @@ class BaseSegDataset : public Dataset {
   bool loads_annotations_ = false;
 
   mutable std::once_flag listed_;
-  mutable std::vector<Files> files_;
+  mutable std::vector<SampleFiles> files_;
   mutable std::mutex corrupt_mutex_;
   mutable std::set<size_t> corrupt_;
 };

@@ -1,5 +1,7 @@
 /// Several data sets of the same classes, one after the other.
 #include <algorithm>
+#include <mutex>
+#include <unordered_set>
 
 #include "registry/error.hpp"
 #include "segcore/data/dataset.hpp"
@@ -91,6 +93,28 @@ class ConcatDataset final : public Dataset {
     const auto [part, inner] = locate(index);
     return parts_[part]->with_image(inner);
   }
+  Sample with_labels(size_t index) const override {
+    const auto [part, inner] = locate(index);
+    return parts_[part]->with_labels(inner);
+  }
+  RawLabels raw_labels(size_t index) const override {
+    const auto [part, inner] = locate(index);
+    return parts_[part]->raw_labels(inner);
+  }
+  /// Below a folder with the data set's number where several have images of one name.
+  std::string output_name(size_t index) const override {
+    std::call_once(compared_, [this] {
+      std::unordered_set<std::string> names;
+      for (const auto& part : parts_) {
+        std::unordered_set<std::string> mine;
+        for (size_t i = 0; i < part->size(); ++i) mine.insert(part->output_name(i));
+        for (const auto& name : mine) numbered_ = !names.insert(name).second || numbered_;
+      }
+    });
+    const auto [part, inner] = locate(index);
+    const std::string name = parts_[part]->output_name(inner);
+    return numbered_ ? std::to_string(part) + "/" + name : name;
+  }
   bool in_memory(size_t index) const override {
     const auto [part, inner] = locate(index);
     return parts_[part]->in_memory(inner);
@@ -129,6 +153,8 @@ class ConcatDataset final : public Dataset {
   }
 
   std::vector<std::unique_ptr<Dataset>> parts_;
+  mutable std::once_flag compared_;
+  mutable bool numbered_ = false;
 };
 
 SEG_REGISTER(Dataset, ConcatDataset);

@@ -46,6 +46,15 @@ class RepeatDataset final : public Dataset {
   Sample with_image(size_t index) const override {
     return inner_->with_image(index % inner_->size());
   }
+  Sample with_labels(size_t index) const override {
+    return inner_->with_labels(index % inner_->size());
+  }
+  RawLabels raw_labels(size_t index) const override {
+    return inner_->raw_labels(index % inner_->size());
+  }
+  std::string output_name(size_t index) const override {
+    return inner_->output_name(index % inner_->size());
+  }
   bool in_memory(size_t index) const override { return inner_->in_memory(index % inner_->size()); }
   /// Each with all of its repetitions.
   std::vector<size_t> corrupt_samples() const override {

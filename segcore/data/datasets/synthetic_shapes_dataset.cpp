@@ -103,7 +103,7 @@ class SyntheticShapesDataset final : public Dataset {
             .classes = {"background", "disc", "square", "triangle", "ring"}};
   }
   explicit SyntheticShapesDataset(const Params& params)
-      : params_(params), pipeline_(without_loading(params.pipeline, to_float_)) {
+      : params_(params), pipeline_(params.pipeline) {
     meta_.classes = facts(params).classes;
     meta_.palette = {{64, 64, 64}, {230, 60, 60}, {60, 180, 75}, {60, 110, 230}, {245, 190, 40}};
     meta_.ignore_index = params.ignore_index;
@@ -124,28 +124,12 @@ class SyntheticShapesDataset final : public Dataset {
     SEG_CHECK(index < size(), "sample ", index, " of ", size());
     Sample sample = Dataset::describe(index);
     draw(index, sample);
-    if (to_float_) sample.image.convertTo(sample.image, CV_32F);
     sample.meta.ori_shape = params_.size;
     sample.meta.img_shape = params_.size;
     return sample;
   }
 
  private:
-  static std::vector<Spec<Transform>> without_loading(const std::vector<Spec<Transform>>& steps,
-                                                      bool& to_float) {
-    std::vector<Spec<Transform>> out;
-    for (const auto& step : steps) {
-      if (step.type() == "LoadImageFromFile") {
-        const Config config = step.config();
-        const auto* wanted = config.find("to_float32");
-        to_float = to_float || (wanted && wanted->value.scalar == "true");
-      } else if (step.type() != "LoadAnnotations") {
-        out.push_back(step);
-      }
-    }
-    return out;
-  }
-
   ShapeTexture texture(Rng& rng, double hue) const {
     ShapeTexture out;
     out.hue = hue;
@@ -236,7 +220,6 @@ class SyntheticShapesDataset final : public Dataset {
   }
 
   Params params_;
-  bool to_float_ = false;
   Pipeline pipeline_;
   DatasetMeta meta_;
 };

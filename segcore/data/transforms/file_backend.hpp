@@ -1,7 +1,10 @@
 /// What the transforms that read files have in common.
 #pragma once
+#include <cstdint>
+#include <optional>
+
 #include "registry/schema.hpp"
-#include "segcore/data/sample.hpp"
+#include "segcore/image/image_io.hpp"
 
 namespace seg {
 
@@ -11,8 +14,13 @@ inline constexpr const char* kFileBackendMeaning =
 /// Refuses back ends that would read from elsewhere.
 void check_file_backend(std::string_view option, const Config& args, Problems& problems);
 
-/// Once image and labels are both loaded.
-/// \throws DataError naming both files where their sizes differ.
-void check_label_size(const Sample& sample);
+/// Which pixels of a file are read, and what those without data become.
+struct ReadParams {
+  std::optional<int64_t> page;
+  std::optional<double> nodata;
+  ReadOptions options() const { return {.page = page, .nodata = nodata}; }
+};
+/// What the options mean for images and labels alike, with what is said of `nodata`.
+Schema<ReadParams> read_params_schema(const char* nodata_meaning);
 
 }  // namespace seg

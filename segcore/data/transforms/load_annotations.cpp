@@ -1,6 +1,8 @@
 #include <numeric>
 #include <opencv2/core.hpp>
 
+#include "segcore/data/label_reader.hpp"
+#include "segcore/data/label_size.hpp"
 #include "segcore/data/transform.hpp"
 #include "segcore/data/transforms/file_backend.hpp"
 #include "segcore/data/transforms/pixels.hpp"
@@ -8,7 +10,7 @@
 
 namespace seg {
 
-struct LoadAnnotationsParams {
+struct LoadAnnotationsParams : ReadParams {
   std::optional<bool> reduce_zero_label;
   std::string imdecode_backend = "pillow";
   Config backend_args;
@@ -30,7 +32,7 @@ int64_t mapped_label(int64_t raw, const Sample& sample, bool reduce, int64_t ign
   return out;
 }
 
-class LoadAnnotations final : public Transform {
+class LoadAnnotations final : public Transform, public LabelReader {
  public:
   using Params = LoadAnnotationsParams;
   static Schema<Params> schema() {
@@ -45,6 +47,9 @@ class LoadAnnotations final : public Transform {
         .optional("imdecode_backend", &Params::imdecode_backend,
                   "all read the same here: palettes stay indices",
                   one_of({"cv2", "turbojpeg", "pillow", "tifffile"}))
+        .include(read_params_schema(
+            "this value, and NaN, are pixels without data: they are ignored, whatever the maps of "
+            "labels say"))
         .optional("backend_args", &Params::backend_args, kFileBackendMeaning)
         .validate([](const Params& p, Problems& problems) {
           check_file_backend("backend_args", p.backend_args, problems);
@@ -62,10 +67,22 @@ class LoadAnnotations final : public Transform {
                            reduce ? "true" : "false",
                            ". Set it at the data set and leave it out of LoadAnnotations"));
     }
-    sample.labels = read_labels(sample.meta.seg_map_path);
+    const RawLabels raw = read_raw(sample.meta.seg_map_path);
+    sample.labels = raw.ids;
     check_label_size(sample);
     sample.meta.reduce_zero_label = reduce;
     if (reduce || !sample.label_map.empty()) map_labels(sample, reduce);
+    if (raw.missing.empty()) return;
+    const bool bytes = sample.labels.depth() == CV_8U;
+    const bool fits = sample.ignore_index >= 0 && sample.ignore_index <= kIgnoredByte;
+    sample.labels.setTo(
+        cv::Scalar(static_cast<double>(bytes && !fits ? kIgnoredByte : sample.ignore_index)),
+        raw.missing);
+  }
+  RawLabels read_raw(const std::string& path) const override {
+    RawLabels raw;
+    raw.ids = decode_labels(read_file_bytes(path), path, p_.options(), &raw.missing);
+    return raw;
   }
 
  private:
@@ -112,14 +129,14 @@ void check_file_backend(std::string_view option, const Config& args, Problems& p
   }
 }
 
-void check_label_size(const Sample& sample) {
-  const auto& [height, width] = sample.meta.ori_shape;
-  if (sample.labels.empty() || height == 0) return;
-  if (sample.labels.rows != height || sample.labels.cols != width) {
-    throw DataError(text(sample.meta.seg_map_path, ": the labels are ", sample.labels.cols, " x ",
-                         sample.labels.rows, " pixels (width x height), but the image ",
-                         sample.meta.img_path, " is ", width, " x ", height));
-  }
+Schema<ReadParams> read_params_schema(const char* nodata_meaning) {
+  return Schema<ReadParams>("Which pixels of a file are read.")
+      .optional(
+          "page", &ReadParams::page,
+          "of a TIFF file of several pages, counted from 0 without overviews and masks; null: "
+          "the first, with a warning where there are more",
+          at_least(0))
+      .optional("nodata", &ReadParams::nodata, nodata_meaning);
 }
 
 }  // namespace seg

@@ -1,5 +1,6 @@
 #include <opencv2/core.hpp>
 
+#include "segcore/data/label_size.hpp"
 #include "segcore/data/pipeline.hpp"
 #include "segcore/data/transforms/file_backend.hpp"
 #include "segcore/data/transforms/pixels.hpp"
@@ -7,7 +8,23 @@
 
 namespace seg {
 
-struct LoadImageFromFileParams {
+/// As for all files, with what images are filled with.
+struct ReadImageParams : ReadParams {
+  double nodata_fill = 0;
+  ReadOptions options() const {
+    return {.page = page, .nodata = nodata, .nodata_fill = nodata_fill};
+  }
+  static Schema<ReadImageParams> schema() {
+    return Schema<ReadImageParams>("Which pixels of an image are read.")
+        .include(read_params_schema(
+            "this value, and all that is not finite, are pixels without data, which become "
+            "nodata_fill; null: values that are not finite are an error"))
+        .optional("nodata_fill", &ReadImageParams::nodata_fill,
+                  "the value of pixels without data, before any normalisation");
+  }
+};
+
+struct LoadImageFromFileParams : ReadImageParams {
   bool to_float32 = false;
   std::string color_type = "color";
   std::string imdecode_backend = "cv2";
@@ -19,7 +36,7 @@ struct LoadImageFromNDArrayParams {
   bool to_float32 = false;
 };
 
-struct LoadSingleRSImageFromFileParams {
+struct LoadSingleRSImageFromFileParams : ReadImageParams {
   bool to_float32 = true;
 };
 
@@ -54,6 +71,7 @@ class LoadImageFromFile final : public Transform {
                   "what the picture is read like: turbojpeg and tifffile do not turn it upright, "
                   "tifffile keeps depth, bands and their order",
                   one_of({"cv2", "turbojpeg", "pillow", "tifffile"}))
+        .include(ReadImageParams::schema())
         .optional("ignore_empty", &Params::ignore_empty,
                   "give another sample in training where the image cannot be read")
         .optional("backend_args", &Params::backend_args, kFileBackendMeaning)
@@ -86,8 +104,9 @@ class LoadImageFromFile final : public Transform {
   cv::Mat read(const std::string& path) const {
     try {
       const auto bytes = read_file_bytes(path);
-      return p_.imdecode_backend == "tifffile" ? decode_image_in_file_order(bytes, path)
-                                               : decode_image(bytes, path, flag_);
+      return p_.imdecode_backend == "tifffile"
+                 ? decode_image_in_file_order(bytes, path, p_.options())
+                 : decode_image(bytes, path, flag_, p_.options());
     } catch (const DataError& e) {
       if (p_.ignore_empty) throw EmptySample(e.what());
       throw;
@@ -128,6 +147,7 @@ class LoadSingleRSImageFromFile final : public Transform {
                "Reads a remote-sensing image: depth, bands and their order as in the "
                "file.")
         .source("MMSegmentation 1.2")
+        .include(ReadImageParams::schema())
         .optional("to_float32", &Params::to_float32, "convert the values to float32");
   }
   explicit LoadSingleRSImageFromFile(const Params& p) : p_(p) {}
@@ -135,7 +155,7 @@ class LoadSingleRSImageFromFile final : public Transform {
   TransformTraits traits() const override { return {.loads_image = true}; }
   void apply(Sample& sample, Rng&) const override {
     const std::string& path = sample.meta.img_path;
-    set_loaded_image(sample, decode_image_in_file_order(read_file_bytes(path), path),
+    set_loaded_image(sample, decode_image_in_file_order(read_file_bytes(path), path, p_.options()),
                      p_.to_float32);
   }
 

@@ -18,6 +18,7 @@ class PackSegInputs final : public Transform {
         .accepted("meta_keys", "what is known of a sample always goes with it: no effect");
   }
   explicit PackSegInputs(const Params&) {}
+  TransformTraits traits() const override { return {.ends_pipeline = true}; }
   /// Nothing: pack() follows every pipeline.
   void apply(Sample& sample, Rng&) const override { require_image(sample, "PackSegInputs"); }
 };

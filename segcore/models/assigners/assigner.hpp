@@ -45,7 +45,7 @@ struct Category<Assigner> {
   using Signature = std::unique_ptr<Assigner>();
 };
 
-/// Assigns each row to a column, or each column to a row where there are fewer, with the least sum
+/// Assigns each row to a column, or each column to a row if there are fewer, with the least sum
 /// of costs (shortest augmenting paths, Crouse 2016, doi:10.1109/TAES.2016.140952). \param cost
 /// finite, [rows, columns]. \return the column of each row, or -1.
 std::vector<int64_t> linear_sum_assignment(const at::Tensor& cost);

@@ -2,6 +2,7 @@
 #include <limits>
 
 #include "segcore/models/assigners/assigner.hpp"
+#include "segcore/models/nn/precision.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {
@@ -87,8 +88,12 @@ class HungarianAssigner final : public Assigner {
   explicit HungarianAssigner(const Params& p) {
     for (const auto& spec : p.match_costs.values) costs_.push_back(spec.build());
   }
-  at::Tensor assign(const MatchInputs& in) const override {
+  at::Tensor assign(const MatchInputs& given) const override {
     const torch::NoGradGuard no_grad;
+    // In half precision log(1 - p) is infinite for a confident p, and so are sums over many points.
+    const Autocast off(given.scores.device().type(), std::nullopt);
+    const MatchInputs in{full_precision(given.scores), full_precision(given.masks), given.labels,
+                         full_precision(given.gt_masks)};
     auto out = at::full({in.scores.size(0)}, -1, at::TensorOptions(at::kLong));
     if (in.labels.numel() == 0) return out;
     at::Tensor total;

@@ -284,7 +284,7 @@ class HRNet final : public Backbone {
   }
 
  private:
-  /// From the maps of the stage before to branch `i`; null where nothing changes.
+  /// From the maps of the stage before to branch `i`; null if nothing changes.
   std::shared_ptr<Layer> make_transition(const std::vector<int64_t>& from, size_t i,
                                          int64_t width) const {
     if (i < from.size()) {

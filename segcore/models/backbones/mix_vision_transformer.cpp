@@ -1,5 +1,7 @@
+#include <algorithm>
 #include <cmath>
 
+#include "registry/error.hpp"
 #include "segcore/models/backbone.hpp"
 #include "segcore/models/blocks/patch_embed.hpp"
 #include "segcore/models/blocks/transformer.hpp"
@@ -229,6 +231,7 @@ class MixVisionTransformer final : public Backbone {
       const int64_t dims = p.embed_dims * p.num_heads[i];
       auto stage = layers->push_back(std::make_shared<ListOf<BaseModule>>());
       Stage parts;
+      parts.least_side = p.sr_ratios[i];
       parts.patch_embed = stage->register_module(
           "0",
           std::make_shared<PatchEmbed>(PatchEmbedOptions{.in_channels = in_channels,
@@ -255,6 +258,14 @@ class MixVisionTransformer final : public Backbone {
     for (size_t i = 0; i < stages_.size(); ++i) {
       auto& stage = stages_[i];
       auto [tokens, size] = stage.patch_embed->forward(x);
+      if (std::min(size.h, size.w) < stage.least_side) {
+        throw DataError(text("images of ", images.size(2), "x", images.size(3),
+                             " are too small for this MixVisionTransformer: the map of stage ", i,
+                             " is ", size.h, "x", size.w, " and must be at least ",
+                             stage.least_side, "x", stage.least_side,
+                             ". Enlarge them, or pad them by size or test_cfg of the data "
+                             "preprocessor"));
+      }
       for (const auto& block : *stage.blocks) tokens = block->forward(tokens, size);
       x = nlc_to_nchw(stage.norm->forward(tokens), size);
       if (gives_stage(out_indices_, i)) out.push_back(x);
@@ -293,6 +304,7 @@ class MixVisionTransformer final : public Backbone {
     std::shared_ptr<PatchEmbed> patch_embed;
     std::shared_ptr<ListOf<MitEncoderLayer>> blocks;
     std::shared_ptr<Norm> norm;
+    int64_t least_side = 1;  ///< of the map, for the convolution that reduces it
   };
 
   std::vector<int64_t> out_indices_;

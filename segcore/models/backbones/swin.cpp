@@ -409,7 +409,7 @@ class SwinTransformer final : public Backbone, public AdaptsPretrained {
         state.set(item.key(), nchw_to_nlc(resize(map, grid_, false, "bicubic")));
       }
     }
-    // Which place of the table belongs to which pair follows from the window alone.
+    // Which place of the table belongs to which pair depends only on the window.
     for (const auto& item : named_buffers()) {
       const bool index = item.key().ends_with("relative_position_index");
       if (index && state.find(item.key())) state.set(item.key(), item.value());

@@ -11,12 +11,13 @@ torch::Tensor sample_levels(const torch::Tensor& value, const std::vector<Size2>
   const int64_t images = value.size(0), heads = value.size(2), width = value.size(3);
   const int64_t queries = locations.size(1);
   const auto grids = 2 * locations - 1;
+  const auto maps = value.to(grids.scalar_type());
   std::vector<torch::Tensor> sampled;
   int64_t first = 0;
   for (size_t level = 0; level < sizes.size(); ++level) {
     const auto [h, w] = sizes[level];
     const auto map =
-        value.narrow(1, first, h * w).permute({0, 2, 3, 1}).reshape({images * heads, width, h, w});
+        maps.narrow(1, first, h * w).permute({0, 2, 3, 1}).reshape({images * heads, width, h, w});
     const auto grid = grids.select(3, static_cast<int64_t>(level))
                           .transpose(1, 2)
                           .flatten(0, 1);  // [.., Q, P, 2]
@@ -75,8 +76,9 @@ torch::Tensor MultiScaleDeformableAttention::forward(const torch::Tensor& query,
   SEG_CHECK(levels == o_.num_levels, "expected ", o_.num_levels, " levels, got ", levels);
   const auto asked = query_pos.defined() ? query + query_pos : query;
   const auto value = value_proj_->forward(query).view({images, queries, o_.num_heads, -1});
-  const auto offsets =
-      sampling_offsets_->forward(asked).view({images, queries, o_.num_heads, levels, -1, 2});
+  const auto offsets = sampling_offsets_->forward(asked)
+                           .to(reference.scalar_type())
+                           .view({images, queries, o_.num_heads, levels, -1, 2});
   const auto weights = attention_weights_->forward(asked)
                            .view({images, queries, o_.num_heads, -1})
                            .softmax(-1)

@@ -12,7 +12,7 @@ namespace seg {
 /// \param x  [N, C, H, W]
 /// \param points  [N, P, 2]: x and y in [0, 1] over the map.
 /// \param nearest  takes the nearest pixel, instead of interpolating between four.
-/// \return [N, C, P]
+/// \return [N, C, P], float, or double where one of both is.
 at::Tensor point_sample(const at::Tensor& x, const at::Tensor& points, bool align_corners = false,
                         bool nearest = false);
 
@@ -27,7 +27,7 @@ struct UncertainPointsOptions {
 /// PointRend, Kirillov et al. 2019, arXiv:1912.08193, section 3.2.
 /// \param logits  [N, C, H, W]
 /// \param uncertainty  [N, C, P] -> [N, P], larger is less certain.
-/// \return [N, num_points, 2]
+/// \return [N, num_points, 2], float, or double as the logits.
 at::Tensor uncertain_points(const at::Tensor& logits,
                             const std::function<at::Tensor(const at::Tensor&)>& uncertainty,
                             const UncertainPointsOptions& options, const RandomSource& random);

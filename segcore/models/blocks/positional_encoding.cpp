@@ -1,5 +1,6 @@
 #include "segcore/models/blocks/positional_encoding.hpp"
 
+#include "segcore/models/nn/precision.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {
@@ -34,9 +35,7 @@ at::Tensor sine_waves(const at::Tensor& position, int64_t num_feats, double temp
 at::Tensor SinePositionalEncoding::operator()(const at::Tensor& map,
                                               const at::Tensor& padding) const {
   const int64_t height = map.size(2), width = map.size(3);
-  const auto wide = at::TensorOptions()
-                        .device(map.device())
-                        .dtype(map.scalar_type() == at::kDouble ? at::kDouble : at::kFloat);
+  const auto wide = map.options().dtype(wide_type(map));
   const auto waves = [&](const at::Tensor& count, const at::Tensor& last) {
     const auto position = normalize ? (count + offset) / (last + eps) * scale : count;
     return sine_waves(position, num_feats, temperature);
@@ -47,7 +46,7 @@ at::Tensor SinePositionalEncoding::operator()(const at::Tensor& map,
       const auto count = valid.cumsum(dim);  // [N, h, w]
       return waves(count, count.narrow(dim, count.size(dim) - 1, 1));
     };
-    return at::cat({encode(1), encode(2)}, 3).flatten(1, 2).to(map.scalar_type());
+    return at::cat({encode(1), encode(2)}, 3).flatten(1, 2);
   }
   const auto encode = [&](int64_t side) {
     const auto count = at::arange(1, side + 1, wide);
@@ -55,9 +54,7 @@ at::Tensor SinePositionalEncoding::operator()(const at::Tensor& map,
   };
   const auto rows = encode(height).unsqueeze(1).expand({height, width, num_feats});
   const auto columns = encode(width).unsqueeze(0).expand({height, width, num_feats});
-  return at::cat({rows, columns}, 2)
-      .reshape({1, height * width, 2 * num_feats})
-      .to(map.scalar_type());
+  return at::cat({rows, columns}, 2).reshape({1, height * width, 2 * num_feats});
 }
 
 }  // namespace seg

@@ -3,6 +3,7 @@
 #include "segcore/models/blocks/point_sample.hpp"
 #include "segcore/models/decode_heads/mask_query_head.hpp"
 #include "segcore/models/nn/draws_random_numbers.hpp"
+#include "segcore/models/nn/precision.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {
@@ -100,13 +101,14 @@ class Mask2FormerHead final : public MaskQueryHead, public DrawsRandomNumbers {
   /// empty. \return bool [N, 1, Q, h*w]
   static torch::Tensor inside_masks(const torch::Tensor& masks, Size2 size) {
     const torch::NoGradGuard no_grad;
-    const auto inside = resize(masks, size).flatten(2) >= 0;
+    const auto inside = resize(full_precision(masks), size).flatten(2) >= 0;
     return (inside | ~inside.any(-1, true)).unsqueeze(1);
   }
 
   torch::Tensor match(const torch::Tensor& classes, const torch::Tensor& masks,
                       const ImageMasks& truth) const override {
-    const auto points = uniform({1, p_.train_cfg->num_points, 2}, masks.options());
+    const auto points =
+        uniform({1, p_.train_cfg->num_points, 2}, masks.options().dtype(wide_type(masks)));
     const auto at_points = [&](const torch::Tensor& x) {
       if (x.size(0) == 0) return x.flatten(1).narrow(1, 0, 0);
       return point_sample(x.unsqueeze(0), points).squeeze(0);  // [count, P]

@@ -1,7 +1,9 @@
 #include "segcore/models/decode_heads/mask_query_head.hpp"
+#include "segcore/models/label_error.hpp"
 
 #include <algorithm>
 
+#include "segcore/models/nn/precision.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {
@@ -97,8 +99,11 @@ torch::Tensor padding_of(const std::vector<std::array<int64_t, 2>>& shapes,
 
 /// Scores of pixels, [N, classes, h, w].
 torch::Tensor semantic_scores(const torch::Tensor& classes, const torch::Tensor& masks) {
-  const auto scores = classes.softmax(-1).narrow(2, 0, classes.size(2) - 1);  // [N, Q, classes]
-  return at::einsum("bqc,bqhw->bchw", {scores, masks.sigmoid()});
+  // Half precision would lose the order of near classes.
+  const Autocast off(masks.device().type(), std::nullopt);
+  const auto scores =
+      full_precision(classes).softmax(-1).narrow(2, 0, classes.size(2) - 1);  // [N, Q, classes]
+  return at::einsum("bqc,bqhw->bchw", {scores, full_precision(masks).sigmoid()});
 }
 
 }  // namespace
@@ -147,7 +152,7 @@ torch::Tensor MaskQueryHead::forward(const std::vector<torch::Tensor>& features)
 
 torch::Tensor MaskQueryHead::predict(const std::vector<torch::Tensor>& features, Size2 image) {
   const auto last = outputs(features, {}, /*all=*/false).back();
-  return semantic_scores(last.classes, resize(last.masks, image));
+  return semantic_scores(last.classes, resize(full_precision(last.masks), image));
 }
 
 // --- Losses -------------------------------------------------------------------------------------
@@ -158,7 +163,7 @@ LossMap MaskQueryHead::loss(const std::vector<torch::Tensor>& features, const Ta
   }
   const auto padding = padding_of(targets.img_shapes, features.back());
   const auto layers = outputs(features, padding, /*all=*/true);
-  const auto truths = masks_of(targets.labels, layers[0].masks.scalar_type());
+  const auto truths = masks_of(targets.labels, wide_type(layers[0].masks));
   // All layers are matched before the first loss, so that processes exchange their counts once.
   std::vector<std::vector<torch::Tensor>> matched;
   std::vector<double> counts;
@@ -199,10 +204,10 @@ std::vector<ImageMasks> MaskQueryHead::masks_of(const torch::Tensor& labels,
     truth.labels = present.masked_select(present != ignore_index());
     const auto wrong = (truth.labels < 0) | (truth.labels >= p_.num_classes);
     if (wrong.any().item<bool>()) {
-      throw DataError(text("label ", truth.labels.masked_select(wrong)[0].item<int64_t>(),
-                           " in image ", i, " of the batch is neither in [0, ", p_.num_classes - 1,
-                           "] nor ignored (", ignore_index(),
-                           "). Check num_classes, reduce_zero_label and the annotations"));
+      throw LabelError(
+          i, text("label ", truth.labels.masked_select(wrong)[0].item<int64_t>(), " in image ", i,
+                  " of the batch is neither in [0, ", p_.num_classes - 1, "] nor ignored (",
+                  ignore_index(), "). Check num_classes, reduce_zero_label and the annotations"));
     }
     truth.masks = (labels[i].unsqueeze(0) == truth.labels.view({-1, 1, 1})).to(type);
     out.push_back(std::move(truth));

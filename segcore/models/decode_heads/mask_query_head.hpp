@@ -75,7 +75,7 @@ class MaskQueryHead : public DecodeHead, public UsesCommunicator {
  protected:
   /// Registers the layers behind the decoders, `cls_embed` and `mask_embed`.
   void register_embeds();
-  /// What the queries predict after each supervised layer, or after the last alone.
+  /// What the queries predict after each supervised layer, or only after the last.
   /// \param padding  bool [N, h, w], of the size of the last map, true where it shows padding;
   ///                 undefined: nowhere.
   virtual std::vector<QueryOutput> outputs(const std::vector<torch::Tensor>& features,

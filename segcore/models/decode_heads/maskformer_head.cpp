@@ -1,6 +1,7 @@
 #include <torch/nn/modules/embedding.h>
 
 #include "segcore/models/decode_heads/mask_query_head.hpp"
+#include "segcore/models/nn/precision.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {
@@ -77,7 +78,7 @@ class MaskFormerHead final : public MaskQueryHead {
 
   /// All pixels, at the size of the labels.
   MaskPairs pairs_of(const torch::Tensor& masks, const torch::Tensor& truth) const override {
-    const auto large = resize(masks.unsqueeze(0), map_size(truth)).squeeze(0);
+    const auto large = resize(full_precision(masks).unsqueeze(0), map_size(truth)).squeeze(0);
     return {large.flatten(1), truth.flatten(1)};
   }
 

@@ -3,6 +3,7 @@
 #include "segcore/models/blocks/detr_layers.hpp"
 #include "segcore/models/blocks/positional_encoding.hpp"
 #include "segcore/models/decode_heads/pixel_decoder.hpp"
+#include "segcore/models/nn/precision.hpp"
 #include "segcore/models/nn/recompute.hpp"
 #include "segcore/models/nn/resize.hpp"
 #include "segcore/torch.hpp"
@@ -88,7 +89,8 @@ class MSDeformAttnPixelDecoder final : public MaskPixelDecoder {
       inputs.push_back(map.flatten(2).transpose(1, 2));
       positions.push_back(positions_(map) + level_encoding_->weight[static_cast<int64_t>(i)]);
       const auto centre = [&](int64_t side) {
-        return (at::arange(side, map.options()) + 0.5) / static_cast<double>(side);
+        return (at::arange(side, map.options().dtype(wide_type(map))) + 0.5) /
+               static_cast<double>(side);
       };
       references.push_back(
           at::stack(

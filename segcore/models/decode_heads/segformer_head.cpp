@@ -6,6 +6,7 @@ namespace seg {
 
 struct SegformerHeadParams : DecodeHeadParams {
   std::string interpolate_mode = "bilinear";
+  bool linear_projection = false;
   SegformerHeadParams() {
     input_transform = "multiple_select";
     in_index = std::vector<int64_t>{0, 1, 2, 3};
@@ -23,18 +24,20 @@ class SegformerHead final : public DecodeHead {
         .source("SegFormer, Xie et al. 2021, arXiv:2105.15203")
         .include(DecodeHead::base_schema())
         .optional("interpolate_mode", &Params::interpolate_mode, "how maps are enlarged",
-                  one_of({"bilinear", "nearest", "bicubic", "area"}));
+                  one_of({"bilinear", "nearest", "bicubic", "area"}))
+        .optional("linear_projection", &Params::linear_projection,
+                  "maps are brought to one width by linear layers alone, without norm and "
+                  "activation, as in NVlabs' repository and in transformers");
   }
 
   SegformerHead(const Params& p, const std::vector<FeatureInfo>& all)
       : DecodeHead(p, all), mode_(p.interpolate_mode) {
     convs_ = register_module("convs", std::make_shared<ListOf<ConvModule>>());
     for (const auto& input : inputs()) {
-      convs_->push_back(
-          std::make_shared<ConvModule>(ConvModuleOptions{.in_channels = input.channels,
-                                                         .out_channels = p.channels,
-                                                         .norm_cfg = p.norm_cfg,
-                                                         .act_cfg = p.act_cfg}));
+      ConvModuleOptions projection{.in_channels = input.channels, .out_channels = p.channels};
+      if (!p.linear_projection) projection.norm_cfg = p.norm_cfg;
+      projection.act_cfg = p.linear_projection ? std::nullopt : p.act_cfg;
+      convs_->push_back(std::make_shared<ConvModule>(projection));
     }
     const auto count = static_cast<int64_t>(inputs().size());
     fusion_conv_ = register_module("fusion_conv", std::make_shared<ConvModule>(ConvModuleOptions{

@@ -53,7 +53,10 @@ class CrossEntropyLoss final : public Loss {
 
   const std::string& loss_name() const override { return p_.loss_name; }
   bool has_per_pixel() const override { return true; }
-  void check_channels(int64_t channels) const override { class_weight_.check(channels); }
+  void check_channels(int64_t channels) const override {
+    if (!p_.use_sigmoid) check_softmax(channels, "use_sigmoid", "use_sigmoid: true");
+    class_weight_.check(channels);
+  }
 
   torch::Tensor forward(const torch::Tensor& logits, const torch::Tensor& labels,
                         const torch::Tensor& weight, int64_t ignore_index) override {

@@ -18,8 +18,9 @@ struct DiceLossParams {
 /// One minus the Dice overlap of an image's probabilities with its labels, classes and pixels
 /// taken together.
 ///
-/// As in MMSegmentation, `ignore_index` drops the class of that number; ignored pixels have no
-/// label but their probabilities still count, and with a single channel label 0 is the foreground.
+/// As in MMSegmentation, `ignore_index` drops the class of that number, and ignored pixels have no
+/// label but their probabilities still count. A single channel is that of label 1, as for all
+/// losses and for predictions; MMSegmentation's Dice loss takes it for that of label 0.
 class DiceLoss final : public Loss {
  public:
   using Params = DiceLossParams;
@@ -41,8 +42,14 @@ class DiceLoss final : public Loss {
 
   const std::string& loss_name() const override { return p_.loss_name; }
   void check_channels(int64_t channels) const override {
-    if (channels == 1 && p_.ignore_index == 0) {
-      throw OptionError("ignore_index", "is the only class");
+    if (channels != 1) return;
+    if (p_.activate && !p_.use_sigmoid) {
+      check_softmax(channels, "use_sigmoid", "use_sigmoid: true");
+    }
+    if (p_.ignore_index == 0 || p_.ignore_index == 1) {
+      throw OptionError("ignore_index",
+                        text("leaves out class ", *p_.ignore_index,
+                             ", but logits of 1 channel only tell the classes 0 and 1 apart"));
     }
   }
 
@@ -50,16 +57,17 @@ class DiceLoss final : public Loss {
                         const torch::Tensor&, int64_t) override {
     check_shapes(logits, labels);
     auto probs = full_precision(logits);
-    if (p_.activate && (p_.use_sigmoid || probs.size(1) != 1)) {
-      probs = activate(probs, p_.use_sigmoid);
-    }
+    if (p_.activate) probs = activate(probs, p_.use_sigmoid);
     const int64_t classes = probs.size(1);
     // Negative labels are class 0, as MMSegmentation clamps them.
     const auto safe = labels.clamp_min(0);
-    auto labelled = safe < classes;
+    const bool single = classes == 1;
+    auto labelled = single ? labels == 1 : safe < classes;
     const bool drops = p_.ignore_index && *p_.ignore_index >= 0 && *p_.ignore_index < classes;
     if (drops) labelled = labelled & (safe != *p_.ignore_index);
-    const auto overlap = at_labels(probs, safe, labelled).masked_fill(~labelled, 0).sum({1, 2});
+    const auto overlap = at_labels(probs, single ? at::zeros_like(labels) : safe, labelled)
+                             .masked_fill(~labelled, 0)
+                             .sum({1, 2});
     const auto present = labelled.sum({1, 2}).to(probs.scalar_type());  // [N]
     if (drops) {
       probs =

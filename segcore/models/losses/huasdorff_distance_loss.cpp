@@ -36,7 +36,10 @@ class HuasdorffDisstanceLoss final : public Loss {
   explicit HuasdorffDisstanceLoss(const Params& p) : p_(p), class_weight_(p.class_weight) {}
 
   const std::string& loss_name() const override { return p_.loss_name; }
-  void check_channels(int64_t channels) const override { class_weight_.check(channels); }
+  void check_channels(int64_t channels) const override {
+    check_softmax(channels, "type", "{type: DiceLoss}");
+    class_weight_.check(channels);
+  }
 
   torch::Tensor forward(const torch::Tensor& logits, const torch::Tensor& labels,
                         const torch::Tensor&, int64_t) override {

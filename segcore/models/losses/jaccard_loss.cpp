@@ -63,9 +63,7 @@ class JaccardLoss final : public Loss {
     const auto valid = labels != ignore_index;
     const auto probs = activate(x, p_.use_sigmoid || single);
 
-    const auto predicted =
-        at::bmm(probs.flatten(2), valid.flatten(1).unsqueeze(2).to(probs.scalar_type()))
-            .squeeze(2);  // [N, C]
+    const auto predicted = weighted_pixel_sums(probs.flatten(2), valid.flatten(1));  // [N, C]
     torch::Tensor hit, present;
     if (single) {
       const auto truth = (labels == 1) & valid;

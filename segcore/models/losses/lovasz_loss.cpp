@@ -49,6 +49,7 @@ class LovaszLoss final : public Loss {
       if (channels == 1) return;
       throw OptionError("loss_type", text("binary needs logits of 1 channel, got ", channels));
     }
+    check_softmax(channels, "loss_type", "loss_type: binary");
     class_weight_.check(channels);
     check_class_choice(p_.classes, channels);
   }

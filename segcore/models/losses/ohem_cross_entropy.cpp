@@ -31,7 +31,12 @@ class OhemCrossEntropy final : public Loss {
   explicit OhemCrossEntropy(const Params& p) : p_(p), class_weight_(p.class_weight) {}
 
   const std::string& loss_name() const override { return p_.loss_name; }
-  void check_channels(int64_t channels) const override { class_weight_.check(channels); }
+  void check_channels(int64_t channels) const override {
+    check_softmax(channels, "type",
+                  "{type: CrossEntropyLoss, use_sigmoid: true} with the head's sampler: {type: "
+                  "OHEMPixelSampler, thresh: 0.7}");
+    class_weight_.check(channels);
+  }
 
   torch::Tensor forward(const torch::Tensor& logits, const torch::Tensor& labels,
                         const torch::Tensor&, int64_t) override {

@@ -1,16 +1,20 @@
 #include "segcore/models/losses/pixels.hpp"
 
-#include "registry/error.hpp"
+#include "segcore/models/label_error.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {
 
-at::Tensor full_precision(const at::Tensor& logits) {
-  return c10::isReducedFloatingType(logits.scalar_type()) ? logits.to(at::kFloat) : logits;
-}
-
 at::Tensor activate(const at::Tensor& logits, bool use_sigmoid) {
   return use_sigmoid ? logits.sigmoid() : logits.softmax(1);
+}
+
+void check_softmax(int64_t channels, const char* option, const std::string& instead) {
+  if (channels != 1) return;
+  throw OptionError(option,
+                    text("a softmax over the 1 channel of the logits is always 1. Write ", instead,
+                         ", or give the model 2 channels (out_channels: 2; classes: 2 in "
+                         "models of smp)"));
 }
 
 namespace {
@@ -18,10 +22,12 @@ namespace {
 [[noreturn]] void label_error(const at::Tensor& labels, int64_t flat, int64_t value, int64_t count,
                               int64_t ignore_index) {
   const int64_t height = labels.size(1), width = labels.size(2);
-  throw DataError(text(
-      "label ", value, " at row ", flat / width % height, ", column ", flat % width, " of image ",
-      flat / (width * height), " of the batch is neither in [0, ", count - 1, "] nor ignored (",
-      ignore_index, "). Check num_classes, reduce_zero_label and the annotations"));
+  throw LabelError(
+      flat / (width * height),
+      text("label ", value, " at row ", flat / width % height, ", column ", flat % width,
+           " of image ", flat / (width * height), " of the batch is neither in [0, ", count - 1,
+           "] nor ignored (", ignore_index,
+           "). Check num_classes, reduce_zero_label and the annotations"));
 }
 
 }  // namespace
@@ -56,6 +62,12 @@ void check_shapes(const at::Tensor& logits, const at::Tensor& labels) {
 
 at::Tensor at_labels(const at::Tensor& values, const at::Tensor& labels, const at::Tensor& mask) {
   return values.gather(1, labels.masked_fill(~mask, 0).unsqueeze(1)).squeeze(1);
+}
+
+at::Tensor weighted_pixel_sums(const at::Tensor& values, const at::Tensor& weight) {
+  // Autocast would count pixels in half precision: inexact above 256 or 2048, infinite above 65504.
+  const Autocast off(values.device().type(), std::nullopt);
+  return at::bmm(values, weight.to(values.scalar_type()).unsqueeze(2)).squeeze(2);
 }
 
 at::Tensor reduce_loss(at::Tensor loss, const at::Tensor& weight, const std::string& reduction) {

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "registry/schema.hpp"
+#include "segcore/models/nn/precision.hpp"
 
 namespace seg {
 
@@ -12,11 +13,14 @@ namespace seg {
 /// elements, as MMEngine takes it.
 inline auto known_reduction() { return one_of({"none", "mean", "sum"}); }
 
-/// Half precision becomes float; all else stays.
-at::Tensor full_precision(const at::Tensor& logits);
-
 /// Probabilities over dimension 1: sigmoid, or softmax.
 at::Tensor activate(const at::Tensor& logits, bool use_sigmoid);
+
+/// For `check_channels` of losses that compare classes by a softmax, which is 1 for one channel.
+/// \param option  that chooses the softmax, or "type".
+/// \param instead  what to write where one channel is wanted.
+/// \throws OptionError where there is one.
+void check_softmax(int64_t channels, const char* option, const std::string& instead);
 
 /// Rejects labels that are neither ignored nor in [0, count); on a GPU this waits for the labels.
 /// \param below_zero_ignored  negative labels count as ignored.
@@ -29,6 +33,9 @@ void check_shapes(const at::Tensor& logits, const at::Tensor& labels);
 
 /// The values of dimension 1 at the labels: [N, C, H, W] -> [N, H, W]; anything outside `mask`.
 at::Tensor at_labels(const at::Tensor& values, const at::Tensor& labels, const at::Tensor& mask);
+
+/// Sums over pixels with a weight each, in full precision: [N, C, P] and [N, P] -> [N, C].
+at::Tensor weighted_pixel_sums(const at::Tensor& values, const at::Tensor& weight);
 
 /// Elements times `weight` (may be undefined), reduced by `reduction`.
 at::Tensor reduce_loss(at::Tensor loss, const at::Tensor& weight, const std::string& reduction);

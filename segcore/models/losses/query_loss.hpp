@@ -40,7 +40,7 @@ class MaskLoss {
   /// \return a scalar, times the loss's own weight.
   virtual at::Tensor operator()(const at::Tensor& logits, const at::Tensor& truth,
                                 double count) const = 0;
-  /// Whether it measures the overlap of whole masks, and not each pixel alone.
+  /// Whether it measures the overlap of whole masks, rather than each pixel.
   virtual bool measures_overlap() const = 0;
 };
 

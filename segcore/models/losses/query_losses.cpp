@@ -1,6 +1,7 @@
 #include <limits>
 
 #include "segcore/models/losses/query_loss.hpp"
+#include "segcore/models/nn/precision.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {
@@ -58,7 +59,8 @@ class QueryCrossEntropy final : public QueryClassLoss {
   }
   explicit QueryCrossEntropy(const Params& p) : p_(p) {}
 
-  at::Tensor operator()(const at::Tensor& scores, const at::Tensor& labels) const override {
+  at::Tensor operator()(const at::Tensor& given, const at::Tensor& labels) const override {
+    const auto scores = full_precision(given);
     auto weight = at::ones({scores.size(1)}, scores.options());
     if (p_.class_weight) {
       weight = at::tensor(*p_.class_weight, at::kDouble).to(scores.device(), scores.scalar_type());
@@ -103,8 +105,8 @@ class MaskCrossEntropy final : public MaskLoss {
   explicit MaskCrossEntropy(const Params& p) : p_(p) {}
   at::Tensor operator()(const at::Tensor& logits, const at::Tensor& truth,
                         double count) const override {
-    const auto losses =
-        at::binary_cross_entropy_with_logits(logits, truth, {}, {}, at::Reduction::None);
+    const auto losses = at::binary_cross_entropy_with_logits(full_precision(logits), truth, {}, {},
+                                                             at::Reduction::None);
     return mean_of_masks(losses, count) * p_.loss_weight;
   }
   bool measures_overlap() const override { return false; }
@@ -135,10 +137,11 @@ class MaskFocal final : public MaskLoss {
   explicit MaskFocal(const Params& p) : p_(p) {}
   at::Tensor operator()(const at::Tensor& logits, const at::Tensor& truth,
                         double count) const override {
-    const auto p = logits.sigmoid();
+    const auto x = full_precision(logits);
+    const auto p = x.sigmoid();
     const auto wrong = (1 - p) * truth + p * (1 - truth);
     const auto losses =
-        at::binary_cross_entropy_with_logits(logits, truth, {}, {}, at::Reduction::None) *
+        at::binary_cross_entropy_with_logits(x, truth, {}, {}, at::Reduction::None) *
         (p_.alpha * truth + (1 - p_.alpha) * (1 - truth)) * wrong.pow(p_.gamma);
     return mean_of_masks(losses, count) * p_.loss_weight;
   }
@@ -172,7 +175,8 @@ class MaskDice final : public MaskLoss {
   explicit MaskDice(const Params& p) : p_(p) {}
   at::Tensor operator()(const at::Tensor& logits, const at::Tensor& truth,
                         double count) const override {
-    const auto p = p_.activate ? logits.sigmoid() : logits;
+    const auto x = full_precision(logits);
+    const auto p = p_.activate ? x.sigmoid() : x;
     const auto overlap = 2 * (p * truth).sum(1);
     const auto dice = p_.naive_dice
                           ? (overlap + p_.eps) / (p.sum(1) + truth.sum(1) + p_.eps)

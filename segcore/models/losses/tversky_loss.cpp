@@ -42,7 +42,10 @@ class TverskyLoss final : public Loss {
   explicit TverskyLoss(const Params& p) : p_(p), class_weight_(p.class_weight) {}
 
   const std::string& loss_name() const override { return p_.loss_name; }
-  void check_channels(int64_t channels) const override { class_weight_.check(channels); }
+  void check_channels(int64_t channels) const override {
+    check_softmax(channels, "type", "{type: JaccardLoss} or {type: DiceLoss}");
+    class_weight_.check(channels);
+  }
 
   torch::Tensor forward(const torch::Tensor& logits, const torch::Tensor& labels,
                         const torch::Tensor&, int64_t) override {
@@ -55,9 +58,9 @@ class TverskyLoss final : public Loss {
     const auto weight = valid.flatten(1).to(probs.scalar_type());  // [N, H*W]
     const auto truth = at::zeros_like(probs).scatter_(
         1, labels.masked_fill(~valid, 0).flatten(1).unsqueeze(1), weight.unsqueeze(1));
-    const auto hit = (probs * truth).sum(2);                                // [N, C]
-    const auto predicted = at::bmm(probs, weight.unsqueeze(2)).squeeze(2);  // [N, C]
-    const auto present = truth.sum(2);                                      // [N, C]
+    const auto hit = (probs * truth).sum(2);                    // [N, C]
+    const auto predicted = weighted_pixel_sums(probs, weight);  // [N, C]
+    const auto present = truth.sum(2);                          // [N, C]
     const auto overlap = (hit + p_.smooth) / (hit + p_.alpha * (predicted - hit) +
                                               p_.beta * (present - hit) + p_.smooth);
     auto loss = (1 - overlap).mean(0);  // [C]

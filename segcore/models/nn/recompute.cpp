@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "segcore/models/nn/precision.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {
@@ -17,8 +18,7 @@ struct RecomputeState : torch::CustomClassHolder {
   at::DeviceType device;
   at::Tensor cpu_random, device_random;
   std::optional<c10::Device> random_device;
-  bool autocast = false;
-  at::ScalarType autocast_type = at::kFloat;
+  std::optional<at::ScalarType> autocast_type;  ///< none: off
 };
 
 at::Generator recompute_generator(c10::Device device) {
@@ -38,32 +38,41 @@ void set_random_state(at::Generator generator, const at::Tensor& state) {
 /// Sets generators and autocast as they were in the forward pass; undoes that when it ends.
 class RecomputeScope {
  public:
-  explicit RecomputeScope(const RecomputeState& s) : state_(s) {
+  explicit RecomputeScope(const RecomputeState& s)
+      : state_(s), precision_(s.device, s.autocast_type) {
     cpu_ = random_state(recompute_generator(at::kCPU));
     set_random_state(recompute_generator(at::kCPU), s.cpu_random);
     if (s.random_device) {
       device_ = random_state(recompute_generator(*s.random_device));
       set_random_state(recompute_generator(*s.random_device), s.device_random);
     }
-    autocast_ = at::autocast::is_autocast_enabled(s.device);
-    type_ = at::autocast::get_autocast_dtype(s.device);
-    at::autocast::set_autocast_enabled(s.device, s.autocast);
-    at::autocast::set_autocast_dtype(s.device, s.autocast_type);
   }
   ~RecomputeScope() {
     set_random_state(recompute_generator(at::kCPU), cpu_);
     if (state_.random_device) set_random_state(recompute_generator(*state_.random_device), device_);
-    at::autocast::set_autocast_enabled(state_.device, autocast_);
-    at::autocast::set_autocast_dtype(state_.device, type_);
   }
   RecomputeScope(const RecomputeScope&) = delete;
   RecomputeScope& operator=(const RecomputeScope&) = delete;
 
  private:
   const RecomputeState& state_;
+  const Autocast precision_;
   at::Tensor cpu_, device_;
-  bool autocast_;
-  at::ScalarType type_;
+};
+
+/// The forward pass has no gradients, so neither would casts of weights that it left in the cache:
+/// another use of the same weights in this step would lose its gradient.
+class WithoutCastCache {
+ public:
+  WithoutCastCache() : was_enabled_(at::autocast::is_autocast_cache_enabled()) {
+    at::autocast::set_autocast_cache_enabled(false);
+  }
+  ~WithoutCastCache() { at::autocast::set_autocast_cache_enabled(was_enabled_); }
+  WithoutCastCache(const WithoutCastCache&) = delete;
+  WithoutCastCache& operator=(const WithoutCastCache&) = delete;
+
+ private:
+  bool was_enabled_;
 };
 
 class RecomputeFunction : public torch::autograd::Function<RecomputeFunction> {
@@ -72,6 +81,7 @@ class RecomputeFunction : public torch::autograd::Function<RecomputeFunction> {
                             const c10::intrusive_ptr<RecomputeState>& state) {
     ctx->save_for_backward(inputs.vec());
     ctx->saved_data["state"] = c10::IValue::make_capsule(state);
+    const WithoutCastCache apart;
     return state->f(inputs);
   }
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext* ctx,
@@ -109,8 +119,9 @@ at::Tensor recompute_of(const TensorFunction& f, at::TensorList inputs) {
     state->random_device = x.device();
     state->device_random = random_state(recompute_generator(x.device()));
   }
-  state->autocast = at::autocast::is_autocast_enabled(state->device);
-  state->autocast_type = at::autocast::get_autocast_dtype(state->device);
+  if (at::autocast::is_autocast_enabled(state->device)) {
+    state->autocast_type = at::autocast::get_autocast_dtype(state->device);
+  }
   return RecomputeFunction::apply(inputs, state);
 }
 

@@ -1,3 +1,4 @@
+#include "segcore/models/nn/precision.hpp"
 #include "segcore/models/pixel_sampler.hpp"
 #include "segcore/torch.hpp"
 
@@ -26,15 +27,15 @@ class OHEMPixelSampler final : public PixelSampler {
 
   bool needs_pixel_losses() const override { return !p_.thresh; }
 
-  at::Tensor sample(const at::Tensor& logits, const at::Tensor& labels, int64_t ignore_index,
+  at::Tensor sample(const at::Tensor& given, const at::Tensor& labels, int64_t ignore_index,
                     const std::function<at::Tensor()>& pixel_losses) const override {
     const torch::NoGradGuard no_grad;
+    const auto logits = full_precision(given);
     const int64_t kept = p_.min_kept * labels.size(0);
     const auto valid = labels != ignore_index;
     auto weight = at::zeros(labels.sizes(), logits.options());
     if (p_.thresh) {
-      const auto safe = labels.masked_fill(~valid, 0);
-      const auto probability = logits.softmax(1).gather(1, safe.unsqueeze(1)).squeeze(1);
+      const auto probability = probability_of(labels.masked_fill(~valid, 0), logits);
       auto threshold = at::full({}, *p_.thresh, logits.options());
       const auto sorted = std::get<0>(probability.masked_select(valid).sort());
       if (sorted.numel() > 0) {
@@ -51,6 +52,13 @@ class OHEMPixelSampler final : public PixelSampler {
   }
 
  private:
+  /// Of the labelled class of each pixel, [N, H, W]; a single channel is that of label 1.
+  static at::Tensor probability_of(const at::Tensor& labels, const at::Tensor& logits) {
+    if (logits.size(1) > 1) return logits.softmax(1).gather(1, labels.unsqueeze(1)).squeeze(1);
+    const auto foreground = logits.squeeze(1).sigmoid();
+    return at::where(labels == 1, foreground, 1 - foreground);
+  }
+
   Params p_;
 };
 

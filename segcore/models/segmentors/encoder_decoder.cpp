@@ -42,7 +42,9 @@ void append_classes(SegmentorFacts& facts, const std::string& role,
   for (size_t i = 0; i < heads.values.size(); ++i) {
     const std::string place = heads.is_list ? text(role, '.', i) : role;
     const DecodeHeadFacts head = heads.values[i].facts();
-    facts.heads.push_back({head.num_classes, place + "." + head.option});
+    if (head.num_classes > 0) {
+      facts.heads.push_back({head.num_classes, place + "." + head.option});
+    }
   }
 }
 

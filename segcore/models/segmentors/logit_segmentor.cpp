@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "segcore/models/nn/precision.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {
@@ -36,8 +37,9 @@ LogitSegmentor::LogitSegmentor(const InitCfg& init_cfg, const std::optional<Test
                            : Spec<DataPreProcessor>::of("{type: SegDataPreProcessor}").build();
 }
 
+/// Half precision would lose the order of near classes in the interpolation.
 torch::Tensor LogitSegmentor::full_size_logits(const torch::Tensor& images) {
-  return resize(logits(images), map_size(images), align_corners());
+  return resize(full_precision(logits(images)), map_size(images), align_corners());
 }
 
 torch::Tensor LogitSegmentor::encode_decode(const torch::Tensor& images) {
@@ -84,8 +86,7 @@ LogitsGeometry LogitSegmentor::geometry(const ModelInput& input, size_t i) const
 }
 
 std::vector<LogitRows> LogitSegmentor::rows_of(torch::Tensor raw, const ModelInput& input) const {
-  // Half precision would lose the order of near classes in the interpolation.
-  if (raw.scalar_type() != torch::kDouble) raw = raw.to(torch::kFloat32);
+  raw = full_precision(raw);
   std::vector<LogitRows> out;
   for (int64_t i = 0; i < raw.size(0); ++i) {
     out.emplace_back(raw[i], geometry(input, static_cast<size_t>(i)));

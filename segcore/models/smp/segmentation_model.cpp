@@ -1,5 +1,6 @@
 #include "segcore/models/smp/segmentation_model.hpp"
 
+#include "segcore/models/nn/precision.hpp"
 #include "segcore/models/smp/encoder_of_backbone.hpp"
 #include "segcore/torch.hpp"
 
@@ -119,7 +120,8 @@ torch::Tensor SegmentationModel::logits(const torch::Tensor& images) {
 }
 
 LossMap SegmentationModel::loss(const torch::Tensor& images, const Targets& targets) {
-  const auto full = resize(logits(images), map_size(targets.labels), align_corners());
+  const auto full =
+      resize(full_precision(logits(images)), map_size(targets.labels), align_corners());
   LossMap out;
   for (const auto& [name, value] :
        losses_of(losses_, /*sampler=*/nullptr, full, targets.labels, ignore_index_)) {

@@ -42,7 +42,7 @@ struct DilatedModelParams : ModelParams {
   int64_t encoder_output_stride = 16;
 };
 
-/// For options that allow two strides alone.
+/// For options that allow only two strides.
 inline Check<int64_t> one_of_two(int64_t a, int64_t b) {
   return {[a, b](const int64_t& v) {
             return v == a || v == b ? std::string() : text("must be ", a, " or ", b, ", got ", v);

@@ -138,8 +138,16 @@ Value weights_for(const torch::nn::Module& module, const Value& checkpoint,
   for (const auto& [pattern, replacement] : params.key_mapping) {
     options.revise_keys.emplace_back(pattern, replacement);
   }
-  Value weights = named_weights(checkpoint, options, params.checkpoint);
-  if (dynamic_cast<const Backbone*>(&module) && !params.prefix) {
+  const bool of_whole_model = dynamic_cast<const Backbone*>(&module) && !params.prefix;
+  const Value own = state_dict(module);
+  std::unordered_set<std::string> names;
+  for (const auto& [name, tensor] : own.as_dict()) names.insert(name.as_string());
+  Value weights =
+      named_weights(checkpoint, options, params.checkpoint, [&](const std::string& name) {
+        return names.contains(name) ||
+               (of_whole_model && name.starts_with("backbone.") && names.contains(name.substr(9)));
+      });
+  if (of_whole_model) {
     // Weights of a whole model serve its backbone.
     Value inner = weights_below(weights, "backbone.");
     if (!inner.as_dict().empty()) weights = std::move(inner);
@@ -148,8 +156,10 @@ Value weights_for(const torch::nn::Module& module, const Value& checkpoint,
   return weights;
 }
 
-LoadReport load_weights(torch::nn::Module& module, const Value& weights, const std::string& file) {
-  LoadReport report = load_state_dict(module, weights, {.ignore = classifier_names()}, file);
+LoadReport load_weights(torch::nn::Module& module, const Value& weights, const std::string& file,
+                        bool in_config) {
+  LoadReport report = load_state_dict(module, weights,
+                                      {.ignore = classifier_names(), .in_config = in_config}, file);
   const size_t all = report.matched.size() + report.missing.size() + report.mismatched.size();
   log::info(layer_names(module).front(), ": ", report.matched.size(), " of ", all,
             " weights are loaded from ", file);
@@ -157,7 +167,9 @@ LoadReport load_weights(torch::nn::Module& module, const Value& weights, const s
   if (2 * report.matched.size() < all && 2 * report.unexpected.size() > report.matched.size()) {
     log::warn("most weights of ", layer_names(module).front(),
               " keep their values, although the file holds others: rename those of another "
-              "repository by key_mapping, or once and for all with tools/convert");
+              "repository ",
+              in_config ? "by key_mapping, or once and for all with tools/convert"
+                        : "with tools/convert, by --map or --rename");
   }
   return report;
 }
@@ -214,7 +226,8 @@ class PretrainedInitializer final : public Initializer {
   static Schema<Params> schema() { return Params::schema(); }
   explicit PretrainedInitializer(const Params& p) : params_(p) {}
   void apply(torch::nn::Module& module) const override {
-    load_weights(module, weights_for(module, params_), params_.checkpoint);
+    load_weights(module, weights_for(module, params_), params_.checkpoint,
+                 /*in_config=*/true);
   }
   void apply_to_all(torch::nn::Module& module) const override { apply(module); }
   bool reads_file() const override { return true; }

@@ -30,8 +30,10 @@ Value weights_for(const torch::nn::Module& module, const Value& checkpoint,
                   const PretrainedParams& params);
 
 /// Loads weights into a module and logs which fitted. Names that only classifiers have are ignored.
+/// \param in_config  whether `init_cfg` names the file, so that its options can change names.
 /// \throws WeightsMismatch naming the file, if nothing fits.
-LoadReport load_weights(torch::nn::Module& module, const Value& weights, const std::string& file);
+LoadReport load_weights(torch::nn::Module& module, const Value& weights, const std::string& file,
+                        bool in_config = false);
 
 /// Reads the files that the modules of a model name in their `init_cfg`, children first. For the
 /// start of a training that is not resumed.

@@ -70,4 +70,8 @@ template void launch_class_histogram(const int64_t*, const uint8_t*, int64_t, in
 template void launch_class_histogram(const int64_t*, const int64_t*, int64_t, int64_t, int64_t,
                                      int64_t*, cudaStream_t);
 
+const void* any_class_histogram_kernel() {
+  return reinterpret_cast<const void*>(&class_histogram_kernel<int64_t>);
+}
+
 }  // namespace seg::cuda

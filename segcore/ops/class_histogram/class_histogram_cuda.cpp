@@ -7,6 +7,7 @@
 #include "registry/error.hpp"
 #include "segcore/ops/class_histogram/class_histogram.hpp"
 #include "segcore/ops/class_histogram/class_histogram_launch.hpp"
+#include "segcore/ops/kernel_image_launch.hpp"
 
 namespace seg {
 namespace {
@@ -21,6 +22,9 @@ at::Tensor cuda_class_histogram(const at::Tensor& prediction, const at::Tensor& 
   SEG_CHECK(prediction.numel() == labels.numel(), "labels ", labels.sizes(), " for predictions ",
             prediction.sizes());
   const c10::cuda::CUDAGuard guard(prediction.device());
+  if (!cuda::has_kernel_image(cuda::any_class_histogram_kernel())) {
+    return composed_class_histogram(prediction, labels, classes, ignore_index);
+  }
   const auto p = prediction.to(at::kLong).contiguous();
   // Labels are copied in their own type and widened on the device.
   auto l = labels.to(p.device(), /*non_blocking=*/true).contiguous();

@@ -16,4 +16,7 @@ void launch_class_histogram(const int64_t* prediction, const Label* labels, int6
                             int64_t classes, int64_t ignore_index, int64_t* counts,
                             cudaStream_t stream);
 
+/// For has_kernel_image.
+const void* any_class_histogram_kernel();
+
 }  // namespace seg::cuda

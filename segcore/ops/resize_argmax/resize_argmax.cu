@@ -136,4 +136,8 @@ template void launch_resize_argmax(const float*, int, const ResizeAxis&, const R
 template void launch_resize_argmax(const double*, int, const ResizeAxis&, const ResizeAxis&, bool,
                                    double, int64_t*, cudaStream_t);
 
+const void* any_resize_argmax_kernel() {
+  return reinterpret_cast<const void*>(&resize_argmax_kernel<false, float>);
+}
+
 }  // namespace seg::cuda

@@ -5,6 +5,7 @@
 #include <torch/library.h>
 
 #include "registry/error.hpp"
+#include "segcore/ops/kernel_image_launch.hpp"
 #include "segcore/ops/resize_argmax/resize_argmax.hpp"
 #include "segcore/ops/resize_argmax/resize_argmax_launch.hpp"
 
@@ -37,6 +38,9 @@ at::Tensor cuda_resize_argmax(const at::Tensor& logits, at::IntArrayRef input,
   const auto geometry =
       logits_geometry(input, unpadded, original, flip_horizontal, flip_vertical, align_corners);
   const c10::cuda::CUDAGuard guard(logits.device());
+  if (!cuda::has_kernel_image(cuda::any_resize_argmax_kernel())) {
+    return composed_resize_argmax(LogitRows(logits, geometry), threshold);
+  }
   const auto whole = logits.contiguous();
   auto out = at::empty({geometry.original[0], geometry.original[1]},
                        at::TensorOptions(logits.device()).dtype(at::kLong));

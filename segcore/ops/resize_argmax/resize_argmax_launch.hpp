@@ -22,4 +22,7 @@ void launch_resize_argmax(const Real* logits, int channels, const ResizeAxis& ro
                           const ResizeAxis& columns, bool align_corners, double threshold,
                           int64_t* out, cudaStream_t stream);
 
+/// For has_kernel_image.
+const void* any_resize_argmax_kernel();
+
 }  // namespace seg::cuda

@@ -147,4 +147,75 @@ many = rng.random((H, W, 9)).astype(np.float32)
 tiff("bands9_float.tif", many, photometric="minisblack", planarconfig="contig")
 keep("bands9_float.tif", unchanged=many)
 
+# --- Netpbm. Labels are the numbers in the file, but that 1 is white in bitmaps, as Pillow has it.
+def pnm(name, head, body, **readings):
+    (here / name).write_bytes(head.encode() + body)
+    keep(name, **readings)
+
+
+def numbers(array):
+    return "\n".join(" ".join(map(str, row.reshape(-1))) for row in array).encode() + b"\n"
+
+
+black = gray > 128
+pnm("text.pbm", "P1\n# a comment\n5 4\n", numbers(black.astype(int)), **cv, labels=1 - black.astype(np.uint8))
+pnm("binary.pbm", "P4\n5 4\n", np.packbits(black, axis=1).tobytes(), **cv, labels=1 - black.astype(np.uint8))
+pnm("text.pgm", "P2 5 4 15\n", numbers(gray % 16), **cv, labels=gray % 16)
+pnm("binary.pgm", "P5 5 4 # size\n255\n", gray.tobytes(), **cv, labels=gray)
+pnm("binary16.pgm", "P5\n5 4\n65535\n", rgb16[..., 0].astype(">u2").tobytes(), **cv,
+    labels=rgb16[..., 0].astype(np.int32))
+pnm("text.ppm", "P3\n5 4\n100\n", numbers(rgb % 101), **cv)
+pnm("binary.ppm", "P6\n5 4\n255\n", rgb.tobytes(), **cv)
+pnm("binary16.ppm", "P6\n5 4\n65535\n", rgb16.astype(">u2").tobytes(), **cv)
+
+# --- WebP
+pil("lossy.webp", Image.fromarray(big), quality=80)
+keep("lossy.webp", **cv)
+pil("lossless.webp", Image.fromarray(np.dstack([gray % 4] * 3)), lossless=True)
+keep("lossless.webp", color="cv2", labels=gray % 4)
+pil("alpha.webp", Image.fromarray(np.dstack([rgb, gray])), lossless=True, exact=True)
+keep("alpha.webp", color=rgb[..., ::-1], unchanged="cv2")
+
+# --- TIFF files with pages, without some tiles, and with values that are no data
+with tifffile.TiffWriter(here / "pages.tif") as file:
+    file.write(gray, photometric="minisblack", metadata=None)
+    file.write(gray[::2, ::2], photometric="minisblack", subfiletype=1, metadata=None)
+    file.write(gray // 2, photometric="minisblack", metadata=None)
+    file.write(gray > 128, photometric="minisblack", subfiletype=4, metadata=None)
+keep("pages.tif", unchanged=gray, labels=gray)
+with tifffile.TiffWriter(here / "overview.tif") as file:
+    file.write(gray, photometric="minisblack", metadata=None)
+    file.write(gray[::2, ::2], photometric="minisblack", subfiletype=1, metadata=None)
+tile = rng.integers(0, 256, (16, 16), dtype=np.uint8)
+sparse = np.zeros((20, 40), np.uint8)
+sparse[:16, 16:32] = tile
+no_data = lambda text: [(42113, "s", 0, text, True)]
+
+
+def sparse_tiff(name, fill, **options):
+    tifffile.imwrite(here / name, sparse, tile=(16, 16), photometric="minisblack", metadata=None,
+                     **options)
+    with tifffile.TiffFile(here / name) as file:
+        tags = [file.pages[0].tags[key] for key in ("TileOffsets", "TileByteCounts")]
+        places = [(tag.valueoffset, tag.dtype.name, len(tag.value)) for tag in tags]
+    data = bytearray((here / name).read_bytes())
+    for at, kind, count in places:
+        size = {"SHORT": 2, "LONG": 4}[kind]
+        for i in set(range(count)) - {1}:
+            data[at + i * size:at + (i + 1) * size] = bytes(size)
+    (here / name).write_bytes(data)
+    expect = np.full((20, 40), fill, np.uint8)
+    expect[:16, 16:32] = tile
+    keep(name, unchanged=expect, labels=expect)
+
+
+sparse_tiff("sparse.tif", 0)
+sparse_tiff("sparse_deflate.tif", 7, compression="deflate", extratags=no_data("7"))
+holes = many[..., :3].copy()
+holes[1, 2, 1] = -9999
+tiff("no_data.tif", holes, photometric="rgb", extratags=no_data("-9999"))
+keep("no_data.tif", unchanged=holes[..., ::-1])
+holes[3, 4, 0] = np.nan
+tiff("nan.tif", holes, photometric="rgb")
+
 (here / "expected.json").write_text(json.dumps(expected, separators=(",", ":")) + "\n")

@@ -98,9 +98,10 @@ TEST(DatasetCheck, SizesAndDamagedAnnotations) {
   const TempDir dir;
   test::write_tiny_dataset(dir, 2);
   write_png(dir / "ann/01.png", test::tiny_labels(5, 6, 3));
-  EXPECT_EQ(check_error(tiny_dataset(dir)), (dir / "ann/01.png") +
-                                                ": the annotation has 6x5 pixels, its image " +
-                                                (dir / "img/01.png") + " has 12x10");
+  EXPECT_EQ(check_error(tiny_dataset(dir)),
+            (dir / "ann/01.png") +
+                ": the labels are 6 x 5 pixels (width x height), but the image " +
+                (dir / "img/01.png") + " is 12 x 10");
   dir.write("ann/01.png", "damaged");
   EXPECT_THAT(check_error(tiny_dataset(dir)), HasSubstr(dir / "ann/01.png"));
   EXPECT_THAT(

@@ -359,6 +359,12 @@ TEST(SyntheticShapes, AllClassesAndAnyNumberOfBands) {
     EXPECT_EQ(sample.image.size(0), bands);
     EXPECT_EQ(sample.labels.sizes(), torch::IntArrayRef({96, 96}));
   }
+  const auto floats = dataset_of(
+      "{type: SyntheticShapesDataset, pipeline: [{type: LoadImageFromFile, to_float32: true}]}");
+  const auto bytes = dataset_of("{type: SyntheticShapesDataset, pipeline: []}");
+  const auto image = floats->get(1, 0, 0).at(0).image;
+  EXPECT_EQ(image.scalar_type(), torch::kFloat32);
+  EXPECT_TRUE(torch::equal(image, bytes->get(1, 0, 0).at(0).image.to(torch::kFloat32)));
   EXPECT_THAT(build_error("{type: SyntheticShapesDataset, difficulty: 2}"),
               HasSubstr("difficulty: must be between 0 and 1, got 2"));
 }

@@ -4,7 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "segcore/evaluation/metric.hpp"
-#include "segcore/testing/reference.hpp"
+#include "segcore/testing/reference_values.hpp"
 #include "segcore/torch.hpp"
 #include "tests/support/config_errors.hpp"
 #include "tests/support/paths.hpp"

@@ -14,11 +14,10 @@ TEST(PredictionWriter, WritesClassIdsAsTheDataSetNumbersThem) {
     const test::TempDir folder;
     const PredictionWriter writer(folder.path().string());
     SampleMeta meta;
-    meta.img_path = "somewhere/street.jpg";
     meta.reduce_zero_label = reduced;
-    writer.write(torch::tensor({0, 1, 2, 0, 1, 2}, at::kLong).reshape({2, 3}), meta,
+    writer.write(torch::tensor({0, 1, 2, 0, 1, 2}, at::kLong).reshape({2, 3}), "north/street", meta,
                  default_palette(3));
-    const cv::Mat written = read_labels(folder / "street.png");
+    const cv::Mat written = read_labels(folder / "north/street.png");
     ASSERT_EQ(written.rows, 2);
     ASSERT_EQ(written.cols, 3);
     EXPECT_EQ(written.at<uint8_t>(1, 2), reduced ? 3 : 2);

@@ -155,14 +155,15 @@ TEST(ImageIo, MessagesForFilesThatAreNoPictures) {
   dir.write("empty.jpg", "");
   EXPECT_EQ(told("empty.jpg"), "is empty: a picture was expected");
   dir.write("text.jpg", "hello");
-  EXPECT_EQ(told("text.jpg"),
-            "is not a picture that can be read (JPEG, PNG, TIFF or BMP), or is damaged");
+  EXPECT_EQ(
+      told("text.jpg"),
+      "is not a picture that can be read (JPEG, PNG, TIFF, BMP, WebP or Netpbm), or is damaged");
   dir.write("a.webp", std::string("RIFF\0\0\0\0WEBPVP8 ", 16));
-  EXPECT_EQ(told("a.webp"), "is a WebP file; JPEG, PNG, TIFF and BMP files can be read");
+  EXPECT_EQ(told("a.webp"), "damaged WebP file");
   dir.write("lfs.png", "version https://git-lfs.github.com/spec/v1\n");
   EXPECT_EQ(told("lfs.png"),
             "is a pointer of Git LFS in place of the file itself (run git lfs pull); JPEG, PNG, "
-            "TIFF and BMP files can be read");
+            "TIFF, BMP, WebP and Netpbm files can be read");
 }
 
 std::string cut(const std::string& file, double share) {

@@ -292,7 +292,7 @@ TEST(ReadCheckpoint, ShortOpcodesCannotFillTheMemory) {
   }
 }
 
-/// The run of the original implementation beside the checkout, where it is there.
+/// The run of the original implementation beside the checkout, if present.
 std::string reference_run() {
   const char* given = std::getenv("SEGCORE_REFERENCE");
   const std::string root = given ? given : source_path("../shared/reference");

@@ -139,7 +139,7 @@ TEST(LoadStateDict, ReportsWhatDoesNotFit) {
   Value nothing = Value::dict();
   nothing.set("epoch", 1);
   EXPECT_EQ(mismatch([&] { load_state_dict(net, nothing, {}, "a.pth"); }),
-            "a.pth: there are no weights in it: it holds epoch");
+            "a.pth: there are no weights in it: it holds 'epoch' (an int)");
 }
 
 TEST(LoadStateDict, RefusesComplexNumbersAndNamesThatAreNoNames) {
@@ -170,10 +170,15 @@ TEST(LoadStateDict, NamesTheNearestWhereNothingFits) {
     state.set("net.encoder." + key.as_string(), value);
   }
   Net net;
-  EXPECT_EQ(mismatch([&] { load_state_dict(net, state, {}, "a.pth"); }),
-            "a.pth: none of the 9 weights fits the model. The nearest names: "
-            "'net.encoder.conv.weight' in the file, 'conv.weight' in the model. With prefix: "
-            "'net.encoder.' 9 fit");
+  EXPECT_EQ(
+      mismatch([&] { load_state_dict(net, state, {}, "a.pth"); }),
+      "a.pth: none of the 9 weights fits the model. The nearest names: "
+      "'net.encoder.conv.weight' in the file, 'conv.weight' in the model. After tools/convert "
+      "a.pth a-renamed.pth --rename '^net\\.encoder\\.' '' 9 fit");
+  LoadOptions of_config;
+  of_config.in_config = true;
+  EXPECT_THAT(mismatch([&] { load_state_dict(net, state, of_config, "a.pth"); }),
+              ::testing::EndsWith(". With prefix: 'net.encoder.' 9 fit"));
   Value others = Value::dict();
   for (const auto& [key, value] : inner.as_dict()) {
     others.set(key, torch::zeros({7, 7}));

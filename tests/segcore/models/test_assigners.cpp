@@ -5,7 +5,7 @@
 #include <numeric>
 
 #include "segcore/models/assigners/assigner.hpp"
-#include "segcore/testing/reference.hpp"
+#include "segcore/testing/reference_values.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {

@@ -9,7 +9,7 @@
 #include "segcore/models/data_preprocessor.hpp"
 #include "segcore/models/decode_head.hpp"
 #include "segcore/models/decode_heads/pixel_decoder.hpp"
-#include "segcore/testing/reference.hpp"
+#include "segcore/testing/reference_values.hpp"
 #include "segcore/torch.hpp"
 #include "tests/support/config_errors.hpp"
 

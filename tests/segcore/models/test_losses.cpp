@@ -7,7 +7,7 @@
 
 #include "segcore/models/loss.hpp"
 #include "segcore/models/pixel_sampler.hpp"
-#include "segcore/testing/reference.hpp"
+#include "segcore/testing/reference_values.hpp"
 #include "segcore/torch.hpp"
 #include "tests/support/paths.hpp"
 

@@ -313,7 +313,12 @@ TEST_F(Pretrained, DistinguishesWeightsOfABackboneFromThoseOfAModel) {
   const std::string file = save("net.pth", *net, 0.75);
   EXPECT_THAT(
       load_error([&] { load_weights(*model, weights_for(*model, {.checkpoint = file}), file); }),
-      HasSubstr("With key_mapping: [['^', 'backbone.']] "));
+      HasSubstr("After tools/convert " + file + " net-renamed.pth --rename '^' backbone. "));
+  EXPECT_THAT(load_error([&] {
+                load_weights(*model, weights_for(*model, {.checkpoint = file}), file,
+                             /*in_config=*/true);
+              }),
+              HasSubstr("With key_mapping: [['^', 'backbone.']] "));
   const PretrainedParams mapped{.checkpoint = file, .key_mapping = {{"^", "backbone."}}};
   load_weights(*model, weights_for(*model, mapped), file);
   EXPECT_EQ(weight(*model, "backbone.conv1.weight").min().item<double>(), 0.75);

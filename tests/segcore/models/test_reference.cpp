@@ -11,6 +11,7 @@
 
 #include "registry/error.hpp"
 #include "segcore/testing/parity.hpp"
+#include "segcore/testing/reference_values.hpp"
 #include "segcore/torch.hpp"
 #include "tests/support/paths.hpp"
 #include "tests/support/temp_dir.hpp"

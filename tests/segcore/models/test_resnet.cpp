@@ -2,7 +2,7 @@
 #include <gtest/gtest.h>
 
 #include "segcore/models/backbones/resnet.hpp"
-#include "segcore/testing/reference.hpp"
+#include "segcore/testing/reference_values.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {

@@ -7,7 +7,7 @@
 #include "segcore/io/checkpoint.hpp"
 #include "segcore/io/weights.hpp"
 #include "segcore/models/segmentor.hpp"
-#include "segcore/testing/reference.hpp"
+#include "segcore/testing/reference_values.hpp"
 #include "segcore/torch.hpp"
 #include "tests/support/paths.hpp"
 #include "tests/support/python.hpp"

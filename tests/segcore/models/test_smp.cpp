@@ -7,7 +7,7 @@
 #include "segcore/io/weights.hpp"
 #include "segcore/models/nn/drop.hpp"
 #include "segcore/models/smp/segmentation_model.hpp"
-#include "segcore/testing/reference.hpp"
+#include "segcore/testing/reference_values.hpp"
 #include "segcore/torch.hpp"
 #include "tests/support/config_errors.hpp"
 

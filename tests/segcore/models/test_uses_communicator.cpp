@@ -6,7 +6,7 @@
 
 #include "segcore/models/decode_head.hpp"
 #include "segcore/models/nn/draws_random_numbers.hpp"
-#include "segcore/testing/reference.hpp"
+#include "segcore/testing/reference_values.hpp"
 #include "tests/support/thread_ranks.hpp"
 
 namespace seg::uses_communicator_test {

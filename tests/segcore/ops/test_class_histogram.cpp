@@ -5,7 +5,7 @@
 #include <gtest/gtest.h>
 
 #include "registry/error.hpp"
-#include "segcore/testing/reference.hpp"
+#include "segcore/testing/reference_values.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {

@@ -1,0 +1,65 @@
+#include "runners/train/object_scale.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "registry/text.hpp"
+#include "segcore/data/dataset.hpp"
+
+namespace seg {
+namespace {
+
+/// Factors by which a pipeline resizes images.
+struct ScaleRange {
+  double least = std::numeric_limits<double>::infinity(), most = 0;
+  std::string text() const {
+    return least == most ? seg::text(least) : seg::text(least, " to ", most);
+  }
+};
+
+/// Two digits suffice to recognise a factor.
+double rounded(double factor) {
+  const double unit = std::pow(10, std::floor(std::log10(factor)) - 1);
+  return std::round(factor / unit) * unit;
+}
+
+/// Of samples spread evenly over the data set; each sample of a random pipeline is another draw.
+ScaleRange observed_scales(const Dataset& dataset) {
+  constexpr size_t kSamples = 4;
+  ScaleRange out;
+  const size_t count = std::min(kSamples, dataset.size());
+  for (size_t i = 0; i < count; ++i) {
+    try {
+      for (const PackedSample& sample :
+           dataset.get(i * dataset.size() / count, /*seed=*/i, /*epoch=*/0)) {
+        const auto [x, y] = sample.meta.scale_factor;
+        const double factor = rounded(std::sqrt(x * y));
+        out.least = std::min(out.least, factor);
+        out.most = std::max(out.most, factor);
+      }
+    } catch (const DataError&) {
+      // The run reports it when it comes to this sample.
+    }
+  }
+  return out;
+}
+
+}  // namespace
+
+std::string scale_warning(const Dataset& training, const Dataset& validation) {
+  constexpr double kTolerated = 1.5;
+  // Reading a damaged sample would count it among those that the run has met.
+  if (training.skips_corrupt() || validation.skips_corrupt()) return "";
+  const ScaleRange trained = observed_scales(training), validated = observed_scales(validation);
+  if (trained.most <= 0 || validated.most <= 0) return "";
+  if (validated.least <= trained.most * kTolerated &&
+      validated.most * kTolerated >= trained.least) {
+    return "";
+  }
+  return text("training resizes images by ", trained.text(), ", validation by ", validated.text(),
+              ": models recognise objects at the sizes that they were trained on. Give both "
+              "pipelines a Resize to the same scale");
+}
+
+}  // namespace seg

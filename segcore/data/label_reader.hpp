@@ -1,0 +1,21 @@
+/// Labels as a file holds them.
+#pragma once
+#include <opencv2/core/mat.hpp>
+#include <string>
+
+namespace seg {
+
+struct RawLabels {
+  cv::Mat ids;      ///< H x W, uint8 or int32
+  cv::Mat missing;  ///< H x W, uint8, 255 for pixels without data; empty for none
+};
+
+/// A transform that reads labels.
+class LabelReader {
+ public:
+  virtual ~LabelReader() = default;
+  /// The labels before any of them is mapped. \throws DataError naming the file.
+  virtual RawLabels read_raw(const std::string& path) const = 0;
+};
+
+}  // namespace seg

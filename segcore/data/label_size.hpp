@@ -1,0 +1,11 @@
+/// Images and labels of one size.
+#pragma once
+#include "segcore/data/sample.hpp"
+
+namespace seg {
+
+/// Once image and labels are both loaded.
+/// \throws DataError naming both files where their sizes differ, and EXIF where it explains that.
+void check_label_size(const Sample& sample);
+
+}  // namespace seg

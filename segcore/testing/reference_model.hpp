@@ -1,0 +1,25 @@
+/// What of a model is compared with its fixture: the state dict, the outputs of evaluation, and the
+/// losses, gradients and buffers of a step of training.
+#pragma once
+#include <torch/nn/module.h>
+
+#include <nlohmann/json_fwd.hpp>
+
+#include "segcore/models/segmentor.hpp"
+#include "segcore/testing/reference_compare.hpp"
+
+namespace seg::reference {
+
+/// Names, shapes and types of the state dict, and the sum of what it holds.
+void compare_state(Comparer& compare, const nlohmann::json& expected,
+                   const torch::nn::Module& model);
+/// Features and logits.
+/// \param x  images of the model's precision, [N, C, H, W].
+/// \param smp  the model is one of segmentation_models_pytorch.
+void compare_evaluation(Comparer& compare, const nlohmann::json& fixture, Segmentor& model,
+                        const torch::Tensor& x, bool smp);
+/// Losses, norms of gradients, and the buffers that a forward pass in training moves.
+void compare_training(Comparer& compare, const nlohmann::json& fixture, Segmentor& model,
+                      const torch::Tensor& x, const Targets& targets, bool smp);
+
+}  // namespace seg::reference

@@ -1,0 +1,76 @@
+#!/usr/bin/env python3
+"""Writes hf_*.txt: names and shapes of small models of transformers 4.57.1, one tensor a line.
+
+    make_hf_names.py [FOLDER]      # needs torch, transformers, scipy
+"""
+
+import pathlib
+import sys
+
+import transformers
+
+SWIN = dict(embed_dim=8, depths=[1, 1, 2, 1], num_heads=[1, 2, 2, 4], window_size=4, image_size=64)
+STAGES = [f"stage{i}" for i in range(1, 5)]
+
+
+def swin():
+    return transformers.SwinConfig(**SWIN, out_features=STAGES)
+
+
+def models():
+    mit = transformers.SegformerConfig(
+        depths=[1, 1, 1, 1],
+        hidden_sizes=[8, 16, 24, 32],
+        num_attention_heads=[1, 2, 3, 4],
+        decoder_hidden_size=16,
+        num_labels=5,
+    )
+    yield "mit", transformers.SegformerForImageClassification(mit)
+    yield "segformer", transformers.SegformerForSemanticSegmentation(mit)
+    yield "swin", transformers.SwinForImageClassification(swin())
+    yield "upernet_swin", transformers.UperNetForSemanticSegmentation(
+        transformers.UperNetConfig(
+            backbone_config=swin(),
+            hidden_size=16,
+            num_labels=5,
+            auxiliary_channels=8,
+            auxiliary_in_channels=32,
+        )
+    )
+    yield "mask2former", transformers.Mask2FormerForUniversalSegmentation(
+        transformers.Mask2FormerConfig(
+            backbone_config=swin(),
+            feature_size=32,
+            mask_feature_size=32,
+            hidden_dim=32,
+            encoder_feedforward_dim=32,
+            encoder_layers=2,
+            decoder_layers=4,
+            num_attention_heads=4,
+            dim_feedforward=32,
+            num_queries=6,
+            num_labels=5,
+        )
+    )
+    yield "maskformer", transformers.MaskFormerForInstanceSegmentation(
+        transformers.MaskFormerConfig(
+            backbone_config=swin(),
+            fpn_feature_size=32,
+            mask_feature_size=32,
+            decoder_config=transformers.DetrConfig(
+                d_model=32,
+                decoder_layers=2,
+                encoder_layers=0,
+                decoder_ffn_dim=32,
+                decoder_attention_heads=4,
+                num_queries=6,
+            ),
+            num_labels=5,
+        )
+    )
+
+
+folder = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else pathlib.Path(__file__).parent)
+for name, model in models():
+    lines = [f"{k} {','.join(map(str, v.shape))}\n" for k, v in model.state_dict().items()]
+    (folder / f"hf_{name}.txt").write_text("".join(lines))

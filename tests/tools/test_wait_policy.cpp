@@ -1,0 +1,51 @@
+/// Threads of programs soon sleep while they wait, unless the user chose otherwise.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include "tests/support/paths.hpp"
+
+namespace seg::test {
+namespace {
+
+using ::testing::HasSubstr;
+
+/// What OpenMP says of its settings, and the program after it.
+CommandResult with_settings(const std::string& environment, const std::string& words) {
+  return run_command("env -u OMP_WAIT_POLICY -u GOMP_SPINCOUNT OMP_DISPLAY_ENV=verbose " +
+                     environment + " " + program_path("list") + " " + words);
+}
+
+TEST(WaitPolicy, IsToSleepSoon) {
+  const CommandResult result = with_settings("", "--version");
+  EXPECT_EQ(result.status, 0);
+  EXPECT_THAT(result.output, HasSubstr("OMP_WAIT_POLICY = 'PASSIVE'"));
+  EXPECT_THAT(result.output, HasSubstr("GOMP_SPINCOUNT = '1000'"));
+  EXPECT_THAT(result.output, HasSubstr("segcore "));
+}
+
+TEST(WaitPolicy, OfTheUserStays) {
+  EXPECT_THAT(with_settings("OMP_WAIT_POLICY=active", "--version").output,
+              HasSubstr("OMP_WAIT_POLICY = 'ACTIVE'"));
+  EXPECT_THAT(with_settings("GOMP_SPINCOUNT=1234", "--version").output,
+              HasSubstr("GOMP_SPINCOUNT = '1234'"));
+}
+
+TEST(WaitPolicy, KeepsArgumentsAndOutput) {
+  const CommandResult result = run_command("env -u OMP_WAIT_POLICY " + program_path("list") +
+                                           " 'decode head' --no-such-option=' a \"b\"' 2>&1");
+  EXPECT_EQ(result.status, 2);
+  EXPECT_THAT(result.output, HasSubstr("list: there is no option --no-such-option"));
+}
+
+TEST(WaitPolicy, IsLeftAloneWhereALoaderStartsTheProgram) {
+  const std::string loader = "/lib64/ld-linux-x86-64.so.2";
+  if (::access(loader.c_str(), X_OK) != 0) GTEST_SKIP() << "there is no " << loader;
+  const CommandResult result =
+      run_command("env -u OMP_WAIT_POLICY " + loader + " " + program_path("list") + " --version");
+  EXPECT_EQ(result.status, 0) << result.output;
+  EXPECT_THAT(result.output, HasSubstr("segcore "));
+}
+
+}  // namespace
+}  // namespace seg::test
