@@ -145,9 +145,9 @@ class LogSinks {
     if (wanted < threshold()) return;
     const spdlog::details::log_msg record("segcore", wanted,
                                           spdlog::string_view_t(message.data(), message.size()));
-    if (make_room_) make_room_();
     // Flushed at once: the last lines of a killed run show why it was killed.
     if (on_console) {
+      if (make_room_) make_room_();
       console_->log(record);
       console_->flush();
     }

@@ -2,8 +2,9 @@
 
 #include <ATen/Functions.h>
 
+#include <filesystem>
+
 #include "registry/log.hpp"
-#include "segcore/evaluation/pictures.hpp"
 #include "segcore/image/image_io.hpp"
 #include "segcore/io/atomic_file.hpp"
 #include "segcore/ops/class_histogram/class_histogram.hpp"

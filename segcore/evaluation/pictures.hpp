@@ -7,7 +7,6 @@
 #include <vector>
 
 #include "segcore/data/palette.hpp"
-#include "segcore/data/sample.hpp"
 
 namespace seg {
 
