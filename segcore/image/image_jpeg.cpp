@@ -146,9 +146,7 @@ cv::Mat jpeg_inks_to_bgr(const cv::Mat& inks) {
 
 [[noreturn]] void throw_jpeg_error(const std::string& name, const JpegReader& reader) {
   std::string what = reader.errors.message;
-  if (reader.errors.ended && reader.errors.damaged) {
-    what = "the file ends before the picture does";
-  }
+  if (reader.errors.ended) what = "the file ends before the picture does";
   throw_image_error(name, "damaged JPEG file: " + what);
 }
 

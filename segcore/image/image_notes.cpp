@@ -39,4 +39,10 @@ void note_image(ImageNote kind, const std::string& name, const std::function<std
   log::warn(name, ": ", what(), count > 1 ? text(" (", count, " such files so far)") : "");
 }
 
+void forget_image_notes() {
+  ImageNotes& notes = image_notes();
+  const std::lock_guard lock(notes.mutex);
+  notes.names.clear();
+}
+
 }  // namespace seg::detail

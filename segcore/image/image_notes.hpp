@@ -13,4 +13,7 @@ enum class ImageNote { kNoEndMarker, kImagePages, kLabelPages, kNoDataValue };
 /// \param what  makes the text that follows the picture's name; called only where it is written.
 void note_image(ImageNote kind, const std::string& name, const std::function<std::string()>& what);
 
+/// Forgets the pictures seen, so that tests in one process do not depend on each other.
+void forget_image_notes();
+
 }  // namespace seg::detail

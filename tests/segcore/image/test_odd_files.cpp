@@ -7,6 +7,7 @@
 
 #include "registry/error.hpp"
 #include "segcore/image/image_io.hpp"
+#include "segcore/image/image_notes.hpp"
 #include "tests/support/paths.hpp"
 
 namespace seg {
@@ -27,6 +28,11 @@ std::string odd_error(const std::function<void()>& f) {
   return "no error";
 }
 
+class OddFiles : public ::testing::Test {
+ protected:
+  void SetUp() override { detail::forget_image_notes(); }
+};
+
 /// What the log prints while `f` runs.
 std::string logged(const std::function<void()>& f) {
   ::testing::internal::CaptureStderr();
@@ -40,7 +46,7 @@ bool equal_pixels(const cv::Mat& a, const cv::Mat& b) {
          cv::norm(a.reshape(1), b.reshape(1), cv::NORM_INF) == 0;
 }
 
-TEST(OddFiles, JpegWithoutItsEndMarkerLosesNoPixel) {
+TEST_F(OddFiles, JpegWithoutItsEndMarkerLosesNoPixel) {
   for (const char* name : {"exif_1.jpg", "progressive.jpg", "gray.jpg"}) {
     auto bytes = odd_file(name);
     const cv::Mat whole = decode_image(bytes, "a.jpg");
@@ -66,7 +72,7 @@ TEST(OddFiles, JpegWithoutItsEndMarkerLosesNoPixel) {
 }
 
 /// Progressive files show the whole picture from their first part on, coarsely.
-TEST(OddFiles, JpegThatEndsBetweenTwoScansIsCut) {
+TEST_F(OddFiles, JpegThatEndsBetweenTwoScansIsCut) {
   const auto bytes = odd_file("progressive.jpg");
   size_t tried = 0;
   for (size_t at = 2; at + 1 < bytes.size(); ++at) {
@@ -79,7 +85,7 @@ TEST(OddFiles, JpegThatEndsBetweenTwoScansIsCut) {
   EXPECT_GE(tried, 3u);
 }
 
-TEST(OddFiles, TiffOfSeveralPages) {
+TEST_F(OddFiles, TiffOfSeveralPages) {
   const auto bytes = odd_file("pages.tif");  // a page, its overview, another page, its mask
   cv::Mat first;
   const std::string log =
@@ -106,7 +112,7 @@ TEST(OddFiles, TiffOfSeveralPages) {
             "");
 }
 
-TEST(OddFiles, FloatsThatAreNoNumbersNameTheFile) {
+TEST_F(OddFiles, FloatsThatAreNoNumbersNameTheFile) {
   const auto bytes = odd_file("nan.tif");
   EXPECT_EQ(odd_error([&] { decode_image(bytes, "nan.tif", ImageFlag::kUnchanged); }),
             "nan.tif: holds NaN at row 3, column 4 (1 of 60 values are not finite). If they mark "
@@ -122,7 +128,7 @@ TEST(OddFiles, FloatsThatAreNoNumbersNameTheFile) {
   EXPECT_EQ(only_nan.at<cv::Vec3f>(1, 2)[1], -9999.f);
 }
 
-TEST(OddFiles, ValueThatTheFileDeclaresAsNoData) {
+TEST_F(OddFiles, ValueThatTheFileDeclaresAsNoData) {
   const auto bytes = odd_file("no_data.tif");
   EXPECT_THAT(logged([&] { decode_image(bytes, "holes.tif", ImageFlag::kUnchanged); }),
               HasSubstr("holes.tif: 1 of 60 values are -9999, which the file declares as no data, "
@@ -133,7 +139,7 @@ TEST(OddFiles, ValueThatTheFileDeclaresAsNoData) {
       "");
 }
 
-TEST(OddFiles, LabelsWithoutData) {
+TEST_F(OddFiles, LabelsWithoutData) {
   cv::Mat floats(2, 3, CV_32FC1, cv::Scalar(2));
   floats.at<float>(0, 1) = -9999;
   floats.at<float>(1, 2) = std::nanf("");
@@ -150,7 +156,7 @@ TEST(OddFiles, LabelsWithoutData) {
       "without data, set nodata: .nan at LoadAnnotations, which has them ignored");
 }
 
-TEST(OddFiles, DamagedNetpbmAndWebp) {
+TEST_F(OddFiles, DamagedNetpbmAndWebp) {
   const auto text_of = [](const std::string& text) {
     return std::vector<uint8_t>(text.begin(), text.end());
   };
@@ -168,7 +174,7 @@ TEST(OddFiles, DamagedNetpbmAndWebp) {
   EXPECT_FALSE(has_picture_suffix("a.txt"));
 }
 
-TEST(OddFiles, LongNamesAreCutAndToldApart) {
+TEST_F(OddFiles, LongNamesAreCutAndToldApart) {
   const std::string a(250, 'a'), b = a + "b", c = a + "c";
   EXPECT_EQ(fitting_path("out/" + a, ".png"), "out/" + a + ".png");
   const std::string cut = fitting_path("out/" + b, "_ids.png");
