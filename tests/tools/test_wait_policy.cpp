@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "tests/support/paths.hpp"
+#include "tests/support/python.hpp"
 
 namespace seg::test {
 namespace {

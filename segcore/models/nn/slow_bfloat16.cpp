@@ -40,14 +40,14 @@ bool has_bfloat16_instructions(const char* most) {
   // AVX2_VNNI_2 has instructions, but oneDNN uses them in no backward pass.
   constexpr std::array<std::string_view, 7> kWithout{
       "SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2", "AVX512_CORE", "AVX512_CORE_VNNI"};
-  if (most && std::find(kWithout.begin(), kWithout.end(), most) != kWithout.end()) return false;
   const auto known = at::cpu::get_cpu_capabilities();
   const auto has = [&](const char* name) {
     const auto found = known.find(name);
     return found != known.end() && found->second.isBool() && found->second.toBool();
   };
-  const bool x86 = has("sse2");
-  return !x86 || has("avx512_bf16") || has("amx_bf16");
+  if (!has("sse2")) return true;  // no x86
+  if (most && std::find(kWithout.begin(), kWithout.end(), most) != kWithout.end()) return false;
+  return has("avx512_bf16") || has("amx_bf16");
 }
 
 std::optional<double> slowdown_by_bfloat16() {
