@@ -204,7 +204,7 @@ class TrainingRun final : private RunControl {
     hooks_.call(&Hook::after_backward, run_, progress_);
     step.update();
 
-    result.images = static_cast<int64_t>(batch->size());
+    result.images = static_cast<int64_t>(batch.size());
     for (auto& [name, value] : result.losses) value = value.detach();
     result.grad_norm = optimizer_->grad_norm();
     progress_.advance();
