@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <opencv2/imgproc.hpp>
 
+#include "registry/text.hpp"
 #include "segcore/image/image_io.hpp"
 #include "tests/support/paths.hpp"
 #include "tests/support/python.hpp"
