@@ -104,11 +104,8 @@ std::vector<std::pair<fs::path, fs::path>> predict_inputs(const PredictOptions& 
   std::vector<fs::path> found;
   if (!fs::exists(input)) throw DataError(text(options.input, ": there is no such file or folder"));
   if (fs::is_directory(input)) {
-    // The pictures of an earlier call are no images to predict, but where they would be written
-    // over the images.
-    std::error_code ignored;
-    const bool same = fs::equivalent(input, out, ignored);
-    for (const auto& name : walk_folder(input.string(), same ? "" : out.string())) {
+    // The pictures of an earlier call are no images to predict.
+    for (const auto& name : walk_folder(input.string(), out.string())) {
       if (has_picture_suffix(name)) found.push_back(input / name);
     }
     if (found.empty()) {

@@ -33,6 +33,15 @@ class FolderWalk {
     if (!left_out.empty()) left_out_ = folder_id(left_out);
   }
 
+  /// The folder that was asked for is searched, whatever it is.
+  void begin(const fs::path& folder) {
+    if (const auto id = folder_id(folder)) above_.push_back(*id);
+    search(folder, "");
+  }
+
+  std::vector<std::string> files, circles;
+
+ private:
   void search(const fs::path& folder, const fs::path& below) {
     std::error_code trouble;
     for (fs::directory_iterator at(folder, trouble), end; !trouble && at != end;
@@ -64,9 +73,6 @@ class FolderWalk {
     above_.pop_back();
   }
 
-  std::vector<std::string> files, circles;
-
- private:
   static bool is_passed_over(const std::string& name) {
     return name.starts_with('.') || name == "Thumbs.db" || name == "desktop.ini";
   }
@@ -79,7 +85,7 @@ class FolderWalk {
 
 std::vector<std::string> walk_folder(const std::string& folder, const std::string& left_out) {
   FolderWalk walk(left_out);
-  walk.enter(folder, "");
+  walk.begin(folder);
   if (!walk.circles.empty()) {
     const size_t count = walk.circles.size();
     log::warn(folder, ": ", count,
