@@ -50,7 +50,8 @@ std::string yaml_advice(const std::string& message) {
       {"illegal document indicator in scalar", "a '---' or '...' inside a text in quotes"},
   }};
   for (const Advice& a : kAdvice) {
-    if (message == a.message) return a.text;
+    // A few messages go on with what was found: "unknown escape character: d".
+    if (message == a.message || message.starts_with(std::string(a.message) + ":")) return a.text;
   }
   return message;
 }

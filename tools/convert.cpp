@@ -201,7 +201,12 @@ class Conversion {
     } catch (const seg::CheckpointError& error) {
       // A file without weights may still be rewritten whole.
       if (whole_) return;
-      const std::string what = error.what();
+      std::string what = error.what();
+      const std::string none = "there are no weights in it";
+      if (!arguments_.key.empty() && what.starts_with(none)) {
+        what.replace(0, none.size(),
+                     seg::text("there are no weights under '", arguments_.key, "'"));
+      }
       throw seg::CheckpointError(what.starts_with(in_) ? what : in_ + ": " + what);
     }
   }

@@ -45,14 +45,16 @@ bool is_unread_tensor(const Value& v) {
 
 bool is_state_dict(const Value& v) {
   if (!v.is_dict() || v.as_dict().empty()) return false;
-  size_t tensors = 0, unread = 0;
+  size_t entries = 0, tensors = 0, unread = 0;
   for (const auto& [key, value] : v.as_dict()) {
     if (!key.is_string()) return false;
+    if (key.as_string() == "__metadata__") continue;  // of safetensors
+    ++entries;
     if (value.is_tensor()) ++tensors;
     if (is_unread_tensor(value)) ++unread;
   }
   // EMA and fp16 dumps keep a few numbers between the tensors.
-  return tensors > 0 && (tensors + unread) * 2 > v.as_dict().size();
+  return tensors > 0 && (tensors + unread) * 2 > entries;
 }
 
 /// Whether a model's weights can take the numbers of this type.

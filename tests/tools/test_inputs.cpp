@@ -29,15 +29,15 @@ class Inputs : public ::testing::Test {
 _base_: tiny.yaml
 train_dataloader: {batch_size: 2, dataset: &files {_delete_: true, type: BaseSegDataset, data_root: )" +
                    dir_.path().string() + R"(, data_prefix: {img_path: img, seg_map_path: ann},
-  img_suffix: .png, metainfo: {classes: [a, b, c, d, e]},
+  img_suffix: .png, metainfo: {classes: [background, disc, square, triangle, ring]},
   pipeline: [{type: LoadImageFromFile}, {type: LoadAnnotations}, {type: RandomCrop, crop_size: [32, 32]}, {type: PackSegInputs}]}}
 val_dataloader: {batch_size: 1, dataset: {_delete_: true, type: BaseSegDataset, data_root: )" +
                    dir_.path().string() + R"(, data_prefix: {img_path: img, seg_map_path: ann},
-  img_suffix: .png, metainfo: {classes: [a, b, c, d, e]},
+  img_suffix: .png, metainfo: {classes: [background, disc, square, triangle, ring]},
   pipeline: [{type: LoadImageFromFile}, {type: LoadAnnotations}, {type: PackSegInputs}]}}
 test_dataloader: {batch_size: 1, dataset: {_delete_: true, type: BaseSegDataset, data_root: )" +
                    dir_.path().string() + R"(, data_prefix: {img_path: img, seg_map_path: ann},
-  img_suffix: .png, metainfo: {classes: [a, b, c, d, e]},
+  img_suffix: .png, metainfo: {classes: [background, disc, square, triangle, ring]},
   pipeline: [{type: LoadImageFromFile}, {type: LoadAnnotations}, {type: PackSegInputs}]}}
 train_cfg: {max_iters: 2, val_interval: 2}
 )");

@@ -37,7 +37,7 @@ train_dataloader: &pairs
     type: BaseSegDataset
     data_prefix: {img_path: img, seg_map_path: ann}
     img_suffix: .png
-    metainfo: {classes: [a, b, c, d, e]}
+    metainfo: {classes: [background, disc, square, triangle, ring]}
     pipeline: [{type: LoadImageFromFile}, {type: LoadAnnotations}, {type: PackSegInputs}]
 test_dataloader:
   dataset:
@@ -45,7 +45,7 @@ test_dataloader:
     type: BaseSegDataset
     data_prefix: {img_path: img, seg_map_path: ann}
     img_suffix: .png
-    metainfo: {classes: [a, b, c, d, e]}
+    metainfo: {classes: [background, disc, square, triangle, ring]}
     pipeline: [{type: LoadImageFromFile}, {type: LoadAnnotations}, {type: PackSegInputs}]
 )");
     write_tiny_dataset(dir_, 4, 5, 40, 40);
@@ -94,7 +94,7 @@ TEST_F(Reports, ClassWeightsAreWeights) {
       check("model: {decode_head: {loss_decode: {class_weight: [1, -1, 1, 1, 1]}}}");
   EXPECT_EQ(negative.status, 1);
   EXPECT_THAT(negative.output,
-              HasSubstr("own.yaml:2:54: error: model.decode_head.loss_decode.class_weight: weights "
+              HasSubstr("own.yaml:2:51: error: model.decode_head.loss_decode.class_weight: weights "
                         "are numbers from 0 on, got -1"));
   const auto zero = check("model: {decode_head: {loss_decode: {class_weight: [0, 0, 0, 0, 0]}}}");
   EXPECT_EQ(zero.status, 1);
@@ -115,7 +115,8 @@ TEST_F(Reports, ASoftmaxOverOneClassIsAnError) {
 TEST_F(Reports, OneClassOfMasksWithTwoLabelsLacksTheBackground) {
   const auto result =
       run("train pairs.yaml --work-dir w --cfg-options "
-          "'train_dataloader.dataset.metainfo.classes=[thing]'");
+          "'train_dataloader.dataset.metainfo.classes=[thing]' val_dataloader=None "
+          "val_evaluator=None test_dataloader=None test_evaluator=None");
   EXPECT_EQ(result.status, 1);
   EXPECT_THAT(result.output, HasSubstr("is none of the 1 classes (0 to 0) and not ignored "
                                        "(ignore_index: 255). The background is a class too: name "
@@ -143,7 +144,7 @@ TEST_F(Reports, SchedulesThatDoNotFitTheLengthAreWarned) {
   const std::string length = "train_cfg: {max_iters: 8}\nparam_scheduler:\n";
   EXPECT_THAT(
       check(length + "- {type: MultiStepLR, milestones: [4, 60, 80], by_epoch: false}").output,
-      HasSubstr("own.yaml:4:34: warning: param_scheduler.0.milestones: training ends at step "
+      HasSubstr("own.yaml:4:35: warning: param_scheduler.0.milestones: training ends at step "
                 "8 and does not reach 60, 80"));
   EXPECT_THAT(check(length + "- {type: PolyLR, end: 160000, by_epoch: false}").output,
               HasSubstr("param_scheduler.0.end: ends at step 160000, training already at 8"));

@@ -59,7 +59,7 @@ CommandResult WrappedWeights::trained_{};
 
 TEST_F(WrappedWeights, FitEveryProgram) {
   write_prefixed("lightning.ckpt", "model._orig_mod.");
-  const char* removed = "lightning.ckpt: '_orig_mod.model.' is removed from 48 names";
+  const char* removed = "lightning.ckpt: '_orig_mod.model.' is removed from 64 names";
   write_png(*dir_ / "in.png", tiny_image(32, 32, 1));
   dir_->write("backbone.yaml",
               "_base_: tiny.yaml\nmodel: {backbone: {init_cfg: {type: Pretrained, checkpoint: "
@@ -99,7 +99,7 @@ TEST_F(WrappedWeights, AdviceWorksAsWritten) {
                                  : "tiny.yaml --work-dir c --cfg-options load_from='net work.pth'";
     const CommandResult refused = run(arguments, rest);
     EXPECT_EQ(refused.status, 3) << arguments;
-    EXPECT_THAT(refused.output, HasSubstr(". After " + command + " 48 fit")) << arguments;
+    EXPECT_THAT(refused.output, HasSubstr(". After " + command + " 64 fit")) << arguments;
   }
   const CommandResult renamed = run("convert", command.substr(command.find(' ')));
   ASSERT_EQ(renamed.status, 0) << renamed.output;
@@ -140,7 +140,7 @@ TEST_F(WrappedWeights, ResumingFindsNamesOfOnesOwnWithoutTheNewest) {
   const CommandResult resumed = run("train", "tiny.yaml" + options);
   EXPECT_EQ(resumed.status, 0) << resumed.output;
   EXPECT_THAT(resumed.output, HasSubstr("r/snap-4.pth"));
-  EXPECT_THAT(resumed.output, HasSubstr("snap-6.pth, which is not there: using the newest "
+  EXPECT_THAT(resumed.output, HasSubstr("snap-6.pth, which does not exist: using the newest "
                                         "checkpoint beside it"));
 }
 
@@ -209,7 +209,7 @@ TEST(ParityOfTheTree, IsItsOwnByDefault) {
   const CommandResult result = run_command("cd " + dir.path().string() + " && OMP_NUM_THREADS=1 " +
                                            program_path("parity") + " --filter stdc1");
   EXPECT_EQ(result.status, 0) << result.output;
-  EXPECT_THAT(result.output, HasSubstr("holds          mmseg/stdc1"));
+  EXPECT_THAT(result.output, HasSubstr(" mmseg/stdc1\n"));
 }
 
 }  // namespace
