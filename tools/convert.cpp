@@ -203,8 +203,8 @@ class Conversion {
       if (whole_) return;
       std::string what = error.what();
       const std::string none = "there are no weights in it";
-      if (!arguments_.key.empty() && what.starts_with(none)) {
-        what.replace(0, none.size(),
+      if (const size_t at = what.find(none); !arguments_.key.empty() && at != std::string::npos) {
+        what.replace(at, none.size(),
                      seg::text("there are no weights under '", arguments_.key, "'"));
       }
       throw seg::CheckpointError(what.starts_with(in_) ? what : in_ + ": " + what);
