@@ -8,6 +8,7 @@
 
 #include "registry/yaml.hpp"
 #include "runners/evaluate/image_size.hpp"
+#include "segcore/io/dtypes.hpp"
 #include "segcore/io/weights.hpp"
 #include "segcore/models/segmentor.hpp"
 #include "segcore/profile/flops.hpp"
@@ -24,27 +25,6 @@ struct InspectArguments {
   bool state_dict = false;
   int depth = 2;
 };
-
-std::string dtype_name(const torch::Tensor& t) {
-  switch (t.scalar_type()) {
-    case torch::kFloat64:
-      return "float64";
-    case torch::kFloat16:
-      return "float16";
-    case torch::kBFloat16:
-      return "bfloat16";
-    case torch::kInt64:
-      return "int64";
-    case torch::kInt32:
-      return "int32";
-    case torch::kUInt8:
-      return "uint8";
-    case torch::kBool:
-      return "bool";
-    default:
-      return "float32";
-  }
-}
 
 std::string shape_of(at::IntArrayRef sizes) { return seg::join(sizes, "x"); }
 
@@ -91,7 +71,8 @@ int inspect(const InspectArguments& arguments) {
     const seg::Value state = seg::state_dict(*model);
     for (const auto& [name, value] : state.as_dict()) {
       const auto& t = value.as_tensor();
-      std::cout << name.as_string() << '\t' << shape_of(t.sizes()) << '\t' << dtype_name(t) << '\n';
+      std::cout << name.as_string() << '\t' << shape_of(t.sizes()) << '\t'
+                << seg::dtype_name(t.scalar_type()) << '\n';
     }
     std::cout.flush();
     return 0;

@@ -94,6 +94,11 @@ std::optional<FoundCheckpoint> find_checkpoint(const std::string& work_dir) {
     add(work_dir + "/" + fs::path(named).filename().string());
   }
   const bool named_is_there = !candidates.empty();
+  for (const auto& path : candidates) {
+    if (auto found = try_read(path)) return found;
+  }
+  // Files of other names show only inside how far the run was: they are read when they may serve.
+  const size_t tried = candidates.size();
   for (const std::string& path : checkpoints_in(work_dir)) add(path);
   // `out_dir` of the hook keeps checkpoints in a folder of their own.
   if (const fs::path folder = fs::path(named).parent_path(); !folder.empty()) {
@@ -109,8 +114,8 @@ std::optional<FoundCheckpoint> find_checkpoint(const std::string& work_dir) {
     }
     log::warn(what, ": using the newest checkpoint beside it");
   }
-  for (const auto& path : candidates) {
-    if (auto found = try_read(path)) return found;
+  for (size_t i = tried; i < candidates.size(); ++i) {
+    if (auto found = try_read(candidates[i])) return found;
   }
   if (!candidates.empty()) {
     throw CheckpointError(text("none of the ", candidates.size(), " checkpoints in ", work_dir,

@@ -55,13 +55,14 @@ EvaluationRun::EvaluationRun(EvaluationParts parts, const Options& options, cons
   }
 }
 
-void EvaluationRun::try_first_batch(const Segmentor& model) {
+Batch EvaluationRun::try_first_batch(const Segmentor& model) {
   loader_->start(0, 1);
-  const auto batch = loader_->next();
+  Batch batch = loader_->next().value_or(Batch{});
   loader_->stop();
-  if (batch && !batch->samples.empty()) {
-    model.data_preprocessor()(*batch, /*training=*/false, run_.device);
+  if (!batch.samples.empty()) {
+    model.data_preprocessor()(batch, /*training=*/false, run_.device);
   }
+  return batch;
 }
 
 bool EvaluationRun::needs_labels() const {

@@ -29,8 +29,8 @@ class EvaluationRun {
   std::optional<EvalResult> run(Segmentor& model, Hooks& hooks, Records& records,
                                 const Progress& progress);
   /// Loads and joins the images of the first batch, to find what would end a validation hours
-  /// later. \throws DataError
-  void try_first_batch(const Segmentor& model);
+  /// later. Empty where the first samples cannot be used. \throws DataError
+  Batch try_first_batch(const Segmentor& model);
   /// Some metric compares the predictions with labels.
   bool needs_labels() const;
   /// Writes the class ids of each image into the folder from now on.

@@ -5,6 +5,7 @@
 #include "registry/log.hpp"
 #include "registry/yaml.hpp"
 #include "segcore/data/dataset_spec.hpp"
+#include "segcore/data/datasets/metainfo.hpp"
 
 namespace seg {
 namespace {
@@ -53,9 +54,8 @@ ClassNames saved_classes(const Value& checkpoint) {
   for (const Value& name : classes->as_list()) {
     if (!name.is_string()) return {};
     out.push_back(name.as_string());
-    // Some published lists have blanks at the end of a name ("bed "); data sets drop them.
-    out.back().erase(out.back().find_last_not_of(' ') + 1);
   }
+  strip_class_names(out);
   return out;
 }
 

@@ -13,6 +13,7 @@ namespace {
 /// Factors by which a pipeline resizes images.
 struct ScaleRange {
   double least = std::numeric_limits<double>::infinity(), most = 0;
+  void add(const SampleMeta& meta);
   std::string text() const {
     return least == most ? seg::text(least) : seg::text(least, " to ", most);
   }
@@ -24,6 +25,13 @@ double rounded(double factor) {
   return std::round(factor / unit) * unit;
 }
 
+void ScaleRange::add(const SampleMeta& meta) {
+  const auto [x, y] = meta.scale_factor;
+  const double factor = rounded(std::sqrt(x * y));
+  least = std::min(least, factor);
+  most = std::max(most, factor);
+}
+
 /// Of samples spread evenly over the data set; each sample of a random pipeline is another draw.
 ScaleRange observed_scales(const Dataset& dataset) {
   constexpr size_t kSamples = 4;
@@ -33,10 +41,7 @@ ScaleRange observed_scales(const Dataset& dataset) {
     try {
       for (const PackedSample& sample :
            dataset.get(i * dataset.size() / count, /*seed=*/i, /*epoch=*/0)) {
-        const auto [x, y] = sample.meta.scale_factor;
-        const double factor = rounded(std::sqrt(x * y));
-        out.least = std::min(out.least, factor);
-        out.most = std::max(out.most, factor);
+        out.add(sample.meta);
       }
     } catch (const DataError&) {
       // The run reports it when it comes to this sample.
@@ -47,11 +52,13 @@ ScaleRange observed_scales(const Dataset& dataset) {
 
 }  // namespace
 
-std::string scale_warning(const Dataset& training, const Dataset& validation) {
+std::string scale_warning(const Dataset& training, const Batch& validation) {
   constexpr double kTolerated = 1.5;
   // Reading a damaged sample would count it among those that the run has met.
-  if (training.skips_corrupt() || validation.skips_corrupt()) return "";
-  const ScaleRange trained = observed_scales(training), validated = observed_scales(validation);
+  if (training.skips_corrupt()) return "";
+  const ScaleRange trained = observed_scales(training);
+  ScaleRange validated;
+  for (const PackedSample& sample : validation.samples) validated.add(sample.meta);
   if (trained.most <= 0 || validated.most <= 0) return "";
   if (validated.least <= trained.most * kTolerated &&
       validated.most * kTolerated >= trained.least) {

@@ -5,10 +5,12 @@
 namespace seg {
 
 class Dataset;
+struct Batch;
 
-/// Runs the pipelines on a few samples of both data sets and compares how much they resize images.
+/// Runs the pipeline of training on a few samples, and compares how much it and that of validation
+/// resize images.
 /// \return a warning where validation shows objects more than 1.5 times larger or smaller than any
 ///         of the training samples; "" otherwise.
-std::string scale_warning(const Dataset& training, const Dataset& validation);
+std::string scale_warning(const Dataset& training, const Batch& validation);
 
 }  // namespace seg

@@ -145,9 +145,9 @@ class TrainingRun final : private RunControl {
       try_one_sample(*model_, *loader_, run_.device);
     }
     if (!validation_) return;
-    validation_->try_first_batch(*model_);
+    const Batch validated = validation_->try_first_batch(*model_);
     if (!run_.is_main()) return;
-    const std::string warning = scale_warning(loader_->dataset(), validation_->dataset());
+    const std::string warning = scale_warning(loader_->dataset(), validated);
     if (!warning.empty()) log::warn(warning);
   }
 

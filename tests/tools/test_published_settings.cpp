@@ -16,6 +16,7 @@
 #include "segcore/models/backbone.hpp"
 #include "segcore/models/weights/load_pretrained.hpp"
 #include "segcore/torch.hpp"
+#include "tests/support/named_weights.hpp"
 #include "tests/support/paths.hpp"
 #include "tests/support/python.hpp"
 #include "tests/support/temp_dir.hpp"
@@ -103,18 +104,7 @@ TEST(PublishedSettings, MapTheNamesOfTimmAsConvertDoes) {
   const auto mapping = ::seg::Convert<KeyMapping>::from(
       *config.at_path("model.backbone.init_cfg.key_mapping"), "key_mapping", problems);
   ASSERT_TRUE(mapping) << problems.text();
-  ValueDict items;
-  std::ifstream names(source_path("tests/data/weight_names/vit.txt"));
-  for (std::string line; std::getline(names, line);) {
-    std::istringstream words(line);
-    std::string name, sizes;
-    words >> name >> sizes;
-    std::vector<int64_t> shape;
-    std::istringstream numbers(sizes);
-    for (std::string n; std::getline(numbers, n, ',');) shape.push_back(std::stoll(n));
-    items.emplace_back(name, torch::zeros(shape));
-  }
-  const Value timm = Value::dict(std::move(items));
+  const Value timm = weights_named_as("vit");
   const auto backbone =
       Spec<Backbone>::of(
           "{type: VisionTransformer, img_size: [32, 32], patch_size: 16, embed_dims: 8, "

@@ -25,11 +25,6 @@ std::string repeated_name_text(const std::string& name, size_t other) {
               ". Give each class a name of its own");
 }
 
-/// Published lists have blanks at the end of some names ("bed ").
-void strip_class_names(std::vector<std::string>& names) {
-  for (std::string& name : names) name.erase(name.find_last_not_of(' ') + 1);
-}
-
 /// A key of `metainfo` by its name of today; those of MMSegmentation 0.x are read with a warning.
 std::string metainfo_key(const Config& info, const Config::Item& item, const std::string& path,
                          Diagnostics& problems) {
@@ -116,6 +111,10 @@ std::string seen_from(const std::string& path) {
   if (path.empty() || path[0] == '/') return {};
   std::error_code none;
   return " (seen from " + std::filesystem::current_path(none).string() + ")";
+}
+
+void strip_class_names(std::vector<std::string>& names) {
+  for (std::string& name : names) name.erase(name.find_last_not_of(' ') + 1);
 }
 
 std::vector<std::string> class_names(const std::optional<MetaInfo>& info,

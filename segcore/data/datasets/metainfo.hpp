@@ -35,6 +35,9 @@ struct KnownClasses {
   std::vector<std::array<int, 3>> palette;  ///< RGB
 };
 
+/// Removes the blanks that published lists have at the end of some names ("bed ").
+void strip_class_names(std::vector<std::string>& names);
+
 /// The names that `metainfo` gives, else those that the data set comes with.
 /// \throws OptionError where `metainfo` names a file that cannot be read, or has a name twice.
 std::vector<std::string> class_names(const std::optional<MetaInfo>& info,

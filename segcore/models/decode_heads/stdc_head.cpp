@@ -1,5 +1,4 @@
 #include "segcore/models/decode_heads/fcn_head.hpp"
-#include "segcore/models/nn/precision.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {
@@ -39,8 +38,6 @@ class STDCHead final : public FCNHead {
   torch::Tensor boundaries(const torch::Tensor& labels) const {
     const torch::NoGradGuard no_grad;
     const auto x = labels.unsqueeze(1).to(laplacian_kernel_.scalar_type());
-    // In half precision a tenth is above the threshold of one tenth.
-    const Autocast off(x.device().type(), std::nullopt);
     std::vector<torch::Tensor> maps;
     for (const int64_t stride : {1, 2, 4}) {
       auto edge = at::conv2d(x, laplacian_kernel_, {}, stride, /*padding=*/1).clamp_min(0);

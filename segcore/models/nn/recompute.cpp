@@ -60,28 +60,12 @@ class RecomputeScope {
   at::Tensor cpu_, device_;
 };
 
-/// The forward pass has no gradients, so neither would casts of weights that it left in the cache:
-/// another use of the same weights in this step would lose its gradient.
-class WithoutCastCache {
- public:
-  WithoutCastCache() : was_enabled_(at::autocast::is_autocast_cache_enabled()) {
-    at::autocast::set_autocast_cache_enabled(false);
-  }
-  ~WithoutCastCache() { at::autocast::set_autocast_cache_enabled(was_enabled_); }
-  WithoutCastCache(const WithoutCastCache&) = delete;
-  WithoutCastCache& operator=(const WithoutCastCache&) = delete;
-
- private:
-  bool was_enabled_;
-};
-
 class RecomputeFunction : public torch::autograd::Function<RecomputeFunction> {
  public:
   static at::Tensor forward(torch::autograd::AutogradContext* ctx, at::TensorList inputs,
                             const c10::intrusive_ptr<RecomputeState>& state) {
     ctx->save_for_backward(inputs.vec());
     ctx->saved_data["state"] = c10::IValue::make_capsule(state);
-    const WithoutCastCache apart;
     return state->f(inputs);
   }
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext* ctx,

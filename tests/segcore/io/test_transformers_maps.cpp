@@ -13,6 +13,7 @@
 #include "segcore/models/backbone.hpp"
 #include "segcore/models/segmentor.hpp"
 #include "segcore/torch.hpp"
+#include "tests/support/named_weights.hpp"
 #include "tests/support/paths.hpp"
 #include "tests/support/temp_dir.hpp"
 
@@ -20,21 +21,6 @@ namespace seg {
 namespace {
 
 using ::testing::HasSubstr;
-
-Value weights_of_transformers(const std::string& name) {
-  std::ifstream file(source_path("tests/data/weight_names/" + name + ".txt"));
-  ValueDict out;
-  for (std::string line; std::getline(file, line);) {
-    std::istringstream words(line);
-    std::string key, sizes;
-    words >> key >> sizes;
-    std::vector<int64_t> shape;
-    std::istringstream numbers(sizes);
-    for (std::string n; std::getline(numbers, n, ',');) shape.push_back(std::stoll(n));
-    out.emplace_back(key, torch::rand(shape));
-  }
-  return Value::dict(std::move(out));
-}
 
 WeightMap map_of(const std::string& name) {
   return WeightMap(source_path("configs/weights/" + name + ".yaml"));
@@ -80,7 +66,7 @@ TEST(TransformersMaps, SegFormer) {
                   "  backbone: {embed_dims: 8, num_heads: [1, 2, 3, 4], num_layers: [1, 1, 1, 1]}\n"
                   "  decode_head: {channels: 16, num_classes: 5, linear_projection: true}\n");
   const WeightMap map = map_of("hf_segformer");
-  const Value given = weights_of_transformers("hf_segformer");
+  const Value given = test::weights_named_as("hf_segformer");
   const Value state = map.apply(given);
   expect_exact(*model, map, state);
   // The coarsest map comes first there and last here.
@@ -101,7 +87,7 @@ TEST(TransformersMaps, UPerNet) {
            "  decode_head: {in_channels: [8, 16, 32, 64], channels: 16, num_classes: 5}\n"
            "  auxiliary_head: {in_channels: 32, channels: 8, num_classes: 5}\n"));
   const WeightMap map = map_of("hf_upernet_swin");
-  expect_exact(*model, map, map.apply(weights_of_transformers("hf_upernet_swin")));
+  expect_exact(*model, map, map.apply(test::weights_named_as("hf_upernet_swin")));
 }
 
 TEST(TransformersMaps, Mask2Former) {
@@ -110,7 +96,7 @@ TEST(TransformersMaps, Mask2Former) {
                   text(small_mask_head(3), "    pixel_decoder: {encoder: {num_layers: 2, ",
                        kSmallLayer, "}}, positional_encoding: {num_feats: 16}}\n"));
   const WeightMap map = map_of("hf_mask2former_swin");
-  const Value given = weights_of_transformers("hf_mask2former");
+  const Value given = test::weights_named_as("hf_mask2former");
   const Value state = map.apply(given);
   expect_exact(*model, map, state);
   // Attention to the maps comes first.
@@ -123,7 +109,7 @@ TEST(TransformersMaps, Mask2Former) {
 TEST(TransformersMaps, MaskFormer) {
   const auto model = small_model("maskformer/swin-t_ade20k.yaml", small_mask_head(2));
   const WeightMap map = map_of("hf_maskformer_swin");
-  expect_exact(*model, map, map.apply(weights_of_transformers("hf_maskformer")));
+  expect_exact(*model, map, map.apply(test::weights_named_as("hf_maskformer")));
 }
 
 TEST(TransformersMaps, Classifiers) {
@@ -132,19 +118,19 @@ TEST(TransformersMaps, Classifiers) {
                        "num_layers: [1, 1, 1, 1], mlp_ratio: 4, qkv_bias: true}")
                        .build();
   const WeightMap mit_map = map_of("hf_mit");
-  expect_exact(*mit, mit_map, mit_map.apply(weights_of_transformers("hf_mit")));
+  expect_exact(*mit, mit_map, mit_map.apply(test::weights_named_as("hf_mit")));
   const auto swin = Spec<Backbone>::of(
                         "{type: SwinTransformer, pretrain_img_size: 64, embed_dims: 8, "
                         "window_size: 4, depths: [1, 1, 2, 1], num_heads: [1, 2, 2, 4]}")
                         .build();
   const WeightMap swin_map = map_of("hf_swin");
-  expect_exact(*swin, swin_map, swin_map.apply(weights_of_transformers("hf_swin")));
+  expect_exact(*swin, swin_map, swin_map.apply(test::weights_named_as("hf_swin")));
 }
 
 TEST(TransformersMaps, AMapForAnotherModelIsRefused) {
   const std::string path = source_path("configs/weights/mit.yaml");
   try {
-    WeightMap(path).apply(weights_of_transformers("hf_segformer"));
+    WeightMap(path).apply(test::weights_named_as("hf_segformer"));
     FAIL() << "the map was applied";
   } catch (const CheckpointError& error) {
     EXPECT_EQ(std::string(error.what()),

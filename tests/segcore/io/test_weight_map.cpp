@@ -12,6 +12,7 @@
 #include "segcore/models/backbone.hpp"
 #include "segcore/torch.hpp"
 #include "tests/support/config_errors.hpp"
+#include "tests/support/named_weights.hpp"
 #include "tests/support/paths.hpp"
 #include "tests/support/temp_dir.hpp"
 
@@ -19,22 +20,6 @@ namespace seg {
 namespace {
 
 using ::testing::HasSubstr;
-
-/// Random weights with the names and shapes of a file of "name 1,2,3" lines.
-Value weights_named_as(const std::string& name) {
-  std::ifstream file(source_path("tests/data/weight_names/" + name + ".txt"));
-  ValueDict out;
-  for (std::string line; std::getline(file, line);) {
-    std::istringstream words(line);
-    std::string key, sizes;
-    words >> key >> sizes;
-    std::vector<int64_t> shape;
-    std::istringstream numbers(sizes);
-    for (std::string n; std::getline(numbers, n, ',');) shape.push_back(std::stoll(n));
-    out.emplace_back(key, torch::rand(shape));
-  }
-  return Value::dict(std::move(out));
-}
 
 struct ForeignWeights {
   const char *map, *names, *backbone;
@@ -52,7 +37,7 @@ TEST_P(WeightMaps, FillTheBackbone) {
   if (problem.find("no backbone is called") != std::string::npos) GTEST_SKIP() << problem;
   ASSERT_EQ(problem, "no error");
   const WeightMap map(source_path("configs/weights/" + std::string(p.map) + ".yaml"));
-  const Value given = weights_named_as(p.names);
+  const Value given = test::weights_named_as(p.names);
   ASSERT_FALSE(given.as_dict().empty());
   const Value state = map.apply(given);
   const auto backbone = Spec<Backbone>::of(p.backbone).build();
