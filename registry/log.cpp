@@ -4,8 +4,10 @@
 #include <spdlog/sinks/basic_file_sink.h>
 #include <spdlog/sinks/stdout_color_sinks.h>
 #include <spdlog/spdlog.h>
+#include <stdio_ext.h>
 
 #include <algorithm>
+#include <cstdio>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -146,11 +148,7 @@ class LogSinks {
     const spdlog::details::log_msg record("segcore", wanted,
                                           spdlog::string_view_t(message.data(), message.size()));
     // Flushed at once: the last lines of a killed run show why it was killed.
-    if (on_console) {
-      if (make_room_) make_room_();
-      console_->log(record);
-      console_->flush();
-    }
+    if (on_console) write_on_console(record);
     if (!file_) return;
     try {
       file_->log(record);
@@ -160,6 +158,18 @@ class LogSinks {
       console_->log(
           {"segcore", spdlog::level::err, text("can no longer write to the log file: ", e.what())});
     }
+  }
+
+  /// A console that cannot be written to (a full disk behind `>`) loses the line, and no more: the
+  /// mark of the failure is removed, so that what the program prints as its result is judged alone.
+  void write_on_console(const spdlog::details::log_msg& record) {
+    if (make_room_) make_room_();
+    const bool intact = std::fflush(stdout) == 0 && std::ferror(stdout) == 0;
+    console_->log(record);
+    console_->flush();
+    if (!intact || std::ferror(stdout) == 0) return;
+    __fpurge(stdout);
+    std::clearerr(stdout);
   }
 
   spdlog::level::level_enum threshold() const {

@@ -116,6 +116,12 @@ TEST_F(Process, OutputThatCannotBeWrittenIsAnError) {
   EXPECT_THAT(result.output, HasSubstr("error: cannot write all of the output to standard output"));
 }
 
+TEST_F(Process, AFullDeviceBehindTheLogDoesNotFailARun) {
+  const CommandResult result = shell("sh -c '@train tiny.yaml --work-dir w > /dev/full'");
+  EXPECT_EQ(result.status, 0) << result.output;
+  EXPECT_THAT(all_files("w", ".log"), HasSubstr("Iter(train) [12/12]"));
+}
+
 TEST_F(Process, SignalsOfSchedulersStopARunWithACheckpoint) {
   for (const int signal : {SIGHUP, SIGUSR1, SIGUSR2, SIGXCPU}) {
     const std::string name = text("SIG", sigabbrev_np(signal));
