@@ -6,6 +6,7 @@
 #include <opencv2/core.hpp>
 
 #include "registry/error.hpp"
+#include "segcore/image/eight_bits.hpp"
 #include "segcore/image/image_codecs.hpp"
 
 namespace seg::detail {
@@ -87,7 +88,6 @@ struct PngReader {
         if (header.color == PNG_COLOR_TYPE_GRAY_ALPHA) png_set_gray_to_rgb(png);
       } else {
         png_set_strip_alpha(png);
-        if (header.depth == 16) png_set_strip_16(png);
         if (form == PixelForm::kColor) png_set_gray_to_rgb(png);
         if (form == PixelForm::kGray && !gray) png_set_rgb_to_gray(png, 1, 0.299, 0.587);
       }
@@ -152,6 +152,9 @@ Decoded decode_png(const EncodedImage& image, PixelForm form) {
   std::vector<png_bytep> rows(header.height);
   for (size_t y = 0; y < rows.size(); ++y) rows[y] = out.pixels.ptr(static_cast<int>(y));
   if (!reader.read_pixels(rows.data())) throw_png_error(image.name, reader);
+  if (form == PixelForm::kColor || form == PixelForm::kGray) {
+    out.pixels = to_eight_bits(image, out.pixels, Narrowing::kUpperBits);
+  }
   out.orientation = reader.orientation();
   return out;
 }

@@ -3,6 +3,7 @@
 #include <opencv2/core.hpp>
 
 #include "registry/error.hpp"
+#include "segcore/image/eight_bits.hpp"
 #include "segcore/image/image_codecs.hpp"
 
 namespace seg::detail {
@@ -133,15 +134,8 @@ Decoded decode_pnm(const EncodedImage& image, PixelForm form) {
       table.at<uint8_t>(static_cast<int>(i)) = static_cast<uint8_t>(i * 255 / h.top);
     cv::LUT(out.pixels, table, out.pixels);
   }
-  if (form != PixelForm::kStored && out.pixels.depth() == CV_16U) {
-    cv::Mat narrow(out.pixels.rows, out.pixels.cols, CV_8UC(h.bands()));
-    const int samples = narrow.cols * h.bands();
-    for (int y = 0; y < narrow.rows; ++y) {
-      for (int x = 0; x < samples; ++x) {
-        narrow.ptr<uint8_t>(y)[x] = static_cast<uint8_t>(out.pixels.ptr<uint16_t>(y)[x] >> 8);
-      }
-    }
-    out.pixels = narrow;
+  if (form != PixelForm::kStored) {
+    out.pixels = to_eight_bits(image, out.pixels, Narrowing::kUpperBits);
   }
   if (h.bands() == 3)
     cv::mixChannels(out.pixels.clone(), out.pixels, std::vector<int>{0, 2, 1, 1, 2, 0});

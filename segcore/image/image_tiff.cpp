@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "registry/error.hpp"
+#include "segcore/image/eight_bits.hpp"
 #include "segcore/image/image_codecs.hpp"
 #include "segcore/image/tiff_file.hpp"
 
@@ -151,19 +152,7 @@ cv::Mat tiff_to_bytes(const EncodedImage& image, const TiffHeader& h, cv::Mat pi
         "cannot keep: load it with color_type: unchanged");
   }
   // As OpenCV, that is as libtiff: the upper 8 bits of grey values, colours rounded.
-  if (pixels.depth() == CV_16U) {
-    cv::Mat narrow(pixels.rows, pixels.cols, CV_8UC(pixels.channels()));
-    const size_t samples =
-        static_cast<size_t>(narrow.cols) * static_cast<size_t>(narrow.channels());
-    for (int y = 0; y < narrow.rows; ++y) {
-      const auto* in = pixels.ptr<uint16_t>(y);
-      auto* to = narrow.ptr<uint8_t>(y);
-      for (size_t i = 0; i < samples; ++i) {
-        to[i] = static_cast<uint8_t>(colours ? (in[i] + 128) / 257 : in[i] >> 8);
-      }
-    }
-    pixels = narrow;
-  }
+  pixels = to_eight_bits(image, pixels, colours ? Narrowing::kRounded : Narrowing::kUpperBits);
   if (gray_and_alpha) cv::extractChannel(pixels, pixels, 0);
   return pixels;
 }

@@ -112,6 +112,36 @@ TEST_F(OddFiles, TiffOfSeveralPages) {
             "");
 }
 
+/// 12 bits of a sensor in 16: the upper 8 bits are all but black.
+TEST_F(OddFiles, TwelveBitsInSixteenAreReported) {
+  cv::Mat dark(3, 4, CV_16UC1, cv::Scalar(0));
+  dark.at<uint16_t>(1, 2) = 4095;
+  const auto png = encode_png(dark);
+  const std::string pgm = "P5\n2 1\n65535\n" + std::string("\x0f\xff\x01\x00", 4);
+  const std::string expected =
+      ": its largest 16-bit value is 4095 of 65535, so the 8 bits of color_type 'color' and "
+      "'grayscale' are nearly black: load it with color_type: unchanged";
+  cv::Mat read;
+  EXPECT_THAT(logged([&] { read = decode_image(png, "dark.png"); }),
+              HasSubstr("dark.png" + expected));
+  EXPECT_EQ(read.at<cv::Vec3b>(1, 2), cv::Vec3b(15, 15, 15));
+  detail::forget_image_notes();
+  EXPECT_THAT(logged([&] { decode_image(encode_tiff(dark), "dark.tif", ImageFlag::kGrayscale); }),
+              HasSubstr("dark.tif" + expected));
+  detail::forget_image_notes();
+  EXPECT_THAT(
+      logged([&] { decode_image(std::vector<uint8_t>(pgm.begin(), pgm.end()), "dark.pgm"); }),
+      HasSubstr("dark.pgm" + expected));
+  detail::forget_image_notes();
+  // All black, brighter, or used as stored: nothing to report.
+  EXPECT_EQ(logged([&] {
+              decode_image(encode_png(cv::Mat(3, 4, CV_16UC1, cv::Scalar(0))), "black.png");
+              decode_image(encode_png(cv::Mat(3, 4, CV_16UC3, cv::Scalar::all(4096))), "a.png");
+              decode_image(png, "stored.png", ImageFlag::kUnchanged);
+            }),
+            "");
+}
+
 TEST_F(OddFiles, FloatsThatAreNoNumbersNameTheFile) {
   const auto bytes = odd_file("nan.tif");
   EXPECT_EQ(odd_error([&] { decode_image(bytes, "nan.tif", ImageFlag::kUnchanged); }),
