@@ -58,13 +58,8 @@ class EarlyStoppingHook final : public Hook {
   /// A name that no validation will give is reported before hours of training.
   void check_metrics(const std::vector<std::string>& known) const override {
     if (std::find(known.begin(), known.end(), params_.monitor) != known.end()) return;
-    if (!params_.strict) {
-      miss(known);
-      return;
-    }
-    throw OptionError("monitor",
-                      text("no metric is called '", params_.monitor, "'.",
-                           did_you_mean(params_.monitor, known), " Known: ", join(known, ", ")));
+    if (params_.strict) throw OptionError("monitor", missing(known));
+    warn_of_missing(known);
   }
 
   void after_val(const RunInfo&, const Progress&, const EvalResult& result,
@@ -73,7 +68,8 @@ class EarlyStoppingHook final : public Hook {
     if (!found) {
       std::vector<std::string> names;
       for (const auto& [name, value] : result.metrics) names.push_back(name);
-      miss(names);
+      if (params_.strict) throw DataError("EarlyStoppingHook: monitor: " + missing(names));
+      warn_of_missing(names);
       return;
     }
     if (const std::string reason = reason_to_stop(*found); !reason.empty()) {
@@ -102,14 +98,15 @@ class EarlyStoppingHook final : public Hook {
   }
 
  private:
-  /// \throws DataError if strict.
-  void miss(const std::vector<std::string>& known) const {
-    const std::string message =
-        text("EarlyStoppingHook: monitor: no metric is called '", params_.monitor,
-             "', so training will not stop early.", did_you_mean(params_.monitor, known),
-             " Known: ", join(known, ", "));
-    if (params_.strict) throw DataError(message);
-    log::warn(message);
+  std::string missing(const std::vector<std::string>& known) const {
+    return text("no metric is called '", params_.monitor, "'",
+                params_.strict ? "" : ", so training will not stop early", ".",
+                did_you_mean(params_.monitor, known), " Known: ", join(known, ", "));
+  }
+  /// Once: before training, or after the first validation where its names are not known before.
+  void warn_of_missing(const std::vector<std::string>& known) const {
+    if (std::exchange(warned_, true)) return;
+    log::warn("EarlyStoppingHook: monitor: ", missing(known));
   }
   static std::string rule_of(const Params& params) {
     if (params.rule) return *params.rule;
@@ -143,6 +140,7 @@ class EarlyStoppingHook final : public Hook {
   bool greater_;
   double best_;
   int64_t waited_ = 0;
+  mutable bool warned_ = false;
 };
 SEG_REGISTER(Hook, EarlyStoppingHook);
 

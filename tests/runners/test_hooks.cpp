@@ -138,6 +138,19 @@ TEST(EarlyStoppingHook, StopsAfterItsPatience) {
   EXPECT_THAT(stopped, ::testing::ElementsAre(false, false, false, true));
 }
 
+TEST(EarlyStoppingHook, WarnsOnceOfAMetricThatIsNotThere) {
+  const auto hook =
+      Spec<Hook>::of("{type: EarlyStoppingHook, monitor: mIuO, rule: greater}").build();
+  HookRun run(*hook);
+  ::testing::internal::CaptureStdout();
+  hook->check_metrics({"mIoU"});
+  for (int validation = 0; validation < 2; ++validation) run.after_val({{"mIoU", 10.0}});
+  const std::string printed = ::testing::internal::GetCapturedStdout();
+  const std::string warning = "no metric is called 'mIuO', so training will not stop early.";
+  EXPECT_THAT(printed, HasSubstr(warning));
+  EXPECT_EQ(printed.find(warning), printed.rfind(warning));
+}
+
 TEST(CheckInvalidLossHook, NamesTheLossAndTheWayOut) {
   const auto hook = Spec<Hook>::of("{type: CheckInvalidLossHook, interval: 1}").build();
   HookRun run(*hook);
