@@ -28,12 +28,26 @@ std::vector<std::string>& registration_problems() {
   return problems;
 }
 
+namespace {
+/// For a list where one component belongs: the type that joins several into one, if there is one
+/// (those are called Concat...).
+std::string joins_several(const Config& c, const std::vector<std::string>& known) {
+  if (!c.is_list()) return "";
+  const auto joined = std::find_if(known.begin(), known.end(), [](const std::string& type) {
+    return type.starts_with("Concat");
+  });
+  return joined == known.end() ? "" : text("; several are one ", *joined);
+}
+}  // namespace
+
 std::optional<std::string> detail::type_of(const Config& c, const std::string& path,
                                            std::string_view category,
                                            const std::vector<std::string>& known,
                                            Diagnostics& problems) {
   if (!c.is_map()) {
-    wrong_type(c, path, text("a ", category, " (a mapping with 'type')"), problems);
+    wrong_type(c, path,
+               text("a ", category, " (a mapping with 'type'", joins_several(c, known), ")"),
+               problems);
     return std::nullopt;
   }
   const Config::Item* type = c.find("type");

@@ -49,7 +49,7 @@ struct BrokenCase {
   std::map<std::string, BrokenFile> make;
   std::vector<std::string> remove;
   int64_t exit = 1;
-  std::string says;
+  std::string standard_error;
   std::optional<std::vector<std::string>> leaves;
   static Schema<BrokenCase> schema() {
     using P = BrokenCase;
@@ -61,7 +61,7 @@ struct BrokenCase {
         .optional("remove", &P::remove, "files that are taken away first")
         .optional("exit", &P::exit, "exit code")
         .optional("leaves", &P::leaves, "all that is in the folder afterwards")
-        .required("says", &P::says,
+        .required("stderr", &P::standard_error,
                   "all that is written to standard error; DIR is the folder, '...' at the end of a "
                   "line stands for the rest of it");
   }
@@ -196,7 +196,7 @@ class BrokenInput : public ::testing::Test {
     for (size_t at = 0; (at = actual.find(folder, at)) != std::string::npos;) {
       actual.replace(at, folder.size(), "DIR");
     }
-    EXPECT_EQ(as_expected(actual, broken.says), broken.says);
+    EXPECT_EQ(as_expected(actual, broken.standard_error), broken.standard_error);
     ASSERT_TRUE(WIFEXITED(status));
     EXPECT_EQ(here ? 1 : WEXITSTATUS(status), broken.exit);
     if (broken.leaves) {

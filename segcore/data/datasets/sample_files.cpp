@@ -51,7 +51,8 @@ std::vector<std::string> suffix_list(const Suffixes& suffixes) {
 
 Schema<DataPrefix> DataPrefix::schema() {
   return Schema<DataPrefix>("Folders of a data set.")
-      .optional("img_path", &DataPrefix::img_path, "folder of the images")
+      .optional("img_path", &DataPrefix::img_path,
+                "folder of the images; several folders: a ConcatDataset")
       .optional("seg_map_path", &DataPrefix::seg_map_path,
                 "folder of the annotations; null: there are none");
 }
