@@ -6,10 +6,13 @@
 #include "runners/checkpoint/load.hpp"
 #include "runners/checkpoint/train_state.hpp"
 #include "runners/dist/data_errors.hpp"
+#include "runners/dist/reducer.hpp"
 #include "runners/evaluate/corrupt_samples.hpp"
 #include "runners/evaluate/evaluation_run.hpp"
+#include "runners/log/flight_record.hpp"
 #include "runners/log/records.hpp"
 #include "runners/start/class_lists.hpp"
+#include "runners/start/joined_run.hpp"
 #include "runners/start/session.hpp"
 #include "runners/start/signals.hpp"
 #include "runners/train/beginning.hpp"
@@ -93,9 +96,19 @@ class TrainingRun final : private RunControl {
   /// Connects the models of all processes and gives them the weights of the first.
   void join_models() {
     set_communicator(*model_, run_.communicator);
-    reducer_ = make_reducer(*run_.communicator, *model_, config_.find_unused_parameters);
+    reducer_ = make_reducer(*run_.communicator, *model_, reducer_options());
     // The reducer's buckets are the gradients.
     optimizer_->keep_gradients(reducer_ != nullptr);
+  }
+
+  ReducerOptions reducer_options() const {
+    ReducerOptions out{.find_unused = config_.find_unused_parameters};
+    if (const auto& wrapper = config_.model_wrapper_cfg) {
+      out.find_unused = wrapper->find_unused_parameters.value_or(out.find_unused);
+      out.static_graph = wrapper->static_graph;
+      out.gradient_dtype = wrapper->gradient_dtype;
+    }
+    return out;
   }
 
   void begin() {
@@ -183,9 +196,13 @@ class TrainingRun final : private RunControl {
 
   /// The one place of a step where processes agree whether to go on.
   Batch next_batch() {
+    flight_.start_step(progress_.iter + 1);
     std::optional<Batch> batch;
     stop_if_asked(data_error_in([&] { batch = loader_->next(); }));
     SEG_CHECK(batch.has_value(), "the training data ended at iteration ", progress_.iter);
+    std::vector<std::string> images;
+    for (const PackedSample& sample : batch->samples) images.push_back(sample.meta.img_path);
+    flight_.have_batch(std::move(images));
     return std::move(*batch);
   }
 
@@ -193,6 +210,7 @@ class TrainingRun final : private RunControl {
     state_.generators_to_resume = generator_state(run_.device);
     hooks_.call(&Hook::before_train_iter, run_, progress_);
 
+    flight_.enter("forward");
     TrainStep step(*model_, *optimizer_, reducer_.get(), run_.device);
     StepResult result;
     const auto error = data_error_in([&] { result.losses = step.forward(batch); });
@@ -200,9 +218,12 @@ class TrainingRun final : private RunControl {
     if (error && run_.communicator->size() > 1) throw *error;
     if (error) end_on_data_error(*error);
     state_.generators_to_resume.reset();
+    flight_.enter("backward");
     step.backward(result.losses);
     hooks_.call(&Hook::after_backward, run_, progress_);
+    flight_.enter("update");
     step.update();
+    flight_.end_step();
 
     result.images = static_cast<int64_t>(batch.size());
     for (auto& [name, value] : result.losses) value = value.detach();
@@ -214,6 +235,7 @@ class TrainingRun final : private RunControl {
   }
 
   void validate() {
+    flight_.enter("validation");
     state_.generators_to_resume = generator_state(run_.device);
     hooks_.call(&Hook::before_val, run_, progress_);
     std::optional<EvalResult> result;
@@ -282,6 +304,8 @@ class TrainingRun final : private RunControl {
       write_last_checkpoint(run_, path);
     }
     visualizer_->flush();
+    // Nobody leaves, and is missed, while the first process still writes.
+    run_.communicator->barrier();
     return records_.facts.at("last_ckpt").as_string();
   }
 
@@ -291,6 +315,7 @@ class TrainingRun final : private RunControl {
   void request_validation() override { progress_.validation_due = validation_ != nullptr; }
   int64_t last_saved_iter() const override { return last_saved_iter_; }
   void save_checkpoint(const std::string& path, const SaveParts& parts) override {
+    flight_.enter("checkpoint");
     seg::save_checkpoint(state_, path, parts);
     if (parts.all()) last_saved_iter_ = progress_.iter;
   }
@@ -299,6 +324,7 @@ class TrainingRun final : private RunControl {
   size_t checked_;                   ///< annotations to look at before the first step
   std::optional<WorkDirLock> lock_;  ///< of the main process
   const RunConfig& config_;
+  FlightRecorder& flight_ = flight_recorder();
   Beginning beginning_;
   std::shared_ptr<Segmentor> model_;
   std::unique_ptr<TrainLength> length_;
@@ -336,7 +362,10 @@ void run_training(const RunConfig& config, size_t checked) {
   StartedRun started =
       start_run(config, {.train = true},
                 beginning.resumed ? seed_of_checkpoint(beginning.resumed->contents) : std::nullopt);
-  TrainingRun(started.session.run, std::move(started.parts), std::move(beginning), checked).run();
+  const RunInfo& run = started.session.run;
+  run_joined(run, [&] {
+    TrainingRun(run, std::move(started.parts), std::move(beginning), checked).run();
+  });
 }
 
 }  // namespace seg
