@@ -138,10 +138,7 @@ TEST_F(TwoProcesses, AKilledPeerEndsTheRunWith22) {
     int wait_us;
     std::string norm;
   };
-  for (const Kill& how : std::vector<Kill>{{1, "Iter(train) [   3/", 4000, "GN"},
-                                           {1, "Iter(train) [   4/", 8000, "SyncBN"},
-                                           {0, "Iter(train) [   5/", 12000, "GN"},
-                                           {0, "Iter(train) [   3/", 16000, "SyncBN"},
+  for (const Kill& how : std::vector<Kill>{{0, "Iter(train) [   4/", 8000, "SyncBN"},
                                            {1, "Iter(val) [", 1000, "GN"},
                                            {1, "Saving checkpoint at 4 iter", 0, "GN"}}) {
     SCOPED_TRACE(text("rank ", how.rank, " after '", how.after, "' and ", how.wait_us, " us"));
@@ -196,6 +193,38 @@ TEST_F(TwoProcesses, AParameterWithoutGradientIsAMistakeOfTheConfig) {
   for (const CommandResult& one :
        run_ranks(2, train_command("v", 2, unused + "find_unused_parameters=true"))) {
     EXPECT_EQ(one.status, 0) << one.output;
+  }
+}
+
+TEST_F(TwoProcesses, AStaticGraphFindsUnusedParametersByItself) {
+  const std::string unused = "model.decode_head.in_index=[0] model.decode_head.in_channels=[8] ";
+  for (const auto& [work_dir, option] :
+       {std::pair<std::string, std::string>{"searched", "find_unused_parameters=true"},
+        {"static",
+         "model_wrapper_cfg.type=MMDistributedDataParallel "
+         "model_wrapper_cfg.static_graph=true"}}) {
+    for (const CommandResult& one : run_ranks(2, train_command(work_dir, 2, unused + option))) {
+      EXPECT_EQ(one.status, 0) << one.output;
+    }
+  }
+  EXPECT_EQ(first_difference(read_checkpoint(dir_ / "searched/iter_4.pth").at("state_dict"),
+                             read_checkpoint(dir_ / "static/iter_4.pth").at("state_dict")),
+            "");
+}
+
+TEST_F(TwoProcesses, ExchangeGradientsIn16Bits) {
+  for (const std::string dtype : {"float32", "bfloat16", "float16"}) {
+    for (const CommandResult& one :
+         run_ranks(2, train_command(dtype, 2, "model_wrapper_cfg.gradient_dtype=" + dtype))) {
+      ASSERT_EQ(one.status, 0) << one.output;
+    }
+  }
+  const Value whole = read_checkpoint(dir_ / "float32/iter_4.pth").at("state_dict");
+  for (const char* dtype : {"bfloat16", "float16"}) {
+    const double distance = weights_distance(
+        whole, read_checkpoint(dir_ / (std::string(dtype) + "/iter_4.pth")).at("state_dict"));
+    EXPECT_GT(distance, 1e-6) << dtype;
+    EXPECT_LT(distance, 1e-2) << dtype;
   }
 }
 
