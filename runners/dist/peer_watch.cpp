@@ -92,8 +92,9 @@ class PeerWatch::Impl {
   }
 
   void exchange() {
-    watched_since_ = last_round_ = Clock::now();
+    watched_since_ = Clock::now();
     std::unique_lock lock(mutex_);
+    last_round_ = Clock::now();
     while (!over_) {
       lock.unlock();
       try {
@@ -103,7 +104,6 @@ class PeerWatch::Impl {
         return;
       }
       lock.lock();
-      last_round_ = Clock::now();
       changed_.wait_for(lock, kBeat, [&] { return over_ || (searched_ && !lost_); });
     }
   }
@@ -174,6 +174,11 @@ class PeerWatch::Impl {
   /// the others have read what they need.
   /// \param mine  the others are to name this process.
   void leave_word(bool mine) {
+    {
+      // A silent store would hold this thread, too.
+      const std::scoped_lock lock(mutex_);
+      if (Clock::now() - last_round_ > kTwoBeats) return;
+    }
     try {
       const Beat last = write_beat();
       if (mine) name_lost(last.seen);
@@ -223,7 +228,7 @@ class PeerWatch::Impl {
     write_beat();
     std::vector<std::string> keys{lost_key(), key("alive", watched_)};
     if (store_host_ >= 0) keys.push_back(key("alive", store_host_));
-    const auto answers = store_->multiGet(keys);
+    const auto answers = ask(keys);
     if (!answers[0].empty()) {
       const std::scoped_lock lock(mutex_);
       accept(to_lost(nlohmann::json::parse(answers[0].begin(), answers[0].end())));
@@ -271,13 +276,21 @@ class PeerWatch::Impl {
     std::vector<std::string> keys;
     for (int rank = 0; rank < size_; ++rank) keys.push_back(key("alive", rank));
     std::vector<Beat> out;
-    for (const auto& bytes : store_->multiGet(keys)) out.push_back(to_beat(bytes));
+    for (const auto& bytes : ask(keys)) out.push_back(to_beat(bytes));
+    return out;
+  }
+
+  std::vector<Bytes> ask(const std::vector<std::string>& keys) {
+    auto out = store_->multiGet(keys);
+    const std::scoped_lock lock(mutex_);
+    last_round_ = Clock::now();
     return out;
   }
 
   /// An exchange of this process has failed: whose fault is it?
   std::optional<LostPeer> search_all() {
     const auto before = all_beats();
+    auto after = before;
     for (auto waited = 0ms; waited < kTwoBeats; waited += kBeat) {
       {
         std::unique_lock lock(mutex_);
@@ -285,8 +298,8 @@ class PeerWatch::Impl {
         if (over_) return std::nullopt;
       }
       write_beat();  // else this one would be missed meanwhile
+      after = all_beats();
     }
-    const auto after = all_beats();
     const Beat* first_to_end = nullptr;
     const Beat* behind = nullptr;
     for (size_t rank = 0; rank < after.size(); ++rank) {
@@ -351,8 +364,8 @@ class PeerWatch::Impl {
     }).detach();
     const std::string message = lost_message(lost, rank_);
     flight_recorder().write(message, lost);
-    leave_word(/*mine=*/false);
     std::fprintf(stderr, "error: %s\n", message.c_str());
+    leave_word(/*mine=*/false);
     log::flush();
     std::fflush(nullptr);
     _exit(kPeerLost);
