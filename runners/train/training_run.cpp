@@ -13,6 +13,7 @@
 #include "runners/start/session.hpp"
 #include "runners/start/signals.hpp"
 #include "runners/train/beginning.hpp"
+#include "runners/train/global_batch.hpp"
 #include "runners/train/object_scale.hpp"
 #include "runners/train/step.hpp"
 #include "runners/train/try_one_sample.hpp"
@@ -250,8 +251,9 @@ class TrainingRun final : private RunControl {
     if (vote[1] == 0) return;
     const auto signal = static_cast<int>(vote[0] / vote[1]);
     throw RunEnded(
-        20, text("stopped by ", stop_signal_name(signal), " after iteration ", progress_.iter,
-                 "; the checkpoint is ", save_for_resume(), "; --resume continues from it"));
+        kStoppedBySignal,
+        text("stopped by ", stop_signal_name(signal), " after iteration ", progress_.iter,
+             "; the checkpoint is ", save_for_resume(), "; --resume continues from it"));
   }
 
   /// Ends the run without losing the steps since the last checkpoint. All ranks have an error or
@@ -320,7 +322,7 @@ class TrainingRun final : private RunControl {
 
 }  // namespace
 
-void run_training(const RunConfig& config, size_t checked) {
+void run_training(RunConfig config, size_t checked) {
   if (!config.train_cfg) {
     Diagnostics problems;
     problems.error(config.tree.origin, "", "training needs 'train_cfg' in the configuration");
@@ -333,9 +335,14 @@ void run_training(const RunConfig& config, size_t checked) {
     check_saved_classes_of_training(config, (*found)->contents, (*found)->path,
                                     /*resumed=*/found == &beginning.resumed);
   }
+  const BatchRemarks remarks =
+      share_batches(config, launch_place(config.launcher).size,
+                    beginning.resumed ? &beginning.resumed->contents : nullptr);
   StartedRun started =
       start_run(config, {.train = true},
                 beginning.resumed ? seed_of_checkpoint(beginning.resumed->contents) : std::nullopt);
+  if (!remarks.info.empty()) log::info(remarks.info);
+  if (!remarks.warning.empty() && started.session.run.is_main()) log::warn(remarks.warning);
   TrainingRun(started.session.run, std::move(started.parts), std::move(beginning), checked).run();
 }
 
