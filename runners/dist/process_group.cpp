@@ -17,6 +17,7 @@
 #include "registry/error.hpp"
 #include "registry/log.hpp"
 #include "runners/dist/communication_errors.hpp"
+#include "runners/dist/gloo_devices.hpp"
 #include "runners/dist/nccl.hpp"
 #include "runners/dist/reducer.hpp"
 #include "runners/start/device.hpp"
@@ -236,10 +237,7 @@ std::unique_ptr<Communicator> join_process_group(const Rendezvous& place) {
         text("segcore/", attempt ? attempt : "0"), c10::intrusive_ptr<c10d::Store>(tcp));
     auto gloo_options = c10d::ProcessGroupGloo::Options::create();
     gloo_options->timeout = std::chrono::seconds(place.timeout_s);
-    gloo_options->devices.push_back(
-        place.host == "127.0.0.1" || place.host == "localhost"
-            ? c10d::ProcessGroupGloo::createDeviceForHostname("127.0.0.1")
-            : c10d::ProcessGroupGloo::createDefaultDevice());
+    gloo_options->devices = gloo_devices(place.host);
     const auto gloo = c10::make_intrusive<c10d::ProcessGroupGloo>(
         c10::intrusive_ptr<c10d::Store>(store), place.rank, place.size, gloo_options);
     const auto group = c10::make_intrusive<c10d::ProcessGroup>(

@@ -110,12 +110,13 @@ void write_all(int descriptor, std::string_view bytes) {
   }
 }
 
-/// Lines that ranks have written on standard error. All ranks find the same mistake of a
+/// Errors that ranks have written on standard error. All ranks find the same mistake of a
 /// configuration or a data set: it is shown once.
 class ErrorLines {
  public:
   bool is_repeated(const std::string& line, int rank) {
     constexpr size_t kMostLines = 1000;
+    if (line.find("error: ") == std::string::npos) return false;
     if (const auto found = first_.find(line); found != first_.end()) return found->second != rank;
     if (first_.size() < kMostLines) first_.emplace(line, rank);
     return false;
@@ -216,6 +217,7 @@ class ProcessLauncher {
       if (one.pid > 0) waitpid(one.pid, nullptr, 0);
     }
     close(signal_file_);
+    pthread_sigmask(SIG_SETMASK, &former_mask_, nullptr);
   }
 
   int run() {
