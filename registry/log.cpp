@@ -144,11 +144,11 @@ class LogSinks {
  private:
   void write_now(Level level, std::string_view message, bool on_console) {
     const auto wanted = to_spdlog(level);
-    if (wanted < threshold()) return;
+    if (wanted < level_) return;
     const spdlog::details::log_msg record("segcore", wanted,
                                           spdlog::string_view_t(message.data(), message.size()));
     // Flushed at once: the last lines of a killed run show why it was killed.
-    if (on_console) write_on_console(record);
+    if (on_console && wanted >= console_level()) write_on_console(record);
     if (!file_) return;
     try {
       file_->log(record);
@@ -172,7 +172,7 @@ class LogSinks {
     std::clearerr(stdout);
   }
 
-  spdlog::level::level_enum threshold() const {
+  spdlog::level::level_enum console_level() const {
     return rank_ == 0 ? level_ : std::max(level_, spdlog::level::warn);
   }
 

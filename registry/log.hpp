@@ -17,7 +17,7 @@ void write(Level level, std::string_view message);
 bool set_level(std::string_view name);
 /// From now on also writes to `path` ("2026/11/21 03:26:08 - segcore - INFO - ..."); "" ends it.
 void open_file(const std::string& path);
-/// Ranks other than 0 keep quiet below warnings.
+/// On the console, ranks other than 0 keep quiet below warnings; their files have everything.
 void set_rank(int rank);
 /// Whether details() appear on the console too, as they do by default.
 void set_details_on_console(bool on);

@@ -7,6 +7,7 @@
 #include "runners/evaluate/run_palette.hpp"
 #include "tools/common/command_line.hpp"
 #include "tools/common/help.hpp"
+#include "tools/common/local_launch.hpp"
 
 namespace {
 
@@ -15,6 +16,7 @@ struct PredictArguments {
   seg::PredictOptions options;
   std::vector<std::string> palette, overrides;
   std::vector<int64_t> window;
+  std::optional<std::string> nproc;
 };
 
 /// `--window 512 768`, `--window 512` for both sides, `--window 0` for none.
@@ -29,13 +31,15 @@ std::optional<seg::Size2> window_of(const std::vector<int64_t>& given) {
   return seg::Size2(given.front(), given.back());
 }
 
-int predict(const PredictArguments& arguments) {
+int predict(const PredictArguments& arguments, const std::vector<std::string>& words) {
   seg::PredictOptions options = arguments.options;
+  const auto launch = seg::local_launch(arguments.nproc, options.launcher, words);
   options.window = window_of(arguments.window);
   options.palette = seg::palette_option(arguments.palette);
   const seg::RunConfig config =
       seg::load_run_config(arguments.config, arguments.overrides,
                            [&](seg::Config& tree) { seg::apply_options(tree, options); });
+  if (launch) return seg::launch_processes(*launch);
   const seg::PredictReport report = seg::predict_images(config, arguments.checkpoint, options);
   seg::log::flush();
   if (report.failed.empty()) return 0;
@@ -58,11 +62,11 @@ int main(int argc, char** argv) {
       "of subfolders go into subfolders of OUT. Images of more than 4 million pixels are predicted "
       "by a sliding window. Unreadable images are listed at the end, and the exit code is then 1; "
       "all others are predicted.",
-      [](CLI::App& app) {
+      [argc, argv](CLI::App& app) {
         seg::add_help(
             app, {.example = "tools/predict configs/quickstart.yaml work_dirs/first/iter_800.pth "
                              "docs --out work_dirs/first/predictions",
-                  .exit_codes = {3}});
+                  .exit_codes = {3, 22}});
         auto arguments = std::make_shared<PredictArguments>();
         app.add_option("config", arguments->config, "configuration file")->required();
         app.add_option("checkpoint", arguments->checkpoint, "weights")->required();
@@ -87,7 +91,11 @@ int main(int argc, char** argv) {
         app.add_option("--device", arguments->options.device,
                        "auto, cpu, cuda or cuda:1 (default: env_cfg.device)")
             ->type_name("NAME");
+        seg::add_nproc(app, arguments->nproc);
+        seg::add_launcher(app, arguments->options.launcher);
         seg::add_cfg_options(app, arguments->overrides);
-        return [arguments] { return predict(*arguments); };
+        return [arguments, words = std::vector<std::string>(argv, argv + argc)] {
+          return predict(*arguments, words);
+        };
       });
 }

@@ -4,6 +4,7 @@
 #include "runners/start/run_config.hpp"
 #include "tools/common/command_line.hpp"
 #include "tools/common/help.hpp"
+#include "tools/common/local_launch.hpp"
 
 namespace {
 
@@ -11,6 +12,7 @@ struct TestArguments {
   std::string config, checkpoint;
   seg::TestOptions options;
   std::vector<std::string> palette, overrides;
+  std::optional<std::string> nproc;
 };
 
 /// A picture or table of the confusion matrix can be written under this name.
@@ -24,12 +26,14 @@ CLI::Validator confusion_file() {
           ""};
 }
 
-int test(TestArguments& arguments) {
+int test(TestArguments& arguments, const std::vector<std::string>& words) {
   seg::TestOptions& options = arguments.options;
+  const auto launch = seg::local_launch(arguments.nproc, options.launcher, words);
   options.palette = seg::palette_option(arguments.palette);
   const seg::RunConfig config =
       seg::load_run_config(arguments.config, arguments.overrides,
                            [&](seg::Config& tree) { seg::apply_options(tree, options); });
+  if (launch) return seg::launch_processes(*launch);
   seg::run_test(config, arguments.checkpoint, options);
   return 0;
 }
@@ -39,7 +43,7 @@ int test(TestArguments& arguments) {
 int main(int argc, char** argv) {
   return seg::run_main(
       argc, argv, "Tests the weights of a checkpoint on the test set of a configuration.",
-      [](CLI::App& app) {
+      [argc, argv](CLI::App& app) {
         seg::add_help(app,
                       {.example = "tools/test configs/quickstart.yaml work_dirs/first/iter_800.pth "
                                   "--show-dir work_dirs/first/pictures",
@@ -75,8 +79,11 @@ int main(int argc, char** argv) {
         app.add_flag("--tta", arguments->options.tta,
                      "average the predictions for the augmentations of tta_pipeline");
         seg::add_quiet(app);
+        seg::add_nproc(app, arguments->nproc);
         seg::add_launcher(app, arguments->options.launcher);
         seg::add_cfg_options(app, arguments->overrides);
-        return [arguments] { return test(*arguments); };
+        return [arguments, words = std::vector<std::string>(argv, argv + argc)] {
+          return test(*arguments, words);
+        };
       });
 }

@@ -1,8 +1,11 @@
 /// Trains the model of a configuration.
 #include "runners/start/options.hpp"
+#include "runners/start/processes.hpp"
+#include "runners/start/signals.hpp"
 #include "runners/train/training_run.hpp"
 #include "tools/common/command_line.hpp"
 #include "tools/common/help.hpp"
+#include "tools/common/local_launch.hpp"
 
 namespace {
 
@@ -11,7 +14,21 @@ struct TrainArguments {
   seg::TrainOptions options;
   std::vector<std::string> resume, overrides;
   std::string check_data;
+  bool requeue = false;
+  std::optional<std::string> nproc;
 };
+
+/// Trains, and where a signal ends it has Slurm queue the job again.
+void train_and_requeue(const seg::RunConfig& config, size_t checked) {
+  const bool speaks = seg::is_first_process(config.launcher);
+  if (speaks) seg::check_requeue();
+  try {
+    seg::run_training(config, checked);
+  } catch (const seg::RunEnded& e) {
+    if (speaks && e.exit_code() == seg::kStoppedBySignal) seg::requeue_job();
+    throw;
+  }
+}
 
 /// `train --resume config.yaml`: the word after --resume is taken for its value.
 std::string no_configuration(const std::string& word) {
@@ -24,8 +41,9 @@ std::string no_configuration(const std::string& word) {
   return "";
 }
 
-int train(TrainArguments& arguments, const CLI::App& app) {
+int train(TrainArguments& arguments, const CLI::App& app, const std::vector<std::string>& words) {
   seg::TrainOptions& options = arguments.options;
+  const auto launch = seg::local_launch(arguments.nproc, options.launcher, words);
   options.resume = app.count("--resume") > 0;
   // "auto" is the word of MMSegmentation's own command line for no value.
   if (!arguments.resume.empty() && !arguments.resume[0].empty() && arguments.resume[0] != "auto") {
@@ -34,13 +52,18 @@ int train(TrainArguments& arguments, const CLI::App& app) {
   const seg::RunConfig config =
       seg::load_run_config(arguments.config, arguments.overrides,
                            [&](seg::Config& tree) { seg::apply_options(tree, options); });
+  if (launch) return seg::launch_processes(*launch);
   size_t checked = seg::DatasetCheckParams().annotations;
   if (arguments.check_data == "all") {
     checked = seg::DatasetCheckParams::kAll;
   } else if (!arguments.check_data.empty()) {
     checked = std::stoul(arguments.check_data);
   }
-  seg::run_training(config, checked);
+  if (arguments.requeue) {
+    train_and_requeue(config, checked);
+  } else {
+    seg::run_training(config, checked);
+  }
   return 0;
 }
 
@@ -51,7 +74,7 @@ int main(int argc, char** argv) {
       argc, argv,
       "Trains the model of a configuration. The outputs are in the work dir: the log, checkpoints, "
       "the values of losses and metrics.",
-      [](CLI::App& app) {
+      [argc, argv](CLI::App& app) {
         seg::add_help(app,
                       {.example = "tools/train configs/quickstart.yaml --work-dir work_dirs/first",
                        .exit_codes = {3, 20, 21, 22}});
@@ -81,9 +104,21 @@ int main(int argc, char** argv) {
                 },
                 ""));
         app.add_flag("--amp", arguments->options.amp, "train in mixed precision");
+        app.add_option("--global-batch", arguments->options.global_batch,
+                       "samples of a step over all processes, which share them equally (default: "
+                       "train_dataloader.batch_size for each process; on --resume with another "
+                       "number of processes, as before)")
+            ->type_name("N")
+            ->check(seg::whole_number(1));
+        app.add_flag("--requeue", arguments->requeue,
+                     "when a signal ends the run, have Slurm queue the job again (scontrol "
+                     "requeue); with --resume it then continues");
         seg::add_quiet(app);
+        seg::add_nproc(app, arguments->nproc);
         seg::add_launcher(app, arguments->options.launcher);
         seg::add_cfg_options(app, arguments->overrides);
-        return [arguments, &app] { return train(*arguments, app); };
+        return [arguments, &app, words = std::vector<std::string>(argv, argv + argc)] {
+          return train(*arguments, app, words);
+        };
       });
 }

@@ -13,6 +13,7 @@
 #include "registry/error.hpp"
 #include "runners/dist/c10d_communicator.hpp"
 #include "runners/dist/communication_errors.hpp"
+#include "runners/dist/gloo_devices.hpp"
 #include "runners/dist/nccl.hpp"
 #include "runners/start/device.hpp"
 
@@ -54,9 +55,7 @@ std::unique_ptr<C10dCommunicator> meet(const Rendezvous& place,
                                        std::unique_ptr<PeerWatch>& watch) {
   auto gloo_options = c10d::ProcessGroupGloo::Options::create();
   gloo_options->timeout = std::chrono::seconds(place.timeout_s);
-  gloo_options->devices.push_back(place.host == "127.0.0.1" || place.host == "localhost"
-                                      ? c10d::ProcessGroupGloo::createDeviceForHostname("127.0.0.1")
-                                      : c10d::ProcessGroupGloo::createDefaultDevice());
+  gloo_options->devices = gloo_devices(place.host);
   const auto gloo =
       c10::make_intrusive<c10d::ProcessGroupGloo>(store, place.rank, place.size, gloo_options);
   const auto group = c10::make_intrusive<c10d::ProcessGroup>(store, place.rank, place.size);

@@ -4,11 +4,15 @@
 #include <chrono>
 #include <cstdio>
 #include <filesystem>
+#include <functional>
 #include <map>
+#include <memory>
 #include <opencv2/core.hpp>
 #include <set>
 
 #include "registry/log.hpp"
+#include "runners/dist/data_errors.hpp"
+#include "runners/dist/gather_texts.hpp"
 #include "runners/evaluate/image_size.hpp"
 #include "runners/evaluate/input_errors.hpp"
 #include "runners/evaluate/run_palette.hpp"
@@ -17,6 +21,7 @@
 #include "runners/start/class_lists.hpp"
 #include "runners/start/device.hpp"
 #include "runners/start/environment.hpp"
+#include "runners/start/processes.hpp"
 #include "segcore/data/dataset_spec.hpp"
 #include "segcore/data/folder_walk.hpp"
 #include "segcore/data/pipeline.hpp"
@@ -99,7 +104,9 @@ struct PredictPictures {
 };
 
 /// Each image with the path of its pictures, without suffix.
-std::vector<std::pair<fs::path, fs::path>> predict_inputs(const PredictOptions& options) {
+using PredictInputs = std::vector<std::pair<fs::path, fs::path>>;
+
+PredictInputs predict_inputs(const PredictOptions& options) {
   const fs::path input = options.input, out = options.out;
   std::vector<fs::path> found;
   if (!fs::exists(input)) throw DataError(text(options.input, ": there is no such file or folder"));
@@ -129,7 +136,7 @@ std::vector<std::pair<fs::path, fs::path>> predict_inputs(const PredictOptions& 
     ++written[pictures.ids];
     inputs.insert(fs::weakly_canonical(image));
   }
-  std::vector<std::pair<fs::path, fs::path>> result;
+  PredictInputs result;
   for (const fs::path& image : found) {
     // a.jpg beside a.png: both keep their suffix; and so does a_ids.png beside a.png.
     const bool shared = written.at(PredictPictures(target(image, false)).shown) > 1;
@@ -196,9 +203,50 @@ class Predictor {
   Size2 crop_, stride_;
 };
 
+/// Predicts the images in turn, shared out among the processes; the first reports them in order.
+/// \param predict  predicts the image of an index and writes its pictures.
+PredictReport predict_together(const PredictInputs& inputs, Communicator& communicator,
+                               const std::function<void(size_t)>& predict) {
+  const auto world = static_cast<size_t>(communicator.size());
+  const auto rank = static_cast<size_t>(communicator.rank());
+  // Between exchanges, that processes with larger images keep others waiting the less.
+  const size_t each = world == 1 ? 1 : 8;
+  PredictReport result;
+  const auto report = [&](size_t i, const std::string& failure) {
+    const auto& [path, target] = inputs[i];
+    if (failure.empty()) {
+      result.done.push_back(path.string());
+      log::info("[", i + 1, "/", inputs.size(), "] ", path.string(), " -> ",
+                PredictPictures(target).shown.string());
+    } else {
+      result.failed.emplace_back(path.string(), failure);
+      log::warn("[", i + 1, "/", inputs.size(), "] ", failure);
+    }
+  };
+  ProgressBar bar;
+  const auto start = std::chrono::steady_clock::now();
+  for (size_t first = 0; first < inputs.size(); first += each * world) {
+    std::vector<std::string> own(each);
+    for (size_t j = 0; j < each && first + j * world + rank < inputs.size(); ++j) {
+      if (const auto error = data_error_in([&] { predict(first + j * world + rank); })) {
+        own[j] = error->what();
+      }
+    }
+    const auto failures = gather_texts(communicator, own);
+    if (rank != 0) continue;
+    const size_t end = std::min(inputs.size(), first + each * world);
+    for (size_t i = first; i < end; ++i) report(i, failures[i % world][(i - first) / world]);
+    if (bar.due(/*pause_s=*/0.1)) {
+      bar.show(predict_progress(end, inputs.size(), std::chrono::steady_clock::now() - start));
+    }
+  }
+  return result;
+}
+
 }  // namespace
 
 void apply_options(Config& tree, const PredictOptions& options) {
+  if (options.launcher) tree.set("launcher", Config::of(*options.launcher));
   if (!options.window || options.window->h > 0) return;
   Config* model = nullptr;
   if (auto* item = tree.find("model")) model = &item->value;
@@ -213,8 +261,12 @@ PredictReport predict_images(const RunConfig& config, const std::string& checkpo
                              const PredictOptions& options) {
   const auto inputs = predict_inputs(options);
   const SplitPipeline pipeline = predict_pipeline(config);
+  // That of the config is the training's.
+  const std::string launcher = options.launcher.value_or("none");
+  log::set_rank(launch_place(launcher).rank);
   const c10::Device device =
-      choose_device(options.device.empty() ? config.env_cfg.device : options.device, 0);
+      choose_device(options.device.empty() ? config.env_cfg.device : options.device,
+                    local_rank(launcher), launcher);
   apply_environment(config.env_cfg, config.randomness.deterministic);
   const Value checkpoint = read_checkpoint(resolve_checkpoint(checkpoint_path));
   if (const auto dataset = predict_dataset(config)) {
@@ -223,41 +275,30 @@ PredictReport predict_images(const RunConfig& config, const std::string& checkpo
   make_folders(options.out);
   const auto model = config.model.build();
   const LoadReport report = load_whole_model(*model, checkpoint, checkpoint_path);
-  if (!report.exact()) log::warn(checkpoint_path, ":\n", report.text());
+  if (!report.exact() && is_first_process(launcher)) {
+    log::warn(checkpoint_path, ":\n", report.text());
+  }
   model->to(device);
   model->eval();
   const Palette palette = predict_palette(config, options, checkpoint, model->num_classes());
   const Predictor predictor(*model, device, config, options.window);
+  const auto communicator = launcher == "none" ? std::make_unique<SingleProcess>()
+                                               : join_processes(launcher, config.env_cfg, device);
 
   const torch::NoGradGuard no_grad;
-  PredictReport result;
-  ProgressBar bar;
-  const auto start = std::chrono::steady_clock::now();
-  for (size_t i = 0; i < inputs.size(); ++i) {
+  return predict_together(inputs, *communicator, [&](size_t i) {
     const auto& [path, target] = inputs[i];
-    try {
-      Sample sample;
-      sample.meta.index = static_cast<int64_t>(i);
-      sample.meta.img_path = path.string();
-      Rng rng(0, RngPurpose::kAugmentation, 0, i);
-      Sample loaded = std::move(pipeline.load.run(std::move(sample), rng).at(0));
-      const cv::Mat shown = displayable(loaded.image);
-      const at::Tensor ids = predictor.predict(pipeline.rest(std::move(loaded), 0, 0)).cpu();
-      const PredictPictures pictures(target);
-      write_png(pictures.shown, overlay(shown, ids, palette, options.opacity));
-      write_class_ids(pictures.ids, ids, /*one_up=*/false, palette);
-      result.done.push_back(path.string());
-      log::info("[", i + 1, "/", inputs.size(), "] ", path.string(), " -> ",
-                pictures.shown.string());
-    } catch (const DataError& e) {
-      result.failed.emplace_back(path.string(), e.what());
-      log::warn("[", i + 1, "/", inputs.size(), "] ", e.what());
-    }
-    if (bar.due(/*pause_s=*/0.1)) {
-      bar.show(predict_progress(i + 1, inputs.size(), std::chrono::steady_clock::now() - start));
-    }
-  }
-  return result;
+    Sample sample;
+    sample.meta.index = static_cast<int64_t>(i);
+    sample.meta.img_path = path.string();
+    Rng rng(0, RngPurpose::kAugmentation, 0, i);
+    Sample loaded = std::move(pipeline.load.run(std::move(sample), rng).at(0));
+    const cv::Mat shown = displayable(loaded.image);
+    const at::Tensor ids = predictor.predict(pipeline.rest(std::move(loaded), 0, 0)).cpu();
+    const PredictPictures pictures(target);
+    write_png(pictures.shown, overlay(shown, ids, palette, options.opacity));
+    write_class_ids(pictures.ids, ids, /*one_up=*/false, palette);
+  });
 }
 
 }  // namespace seg

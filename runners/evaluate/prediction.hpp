@@ -14,8 +14,9 @@ struct PredictOptions {
   std::string input;  ///< an image, or a folder that is searched with its subfolders
   std::string out;    ///< folder; an image of a subfolder goes into one of the same name
   double opacity = 0.5;
-  Palette palette;     ///< of `--palette`; empty: as the config has it
-  std::string device;  ///< as env_cfg.device; empty: the config's
+  Palette palette;                      ///< of `--palette`; empty: as the config has it
+  std::string device;                   ///< as env_cfg.device; empty: the config's
+  std::optional<std::string> launcher;  ///< of the processes that share the images
   /// Height and width of a sliding window; 0: images are predicted as a whole. Not given: as
   /// model.test_cfg says, but images of more than 4 million pixels always by a window.
   std::optional<Size2> window;
@@ -24,7 +25,7 @@ struct PredictOptions {
 /// Writes the options into the resolved tree of a config, before it is read and checked.
 void apply_options(Config& tree, const PredictOptions& options);
 
-/// What became of each image.
+/// What became of each image. Of several processes the first knows it of all, the others nothing.
 struct PredictReport {
   std::vector<std::string> done;                            ///< paths of the images
   std::vector<std::pair<std::string, std::string>> failed;  ///< path and reason

@@ -57,7 +57,8 @@ Scalars test_weights(const RunInfo& run, RunParts parts, const Value& contents,
   const Progress progress = saved_progress(contents);
   const auto result = test.run(*parts.model, parts.hooks, records, progress);
   if (!result) {
-    throw RunEnded(20, text("stopped by ", stop_signal_name(stop_signal()), " during the test"));
+    throw RunEnded(kStoppedBySignal,
+                   text("stopped by ", stop_signal_name(stop_signal()), " during the test"));
   }
   outputs.write(*run.communicator);
   parts.hooks.call(&Hook::after_test, run, progress, *result);

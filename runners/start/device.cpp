@@ -42,30 +42,9 @@ std::string load_cuda_module() {
   return "";
 }
 
-/// Asks the driver itself, which costs a millisecond, before LibTorch's CUDA part is loaded, which
-/// costs seconds.
-std::string driver_problem() {
-  const char* visible = std::getenv("CUDA_VISIBLE_DEVICES");
-  if (visible && (std::string_view(visible).empty() || std::string_view(visible) == "-1")) {
-    return "CUDA_VISIBLE_DEVICES hides all GPUs";
-  }
-  void* driver = dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
-  if (!driver) return "no NVIDIA driver is installed";
-  using Init = int (*)(unsigned);
-  using Count = int (*)(int*);
-  const auto init = reinterpret_cast<Init>(dlsym(driver, "cuInit"));
-  const auto count = reinterpret_cast<Count>(dlsym(driver, "cuDeviceGetCount"));
-  int devices = 0;
-  if (!init || !count || init(0) != 0 || count(&devices) != 0 || devices == 0) {
-    return "the NVIDIA driver finds no GPU";
-  }
-  return "";
-}
-
 CudaState load_cuda_once() {
   CudaState state;
-  state.problem = driver_problem();
-  if (!state.problem.empty()) return state;
+  if (visible_gpus(state.problem) == 0) return state;
   // Beside libtorch_cpu.so, wherever the loader found that one.
   const std::string folder =
       folder_of(reinterpret_cast<const void*>(&at::accelerator::deviceCount));
@@ -91,11 +70,40 @@ const CudaState& cuda_state() {
 
 }  // namespace
 
+// The driver itself is asked, which costs a millisecond, before LibTorch's CUDA part is loaded,
+// which costs seconds.
+int visible_gpus(std::string& problem) {
+  const char* visible = std::getenv("CUDA_VISIBLE_DEVICES");
+  if (visible && (std::string_view(visible).empty() || std::string_view(visible) == "-1")) {
+    problem = "CUDA_VISIBLE_DEVICES hides all GPUs";
+    return 0;
+  }
+  void* driver = dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
+  if (!driver) {
+    problem = "no NVIDIA driver is installed";
+    return 0;
+  }
+  using Init = int (*)(unsigned);
+  using Count = int (*)(int*);
+  const auto init = reinterpret_cast<Init>(dlsym(driver, "cuInit"));
+  const auto count = reinterpret_cast<Count>(dlsym(driver, "cuDeviceGetCount"));
+  int devices = 0;
+  if (!init || !count || init(0) != 0 || count(&devices) != 0 || devices == 0) {
+    problem = "the NVIDIA driver finds no GPU";
+    return 0;
+  }
+  return devices;
+}
+
 bool load_cuda() { return cuda_state().usable; }
 const std::string& cuda_problem() { return cuda_state().problem; }
 const std::string& cuda_module_problem() { return cuda_state().module_problem; }
 
-c10::Device choose_device(const std::string& wanted, int local_rank) {
+int gpu_of_process(const std::string& launcher, int local_rank, int count) {
+  return launcher == "slurm" || launcher == "mpi" ? local_rank % count : local_rank;
+}
+
+c10::Device choose_device(const std::string& wanted, int local_rank, const std::string& launcher) {
   if (!std::regex_match(wanted, std::regex("auto|cpu|cuda(:[0-9]+)?"))) {
     throw UsageError(text("device: expected auto, cpu, cuda or cuda:N, got '", wanted, "'"));
   }
@@ -106,7 +114,8 @@ c10::Device choose_device(const std::string& wanted, int local_rank) {
   }
   const int count = at::accelerator::deviceCount();
   const size_t colon = wanted.find(':');
-  const int index = colon == std::string::npos ? local_rank : std::atoi(wanted.c_str() + colon + 1);
+  const int index = colon == std::string::npos ? gpu_of_process(launcher, local_rank, count)
+                                               : std::atoi(wanted.c_str() + colon + 1);
   if (index >= count) {
     throw UsageError(text("device '", wanted, "': there is no GPU ", index, ", only ", count));
   }

@@ -9,6 +9,10 @@
 
 namespace seg {
 
+/// How many GPUs the driver shows this process. Neither LibTorch's CUDA part nor a GPU is touched.
+/// \param problem  is set to the reason where there is none: "no NVIDIA driver is installed", ...
+int visible_gpus(std::string& problem);
+
 /// Loads LibTorch's CUDA part where a driver with a visible GPU is present; cheap where none is.
 /// Repeated calls give the first one's answer.
 /// \return whether CUDA can be used.
@@ -19,10 +23,17 @@ const std::string& cuda_problem();
 /// work through LibTorch's operators alone.
 const std::string& cuda_module_problem();
 
+/// Which of the `count` GPUs that a process sees is its own. Schedulers may show each of its tasks
+/// only the GPUs that are its own, so that the local rank wraps around; under other launchers more
+/// processes than GPUs are a mistake.
+int gpu_of_process(const std::string& launcher, int local_rank, int count);
+
 /// The device of this process for `env_cfg.device`: "auto", "cpu", "cuda" or "cuda:1". "auto" takes
 /// the GPU of `local_rank` where there is one.
+/// \param launcher  as in `launcher` of the config.
 /// \throws UsageError where the config asks for a GPU and none can be used.
-c10::Device choose_device(const std::string& wanted, int local_rank);
+c10::Device choose_device(const std::string& wanted, int local_rank,
+                          const std::string& launcher = "none");
 
 /// The largest memory in use on the device since the last call, in MB; nothing on a CPU.
 std::optional<int64_t> take_peak_memory_mb(c10::Device device);

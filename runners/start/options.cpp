@@ -91,6 +91,9 @@ void apply_options(Config& tree, const TrainOptions& options) {
   if (options.reset_schedule) {
     tree.set("reset_schedule", option_value(Config::of(true), "--reset-schedule"));
   }
+  if (options.global_batch) {
+    tree.set("global_batch", option_value(Config::of(*options.global_batch), "--global-batch"));
+  }
   if (options.amp) {
     auto* wrapper = tree.find("optim_wrapper");
     if (wrapper && wrapper->value.is_map()) {

@@ -15,6 +15,7 @@ struct TrainOptions {
   std::optional<std::string> resume_from;  ///< a checkpoint; else the newest of the work dir
   bool reset_schedule = false;
   bool amp = false;
+  std::optional<int64_t> global_batch;
   std::optional<std::string> launcher, device;
 };
 

@@ -53,7 +53,8 @@ class PartsBuilder {
     if (wanted_.train || all) check_metrics();
     attempt("visualizer", [&] { build_visualizer(config_, {}); });
     errors_.throw_if_any();
-    if (const std::string warnings = errors_.found().warnings_text(); !warnings.empty()) {
+    if (const std::string warnings = errors_.found().warnings_text();
+        !warnings.empty() && wanted_.place.rank == 0) {
       log::warn(warnings);
     }
     return std::move(parts_);

@@ -22,6 +22,10 @@ struct LaunchPlace {
 /// \throws UsageError where the launcher's environment is missing or makes no sense.
 LaunchPlace launch_place(const std::string& launcher);
 
+/// Whether this process speaks for all before they are joined; also true where the launcher's
+/// environment is missing.
+bool is_first_process(const std::string& launcher);
+
 /// The processes of this run for `launcher`: "none", "pytorch", "slurm" or "mpi".
 /// \throws UsageError where the launcher's environment is missing or cannot be served.
 std::unique_ptr<Communicator> join_processes(const std::string& launcher, const EnvParams& env,

@@ -7,6 +7,7 @@
 
 #include "registry/log.hpp"
 #include "runners/start/old_config.hpp"
+#include "runners/start/processes.hpp"
 
 namespace seg {
 
@@ -287,6 +288,10 @@ Schema<RunConfig> RunConfig::schema() {
       .optional("launcher", &P::launcher, "launcher of the processes",
                 one_of({"none", "pytorch", "slurm", "mpi"}))
       .optional("auto_scale_lr", &P::auto_scale_lr, "scaling of the learning rate")
+      .optional("global_batch", &P::global_batch,
+                "samples of a step over all processes, which share them equally, in place of "
+                "train_dataloader.batch_size",
+                at_least(1))
       .optional("experiment_name", &P::experiment_name, "name of the run in its records")
       .optional("find_unused_parameters", &P::find_unused_parameters,
                 "with several processes: some parameters get no gradient in some steps")
@@ -357,7 +362,8 @@ RunConfig load_run_config(const std::string& path, const std::vector<std::string
   check_variables(tree, overrides, run_config_keys(), problems);
   if (edit) edit(tree);
   RunConfig config = read_run_config(std::move(tree), path, problems);
-  if (const std::string warnings = problems.warnings_text(); !warnings.empty()) {
+  if (const std::string warnings = problems.warnings_text();
+      !warnings.empty() && is_first_process(config.launcher)) {
     log::warn(warnings);
   }
   return config;

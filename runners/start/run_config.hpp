@@ -101,6 +101,7 @@ struct RunConfig {
   std::optional<std::vector<Spec<Transform>>> tta_pipeline;
   std::string launcher = "none";
   std::optional<AutoScaleLrParams> auto_scale_lr;
+  std::optional<int64_t> global_batch;
   std::optional<std::string> experiment_name;
   bool find_unused_parameters = false;
   std::optional<ModelWrapperParams> model_wrapper_cfg;

@@ -67,7 +67,8 @@ uint64_t agree_on_seed(const RunConfig& config, const LocalProcess& process,
 /// Chooses the device, applies `env_cfg` and seeds the generators.
 LocalProcess start_process(const RunConfig& config, std::optional<uint64_t> resumed_seed) {
   LocalProcess process;
-  process.device = choose_device(config.env_cfg.device, local_rank(config.launcher));
+  process.device =
+      choose_device(config.env_cfg.device, local_rank(config.launcher), config.launcher);
   process.place = launch_place(config.launcher);
   log::set_rank(process.place.rank);
   log::set_level(config.log_level);
@@ -84,6 +85,23 @@ LocalProcess start_process(const RunConfig& config, std::optional<uint64_t> resu
   return process;
 }
 
+/// Opens the log of this process: one for the run, and beside it one for each of the processes that
+/// keep quiet on the console.
+void open_log(const RunInfo& run) {
+  if (run.is_main()) {
+    log::open_file(run.log_dir + "/" + run.timestamp + ".log");
+    return;
+  }
+  const std::string folder = run.log_dir + "/ranks";
+  try {
+    make_folders(folder);
+    log::open_file(text(folder, "/rank_", run.communicator->rank(), ".log"));
+  } catch (const DataError& e) {
+    // Another machine may not have the work dir, and needs it for nothing else.
+    log::warn(e.what());
+  }
+}
+
 Session open_session(const RunConfig& config, const LocalProcess& process) {
   Session session;
   session.communicator = join_processes(config.launcher, config.env_cfg, process.device);
@@ -95,7 +113,7 @@ Session open_session(const RunConfig& config, const LocalProcess& process) {
   run.timestamp = make_log_folder(run.work_dir, *session.communicator);
   run.log_dir = run.work_dir + "/" + run.timestamp;
   run.experiment_name = config.experiment_name.value_or(config.stem()) + "_" + run.timestamp;
-  if (run.is_main()) log::open_file(run.log_dir + "/" + run.timestamp + ".log");
+  open_log(run);
   run.seed = agree_on_seed(config, process, *session.communicator);
   log::details(environment_text(run));
   log::details("Config:\n" + dump_yaml(config.tree));

@@ -4,6 +4,9 @@
 
 namespace seg {
 
+/// The exit code of a run that a signal ended.
+constexpr int kStoppedBySignal = 20;
+
 /// From now on SIGTERM, SIGINT, SIGHUP (unless nohup ignores it), SIGUSR1, SIGUSR2 and SIGXCPU are
 /// remembered. A second SIGINT ends the program at once.
 void watch_stop_signals();
@@ -11,5 +14,11 @@ void watch_stop_signals();
 int stop_signal();
 /// "SIGTERM".
 std::string stop_signal_name(int signal);
+
+/// Warns where `--requeue` cannot do anything, since this is no job of Slurm.
+void check_requeue();
+/// Asks Slurm to queue this job again, after a signal has ended the run with a checkpoint; reports
+/// what came of it. A Ctrl-C is somebody who wants the run to stop.
+void requeue_job();
 
 }  // namespace seg

@@ -16,6 +16,7 @@
 #include "runners/start/session.hpp"
 #include "runners/start/signals.hpp"
 #include "runners/train/beginning.hpp"
+#include "runners/train/global_batch.hpp"
 #include "runners/train/object_scale.hpp"
 #include "runners/train/step.hpp"
 #include "runners/train/try_one_sample.hpp"
@@ -272,8 +273,9 @@ class TrainingRun final : private RunControl {
     if (vote[1] == 0) return;
     const auto signal = static_cast<int>(vote[0] / vote[1]);
     throw RunEnded(
-        20, text("stopped by ", stop_signal_name(signal), " after iteration ", progress_.iter,
-                 "; the checkpoint is ", save_for_resume(), "; --resume continues from it"));
+        kStoppedBySignal,
+        text("stopped by ", stop_signal_name(signal), " after iteration ", progress_.iter,
+             "; the checkpoint is ", save_for_resume(), "; --resume continues from it"));
   }
 
   /// Ends the run without losing the steps since the last checkpoint. All ranks have an error or
@@ -346,7 +348,7 @@ class TrainingRun final : private RunControl {
 
 }  // namespace
 
-void run_training(const RunConfig& config, size_t checked) {
+void run_training(RunConfig config, size_t checked) {
   if (!config.train_cfg) {
     Diagnostics problems;
     problems.error(config.tree.origin, "", "training needs 'train_cfg' in the configuration");
@@ -359,10 +361,15 @@ void run_training(const RunConfig& config, size_t checked) {
     check_saved_classes_of_training(config, (*found)->contents, (*found)->path,
                                     /*resumed=*/found == &beginning.resumed);
   }
+  const BatchRemarks remarks =
+      share_batches(config, launch_place(config.launcher).size,
+                    beginning.resumed ? &beginning.resumed->contents : nullptr);
   StartedRun started =
       start_run(config, {.train = true},
                 beginning.resumed ? seed_of_checkpoint(beginning.resumed->contents) : std::nullopt);
   const RunInfo& run = started.session.run;
+  if (!remarks.info.empty()) log::info(remarks.info);
+  if (!remarks.warning.empty() && run.is_main()) log::warn(remarks.warning);
   run_joined(run, [&] {
     TrainingRun(run, std::move(started.parts), std::move(beginning), checked).run();
   });

@@ -12,6 +12,6 @@ namespace seg {
 ///         another process is lost.
 /// \param checked  annotations of each data set that are looked at before the first step;
 ///                 DatasetCheckParams::kAll reads all files.
-void run_training(const RunConfig& config, size_t checked = DatasetCheckParams().annotations);
+void run_training(RunConfig config, size_t checked = DatasetCheckParams().annotations);
 
 }  // namespace seg

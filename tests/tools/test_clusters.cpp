@@ -1,0 +1,357 @@
+/// Runs on clusters: Slurm and MPI, several machines, preemption, other numbers of processes.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+#include <future>
+
+#include "registry/text.hpp"
+#include "segcore/io/checkpoint.hpp"
+#include "tests/support/background_tool.hpp"
+#include "tests/support/paths.hpp"
+#include "tests/support/python.hpp"
+#include "tests/support/ranks.hpp"
+#include "tests/support/temp_dir.hpp"
+#include "tests/support/tiny_images.hpp"
+#include "tests/support/tiny_run.hpp"
+
+namespace fs = std::filesystem;
+
+namespace seg::test {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+class Clusters : public ::testing::Test {
+ protected:
+  Clusters() {
+    setenv("OMP_NUM_THREADS", "1", 1);
+    config_ = dir_.write("tiny.yaml", tiny_run_yaml());
+  }
+  /// Runs a line of a shell in the folder; words that begin with "@" are programs.
+  CommandResult shell(std::string line) const {
+    for (size_t at = 0; (at = line.find('@', at)) != std::string::npos;) {
+      const size_t end = line.find_first_of(" ", at);
+      line.replace(at, end - at, program_path(line.substr(at + 1, end - at - 1)));
+    }
+    return run_command("cd " + dir_.path().string() + " && " + line);
+  }
+  /// A program that stands in for one of a cluster.
+  void stand_in(const std::string& name, const std::string& script) const {
+    dir_.write("bin/" + name, "#!/bin/sh\n" + script);
+    fs::permissions(dir_ / ("bin/" + name), fs::perms::owner_all);
+  }
+  std::string path_with_stand_ins() const { return dir_ / "bin" + ":" + std::getenv("PATH"); }
+  TempDir dir_;
+  std::string config_;
+};
+
+double clusters_distance(const Value& a, const Value& b) {
+  double most = 0, difference = 0;
+  for (const auto& [name, value] : a.as_dict()) {
+    const at::Tensor x = value.as_tensor().to(at::kDouble);
+    const at::Tensor y = b.at(name.as_string()).as_tensor().to(at::kDouble);
+    if (x.numel() == 0) continue;
+    most = std::max(most, x.abs().max().item<double>());
+    difference = std::max(difference, (x - y).abs().max().item<double>());
+  }
+  return difference / most;
+}
+
+TEST_F(Clusters, SlurmsVariablesAloneJoinTheTasksOfAMachine) {
+  std::vector<std::future<CommandResult>> tasks;
+  for (int rank = 0; rank < 2; ++rank) {
+    tasks.push_back(std::async(std::launch::async, [this, rank] {
+      return shell(text("SLURM_JOB_ID=", getpid(), " SLURM_STEP_ID=3 SLURM_PROCID=", rank,
+                        " SLURM_LOCALID=", rank,
+                        " SLURM_NTASKS=2 SLURM_STEP_NUM_NODES=1 SLURM_NODELIST=no-such-machine "
+                        "@train tiny.yaml --work-dir w --launcher slurm --cfg-options "
+                        "train_cfg.max_iters=2"));
+    }));
+  }
+  for (auto& task : tasks) {
+    const CommandResult run = task.get();
+    EXPECT_EQ(run.status, 0) << run.output;
+  }
+  EXPECT_TRUE(fs::exists(dir_ / "w/iter_2.pth"));
+}
+
+TEST_F(Clusters, JobsOfSlurmMeetAtPortsOfTheirOwn) {
+  // Port 10000 + 16 * 1000 + 2 of job 1000, step 2, is another program's.
+  dir_.write("listen.py",
+             "import socket, subprocess, sys\n"
+             "s = socket.socket(socket.AF_INET6); s.setsockopt(41, 26, 0)\n"
+             "s.bind(('::', 26002)); s.listen()\n"
+             "sys.exit(subprocess.call(sys.argv[1], shell=True))\n");
+  const CommandResult run = shell(
+      "python3 listen.py 'SLURM_JOB_ID=1000 SLURM_STEP_ID=2 SLURM_PROCID=0 SLURM_LOCALID=0 "
+      "SLURM_NTASKS=2 SLURM_STEP_NUM_NODES=1 " +
+      program_path("train") + " tiny.yaml --work-dir w --launcher slurm'");
+  EXPECT_EQ(run.status, 2);
+  EXPECT_THAT(run.output, HasSubstr("port 26002, by which the processes meet, is in use"));
+}
+
+/// The starters of MPI themselves, where they are installed.
+class ClustersMpi : public Clusters, public ::testing::WithParamInterface<const char*> {};
+
+TEST_P(ClustersMpi, StartsTheProcesses) {
+  const std::string starter = GetParam();
+  const std::string program = starter.substr(0, starter.find(' '));
+  if (run_command("command -v " + program).status != 0) GTEST_SKIP() << "no " << program;
+  const CommandResult run =
+      shell(text("MASTER_PORT=", free_port(), " ", starter,
+                 " @train tiny.yaml --work-dir w --launcher mpi --cfg-options "
+                 "train_cfg.max_iters=2"));
+  ASSERT_EQ(run.status, 0) << run.output;
+  EXPECT_THAT(run.output, HasSubstr("Processes: 2\n"));
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Starters, ClustersMpi,
+    ::testing::Values("mpirun.openmpi --allow-run-as-root --oversubscribe -n 2",
+                      "mpiexec.hydra -n 2"),
+    [](const auto& starter) {
+      return std::string(starter.param).starts_with("mpirun") ? "OpenMpi" : "Mpich";
+    });
+
+/// What a signal does to a run with --requeue, with a scontrol that notes its words.
+class Requeue : public Clusters {
+ protected:
+  struct Outcome {
+    int code;
+    std::string output, asked;
+  };
+  Outcome stop(int signal, BackgroundTool::Environment environment,
+               const std::string& more = "") const {
+    environment.emplace_back("PATH", path_with_stand_ins());
+    std::vector<std::string> words{program_path("train"), config_,  "--work-dir", dir_ / "w",
+                                   "--requeue",           "--quiet"};
+    std::istringstream given(more);
+    for (std::string word; given >> word;) words.push_back(word);
+    words.emplace_back("--cfg-options");
+    words.emplace_back("train_cfg.max_iters=100000");
+    words.emplace_back("train_cfg.val_interval=100000");
+    BackgroundTool run(words, dir_ / "output.txt", environment);
+    EXPECT_TRUE(run.wait_for("Iter(train) [     2/")) << run.output();
+    run.send(signal);
+    Outcome out;
+    out.code = run.wait();
+    out.output = run.output();
+    std::ifstream asked(dir_ / "asked.txt");
+    out.asked.assign(std::istreambuf_iterator<char>(asked), {});
+    return out;
+  }
+  void scontrol(const std::string& then) const {
+    stand_in("scontrol", text("echo \"$@\" >> ", dir_ / "asked.txt", "\nls ", dir_ / "w",
+                              "/last_checkpoint >> ", dir_ / "asked.txt", "\n", then, "\n"));
+  }
+};
+
+TEST_F(Requeue, AsksSlurmOnceThereIsACheckpoint) {
+  scontrol("exit 0");
+  const Outcome run = stop(SIGUSR1, {{"SLURM_JOB_ID", "77"}}, "--nproc 2");
+  EXPECT_EQ(run.code, 20) << run.output;
+  EXPECT_EQ(run.asked, "requeue 77\n" + dir_ / "w/last_checkpoint" + "\n");
+  EXPECT_THAT(run.output, HasSubstr("Slurm queues job 77 again"));
+}
+
+TEST_F(Requeue, ATaskOfAnArrayIsNamedAsSuchAndAFailureReported) {
+  scontrol("echo 'Job/step already completing or completed' >&2; exit 1");
+  const Outcome run =
+      stop(SIGTERM,
+           {{"SLURM_JOB_ID", "124"}, {"SLURM_ARRAY_JOB_ID", "120"}, {"SLURM_ARRAY_TASK_ID", "4"}});
+  EXPECT_EQ(run.code, 20) << run.output;
+  EXPECT_THAT(run.asked, HasSubstr("requeue 120_4\n"));
+  EXPECT_THAT(run.output,
+              HasSubstr("scontrol requeue 120_4 failed: Job/step already completing or completed. "
+                        "Submit the job again; with --resume it continues from the checkpoint"));
+}
+
+TEST_F(Requeue, IsNotMeantByCtrlCAndDoesNothingOutsideOfSlurm) {
+  scontrol("exit 0");
+  EXPECT_EQ(stop(SIGINT, {{"SLURM_JOB_ID", "77"}}).code, 20);
+  const Outcome outside = stop(SIGTERM, {});
+  EXPECT_EQ(outside.code, 20);
+  EXPECT_EQ(outside.asked, "");
+  EXPECT_THAT(outside.output,
+              HasSubstr("--requeue has no effect: this is no job of Slurm, as the environment has "
+                        "no SLURM_JOB_ID"));
+}
+
+TEST_F(Clusters, AnotherNumberOfProcessesTrainsTheSame) {
+  const std::string more =
+      " --quiet --cfg-options train_cfg.max_iters=6 train_cfg.val_interval=6 "
+      "default_hooks.checkpoint.interval=2 train_dataloader.batch_size=4 "
+      "model.decode_head.norm_cfg.type=GN model.decode_head.norm_cfg.num_groups=2 "
+      "model.decode_head.dropout_ratio=0 model.backbone.drop_rate=0 "
+      "model.backbone.drop_path_rate=0";
+  const CommandResult whole = shell("@train tiny.yaml --work-dir whole" + more);
+  ASSERT_EQ(whole.status, 0) << whole.output;
+  const CommandResult two =
+      shell("@train tiny.yaml --nproc 2 --work-dir two --resume whole/iter_2.pth" + more);
+  ASSERT_EQ(two.status, 0) << two.output;
+  EXPECT_THAT(two.output,
+              HasSubstr("the global batch stays 4 samples as in the checkpoint: 2 for each of 2 "
+                        "processes (--global-batch N sets it)"));
+  const CommandResult one = shell("@train tiny.yaml --work-dir one --resume two/iter_4.pth" + more);
+  ASSERT_EQ(one.status, 0) << one.output;
+  const Value want = read_checkpoint(dir_ / "whole/iter_6.pth").at("state_dict");
+  for (const char* found : {"two/iter_6.pth", "one/iter_6.pth"}) {
+    EXPECT_LT(clusters_distance(want, read_checkpoint(dir_ / found).at("state_dict")), 1e-6);
+  }
+}
+
+TEST_F(Clusters, AGlobalBatchIsSharedEquallyOrRefused) {
+  const CommandResult run = shell(
+      "@train tiny.yaml --nproc 2 --work-dir w --global-batch 6 --cfg-options "
+      "train_cfg.max_iters=1");
+  ASSERT_EQ(run.status, 0) << run.output;
+  const Value own = read_checkpoint(dir_ / "w/iter_1.pth").at("segcore");
+  EXPECT_EQ(own.at("batch_size").as_int(), 3);
+  EXPECT_EQ(own.at("world_size").as_int(), 2);
+  const CommandResult odd = shell("@train tiny.yaml --nproc 2 --work-dir v --global-batch 5");
+  EXPECT_EQ(odd.status, 1);
+  EXPECT_THAT(odd.output, HasSubstr("--global-batch: error: global_batch: 2 processes cannot share "
+                                    "5 samples equally. Write 4 or 6\n"));
+}
+
+/// The commands of docs/clusters.md for one machine, with configs/quickstart.yaml made short.
+TEST_F(Clusters, CommandsOfThePageRunAsWritten) {
+  const auto read = [](const std::string& path) {
+    std::ifstream in(source_path(path));
+    return std::string(std::istreambuf_iterator<char>(in), {});
+  };
+  const std::string page = read("docs/clusters.md");
+  const size_t begin = page.find("```sh\n") + 6;
+  std::string commands = page.substr(begin, page.find("```", begin) - begin);
+  for (size_t at; (at = commands.find("iter_800")) != std::string::npos;) {
+    commands.replace(at, 8, "iter_2");
+  }
+  dir_.write("configs/whole_quickstart.yaml", read("configs/quickstart.yaml"));
+  dir_.write("configs/quickstart.yaml",
+             "_base_: whole_quickstart.yaml\n"
+             "train_cfg: {max_iters: 2, val_interval: 2}\n"
+             "default_hooks: {checkpoint: {interval: 2}}\n"
+             "train_dataloader: {batch_size: 1, dataset: {num_samples: 4}}\n"
+             "val_dataloader: {dataset: {num_samples: 2}}\n"
+             "test_dataloader: {dataset: {num_samples: 2}}\n");
+  fs::create_directory_symlink(source_path("configs/_base_"), dir_ / "configs/_base_");
+  fs::create_directory(dir_ / "tools");
+  for (const char* name : {"train", "test", "predict"}) {
+    fs::create_symlink(program_path(name), dir_ / text("tools/", name));
+  }
+  for (const char* name : {"dist_train.sh", "dist_test.sh"}) {
+    fs::create_symlink(source_path(text("tools/", name)), dir_ / text("tools/", name));
+  }
+  write_png(dir_ / "photos/a.png", tiny_image(64, 96, 3));
+  dir_.write("script.sh", "set -e\n" + commands);
+  const CommandResult run = shell("sh script.sh");
+  EXPECT_EQ(run.status, 0) << run.output;
+  EXPECT_TRUE(fs::exists(dir_ / "predictions/a_ids.png"));
+}
+
+/// Two machines: network namespaces of this one, with a cable between them.
+class TwoMachines : public Clusters {
+ protected:
+  void SetUp() override {
+    if (geteuid() != 0) GTEST_SKIP() << "network namespaces are root's";
+    if (run_command("command -v ip").status != 0) GTEST_SKIP() << "there is no ip (iproute2)";
+    const CommandResult made = run_command(text("ip netns add ", name(0)));
+    if (made.status != 0) GTEST_SKIP() << "no network namespaces: " << made.output;
+    const std::string cable[] = {text("sa", getpid()), text("sb", getpid())};
+    std::string setup = text("ip netns add ", name(1), " && ip link add ", cable[0], " netns ",
+                             name(0), " type veth peer name ", cable[1], " netns ", name(1));
+    for (int node = 0; node < 2; ++node) {
+      setup += text(" && ip -n ", name(node), " addr add 10.97.0.", node + 1, "/24 dev ",
+                    cable[node], " && ip -n ", name(node), " link set ", cable[node],
+                    " up && ip -n ", name(node), " link set lo up");
+    }
+    const CommandResult cabled = run_command(setup);
+    if (cabled.status != 0) GTEST_SKIP() << "no cable between namespaces: " << cabled.output;
+  }
+  ~TwoMachines() override {
+    for (int node = 0; node < 2; ++node) run_command("ip netns del " + name(node));
+  }
+  static std::string name(int node) { return text("segcore-", getpid(), "-", node); }
+  /// Runs a line on a machine.
+  std::future<CommandResult> on_machine(int node, const std::string& line) const {
+    return std::async(std::launch::async, [=, this] {
+      return shell(text("exec ip netns exec ", name(node), " env ", line));
+    });
+  }
+};
+
+TEST_F(TwoMachines, TrainLikeOne) {
+  const std::string more =
+      " --quiet --cfg-options train_cfg.max_iters=3 train_cfg.val_interval=3 "
+      "model.decode_head.norm_cfg.type=GN model.decode_head.norm_cfg.num_groups=2 "
+      "model.decode_head.dropout_ratio=0 model.backbone.drop_rate=0 "
+      "model.backbone.drop_path_rate=0 train_dataloader.batch_size=";
+  const CommandResult alone = shell("@train tiny.yaml --work-dir one" + more + "4");
+  ASSERT_EQ(alone.status, 0) << alone.output;
+  std::vector<std::future<CommandResult>> machines;
+  for (int node = 0; node < 2; ++node) {
+    machines.push_back(on_machine(node, text("NNODES=2 NODE_RANK=", node,
+                                             " MASTER_ADDR=10.97.0.1 MASTER_PORT=29533 "
+                                             "@train tiny.yaml --nproc 2 --work-dir four",
+                                             more, "1")));
+  }
+  for (auto& machine : machines) {
+    const CommandResult run = machine.get();
+    EXPECT_EQ(run.status, 0) << run.output;
+  }
+  EXPECT_LT(clusters_distance(read_checkpoint(dir_ / "one/iter_3.pth").at("state_dict"),
+                              read_checkpoint(dir_ / "four/iter_3.pth").at("state_dict")),
+            1e-4);
+  for (const char* rank : {"1", "2", "3"}) {
+    EXPECT_EQ(run_command(text("ls ", dir_ / "four", "/*/ranks/rank_", rank, ".log")).status, 0);
+  }
+}
+
+TEST_F(TwoMachines, SlurmsVariablesNameTheFirst) {
+  std::vector<std::future<CommandResult>> tasks;
+  for (int rank = 0; rank < 4; ++rank) {
+    tasks.push_back(on_machine(
+        rank / 2,
+        text("SLURM_JOB_ID=", getpid(), " SLURM_PROCID=", rank, " SLURM_LOCALID=", rank % 2,
+             " SLURM_NTASKS=4 SLURM_STEP_NUM_NODES=2 "
+             "SLURM_STEP_NODELIST=10.97.0.1,10.97.0.2 "
+             "@train tiny.yaml --work-dir w --launcher slurm --quiet --cfg-options "
+             "train_cfg.max_iters=2 train_dataloader.batch_size=1")));
+  }
+  for (auto& task : tasks) {
+    const CommandResult run = task.get();
+    EXPECT_EQ(run.status, 0) << run.output;
+  }
+  EXPECT_TRUE(fs::exists(dir_ / "w/iter_2.pth"));
+}
+
+/// A machine where a process dies takes the other down with it, and says which it was.
+TEST_F(TwoMachines, AKilledProcessEndsBoth) {
+  const std::string more =
+      " @train tiny.yaml --nproc 2 --work-dir w --quiet --cfg-options train_cfg.max_iters=100000 "
+      "train_cfg.val_interval=100000 train_dataloader.batch_size=1";
+  std::vector<std::future<CommandResult>> machines;
+  for (int node = 0; node < 2; ++node) {
+    machines.push_back(on_machine(
+        node, text("NNODES=2 NODE_RANK=", node, " MASTER_ADDR=10.97.0.1 MASTER_PORT=29533", more)));
+  }
+  const std::string log = text("cat ", dir_ / "w", "/*/*.log 2>/dev/null | grep -q 'Iter(train)'");
+  for (int i = 0; i < 300 && run_command(log).status != 0; ++i) usleep(100000);
+  // Rank 3 is the only process of its machine with this number.
+  ASSERT_EQ(run_command("for p in $(ip netns pids " + name(1) +
+                        "); do tr '\\0' '\\n' < /proc/$p/environ | grep -qx RANK=3 && "
+                        "kill -9 $p; done; true")
+                .status,
+            0);
+  const CommandResult other = machines[0].get(), same = machines[1].get();
+  EXPECT_EQ(other.status, 22) << other.output;
+  EXPECT_EQ(same.status, 128 + SIGKILL) << same.output;
+  EXPECT_THAT(same.output, HasSubstr("error: rank 3 of 4 was killed by SIGKILL"));
+}
+
+}  // namespace
+}  // namespace seg::test
