@@ -10,10 +10,13 @@
 #include "registry/log.hpp"
 #include "runners/start/device.hpp"
 #include "runners/start/options.hpp"
+#include "runners/start/processes.hpp"
 #include "tools/common/command_line.hpp"
 #include "tools/common/help.hpp"
+#include "tools/common/local_launch.hpp"
 #include "tools/measure/checkpoint_reading.hpp"
 #include "tools/measure/pictures.hpp"
+#include "tools/measure/scaling.hpp"
 #include "tools/measure/steps.hpp"
 
 namespace {
@@ -31,7 +34,22 @@ void apply_shape(seg::Config& tree, const std::vector<int64_t>& shape) {
   size->value = std::move(asked);
 }
 
-int benchmark(const seg::BenchmarkArguments& arguments) {
+/// In each of the processes that `--nproc` has started.
+void measure_scaling(const seg::BenchmarkArguments& arguments, const seg::RunConfig& config) {
+  const c10::Device device =
+      seg::choose_device(arguments.device.empty() ? config.env_cfg.device : arguments.device,
+                         seg::local_rank(arguments.launcher));
+  const auto communicator = seg::join_processes(arguments.launcher, config.env_cfg, device);
+  const seg::Measured out{
+      {"config", arguments.config},
+      {"device", device.str()},
+      {"cpu_threads", at::get_num_threads()},
+      {"scaling", seg::benchmark_scaling(arguments, config, *communicator, device)}};
+  if (communicator->rank() == 0) std::cout << out.dump() << std::endl;
+  communicator->barrier();
+}
+
+int benchmark(const seg::BenchmarkArguments& arguments, const std::vector<std::string>& words) {
   // The one line on standard output is the result.
   seg::log::set_level("ERROR");
   if (std::count(arguments.what.begin(), arguments.what.end(), "checkpoint")) {
@@ -57,6 +75,16 @@ int benchmark(const seg::BenchmarkArguments& arguments) {
   };
   const seg::RunConfig config = load({});
   const std::set<std::string> what(arguments.what.begin(), arguments.what.end());
+  if (what.contains("scaling")) {
+    if (what.size() > 1) throw seg::UsageError("--what scaling is measured by itself");
+    if (arguments.launcher != "none") {
+      measure_scaling(arguments, load(arguments.shape));
+      return 0;
+    }
+    const auto launch = seg::local_launch(arguments.nproc.value_or("2"), std::nullopt, words);
+    if (!launch) throw seg::UsageError("--what scaling needs --nproc of at least 2");
+    return seg::launch_processes(*launch);
+  }
   const c10::Device device = seg::choose_device(
       arguments.device.empty() ? config.env_cfg.device : arguments.device, /*local_rank=*/0);
   seg::Measured out{{"config", arguments.config},
@@ -84,19 +112,22 @@ int main(int argc, char** argv) {
       "Measures what the training of a configuration costs, and prints one line of JSON: a step on "
       "synthetic images (step), the data pipeline alone (data), both together with the share of "
       "time spent waiting for data (train), and the time from the start of the program to the end "
-      "of the first step (start). With --what checkpoint CONFIG is a checkpoint: the time to read "
+      "of the first step (start). --what scaling runs several processes by turns joined and apart. "
+      "With --what checkpoint CONFIG is a checkpoint: the time to read "
       "it and copy its weights.",
-      [](CLI::App& app) {
+      [argc, argv](CLI::App& app) {
         seg::add_help(app, {.example = "tools/benchmark configs/quickstart.yaml --iters 5",
                             .exit_codes = {}});
         auto arguments = std::make_shared<seg::BenchmarkArguments>();
         app.add_option("config", arguments->config, "configuration file")->required();
         app.add_option("--what", arguments->what,
                        "what to measure: step, data, train, start, one or more (default: step); or "
-                       "checkpoint")
+                       "scaling; or checkpoint")
             ->type_name("NAME ...")
             ->expected(1, 4)
-            ->check(seg::known_word({"step", "data", "train", "start", "checkpoint"}));
+            ->check(seg::known_word({"step", "data", "train", "start", "scaling", "checkpoint"}));
+        seg::add_nproc(app, arguments->nproc);
+        app.add_option("--launcher", arguments->launcher)->group("");  // set for the processes
         app.add_option("--python", arguments->python,
                        "with --what checkpoint: a Python with torch, to time torch.load(mmap=True) "
                        "and the copy for comparison")
@@ -133,6 +164,8 @@ int main(int argc, char** argv) {
                        "auto, cpu, cuda or cuda:1 (default: env_cfg.device)")
             ->type_name("NAME");
         seg::add_cfg_options(app, arguments->overrides);
-        return [arguments] { return benchmark(*arguments); };
+        return [arguments, words = std::vector<std::string>(argv, argv + argc)] {
+          return benchmark(*arguments, words);
+        };
       });
 }

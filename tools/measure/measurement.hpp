@@ -2,6 +2,7 @@
 #pragma once
 #include <cstdint>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -10,7 +11,8 @@ namespace seg {
 using Measured = nlohmann::ordered_json;
 
 struct BenchmarkArguments {
-  std::string config, device, python;
+  std::string config, device, python, launcher = "none";
+  std::optional<std::string> nproc;
   std::vector<std::string> overrides, what{"step"};
   std::vector<int64_t> threads, shape, pictures;
   int64_t iters = 20, warmup = 5, batch_size = 0;
