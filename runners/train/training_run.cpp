@@ -5,6 +5,7 @@
 #include "runners/checkpoint/generators.hpp"
 #include "runners/checkpoint/load.hpp"
 #include "runners/checkpoint/train_state.hpp"
+#include "runners/checkpoint/writer.hpp"
 #include "runners/dist/data_errors.hpp"
 #include "runners/dist/reducer.hpp"
 #include "runners/evaluate/corrupt_samples.hpp"
@@ -68,6 +69,7 @@ class TrainingRun final : private RunControl {
               .optimizer = optimizer_.get(),
               .schedulers = &schedulers_,
               .loader = loader_.get(),
+              .writer = &writer_,
               .parts = hooks_.checkpoint_parts()};
   }
 
@@ -191,6 +193,7 @@ class TrainingRun final : private RunControl {
 
   void finish() {
     report_corrupt();
+    writer_.wait();
     hooks_.call(&Hook::after_train, run_, progress_);
     visualizer_->flush();
   }
@@ -302,9 +305,9 @@ class TrainingRun final : private RunControl {
       // The run has no CheckpointHook.
       const std::string path = text(run_.work_dir, "/iter_", progress_.iter, ".pth");
       records_.facts.set("last_ckpt", path);
-      save_checkpoint(path, {});
-      write_last_checkpoint(run_, path);
+      save_checkpoint(path, {}, [this, path] { write_last_checkpoint(run_, path); });
     }
+    writer_.wait();
     visualizer_->flush();
     // Nobody leaves, and is missed, while the first process still writes.
     run_.communicator->barrier();
@@ -316,9 +319,10 @@ class TrainingRun final : private RunControl {
   void stop() override { stopped_ = true; }
   void request_validation() override { progress_.validation_due = validation_ != nullptr; }
   int64_t last_saved_iter() const override { return last_saved_iter_; }
-  void save_checkpoint(const std::string& path, const SaveParts& parts) override {
+  void save_checkpoint(const std::string& path, const SaveParts& parts,
+                       std::function<void()> then) override {
     flight_.enter("checkpoint");
-    seg::save_checkpoint(state_, path, parts);
+    seg::save_checkpoint(state_, path, parts, std::move(then));
     if (parts.all()) last_saved_iter_ = progress_.iter;
   }
 
@@ -340,7 +344,8 @@ class TrainingRun final : private RunControl {
   Records records_;
   Progress progress_;
   TrainState state_;
-  int64_t first_iter_ = 0;  ///< that this process started or resumed from
+  CheckpointWriter writer_;  ///< last of all that its files speak of
+  int64_t first_iter_ = 0;   ///< that this process started or resumed from
   bool stopped_ = false;
   int64_t last_saved_iter_ = -1;
   int64_t reported_corrupt_ = 0;
