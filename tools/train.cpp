@@ -1,6 +1,7 @@
 /// Trains the model of a configuration.
 #include "runners/start/options.hpp"
 #include "runners/start/processes.hpp"
+#include "runners/start/requeue.hpp"
 #include "runners/start/signals.hpp"
 #include "runners/train/training_run.hpp"
 #include "tools/common/command_line.hpp"
@@ -18,14 +19,18 @@ struct TrainArguments {
   std::optional<std::string> nproc;
 };
 
-/// Trains, and where a signal ends it has Slurm queue the job again.
-void train_and_requeue(const seg::RunConfig& config, size_t checked) {
-  const bool speaks = seg::is_first_process(config.launcher);
-  if (speaks) seg::check_requeue();
+/// \return the exit code.
+int train_until_signal(const seg::RunConfig& config, size_t checked, bool requeue) {
+  const bool first = seg::is_first_process(config.launcher);
+  if (requeue && first) seg::check_requeue();
   try {
     seg::run_training(config, checked);
+    return 0;
   } catch (const seg::RunEnded& e) {
-    if (speaks && e.exit_code() == seg::kStoppedBySignal) seg::requeue_job();
+    if (e.exit_code() != seg::kStoppedBySignal) throw;
+    // All processes stop after the same step: one reports it.
+    if (!first) return e.exit_code();
+    if (requeue) seg::requeue_job();
     throw;
   }
 }
@@ -59,12 +64,7 @@ int train(TrainArguments& arguments, const CLI::App& app, const std::vector<std:
   } else if (!arguments.check_data.empty()) {
     checked = std::stoul(arguments.check_data);
   }
-  if (arguments.requeue) {
-    train_and_requeue(config, checked);
-  } else {
-    seg::run_training(config, checked);
-  }
-  return 0;
+  return train_until_signal(config, checked, arguments.requeue);
 }
 
 }  // namespace

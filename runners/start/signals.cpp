@@ -1,12 +1,9 @@
 #include "runners/start/signals.hpp"
 
-#include <array>
 #include <csignal>
-#include <cstdio>
-#include <cstdlib>
 #include <cstring>
 
-#include "registry/log.hpp"
+#include "registry/text.hpp"
 
 namespace seg {
 namespace {
@@ -20,16 +17,6 @@ volatile std::sig_atomic_t received_signal = 0;
 extern "C" void remember_signal(int signal) {
   received_signal = signal;
   if (signal == SIGINT) std::signal(SIGINT, SIG_DFL);
-}
-
-/// The name of this job for scontrol: "123", or "120_4" for a task of an array; "" outside of
-/// Slurm.
-std::string slurm_job() {
-  const char* array = std::getenv("SLURM_ARRAY_JOB_ID");
-  const char* task = std::getenv("SLURM_ARRAY_TASK_ID");
-  if (array && task) return text(array, "_", task);
-  const char* job = std::getenv("SLURM_JOB_ID");
-  return job ? job : "";
 }
 
 }  // namespace
@@ -54,33 +41,6 @@ int stop_signal() { return received_signal; }
 std::string stop_signal_name(int signal) {
   const char* name = sigabbrev_np(signal);
   return name ? text("SIG", name) : text("signal ", signal);
-}
-
-void check_requeue() {
-  if (!slurm_job().empty()) return;
-  log::warn(
-      "--requeue has no effect: this is no job of Slurm, as the environment has no SLURM_JOB_ID");
-}
-
-void requeue_job() {
-  const std::string job = slurm_job();
-  if (job.empty() || stop_signal() == SIGINT) return;
-  std::string output;
-  int status = -1;
-  // The name is Slurm's, but the environment is anybody's: it is no text of the command.
-  setenv("SEGCORE_REQUEUED_JOB", job.c_str(), /*overwrite=*/1);
-  if (FILE* pipe = popen("scontrol requeue \"$SEGCORE_REQUEUED_JOB\" 2>&1", "r")) {
-    std::array<char, 256> line{};
-    while (std::fgets(line.data(), line.size(), pipe)) output += line.data();
-    status = pclose(pipe);
-  }
-  while (!output.empty() && output.back() == '\n') output.pop_back();
-  if (status == 0) {
-    log::info("Slurm queues job ", job, " again");
-  } else {
-    log::error("scontrol requeue ", job, " failed: ", output.empty() ? "no output" : output,
-               ". Submit the job again; with --resume it continues from the checkpoint");
-  }
 }
 
 }  // namespace seg

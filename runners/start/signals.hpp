@@ -15,10 +15,4 @@ int stop_signal();
 /// "SIGTERM".
 std::string stop_signal_name(int signal);
 
-/// Warns where `--requeue` cannot do anything, since this is no job of Slurm.
-void check_requeue();
-/// Asks Slurm to queue this job again, after a signal has ended the run with a checkpoint; reports
-/// what came of it. A Ctrl-C is somebody who wants the run to stop.
-void requeue_job();
-
 }  // namespace seg

@@ -118,7 +118,7 @@ class TrainingRun final : private RunControl {
     if (beginning_.resumed) {
       resume();
     } else {
-      if (config_.resume) {
+      if (config_.resume && run_.is_main()) {
         // Scripts that are queued again rely on a start without a checkpoint; people do not.
         log::warn(run_.work_dir,
                   " holds no checkpoint to resume from: the run starts from the beginning");

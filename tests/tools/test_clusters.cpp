@@ -144,14 +144,18 @@ class Requeue : public Clusters {
     out.asked.assign(std::istreambuf_iterator<char>(asked), {});
     return out;
   }
-  void scontrol(const std::string& then) const {
-    stand_in("scontrol", text("echo \"$@\" >> ", dir_ / "asked.txt", "\nls ", dir_ / "w",
-                              "/last_checkpoint >> ", dir_ / "asked.txt", "\n", then, "\n"));
+  /// \param state  of the job, as `scontrol show job` has it.
+  /// \param then  what happens on a requeue, once its words are noted.
+  void scontrol(const std::string& state, const std::string& then) const {
+    const std::string asked = dir_ / "asked.txt";
+    stand_in("scontrol", text("case \"$*\" in *show*) echo JobId=1 JobState=", state,
+                              "; exit 0;; esac\necho \"$@\" >> ", asked, "\nls ", dir_ / "w",
+                              "/last_checkpoint >> ", asked, "\n", then, "\n"));
   }
 };
 
 TEST_F(Requeue, AsksSlurmOnceThereIsACheckpoint) {
-  scontrol("exit 0");
+  scontrol("RUNNING", "exit 0");
   const Outcome run = stop(SIGUSR1, {{"SLURM_JOB_ID", "77"}}, "--nproc 2");
   EXPECT_EQ(run.code, 20) << run.output;
   EXPECT_EQ(run.asked, "requeue 77\n" + dir_ / "w/last_checkpoint" + "\n");
@@ -159,7 +163,7 @@ TEST_F(Requeue, AsksSlurmOnceThereIsACheckpoint) {
 }
 
 TEST_F(Requeue, ATaskOfAnArrayIsNamedAsSuchAndAFailureReported) {
-  scontrol("echo 'Job/step already completing or completed' >&2; exit 1");
+  scontrol("RUNNING", "echo 'Job/step already completing or completed' >&2; exit 1");
   const Outcome run =
       stop(SIGTERM,
            {{"SLURM_JOB_ID", "124"}, {"SLURM_ARRAY_JOB_ID", "120"}, {"SLURM_ARRAY_TASK_ID", "4"}});
@@ -170,8 +174,19 @@ TEST_F(Requeue, ATaskOfAnArrayIsNamedAsSuchAndAFailureReported) {
                         "Submit the job again; with --resume it continues from the checkpoint"));
 }
 
+/// Slurm 22.05 shows jobs that were cancelled and those out of time alike.
+TEST_F(Requeue, ACancelledJobStaysCancelledButNotOneOutOfTime) {
+  scontrol("COMPLETING RunTime=00:00:07 TimeLimit=1-00:00:00", "exit 0");
+  const Outcome cancelled = stop(SIGTERM, {{"SLURM_JOB_ID", "77"}});
+  EXPECT_EQ(cancelled.code, 20) << cancelled.output;
+  EXPECT_EQ(cancelled.asked, "");
+  EXPECT_THAT(cancelled.output, HasSubstr("job 77 was cancelled and is not queued again"));
+  scontrol("COMPLETING RunTime=1-00:00:07 TimeLimit=1-00:00:00", "exit 0");
+  EXPECT_THAT(stop(SIGTERM, {{"SLURM_JOB_ID", "77"}}).asked, HasSubstr("requeue 77\n"));
+}
+
 TEST_F(Requeue, IsNotMeantByCtrlCAndDoesNothingOutsideOfSlurm) {
-  scontrol("exit 0");
+  scontrol("RUNNING", "exit 0");
   EXPECT_EQ(stop(SIGINT, {{"SLURM_JOB_ID", "77"}}).code, 20);
   const Outcome outside = stop(SIGTERM, {});
   EXPECT_EQ(outside.code, 20);
