@@ -71,9 +71,8 @@ std::vector<std::string> short_paths(const std::vector<std::string>& paths) {
   std::vector<std::vector<std::string>> parts;
   for (const std::string& path : paths) {
     auto& one = parts.emplace_back();
-    for (const auto& part : std::filesystem::path(path).replace_extension()) {
-      one.push_back(part.string());
-    }
+    std::filesystem::path bare(path);
+    for (const auto& part : bare.replace_extension()) one.push_back(part.string());
   }
   return distinct_tails(parts, "-");
 }

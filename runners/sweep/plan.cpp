@@ -42,8 +42,8 @@ std::vector<ConfigChanges> grid_of(const std::vector<SweepDimension>& dimensions
 
 std::vector<ConfigChanges> all_changes(const SweepSpec& spec) {
   if (spec.method == "list") return spec.space.list;
-  if (spec.method == "grid") return grid_of(spec.space.dimensions);
-  std::vector<ConfigChanges> out(static_cast<size_t>(spec.trials.value_or(0)));
+  if (!spec.trials) return grid_of(spec.space.dimensions);
+  std::vector<ConfigChanges> out(static_cast<size_t>(*spec.trials));
   for (size_t trial = 0; trial < out.size(); ++trial) {
     for (const SweepDimension& dimension : spec.space.dimensions) {
       out[trial].emplace_back(dimension.key,
@@ -214,16 +214,14 @@ class Planner {
     run.name = run_name(run.number, digits_, parts);
 
     Diagnostics problems;
-    const std::optional<Config> tree = resolved(combination, problems);
-    if (tree) {
-      planned.config = dump_yaml(*tree);
-      if (!seen_.insert(planned.config).second) return;  // equal runs are one
-      if (const auto known = known_.find(planned.config); known != known_.end()) {
-        planned.run = known->second;
-        planned.in_folder = true;
-      } else {
-        check(*tree, combination.base, problems);
-      }
+    const Config tree = resolved(combination, problems);
+    planned.config = dump_yaml(tree);
+    if (!seen_.insert(planned.config).second) return;  // equal runs are one
+    if (const auto known = known_.find(planned.config); known != known_.end()) {
+      planned.run = known->second;
+      planned.in_folder = true;
+    } else {
+      check(tree, combination.base, problems);
     }
     problems_.add(run.name, problems);
     runs_.push_back(std::move(planned));
@@ -238,7 +236,7 @@ class Planner {
     return highest + static_cast<size_t>(fresh) + 1;
   }
 
-  std::optional<Config> resolved(const Combination& combination, Diagnostics& problems) const {
+  Config resolved(const Combination& combination, Diagnostics& problems) const {
     Config changes;
     changes.kind = Config::Kind::kMap;
     for (const auto& [key, value] : combination.changes) put_change(changes, key, value);
@@ -261,7 +259,6 @@ class Planner {
     Config tree = base;
     detail::merge_into(tree, std::move(changes), /*index_lists=*/true, problems);
     detail::strip_delete(tree);
-    if (problems.has_errors()) return std::nullopt;
     return tree;
   }
 

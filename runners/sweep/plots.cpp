@@ -52,7 +52,7 @@ struct ScatterPanel {
 std::optional<double> number_of(const std::string& word) { return detail::float_value(word); }
 
 /// The places of the values on the x axis: the numbers themselves, logarithmic where they span
-/// more than a factor of 20; else one place a word.
+/// more than a factor of 8; else one place a word.
 ScatterPanel panel_of(const SweptColumn& column, const std::vector<RunReport>& reports,
                       const std::string& best) {
   ScatterPanel out;
@@ -78,7 +78,10 @@ ScatterPanel panel_of(const SweptColumn& column, const std::vector<RunReport>& r
     out.x.low = std::min(out.x.low, x), out.x.high = std::max(out.x.high, x);
     out.y.low = std::min(out.y.low, *metric), out.y.high = std::max(out.y.high, *metric);
   }
-  out.x.log_scale = numbers && out.x.low > 0 && out.x.high / out.x.low > 20;
+  // The best one is drawn last, so that none covers it.
+  std::stable_partition(out.points.begin(), out.points.end(),
+                        [](const auto& p) { return !p.best; });
+  out.x.log_scale = numbers && out.x.low > 0 && out.x.high / out.x.low > 8;
   out.x.widen();
   out.y.widen();
   return out;

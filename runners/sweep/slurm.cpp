@@ -86,7 +86,10 @@ std::vector<std::string> sbatch_options(const SweepSpec& spec) {
   std::vector<std::string> out;
   // Two minutes are enough to save a checkpoint.
   if (!spec.sbatch.count("signal")) out.emplace_back("--signal=B:USR1@120");
-  for (const auto& [name, value] : spec.sbatch) out.push_back("--" + name + "=" + value);
+  for (const auto& [name, value] : spec.sbatch) {
+    const bool flag = value.empty() || value == "true";
+    out.push_back("--" + name + (flag ? "" : "=" + value));
+  }
   return out;
 }
 

@@ -21,8 +21,8 @@ void check_method(const SweepSpec& p, Problems& problems) {
                        ? text("is a list of runs, which is 'method: list', not '", p.method, "'")
                        : std::string("'method: list' takes a list of mappings, one a run"));
   }
-  if (drawn && !p.trials) {
-    problems.error("method", text("'", p.method, "' needs 'trials' beside it"));
+  if (p.method == "random" && !p.trials) {
+    problems.error("method", "'random' needs 'trials' beside it");
   }
   if (!drawn && problems.given("trials")) {
     problems.error("trials", text("has no effect under 'method: ", p.method, "'"));
@@ -80,10 +80,11 @@ void check_dimensions(const SweepSpec& p, Diagnostics& problems) {
       problems.error(dimension.origin, path, "is set by the sweep: each run has its own folder");
     }
     const bool range = dimension.kind == Kind::kUniform || dimension.kind == Kind::kLogUniform;
-    if (p.method == "grid" && range) {
+    if (range && p.method != "random" && !p.trials) {
       problems.error(dimension.origin, path,
-                     "a grid needs single values, and this is a range. Write a list, or 'method: "
-                     "random' with 'trials'");
+                     p.uses_asha() ? "values are drawn from a range: write 'trials' beside 'method'"
+                                   : "a grid needs single values, and this is a range. Write a "
+                                     "list, or 'method: random' with 'trials'");
     }
   }
 }
@@ -124,10 +125,11 @@ Schema<SweepSpec> SweepSpec::schema() {
       .required("base", &P::base, "the config that the runs change, or a list of configs")
       .optional("space", &P::space,
                 "values by dotted keys of the config; under 'method: list' a list of runs")
-      .optional("method", &P::method,
-                "grid: every combination; random: 'trials' drawn ones; asha: drawn ones, of which "
-                "the worse are stopped early; list: the listed ones",
-                one_of({"grid", "random", "asha", "list"}))
+      .optional(
+          "method", &P::method,
+          "grid: every combination; random: 'trials' drawn ones; list: the listed ones; asha: "
+          "drawn ones, or every one without 'trials', of which the worse are stopped early",
+          one_of({"grid", "random", "asha", "list"}))
       .optional("trials", &P::trials, "drawn combinations", at_least(1))
       .optional("seed", &P::seed, "of the draws", at_least(0))
       .optional("seeds", &P::seeds, "each combination is trained with each of these seeds",

@@ -5,7 +5,7 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
-#include "registry/yaml.hpp"
+#include "registry/yaml_scalar.hpp"
 #include "runners/log/log_processor.hpp"
 #include "runners/sweep/names.hpp"
 #include "runners/visualization/scalar_rows.hpp"
@@ -177,7 +177,11 @@ std::string table_json(const SweepSpec& spec, const std::vector<RunReport>& repo
     row["metric"] = result.metric ? Json(*result.metric) : Json();
     row["step"] = result.metric ? Json(result.metric_step) : Json();
     Json values = Json::object();
-    for (const SweptColumn& column : columns) values[column.key] = column.values[i];
+    for (const SweptColumn& column : columns) {
+      const std::string& value = column.values[i];
+      const auto number = detail::float_value(value);
+      values[column.key] = number ? Json(*number) : Json(value);
+    }
     row["values"] = values;
     if (state.exit_code) row["exit_code"] = *state.exit_code;
     if (!state.error.empty()) row["error"] = state.error;
