@@ -57,7 +57,8 @@ int sweep_command(const SweepArguments& arguments) {
     seg::show_table(folder, spec);
     return 0;
   }
-  const auto reports = seg::read_reports(folder, spec);
+  auto reports = seg::read_reports(folder, spec);
+  if (spec.engine == "slurm") seg::settle_by_queue(folder, reports);
   if (arguments.what == "status") {
     std::cout << seg::status_text(folder, spec, reports);
   } else if (arguments.what == "table") {
@@ -70,7 +71,7 @@ int sweep_command(const SweepArguments& arguments) {
     for (const std::string& path : written) std::cout << path << "\n";
   } else {
     if (spec.engine == "slurm" && spec.uses_asha()) seg::promote_in_slurm(folder, spec);
-    seg::write_summary(folder, spec, seg::read_reports(folder, spec));
+    seg::write_summary(folder, spec, reports);
   }
   return 0;
 }

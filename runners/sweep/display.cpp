@@ -120,13 +120,19 @@ std::unique_ptr<SweepDisplay> make_display(const SweepSpec& spec) {
 }
 
 void show_table(const SweepFolder& folder, const SweepSpec& spec) {
+  ReportReader reader(folder, spec);
+  const auto read = [&] {
+    auto reports = reader.read();
+    if (spec.engine == "slurm") settle_by_queue(folder, reports);
+    return reports;
+  };
   if (!on_terminal()) {
-    std::fputs(table_text(spec, read_reports(folder, spec), 0).c_str(), stdout);
+    std::fputs(table_text(spec, read(), 0).c_str(), stdout);
     return;
   }
   LiveText live;
   for (;;) {
-    const auto reports = read_reports(folder, spec);
+    const auto reports = read();
     const bool running = std::any_of(reports.begin(), reports.end(), [](const RunReport& report) {
       return report.status == RunStatus::kRunning;
     });

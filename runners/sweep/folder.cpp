@@ -72,15 +72,21 @@ SweepRun read_run(const fs::path& folder) {
     const Config::Item* item = tree.find(key);
     return item ? item->value.scalar : std::string();
   };
-  run.number = static_cast<size_t>(std::strtoull(text_at("number").c_str(), nullptr, 10));
   run.base = text_at("base");
   run.base_label = text_at("base_label");
-  if (const Config::Item* seed = tree.find("seed")) run.seed = std::stoll(seed->value.scalar);
+  const auto number_at = [&](const char* key) -> std::optional<int64_t> {
+    if (!tree.find(key)) return std::nullopt;
+    return std::strtoll(text_at(key).c_str(), nullptr, 10);
+  };
+  run.seed = number_at("seed");
+  run.max_iters = number_at("max_iters");
+  run.max_epochs = number_at("max_epochs");
   if (const Config::Item* changes = tree.find("changes")) {
     for (const Config::Item& item : changes->value.map) {
       run.changes.emplace_back(item.key, item.value);
     }
   }
+  run.number = static_cast<size_t>(number_at("number").value_or(0));
   if (run.number == 0) throw DataError(text(path, ": 'number' is missing or no number"));
   return run;
 }
@@ -213,6 +219,8 @@ void SweepFolder::add_run(const SweepRun& run, const std::string& config) const 
   tree.set("base", Config::of(run.base));
   if (!run.base_label.empty()) tree.set("base_label", Config::of(run.base_label));
   if (run.seed) tree.set("seed", Config::of(*run.seed));
+  if (run.max_iters) tree.set("max_iters", Config::of(*run.max_iters));
+  if (run.max_epochs) tree.set("max_epochs", Config::of(*run.max_epochs));
   Config& changes = tree.set("changes", parse_config("{}"));
   for (const auto& [key, value] : run.changes) changes.set(key, value);
   write_file_atomically(work_dir_of(run) + "/overrides.yaml", dump_yaml(tree));

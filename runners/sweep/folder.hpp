@@ -78,6 +78,7 @@ struct SweepRun {
   std::string base_label;  ///< "" where the sweep has one base
   ConfigChanges changes;   ///< of the base
   std::optional<int64_t> seed;
+  std::optional<int64_t> max_iters, max_epochs;  ///< one of them: the length of its training
   /// Equal for runs that differ by their seed alone.
   std::string group() const;
 };

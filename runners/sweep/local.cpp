@@ -96,7 +96,7 @@ pid_t start_program(const std::vector<std::string>& words,
 class LocalSweep {
  public:
   LocalSweep(const SweepFolder& folder, const SweepSpec& spec, SweepDisplay& display)
-      : folder_(folder), spec_(spec), display_(display), shares_(spec) {}
+      : folder_(folder), spec_(spec), display_(display), shares_(spec), reader_(folder, spec) {}
 
   int run() {
     watch_stop_signals();
@@ -120,7 +120,7 @@ class LocalSweep {
   /// \return whether anything is left to wait for.
   bool step() {
     reap();
-    auto reports = read_reports(folder_, spec_);
+    auto reports = reader_.read();
     settle_lost(reports);
     display_.show(reports);
     if (stop_signal() != 0 && !told_) {
@@ -239,6 +239,7 @@ class LocalSweep {
   const SweepSpec& spec_;
   SweepDisplay& display_;
   Shares shares_;
+  ReportReader reader_;
   std::map<size_t, pid_t> children_;  ///< by number of the run
   /// Numbers of runs whose processes ended just now, other than well, and how.
   std::vector<std::pair<size_t, int>> lost_;

@@ -221,7 +221,7 @@ class Planner {
       planned.run = known->second;
       planned.in_folder = true;
     } else {
-      check(tree, combination.base, problems);
+      check(tree, planned.run, problems);
     }
     problems_.add(run.name, problems);
     runs_.push_back(std::move(planned));
@@ -262,10 +262,16 @@ class Planner {
     return tree;
   }
 
-  void check(const Config& tree, size_t base, Diagnostics& problems) {
+  /// Also takes the length of its training from the config.
+  void check(const Config& tree, SweepRun& run, Diagnostics& problems) {
     try {
-      const RunConfig config = read_run_config(tree, spec_.base.values[base], problems);
+      const RunConfig config = read_run_config(tree, run.base, problems);
       check_training(config, problems);
+      if (config.train_cfg) {
+        const TrainLengthFacts length = config.train_cfg->facts();
+        run.max_iters = length.max_iters;
+        run.max_epochs = length.max_epochs;
+      }
       // Runs that differ by their seed have the same parts.
       Config seedless = tree;
       std::erase_if(seedless.map, [](const auto& item) { return item.key == "randomness"; });
@@ -312,12 +318,6 @@ class Planner {
 
 std::vector<PlannedRun> plan_sweep(const SweepSpec& spec, const SweepFolder& folder) {
   return Planner(spec, folder).plan();
-}
-
-std::optional<int64_t> iterations_of(const Config& tree) {
-  const Config* length = tree.at_path("train_cfg.max_iters");
-  if (!length || length->kind != Config::Kind::kInt) return std::nullopt;
-  return std::stoll(length->scalar);
 }
 
 }  // namespace seg

@@ -22,7 +22,4 @@ struct PlannedRun {
 /// \throws DataError if the folder holds a run that this sweep has not.
 std::vector<PlannedRun> plan_sweep(const SweepSpec& spec, const SweepFolder& folder);
 
-/// The iterations of a resolved config; nothing where training is counted in epochs.
-std::optional<int64_t> iterations_of(const Config& tree);
-
 }  // namespace seg

@@ -5,8 +5,6 @@
 #include <map>
 #include <numeric>
 
-#include "registry/yaml.hpp"
-#include "runners/sweep/plan.hpp"
 #include "runners/visualization/run_log.hpp"
 
 namespace seg {
@@ -54,8 +52,7 @@ void read_metric(const RunLog& log, const SweepSpec& spec, RunResult& out) {
 
 RunResult result_of(const SweepFolder& folder, const SweepRun& run, const SweepSpec& spec) {
   RunResult out;
-  const Config tree = load_config(folder.config_of(run));
-  out.max_iters = iterations_of(tree);
+  out.max_iters = run.max_iters;
   RunLog log;
   try {
     log = read_run_log(folder.work_dir_of(run));
@@ -66,10 +63,7 @@ RunResult result_of(const SweepFolder& folder, const SweepRun& run, const SweepS
     if (!series.training || series.points.empty()) continue;
     out.iter = std::max(out.iter, series.points.back().first);
   }
-  const Config* epochs = tree.at_path("train_cfg.max_epochs");
-  if (!out.max_iters && epochs && log.epoch_steps > 0) {
-    out.max_iters = std::stoll(epochs->scalar) * log.epoch_steps;
-  }
+  if (run.max_epochs && log.epoch_steps > 0) out.max_iters = *run.max_epochs * log.epoch_steps;
   read_metric(log, spec, out);
   const auto time = step_time(log);
   if (time && out.max_iters) {
@@ -78,20 +72,34 @@ RunResult result_of(const SweepFolder& folder, const SweepRun& run, const SweepS
   return out;
 }
 
-std::vector<RunReport> read_reports(const SweepFolder& folder, const SweepSpec& spec) {
+std::vector<RunReport> ReportReader::read() {
   std::vector<RunReport> out;
-  for (SweepRun& run : folder.runs()) {
-    RunReport report{run, folder.state_of(run), result_of(folder, run, spec), {}};
+  for (SweepRun& run : folder_.runs()) {
+    RunReport report{std::move(run), {}, {}, {}};
+    report.state = folder_.state_of(report.run);
     report.status = report.state.status;
     // A process of Slurm may run on another machine, which its queue knows more of.
     const bool here = report.state.job.empty();
     if (report.status == RunStatus::kRunning && here && !report.state.process.alive()) {
       report.status = RunStatus::kQueued;
     }
+    const auto known = known_.find(report.run.number);
+    const bool same = known != known_.end() && known->second.status == report.status &&
+                      known->second.state.starts == report.state.starts;
+    if (same && report.status != RunStatus::kRunning) {
+      report.result = known->second.result;
+    } else {
+      report.result = result_of(folder_, report.run, spec_);
+    }
     if (report.status != RunStatus::kRunning) report.result.eta_s.reset();
+    known_[report.run.number] = report;
     out.push_back(std::move(report));
   }
   return out;
+}
+
+std::vector<RunReport> read_reports(const SweepFolder& folder, const SweepSpec& spec) {
+  return ReportReader(folder, spec).read();
 }
 
 double RunGroup::mean() const {

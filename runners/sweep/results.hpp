@@ -1,6 +1,7 @@
 /// What the runs of a sweep recorded so far.
 #pragma once
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 #include <utility>
@@ -33,6 +34,19 @@ struct RunReport {
   /// What `state` and the process that it names come to: a running one whose process died, on this
   /// machine, is queued.
   RunStatus status = RunStatus::kQueued;
+};
+
+/// Reads all runs again and again; what those that are not running recorded only once.
+class ReportReader {
+ public:
+  /// Both must outlive this one.
+  ReportReader(const SweepFolder& folder, const SweepSpec& spec) : folder_(folder), spec_(spec) {}
+  std::vector<RunReport> read();
+
+ private:
+  const SweepFolder& folder_;
+  const SweepSpec& spec_;
+  std::map<size_t, RunReport> known_;  ///< by number
 };
 
 std::vector<RunReport> read_reports(const SweepFolder& folder, const SweepSpec& spec);

@@ -166,6 +166,19 @@ void promote_in_slurm(const SweepFolder& folder, const SweepSpec& spec) {
   if (promoted > 0) log::info(submit_to_slurm(folder, spec));
 }
 
+void settle_by_queue(const SweepFolder& folder, std::vector<RunReport>& reports) {
+  std::vector<size_t> queued;
+  try {
+    queued = runs_in_slurm(folder);
+  } catch (const DataError&) {
+    return;  // no login node; the files say what is known
+  }
+  for (RunReport& report : reports) {
+    const bool there = std::find(queued.begin(), queued.end(), report.run.number) != queued.end();
+    if (report.status == RunStatus::kRunning && !there) report.status = RunStatus::kQueued;
+  }
+}
+
 std::vector<size_t> runs_in_slurm(const SweepFolder& folder) {
   // %K is the number in the array; one line a task.
   std::istringstream in(slurm_output(

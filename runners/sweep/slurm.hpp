@@ -1,8 +1,10 @@
 /// The runs of a sweep as tasks of Slurm: one array job, whose task numbers are those of the runs.
 #pragma once
 #include <string>
+#include <vector>
 
 #include "runners/sweep/folder.hpp"
+#include "runners/sweep/results.hpp"
 #include "runners/sweep/spec.hpp"
 
 namespace seg {
@@ -25,6 +27,10 @@ std::string submit_to_slurm(const SweepFolder& folder, const SweepSpec& spec);
 /// Submits the runs that successive halving lets go on now; where the queue is empty, the one that
 /// goes on at the end.
 void promote_in_slurm(const SweepFolder& folder, const SweepSpec& spec);
+
+/// Runs that are recorded as running, but whose tasks are not in Slurm's queue any more, count as
+/// queued. Where there is no Slurm to ask, all stay as recorded.
+void settle_by_queue(const SweepFolder& folder, std::vector<RunReport>& reports);
 
 /// The numbers of runs that are in Slurm's queue, pending or running. \throws DataError
 std::vector<size_t> runs_in_slurm(const SweepFolder& folder);

@@ -64,7 +64,7 @@ std::string sweep_listing(const std::string& path, const SweepOptions& options) 
   std::string out;
   int64_t iterations = 0;
   for (const PlannedRun& one : planned) {
-    iterations += iterations_of(parse_config(one.config)).value_or(0);
+    iterations += one.run.max_iters.value_or(0);
     out += one.run.name;
     if (one.in_folder) out += "  (" + status_word(folder.state_of(one.run).status) + ")";
     out += "\n";

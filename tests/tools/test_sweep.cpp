@@ -466,6 +466,23 @@ TEST_F(Sweep, WordsItsMessages) {
             "sweep: --csv is for 'sweep table DIR' (see sweep --help)\n");
 }
 
+/// The files of docs/sweeps.md, beside configs/ as they are meant to lie.
+TEST_F(Sweep, TheFilesOfTheDocumentAreRight) {
+  std::ifstream in(source_path("docs/sweeps.md"));
+  const std::string document{std::istreambuf_iterator<char>(in), {}};
+  fs::create_directory_symlink(source_path("configs"), dir_ / "configs");
+  const std::string open = "```yaml\n# ";
+  size_t count = 0;
+  for (size_t at = 0; (at = document.find(open, at)) != std::string::npos; ++count) {
+    at += open.size();
+    const size_t name_end = document.find('\n', at);
+    const std::string name = document.substr(at, name_end - at);
+    dir_.write(name, document.substr(name_end, document.find("```", at) - name_end));
+    EXPECT_THAT(output(name + " --dry-run"), HasSubstr(" iterations")) << name;
+  }
+  EXPECT_EQ(count, 3u);
+}
+
 TEST_F(Sweep, SchemaIsThatOfSweeps) {
   const auto schema = nlohmann::json::parse(run_command(program_path("schema") + " sweep").output);
   EXPECT_EQ(schema["title"], "Sweep of segcore");
