@@ -92,6 +92,10 @@ MAY_INCLUDE = {
     "runners/start": ["runners/checkpoint", "runners/dist", "runners/hooks", "runners/log",
                       "runners/optim", "runners/visualization", "runners/evaluate/eval_loop.hpp",
                       "runners/train/length.hpp"],
+    # Many runs: each config is checked as a run would, and each run is a process of its own, of which
+    # files alone are known.
+    "runners/sweep": ["runners/log", "runners/start", "runners/visualization",
+                      "runners/checkpoint/find.hpp", "runners/hooks/metric_rule.hpp"],
 }
 SUFFIXES = {".hpp", ".cpp", ".cu", ".cuh"}
 
