@@ -184,7 +184,7 @@ void add_category(const AnyRegistry& registry, Json& definitions) {
 
 }  // namespace
 
-std::string json_schema(const std::vector<OptionDoc>& root) {
+std::string json_schema(const std::vector<OptionDoc>& root, const std::string& title) {
   Json definitions = Json::object();
   definitions["substitution"] = {
       {"type", "string"},
@@ -199,7 +199,7 @@ std::string json_schema(const std::vector<OptionDoc>& root) {
                           {"anyOf", Json::array({path, Json{{"type", "array"}, {"items", path}}})}};
   properties.update(options_json(root));
   const Json schema = {{"$schema", "http://json-schema.org/draft-07/schema#"},
-                       {"title", "Configuration of segcore"},
+                       {"title", title},
                        {"type", "object"},
                        {"properties", properties},
                        {"additionalProperties", true},

@@ -14,6 +14,9 @@ namespace seg {
 /// its changes to the files of its `_base_`, or be such a base. Every value may also be a
 /// substitution in quotes ("{{_base_.crop_size}}"). Top-level keys that are not known are variables
 /// and allowed.
-std::string json_schema(const std::vector<OptionDoc>& root);
+///
+/// \param title  what such a file is.
+std::string json_schema(const std::vector<OptionDoc>& root,
+                        const std::string& title = "Configuration of segcore");
 
 }  // namespace seg

@@ -69,7 +69,8 @@ MAY_INCLUDE = {
                         "segcore/models", MODELS + "nn", MODELS + "smp"],
     # --- runners: engines first, what happens last ---
     # Other processes: who they are and which device is ours is found out at the start.
-    "runners/dist": ["runners/start/device.hpp", "runners/start/processes.hpp"],
+    # A process that is lost leaves a record of what it did.
+    "runners/dist": ["runners/log", "runners/start/device.hpp", "runners/start/processes.hpp"],
     "runners/cuda": ["runners/dist"],
     "runners/optim": [],  # optimisers and schedules know parameters, not runs
     # Numbers and lines. A line is worded by the stage that it belongs to; no hook is known here.
@@ -91,6 +92,10 @@ MAY_INCLUDE = {
     "runners/start": ["runners/checkpoint", "runners/dist", "runners/hooks", "runners/log",
                       "runners/optim", "runners/visualization", "runners/evaluate/eval_loop.hpp",
                       "runners/train/length.hpp"],
+    # Many runs: each config is checked as a run would, and each run is a process of its own, of which
+    # files alone are known.
+    "runners/sweep": ["runners/log", "runners/start", "runners/visualization",
+                      "runners/checkpoint/find.hpp", "runners/hooks/metric_rule.hpp"],
 }
 SUFFIXES = {".hpp", ".cpp", ".cu", ".cuh"}
 

@@ -3,6 +3,7 @@
 
 #include "registry/json_schema.hpp"
 #include "runners/start/run_config.hpp"
+#include "runners/sweep/spec.hpp"
 #include "segcore/io/atomic_file.hpp"
 #include "tools/common/command_line.hpp"
 #include "tools/common/help.hpp"
@@ -10,16 +11,22 @@
 int main(int argc, char** argv) {
   return seg::run_main(
       argc, argv,
-      "Writes the JSON Schema (draft 07) of configurations. Editors with YAML support use it to "
+      "Writes the JSON Schema (draft 07) of configurations or of sweeps. Editors with YAML support "
+      "use it to "
       "complete and check configs: begin a file with '# yaml-language-server: $schema=PATH'. It "
       "requires no options, because a base may set them.",
       [](CLI::App& app) {
         seg::add_help(app, {.example = "tools/schema --out schema.json", .exit_codes = {}});
         auto out = std::make_shared<std::string>();
+        auto what = std::make_shared<std::string>("config");
+        app.add_option("of", *what, "config (default), or sweep: a file of tools/sweep")
+            ->check(seg::known_word({"config", "sweep"}));
         app.add_option("--out", *out, "the file to write (default: standard output)")
             ->type_name("FILE");
-        return [out] {
-          const std::string schema = seg::json_schema(seg::run_config_docs());
+        return [out, what] {
+          const std::string schema = *what == "sweep"
+                                         ? seg::json_schema(seg::sweep_docs(), "Sweep of segcore")
+                                         : seg::json_schema(seg::run_config_docs());
           if (out->empty()) {
             std::cout << schema << std::flush;
           } else {

@@ -4,7 +4,9 @@
 
 #include "runners/checkpoint/accumulated.hpp"
 #include "runners/checkpoint/generators.hpp"
+#include "runners/checkpoint/snapshot.hpp"
 #include "runners/checkpoint/train_state.hpp"
+#include "runners/checkpoint/writer.hpp"
 #include "runners/log/records.hpp"
 #include "runners/optim/optim_wrapper.hpp"
 #include "runners/optim/param_scheduler.hpp"
@@ -14,7 +16,6 @@
 #include "segcore/data/palette.hpp"
 #include "segcore/dist/communicator.hpp"
 #include "segcore/io/atomic_file.hpp"
-#include "segcore/io/checkpoint.hpp"
 #include "segcore/io/weights.hpp"
 #include "segcore/torch.hpp"
 
@@ -71,16 +72,6 @@ at::Tensor gather_rows(Communicator& communicator, const at::Tensor& row) {
   return rows.to(at::kByte);
 }
 
-/// State dict on the CPU; the tensors of a CPU model are its own, not copies.
-Value weights_on_cpu(const Segmentor& model) {
-  Value out = Value::dict();
-  const Value own = state_dict(model);
-  for (const auto& [name, tensor] : own.as_dict()) {
-    out.set(name, tensor.as_tensor().detach().cpu());
-  }
-  return out;
-}
-
 /// What an exact continuation needs besides MMEngine's parts.
 Value own_value(const TrainState& state, bool with_optimizer) {
   const Progress& progress = *state.progress;
@@ -106,10 +97,11 @@ Value own_value(const TrainState& state, bool with_optimizer) {
 
 }  // namespace
 
-void save_checkpoint(const TrainState& state, const std::string& path, const SaveParts& parts) {
+void save_checkpoint(const TrainState& state, const std::string& path, const SaveParts& parts,
+                     std::function<void()> then) {
   Value checkpoint = Value::dict();
   checkpoint.set("meta", meta_value(state));
-  checkpoint.set("state_dict", weights_on_cpu(*state.model));
+  checkpoint.set("state_dict", state_dict(*state.model));
   checkpoint.set("message_hub", message_hub_value(state.records->facts));
   if (parts.optimizer) checkpoint.set("optimizer", state.optimizer->state_dict());
   if (parts.schedulers) {
@@ -119,7 +111,7 @@ void save_checkpoint(const TrainState& state, const std::string& path, const Sav
   }
   if (parts.progress) checkpoint.set(kOwnKey, own_value(state, parts.optimizer));
   for (const CheckpointPart* part : state.parts) part->save_state(checkpoint);
-  if (state.run->is_main()) write_checkpoint(path, checkpoint);
+  if (state.run->is_main()) state.writer->write(path, snapshot(checkpoint), std::move(then));
 }
 
 void write_last_checkpoint(const RunInfo& run, const std::string& path) {

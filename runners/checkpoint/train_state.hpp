@@ -12,6 +12,7 @@
 namespace seg {
 
 struct Records;
+class CheckpointWriter;
 class DataLoader;
 class OptimWrapper;
 class ParamScheduler;
@@ -26,6 +27,7 @@ struct TrainState {
   OptimWrapper* optimizer = nullptr;
   std::vector<std::unique_ptr<ParamScheduler>>* schedulers = nullptr;
   const DataLoader* loader = nullptr;
+  CheckpointWriter* writer = nullptr;
   std::vector<CheckpointPart*> parts;  ///< with state of their own, in the order of their turn
   /// Generators at the start of the step or validation in progress, so that one that is given up
   /// leaves no trace in a checkpoint; undefined between them.

@@ -14,8 +14,10 @@ struct Rendezvous {
   int rank = 0, size = 1;
   std::string host;
   int port = 29500;
-  bool runs_store = false;  ///< the store is in this process
-  int64_t timeout_s = 1800;
+  bool runs_store = false;         ///< the store is in this process
+  bool store_of_launcher = false;  ///< it is in none of the run's
+  int64_t timeout_s = 1800;        ///< of a collective
+  int64_t heartbeat_timeout_s = 45;
   std::string backend = "gloo";  ///< "gloo" or "nccl"
   c10::Device device = c10::kCPU;
 };

@@ -4,8 +4,10 @@
 #include "runners/evaluate/evaluation_run.hpp"
 #include "runners/evaluate/run_palette.hpp"
 #include "runners/evaluate/test_outputs.hpp"
+#include "runners/log/flight_record.hpp"
 #include "runners/log/records.hpp"
 #include "runners/start/class_lists.hpp"
+#include "runners/start/joined_run.hpp"
 #include "runners/start/session.hpp"
 #include "runners/start/signals.hpp"
 #include "segcore/data/dataset_check.hpp"
@@ -29,20 +31,9 @@ Progress saved_progress(const Value& checkpoint) {
   return out;
 }
 
-}  // namespace
-
-Scalars run_test(const RunConfig& config, const std::string& checkpoint,
-                 const TestOptions& options) {
-  if (!config.test_dataloader) {
-    Diagnostics problems;
-    problems.error(config.tree.origin, "", "testing needs 'test_dataloader' in the configuration");
-    throw ConfigError(problems);
-  }
-  // A wrong name is the most common mistake: before anything is built or written.
-  const Value contents = read_checkpoint(resolve_checkpoint(checkpoint));
-  check_saved_classes(config.test_dataloader->dataset, contents, checkpoint);
-  auto [session, parts] = start_run(config, {.test = true});
-  const RunInfo& run = session.run;
+Scalars test_weights(const RunInfo& run, RunParts parts, const Value& contents,
+                     const std::string& checkpoint, const TestOptions& options) {
+  flight_recorder().enter("test");
   EvaluationRun test(std::move(*parts.test), {.of_training = false, .tta = options.tta}, run);
   if (run.is_main()) log::info(check_files(test.dataset(), "test", test.needs_labels()));
   if (options.out) test.write_predictions(*options.out);
@@ -56,12 +47,12 @@ Scalars run_test(const RunConfig& config, const std::string& checkpoint,
   log::info("Load checkpoint from ", checkpoint);
 
   Records records;
-  const auto visualizer =
-      build_visualizer(config, {.folder = run.log_dir + "/vis_data", .timestamp = run.timestamp});
+  const auto visualizer = build_visualizer(
+      *run.config, {.folder = run.log_dir + "/vis_data", .timestamp = run.timestamp});
   parts.hooks.call(&Hook::attach, HookTargets{.model = parts.model.get(),
                                               .records = &records,
                                               .visualizer = visualizer.get(),
-                                              .log_processor = &config.log_processor});
+                                              .log_processor = &run.config->log_processor});
   watch_stop_signals();
   const Progress progress = saved_progress(contents);
   const auto result = test.run(*parts.model, parts.hooks, records, progress);
@@ -73,6 +64,26 @@ Scalars run_test(const RunConfig& config, const std::string& checkpoint,
   parts.hooks.call(&Hook::after_test, run, progress, *result);
   visualizer->flush();
   return result->metrics;
+}
+
+}  // namespace
+
+Scalars run_test(const RunConfig& config, const std::string& checkpoint,
+                 const TestOptions& options) {
+  if (!config.test_dataloader) {
+    Diagnostics problems;
+    problems.error(config.tree.origin, "", "testing needs 'test_dataloader' in the configuration");
+    throw ConfigError(problems);
+  }
+  // A wrong name is the most common mistake: before anything is built or written.
+  const Value contents = read_checkpoint(resolve_checkpoint(checkpoint));
+  check_saved_classes(config.test_dataloader->dataset, contents, checkpoint);
+  auto [session, parts] = start_run(config, {.test = true});
+  Scalars metrics;
+  run_joined(session.run, [&] {
+    metrics = test_weights(session.run, std::move(parts), contents, checkpoint, options);
+  });
+  return metrics;
 }
 
 }  // namespace seg

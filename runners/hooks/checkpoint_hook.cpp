@@ -179,7 +179,7 @@ class CheckpointHook final : public Hook {
     if (best_metrics_[0] == "auto") best_metrics_[0] = result.metrics[0].first;
     bool better = false;
     for (size_t i = 0; i < best_metrics_.size(); ++i) {
-      better |= save_if_best(run, progress, result.metrics, control, i);
+      better |= save_if_best(progress, result.metrics, control, i);
     }
     // The regular checkpoint of this step has the former best score; a resumed run needs the new.
     if (better && last_id_ == checkpoint_id(progress)) {
@@ -247,16 +247,22 @@ class CheckpointHook final : public Hook {
     last_path_ = folder_ + "/" + file_name(current);
     last_id_ = current;
     facts_->set("last_ckpt", last_path_);
-    control.save_checkpoint(last_path_, parts);
-    write_last_checkpoint(run, last_path_);
-    if (params_.max_keep_ckpts <= 0) return;
-    // Only now, so that there are never fewer than the number asked for.
-    while (kept.size() > static_cast<size_t>(params_.max_keep_ckpts)) {
-      std::error_code ignored;
-      if (run.is_main()) fs::remove(folder_ + "/" + file_name(kept.front()), ignored);
-      kept.erase(kept.begin());
+    std::vector<std::string> surplus;
+    if (params_.max_keep_ckpts > 0) {
+      const auto most = static_cast<size_t>(params_.max_keep_ckpts);
+      const auto count = static_cast<std::ptrdiff_t>(kept.size() - std::min(most, kept.size()));
+      for (const auto& id : std::vector(kept.begin(), kept.begin() + count)) {
+        surplus.push_back(folder_ + "/" + file_name(id));
+      }
+      kept.erase(kept.begin(), kept.begin() + count);
     }
-    set_kept_ids(kept);
+    // Files are deleted only when the new one is there: there are never fewer than asked for.
+    control.save_checkpoint(last_path_, parts, [&run, path = last_path_, surplus] {
+      write_last_checkpoint(run, path);
+      std::error_code ignored;
+      for (const std::string& file : surplus) fs::remove(file, ignored);
+    });
+    if (params_.max_keep_ckpts > 0) set_kept_ids(kept);
   }
 
   std::vector<std::string> kept_ids() const {
@@ -279,8 +285,8 @@ class CheckpointHook final : public Hook {
   }
 
   /// \return whether the i-th metric is better than ever before.
-  bool save_if_best(const RunInfo& run, const Progress& progress, const Scalars& metrics,
-                    RunControl& control, size_t i) {
+  bool save_if_best(const Progress& progress, const Scalars& metrics, RunControl& control,
+                    size_t i) {
     const std::string& metric = best_metrics_[i];
     std::vector<std::string> names;
     for (const auto& [name, value] : metrics) names.push_back(name);
@@ -304,18 +310,23 @@ class CheckpointHook final : public Hook {
     if (const Value* known = facts_->find(info_key("best_ckpt", i))) previous = known->as_string();
     facts_->set(info_key("best_score", i), score);
     facts_->set(info_key("best_ckpt", i), path);
-    control.save_checkpoint(path, {.optimizer = false, .schedulers = false, .progress = false});
-    if (run.is_main() && !previous.empty()) remove_previous_best(previous, name);
     char shown[64];
     std::snprintf(shown, sizeof(shown), "%.4f", score);
-    log::info("The best checkpoint with ", shown, " ", metric, " at ", step, " ",
-              params_.by_epoch ? "epoch" : "iter", " is saved to ", name, ".");
+    const std::string report =
+        text("The best checkpoint with ", shown, " ", metric, " at ", step, " ",
+             params_.by_epoch ? "epoch" : "iter", " is saved to ", name, ".");
+    control.save_checkpoint(path, {.optimizer = false, .schedulers = false, .progress = false},
+                            [previous, name, report, folder = folder_] {
+                              if (!previous.empty()) remove_previous_best(previous, name, folder);
+                              log::info(report);
+                            });
     return true;
   }
 
-  void remove_previous_best(const std::string& previous, const std::string& current_name) const {
+  static void remove_previous_best(const std::string& previous, const std::string& current_name,
+                                   const std::string& folder) {
     // In a moved work dir it is beside the new one, not at its old path.
-    for (const auto& old : {previous, folder_ + "/" + fs::path(previous).filename().string()}) {
+    for (const auto& old : {previous, folder + "/" + fs::path(previous).filename().string()}) {
       std::error_code ignored;
       if (fs::path(old).filename() != current_name && fs::remove(old, ignored)) {
         log::info("The previous best checkpoint ", old, " is removed");

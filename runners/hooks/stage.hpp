@@ -3,6 +3,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -59,8 +60,13 @@ class RunControl {
   virtual void stop() = 0;
   /// Validates after this step, where the config has a validation.
   virtual void request_validation() = 0;
-  /// Writes a checkpoint of the present state. Collective; the main process writes.
-  virtual void save_checkpoint(const std::string& path, const SaveParts& parts) = 0;
+  /// Writes a checkpoint of the present state, while training goes on. Collective; the main process
+  /// writes.
+  /// \param then  called once the file is on the disk, in another thread of the main process: it
+  /// may
+  ///        touch files and log, not the run.
+  virtual void save_checkpoint(const std::string& path, const SaveParts& parts,
+                               std::function<void()> then) = 0;
   /// Iteration of the newest checkpoint that a run can be resumed from; -1: none.
   virtual int64_t last_saved_iter() const = 0;
 };

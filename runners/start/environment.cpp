@@ -3,14 +3,17 @@
 #include <ATen/Context.h>
 #include <ATen/Parallel.h>
 #include <ATen/Version.h>
+#include <c10/util/Exception.h>
 #include <dlfcn.h>
 #include <stdlib.h>
 #include <sys/utsname.h>
 #include <torch/version.h>
 
 #include <opencv2/core/version.hpp>
+#include <set>
 #include <thread>
 
+#include "registry/log.hpp"
 #include "registry/text.hpp"
 #include "runners/start/device.hpp"
 #include "runners/start/run_config.hpp"
@@ -34,11 +37,31 @@ std::string nccl_version() {
   return text(number / 10000, '.', number / 100 % 100, '.', number % 100);
 }
 
+/// Puts LibTorch's warnings among our own, each once.
+class WarningsInLog final : public c10::WarningHandler {
+ public:
+  void process(const c10::Warning& warning) override {
+    // Layouts of gradients and of c10d's buffers differ by one copy, which no config can change.
+    if (warning.msg().find("Grad strides do not match") != std::string::npos) return;
+    if (seen_.insert(warning.msg()).second) log::warn("LibTorch: ", warning.msg());
+  }
+
+ private:
+  std::set<std::string> seen_;
+};
+
+/// In this thread, to which LibTorch brings those of its backward passes.
+void log_warnings_of_libtorch() {
+  static WarningsInLog handler;
+  c10::WarningUtils::set_warning_handler(&handler);
+}
+
 }  // namespace
 
 void apply_environment(const EnvParams& env, bool deterministic) {
   // cuBLAS reads it when it is first used; without it equal products may differ.
   if (deterministic) setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8", /*overwrite=*/0);
+  log_warnings_of_libtorch();
   if (env.num_threads) at::set_num_threads(static_cast<int>(*env.num_threads));
   at::Context& context = at::globalContext();
   context.setBenchmarkCuDNN(env.cudnn_benchmark && !deterministic);

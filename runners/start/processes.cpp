@@ -179,8 +179,10 @@ std::unique_ptr<Communicator> join_processes(const std::string& launcher, const 
   }
   // Under torchrun the store at that port may be the agent's own.
   const char* agent = std::getenv("TORCHELASTIC_USE_AGENT_STORE");
-  place.runs_store = place.rank == 0 && !(agent && std::string(agent) == "True");
+  place.store_of_launcher = agent && std::string(agent) == "True";
+  place.runs_store = place.rank == 0 && !place.store_of_launcher;
   place.timeout_s = env.dist_cfg.timeout.value_or(1800);
+  place.heartbeat_timeout_s = env.dist_cfg.heartbeat_timeout;
   place.backend = device.is_cpu() ? "gloo" : env.dist_cfg.backend;
   place.device = device;
   return join_process_group(place);

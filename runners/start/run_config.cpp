@@ -28,8 +28,11 @@ Schema<DistParams> DistParams::schema() {
                 one_of({"nccl", "gloo"}))
       .optional("port", &P::port, "of the first process, where the launcher sets none",
                 in_range(1, 65535))
-      .optional("timeout", &P::timeout, "seconds until a silent process counts as lost",
+      .optional("timeout", &P::timeout,
+                "seconds that a process waits for the others in one exchange (default 1800)",
                 at_least(1))
+      .optional("heartbeat_timeout", &P::heartbeat_timeout,
+                "seconds without a sign of life after which a process counts as lost", at_least(5))
       .accepted("init_backend", "processes are always joined by torch's store");
 }
 
@@ -39,6 +42,23 @@ Schema<MultiProcessingParams> MultiProcessingParams::schema() {
       .optional("mp_start_method", &P::mp_start_method, "has no effect: no processes are started")
       .optional("opencv_num_threads", &P::opencv_num_threads,
                 "has no effect: OpenCV's own threads are off");
+}
+
+Schema<ModelWrapperParams> ModelWrapperParams::schema() {
+  using P = ModelWrapperParams;
+  return Schema<P>("How several processes train one model.")
+      .source("PyTorch, DistributedDataParallel")
+      .optional("type", &P::type, "accepted for configs of MMEngine",
+                one_of({"MMDistributedDataParallel"}))
+      .optional("find_unused_parameters", &P::find_unused_parameters,
+                "some parameters get no gradient in some steps (default: the top-level key)")
+      .optional("static_graph", &P::static_graph,
+                "the same parameters get gradients in every step: those without are found once")
+      .optional("gradient_dtype", &P::gradient_dtype,
+                "type in which gradients are exchanged; 16 bits halve the traffic",
+                one_of({"float32", "float16", "bfloat16"}))
+      .accepted("broadcast_buffers", "buffers are averaged by SyncBuffersHook, or by SyncBN")
+      .accepted("detect_anomalous_params", "parameters without gradient are always named");
 }
 
 Schema<EnvParams> EnvParams::schema() {
@@ -275,8 +295,8 @@ Schema<RunConfig> RunConfig::schema() {
       .optional("experiment_name", &P::experiment_name, "name of the run in its records")
       .optional("find_unused_parameters", &P::find_unused_parameters,
                 "with several processes: some parameters get no gradient in some steps")
+      .optional("model_wrapper_cfg", &P::model_wrapper_cfg, "how several processes train one model")
       .accepted("default_scope", "all types are in one scope")
-      .accepted("model_wrapper_cfg", "processes always train like one")
       .accepted("runner_type", "there is one runner")
       .accepted("sync_bn", "normalisations are what the config says")
       .validate([](const P& p, Problems& problems) {

@@ -36,6 +36,7 @@ struct DistParams {
   std::string backend = "nccl";
   int64_t port = 29500;
   std::optional<int64_t> timeout;
+  int64_t heartbeat_timeout = 45;
   static Schema<DistParams> schema();
 };
 
@@ -53,6 +54,15 @@ struct EnvParams {
   bool allow_tf32 = false;
   std::optional<int64_t> num_threads;
   static Schema<EnvParams> schema();
+};
+
+/// How the processes of a run train one model.
+struct ModelWrapperParams {
+  std::optional<std::string> type;
+  std::optional<bool> find_unused_parameters;
+  bool static_graph = false;
+  std::string gradient_dtype = "float32";
+  static Schema<ModelWrapperParams> schema();
 };
 
 struct AutoScaleLrParams {
@@ -94,6 +104,7 @@ struct RunConfig {
   std::optional<int64_t> global_batch;
   std::optional<std::string> experiment_name;
   bool find_unused_parameters = false;
+  std::optional<ModelWrapperParams> model_wrapper_cfg;
 
   /// The file it came from, and the resolved tree with MMEngine's implied types filled in: what a
   /// run writes into its work dir.

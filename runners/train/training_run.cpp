@@ -5,11 +5,15 @@
 #include "runners/checkpoint/generators.hpp"
 #include "runners/checkpoint/load.hpp"
 #include "runners/checkpoint/train_state.hpp"
+#include "runners/checkpoint/writer.hpp"
 #include "runners/dist/data_errors.hpp"
+#include "runners/dist/reducer.hpp"
 #include "runners/evaluate/corrupt_samples.hpp"
 #include "runners/evaluate/evaluation_run.hpp"
+#include "runners/log/flight_record.hpp"
 #include "runners/log/records.hpp"
 #include "runners/start/class_lists.hpp"
+#include "runners/start/joined_run.hpp"
 #include "runners/start/session.hpp"
 #include "runners/start/signals.hpp"
 #include "runners/train/beginning.hpp"
@@ -65,6 +69,7 @@ class TrainingRun final : private RunControl {
               .optimizer = optimizer_.get(),
               .schedulers = &schedulers_,
               .loader = loader_.get(),
+              .writer = &writer_,
               .parts = hooks_.checkpoint_parts()};
   }
 
@@ -94,9 +99,19 @@ class TrainingRun final : private RunControl {
   /// Connects the models of all processes and gives them the weights of the first.
   void join_models() {
     set_communicator(*model_, run_.communicator);
-    reducer_ = make_reducer(*run_.communicator, *model_, config_.find_unused_parameters);
+    reducer_ = make_reducer(*run_.communicator, *model_, reducer_options());
     // The reducer's buckets are the gradients.
     optimizer_->keep_gradients(reducer_ != nullptr);
+  }
+
+  ReducerOptions reducer_options() const {
+    ReducerOptions out{.find_unused = config_.find_unused_parameters};
+    if (const auto& wrapper = config_.model_wrapper_cfg) {
+      out.find_unused = wrapper->find_unused_parameters.value_or(out.find_unused);
+      out.static_graph = wrapper->static_graph;
+      out.gradient_dtype = wrapper->gradient_dtype;
+    }
+    return out;
   }
 
   void begin() {
@@ -178,15 +193,20 @@ class TrainingRun final : private RunControl {
 
   void finish() {
     report_corrupt();
+    writer_.wait();
     hooks_.call(&Hook::after_train, run_, progress_);
     visualizer_->flush();
   }
 
   /// The one place of a step where processes agree whether to go on.
   Batch next_batch() {
+    flight_.start_step(progress_.iter + 1);
     std::optional<Batch> batch;
     stop_if_asked(data_error_in([&] { batch = loader_->next(); }));
     SEG_CHECK(batch.has_value(), "the training data ended at iteration ", progress_.iter);
+    std::vector<std::string> images;
+    for (const PackedSample& sample : batch->samples) images.push_back(sample.meta.img_path);
+    flight_.have_batch(std::move(images));
     return std::move(*batch);
   }
 
@@ -194,6 +214,7 @@ class TrainingRun final : private RunControl {
     state_.generators_to_resume = generator_state(run_.device);
     hooks_.call(&Hook::before_train_iter, run_, progress_);
 
+    flight_.enter("forward");
     TrainStep step(*model_, *optimizer_, reducer_.get(), run_.device);
     StepResult result;
     const auto error = data_error_in([&] { result.losses = step.forward(batch); });
@@ -201,9 +222,12 @@ class TrainingRun final : private RunControl {
     if (error && run_.communicator->size() > 1) throw *error;
     if (error) end_on_data_error(*error);
     state_.generators_to_resume.reset();
+    flight_.enter("backward");
     step.backward(result.losses);
     hooks_.call(&Hook::after_backward, run_, progress_);
+    flight_.enter("update");
     step.update();
+    flight_.end_step();
 
     result.images = static_cast<int64_t>(batch.size());
     for (auto& [name, value] : result.losses) value = value.detach();
@@ -215,6 +239,7 @@ class TrainingRun final : private RunControl {
   }
 
   void validate() {
+    flight_.enter("validation");
     state_.generators_to_resume = generator_state(run_.device);
     hooks_.call(&Hook::before_val, run_, progress_);
     std::optional<EvalResult> result;
@@ -280,10 +305,12 @@ class TrainingRun final : private RunControl {
       // The run has no CheckpointHook.
       const std::string path = text(run_.work_dir, "/iter_", progress_.iter, ".pth");
       records_.facts.set("last_ckpt", path);
-      save_checkpoint(path, {});
-      write_last_checkpoint(run_, path);
+      save_checkpoint(path, {}, [this, path] { write_last_checkpoint(run_, path); });
     }
+    writer_.wait();
     visualizer_->flush();
+    // Nobody leaves, and is missed, while the first process still writes.
+    run_.communicator->barrier();
     return records_.facts.at("last_ckpt").as_string();
   }
 
@@ -292,8 +319,10 @@ class TrainingRun final : private RunControl {
   void stop() override { stopped_ = true; }
   void request_validation() override { progress_.validation_due = validation_ != nullptr; }
   int64_t last_saved_iter() const override { return last_saved_iter_; }
-  void save_checkpoint(const std::string& path, const SaveParts& parts) override {
-    seg::save_checkpoint(state_, path, parts);
+  void save_checkpoint(const std::string& path, const SaveParts& parts,
+                       std::function<void()> then) override {
+    flight_.enter("checkpoint");
+    seg::save_checkpoint(state_, path, parts, std::move(then));
     if (parts.all()) last_saved_iter_ = progress_.iter;
   }
 
@@ -301,6 +330,7 @@ class TrainingRun final : private RunControl {
   size_t checked_;                   ///< annotations to look at before the first step
   std::optional<WorkDirLock> lock_;  ///< of the main process
   const RunConfig& config_;
+  FlightRecorder& flight_ = flight_recorder();
   Beginning beginning_;
   std::shared_ptr<Segmentor> model_;
   std::unique_ptr<TrainLength> length_;
@@ -314,7 +344,8 @@ class TrainingRun final : private RunControl {
   Records records_;
   Progress progress_;
   TrainState state_;
-  int64_t first_iter_ = 0;  ///< that this process started or resumed from
+  CheckpointWriter writer_;  ///< last of all that its files speak of
+  int64_t first_iter_ = 0;   ///< that this process started or resumed from
   bool stopped_ = false;
   int64_t last_saved_iter_ = -1;
   int64_t reported_corrupt_ = 0;
@@ -341,9 +372,12 @@ void run_training(RunConfig config, size_t checked) {
   StartedRun started =
       start_run(config, {.train = true},
                 beginning.resumed ? seed_of_checkpoint(beginning.resumed->contents) : std::nullopt);
+  const RunInfo& run = started.session.run;
   if (!remarks.info.empty()) log::info(remarks.info);
-  if (!remarks.warning.empty() && started.session.run.is_main()) log::warn(remarks.warning);
-  TrainingRun(started.session.run, std::move(started.parts), std::move(beginning), checked).run();
+  if (!remarks.warning.empty() && run.is_main()) log::warn(remarks.warning);
+  run_joined(run, [&] {
+    TrainingRun(run, std::move(started.parts), std::move(beginning), checked).run();
+  });
 }
 
 }  // namespace seg

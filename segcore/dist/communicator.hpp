@@ -3,6 +3,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <string>
 
 namespace seg {
 
@@ -17,6 +18,8 @@ class Communicator {
   /// Copies the root's values to every rank, in place.
   virtual void broadcast_(at::Tensor& tensor, int root) = 0;
   virtual void barrier() = 0;
+  /// Lets the others know why this process ends; not collective.
+  virtual void announce_end(const std::string& /*why*/) {}
 };
 
 /// A run of one process.

@@ -44,7 +44,7 @@ TEST_F(Nccl, OneProcessSumsSendsAndReducesGradients) {
 
   torch::nn::Linear layer(4, 3);
   layer->to(device());
-  const auto reducer = make_reducer(*group, *layer, /*find_unused=*/false);
+  const auto reducer = make_reducer(*group, *layer, {});
   ASSERT_TRUE(reducer);
   const auto x = torch::randn({2, 4}, at::TensorOptions(device()));
   for (int step = 0; step < 3; ++step) {

@@ -55,7 +55,7 @@ class OneWeightModel final : public Segmentor {
 struct NotedControl final : RunControl {
   void stop() override { stopped = true; }
   void request_validation() override {}
-  void save_checkpoint(const std::string&, const SaveParts&) override {}
+  void save_checkpoint(const std::string&, const SaveParts&, std::function<void()>) override {}
   int64_t last_saved_iter() const override { return -1; }
   bool stopped = false;
 };

@@ -64,7 +64,7 @@ class LoggedRun {
   struct NoControl final : RunControl {
     void stop() override {}
     void request_validation() override {}
-    void save_checkpoint(const std::string&, const SaveParts&) override {}
+    void save_checkpoint(const std::string&, const SaveParts&, std::function<void()>) override {}
     int64_t last_saved_iter() const override { return -1; }
   };
   RunInfo run_;

@@ -293,7 +293,7 @@ TEST_F(Outputs, HelpIsWrappedAtTheWidthOfTheTerminal) {
   };
   for (const char* name : {"analyze_logs", "benchmark", "browse_dataset", "check_reference",
                            "convert", "fetch_weights", "inspect", "list", "parity", "predict",
-                           "print_config", "schema", "test", "train"}) {
+                           "print_config", "schema", "sweep", "test", "train"}) {
     const std::string help = run_command("env -u COLUMNS " + program_path(name) + " --help").output;
     EXPECT_LE(widest(help), 80u) << help;
     EXPECT_GT(widest(help), 60u) << help;
@@ -347,7 +347,8 @@ TEST_F(Outputs, ExamplesOfHelpWork) {
            {"inspect", ""},
            {"list", ""},
            {"print_config", ""},
-           {"schema", ""}}) {
+           {"schema", ""},
+           {"sweep", ""}}) {
     const CommandResult result = run_command(example(name) + more);
     EXPECT_EQ(result.status, 0) << example(name) << "\n" << result.output;
   }

@@ -1,0 +1,219 @@
+#include "runners/sweep/run_one.hpp"
+
+#include <fcntl.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <chrono>
+#include <csignal>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <regex>
+#include <sstream>
+#include <thread>
+
+#include "registry/log.hpp"
+#include "runners/checkpoint/find.hpp"
+#include "runners/start/signals.hpp"
+#include "runners/sweep/asha.hpp"
+#include "runners/sweep/slurm.hpp"
+#include "segcore/io/atomic_file.hpp"
+
+namespace seg {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr int kStoppedBySignal = 20;
+constexpr auto kWatchPause = std::chrono::milliseconds(50);
+
+/// A program whose output is appended to a file. It gets SIGTERM when its parent dies.
+class ChildProgram {
+ public:
+  ChildProgram(const std::vector<std::string>& words, const std::string& output) {
+    const int file = ::open(output.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
+    if (file < 0) throw FileError(text("cannot write ", output, ": ", std::strerror(errno)));
+    std::vector<char*> argv;
+    for (const std::string& word : words) argv.push_back(const_cast<char*>(word.c_str()));
+    argv.push_back(nullptr);
+    const pid_t parent = ::getpid();
+    pid_ = ::fork();
+    if (pid_ == 0) {
+      ::prctl(PR_SET_PDEATHSIG, SIGTERM);
+      if (::getppid() != parent) ::_exit(kStoppedBySignal);  // it died before the call
+      ::dup2(file, STDOUT_FILENO);
+      ::dup2(file, STDERR_FILENO);
+      ::execv(argv[0], argv.data());
+      static const char kMessage[] = "error: the program cannot be started\n";
+      [[maybe_unused]] const auto written = ::write(STDERR_FILENO, kMessage, sizeof(kMessage) - 1);
+      ::_exit(127);
+    }
+    ::close(file);
+    if (pid_ < 0) throw DataError(text("cannot start ", words[0], ": ", std::strerror(errno)));
+  }
+  void send(int signal) const { ::kill(pid_, signal); }
+  /// Whether it has ended; then `status` is that of waitpid.
+  bool ended(int& status) const { return ::waitpid(pid_, &status, WNOHANG) == pid_; }
+
+ private:
+  pid_t pid_ = -1;
+};
+
+std::string contents_of_output(const std::string& path) {
+  std::ifstream in(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(in), {}};
+}
+
+class RunWatch {
+ public:
+  RunWatch(const SweepFolder& folder, const SweepSpec& spec, const SweepRun& run)
+      : folder_(folder), spec_(spec), run_(run), state_(folder.state_of(run)) {}
+
+  int watch() {
+    watch_stop_signals();
+    record_start();
+    wait_for_earlier_training();
+    const size_t printed = contents_of_output(folder_.output_of(run_)).size();
+    const ChildProgram child(train_command(spec_, folder_, run_), folder_.output_of(run_));
+    int status = 0;
+    while (!child.ended(status)) {
+      if (!told_ && stop_signal() != 0) tell(child);
+      if (!told_ && spec_.uses_asha()) decide_at_rung(child);
+      std::this_thread::sleep_for(kWatchPause);
+    }
+    return record_end(status, contents_of_output(folder_.output_of(run_)).substr(printed));
+  }
+
+ private:
+  void record_start() {
+    state_.status = RunStatus::kRunning;
+    state_.process = ProcessMark::of_this_process();
+    state_.job = spec_.engine == "slurm" ? slurm_task() : "";
+    const char* gpus = std::getenv("CUDA_VISIBLE_DEVICES");
+    state_.gpus = gpus ? gpus : "";
+    ++state_.starts;
+    state_.exit_code.reset();
+    state_.error.clear();
+    folder_.write_state(run_, state_);
+  }
+
+  /// Training saves a checkpoint and exits.
+  void tell(const ChildProgram& child) {
+    child.send(SIGTERM);
+    told_ = true;
+  }
+
+  /// A training whose watching process was killed may still be saving its checkpoint.
+  void wait_for_earlier_training() const {
+    while (stop_signal() == 0 && !FolderLock::attempt(folder_.work_dir_of(run_))) {
+      std::this_thread::sleep_for(kWatchPause);
+    }
+  }
+
+  void decide_at_rung(const ChildProgram& child) {
+    const auto now = std::chrono::steady_clock::now();
+    if (now < next_look_) return;
+    // Reading takes longer the longer the run is: spend a small share of the time on it.
+    const RunReport mine{run_, state_, result_of(folder_, run_, spec_), RunStatus::kRunning};
+    next_look_ = now + 20 * (std::chrono::steady_clock::now() - now);
+    const AshaRule alone(spec_, {mine});
+    if (!alone.next_stop(0) || !alone.reached(0)) return;
+    const FolderLock lock(folder_.start_file());
+    const auto reports = read_reports(folder_, spec_);
+    const AshaRule rule(spec_, reports);
+    const auto me = std::find_if(reports.begin(), reports.end(),
+                                 [&](const RunReport& r) { return r.run.number == run_.number; });
+    if (rule.promotable(static_cast<size_t>(me - reports.begin()))) {
+      ++state_.rung;
+      folder_.write_state(run_, state_);
+    } else {
+      paused_ = true;
+      tell(child);
+    }
+  }
+
+  int record_end(int status, const std::string& printed) {
+    const bool killed = WIFSIGNALED(status);
+    const int code = killed ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
+    // One that was told to stop before it listened to signals has nothing to save.
+    const bool stopped = code == kStoppedBySignal || (killed && told_);
+    state_.exit_code = code;
+    if (code == 0) {
+      state_.status = RunStatus::kEnded;
+    } else if (stopped) {
+      state_.status = paused_ ? RunStatus::kPaused : RunStatus::kStopped;
+    } else {
+      state_.status = RunStatus::kFailed;
+      state_.error =
+          killed ? "killed by " + stop_signal_name(WTERMSIG(status)) : last_error_line(printed);
+    }
+    folder_.write_state(run_, state_);
+    if (state_.status == RunStatus::kStopped && !state_.job.empty()) {
+      requeue_slurm_task(state_.job, stop_signal());
+    }
+    if (spec_.uses_asha() && !state_.job.empty()) promote_in_slurm(folder_, spec_);
+    if (state_.status == RunStatus::kPaused) return 0;
+    return stopped ? kStoppedBySignal : code;
+  }
+
+  const SweepFolder& folder_;
+  const SweepSpec& spec_;
+  const SweepRun& run_;
+  RunState state_;
+  bool told_ = false, paused_ = false;
+  std::chrono::steady_clock::time_point next_look_;
+};
+
+}  // namespace
+
+std::string program_beside(const std::string& name) {
+  return (fs::read_symlink("/proc/self/exe").parent_path() / name).string();
+}
+
+std::vector<std::string> train_command(const SweepSpec& spec, const SweepFolder& folder,
+                                       const SweepRun& run) {
+  const std::string work_dir = folder.work_dir_of(run);
+  std::vector<std::string> out{spec.program.value_or(program_beside("train")),
+                               folder.config_of(run), "--work-dir", work_dir};
+  // Without a checkpoint, --resume would drop the config's load_from.
+  if (fs::exists(work_dir + "/last_checkpoint") || !newest_checkpoint_name(work_dir).empty()) {
+    out.emplace_back("--resume");
+  }
+  out.insert(out.end(), spec.train_args.begin(), spec.train_args.end());
+  return out;
+}
+
+std::string last_error_line(const std::string& output) {
+  static const std::regex error("(^|.*: )(internal )?error: .*");
+  std::istringstream in(output);
+  std::string last, last_error;
+  for (std::string line; std::getline(in, line);) {
+    if (line.find_first_not_of(" \r\t") == std::string::npos) continue;
+    last = line;
+    if (std::regex_match(line, error)) last_error = line;
+  }
+  constexpr size_t kLongest = 400;
+  return (last_error.empty() ? last : last_error).substr(0, kLongest);
+}
+
+int run_one(const SweepFolder& folder, size_t number) {
+  const auto runs = folder.runs();
+  const auto run =
+      std::find_if(runs.begin(), runs.end(), [&](const SweepRun& r) { return r.number == number; });
+  if (run == runs.end()) throw UsageError(text(folder.path(), " has no run ", number));
+  // The start of two processes for one run at a time: the other one trains it.
+  const auto lock = FolderLock::attempt(folder.config_of(*run));
+  if (!lock) return 0;
+  const RunStatus status = folder.state_of(*run).status;
+  if (status == RunStatus::kEnded || status == RunStatus::kFailed) return 0;
+  fs::current_path(folder.start_folder());
+  const SweepSpec spec = load_sweep(folder.sweep_file());
+  return RunWatch(folder, spec, *run).watch();
+}
+
+}  // namespace seg

@@ -1,0 +1,73 @@
+#include "tools/measure/benchmarked_model.hpp"
+
+#include <algorithm>
+
+#include "runners/dist/reducer.hpp"
+#include "runners/evaluate/image_size.hpp"
+#include "runners/start/environment.hpp"
+#include "segcore/torch.hpp"
+
+namespace seg {
+
+BenchmarkedModel::BenchmarkedModel(const RunConfig& config, c10::Device device) : device_(device) {
+  torch::manual_seed(0);
+  apply_environment(config.env_cfg, config.randomness.deterministic);
+  model_ = config.model.build();
+  model_->init_weights();
+  model_->to(device);
+  model_->train();
+  if (!config.optim_wrapper) throw DataError("the configuration has no 'optim_wrapper'");
+  optimizer_ = config.optim_wrapper->build(*model_);
+}
+
+void BenchmarkedModel::step(const Batch& batch, GradientReducer* reducer) {
+  const auto input = model_->data_preprocessor()(batch, /*training=*/true, device_);
+  input_shape_ = {input.images.size(2), input.images.size(3)};
+  if (reducer) reducer->before_forward();
+  LossMap losses;
+  {
+    const auto precision = optimizer_->precision();
+    losses = model_->loss(input.images, Targets(input));
+  }
+  loss_ = total_loss(losses);
+  const at::Tensor scaled = optimizer_->scale_loss(loss_);
+  if (reducer) {
+    reducer->backward(scaled);
+  } else {
+    scaled.backward();
+  }
+  optimizer_->step();
+}
+
+double BenchmarkedModel::loss() const { return loss_.item<double>(); }
+
+std::array<int64_t, 2> image_shape(const BenchmarkArguments& arguments, const Segmentor& model,
+                                   const Config& tree) {
+  if (!arguments.shape.empty()) return {arguments.shape[0], arguments.shape[1]};
+  const Size2 size = training_size(model, tree).value_or(Size2(512));
+  return {size.h, size.w};
+}
+
+Batch synthetic_batch(const BenchmarkArguments& arguments, const RunConfig& config,
+                      BenchmarkedModel& model) {
+  const auto shape = image_shape(arguments, model.model(), config.tree);
+  const int64_t bands = model.model().bands().value_or(3);
+  const int64_t classes = std::min<int64_t>(model.model().num_classes(), 255);
+  Batch batch;
+  for (int64_t i = 0; i < batch_size_of(arguments, config); ++i) {
+    PackedSample sample;
+    sample.meta.img_path = "synthetic";
+    sample.meta.ori_shape = sample.meta.img_shape = sample.meta.pad_shape = shape;
+    sample.image = torch::randint(0, 256, {bands, shape[0], shape[1]}, torch::kByte);
+    sample.labels = torch::randint(0, classes, {shape[0], shape[1]}, torch::kByte);
+    batch.samples.push_back(std::move(sample));
+  }
+  return batch;
+}
+
+int64_t batch_size_of(const BenchmarkArguments& arguments, const RunConfig& config) {
+  if (arguments.batch_size > 0) return arguments.batch_size;
+  return config.train_dataloader ? config.train_dataloader->batch_size : 2;
+}
+
+}  // namespace seg
