@@ -149,7 +149,7 @@ class OutputPipe {
       if (count <= 0) {
         close(from_);
         from_ = -1;
-        if (!rest_.empty()) rest_ += '\n';
+        if (!rest_.empty() && rest_.back() != '\n') rest_ += '\n';
         break;
       }
       rest_.append(buffer.data(), static_cast<size_t>(count));
@@ -363,7 +363,6 @@ class ProcessLauncher {
   /// Once one has failed and the others had their time.
   void end_those_left() {
     if (!deadline_ || LaunchClock::now() < *deadline_) return;
-    constexpr auto kTimeToTerminate = std::chrono::seconds(10);
     last_signal_ = last_signal_ == 0 ? SIGTERM : SIGKILL;
     for (const StartedProcess& one : processes_) {
       if (one.pid <= 0) continue;
@@ -371,7 +370,7 @@ class ProcessLauncher {
                 << stop_signal_name(last_signal_) << std::endl;
     }
     send_all(last_signal_);
-    deadline_ = LaunchClock::now() + kTimeToTerminate;
+    deadline_ = LaunchClock::now() + std::chrono::seconds(launch_.terminate_s);
   }
 
   /// The store stays until the processes of other machines need it no more.

@@ -18,6 +18,7 @@ struct LocalLaunch {
   /// Seconds that the others have to end by themselves once one has failed. They find out from
   /// each other, and may save what they have.
   int grace_s = 60;
+  int terminate_s = 10;  ///< then, between SIGTERM and SIGKILL
 };
 
 /// This program with these words, as `--nproc` asks; nothing where this process does the work
