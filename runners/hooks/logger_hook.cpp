@@ -124,8 +124,11 @@ class LoggerHook final : public Hook {
       const double time = history.mean("time", kSteps);
       const int processes = run.communicator ? run.communicator->size() : 1;
       if (time > 0) {
-        if (images > 0) add("%.1f images/s", static_cast<double>(images * processes) / time);
-        add("%.0f%% waiting for data", 100 * history.mean("data_time", kSteps) / time);
+        if (images > 0) {
+          progress.facts.push_back(rate_text(static_cast<double>(images * processes) / time));
+        }
+        // As wide with one digit as with two, so that the bar keeps its length.
+        add("%2.0f%% waiting for data", 100 * history.mean("data_time", kSteps) / time);
       }
     }
     bar_.show(progress);
