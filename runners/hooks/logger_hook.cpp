@@ -61,6 +61,7 @@ class LoggerHook final : public Hook {
     }
     if (inner % params_.interval == 0 ||
         (end && (!params_.ignore_last || length <= params_.interval))) {
+      if (run.communicator) records_->train.average_over(*run.communicator);
       const LogRow row = lines_->train_row(*records_, progress, run.device);
       log::info(row.line);
       if (run.is_main()) visualizer_->add_scalars(row.scalars, progress.iter);

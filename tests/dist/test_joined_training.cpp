@@ -168,10 +168,16 @@ std::vector<double> train(Segmentor& model, const TrainingData& data, GradientRe
   return out;
 }
 
-class JoinedTraining : public ::testing::TestWithParam<std::pair<const char*, const char*>> {};
+struct JoinedCase {
+  const char* name;
+  const char* yaml;
+  double tolerance;
+};
+
+class JoinedTraining : public ::testing::TestWithParam<JoinedCase> {};
 
 TEST_P(JoinedTraining, IsThatOfTheJoinedBatchInDoublePrecision) {
-  const std::string yaml = GetParam().second;
+  const std::string yaml = GetParam().yaml;
   const TrainingData data = training_data();
   const auto alone = double_model(yaml);
   const std::vector<double> expected = train(*alone, data, nullptr);
@@ -204,7 +210,7 @@ TEST_P(JoinedTraining, IsThatOfTheJoinedBatchInDoublePrecision) {
   for (int step = 0; step < kSteps; ++step) {
     const auto i = static_cast<size_t>(step);
     const double mean = (losses[0][i] + losses[1][i]) / kRanks;
-    EXPECT_NEAR(mean / expected[i], 1, 1e-9) << "step " << step;
+    EXPECT_NEAR(mean / expected[i], 1, GetParam().tolerance) << "step " << step;
   }
   const auto weights = alone->named_parameters();
   for (const auto& item : models[1]->named_parameters()) {
@@ -266,11 +272,13 @@ TEST(JoinedRuns, TwoAndFourProcessesHaveTheLossesOfOne) {
   }
 }
 
+// Losses of masks divide by their number plus 1.2e-7, as MMDetection's do, which is another share
+// of the masks of one rank than of all.
 INSTANTIATE_TEST_SUITE_P(Models, JoinedTraining,
-                         ::testing::Values(std::pair{"FcnWithSyncBn", fcn_yaml()},
-                                           std::pair{"Segformer", segformer_yaml()},
-                                           std::pair{"Mask2Former", mask2former_yaml()}),
-                         [](const auto& tested) { return std::string(tested.param.first); });
+                         ::testing::Values(JoinedCase{"FcnWithSyncBn", fcn_yaml(), 1e-9},
+                                           JoinedCase{"Segformer", segformer_yaml(), 1e-9},
+                                           JoinedCase{"Mask2Former", mask2former_yaml(), 1e-8}),
+                         [](const auto& tested) { return std::string(tested.param.name); });
 
 }  // namespace
 }  // namespace seg::test
