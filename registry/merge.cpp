@@ -74,7 +74,8 @@ std::string dot_and_nearest(const std::string& key, const std::vector<std::strin
 /// For a mapping whose keys name none of the typed elements of a list; else "".
 std::string no_such_element(const Config& map, const Config& list) {
   const auto types = types_of_elements(list);
-  if (map.map.empty() || types.empty()) return "";
+  // With a type it is a new element that lacks its brackets.
+  if (map.map.empty() || map.find("type") || types.empty()) return "";
   const std::string& key = map.map.front().key;
   const std::string nearest = did_you_mean(key, types);
   return seg::text("None of its elements is a '", key, "'.", nearest,
