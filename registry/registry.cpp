@@ -83,7 +83,7 @@ OptionPlace detail::place_of(const Config& c, const std::string& path, const std
   // What is not written has a default; the nearest mapping around it may be written.
   for (std::string part = option; !part.empty();) {
     if (const Config* found = c.at_path(part)) {
-      return {found->origin, path.empty() ? part : path + "." + part};
+      return {found->origin, path.empty() ? part : text(path, '.', part)};
     }
     const size_t dot = part.rfind('.');
     part.resize(dot == std::string::npos ? 0 : dot);
