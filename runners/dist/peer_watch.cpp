@@ -104,7 +104,7 @@ class PeerWatch::Impl {
         return;
       }
       lock.lock();
-      changed_.wait_for(lock, kBeat, [&] { return over_ || (searched_ && !lost_); });
+      changed_.wait_for(lock, kBeat, [&] { return over_ || (searched_ && ended_.empty() && !lost_); });
     }
   }
 
@@ -269,7 +269,8 @@ class PeerWatch::Impl {
     const std::string ended = text("segcore/ended/", rank);
     if (!store_->check({ended})) return std::nullopt;
     const auto bytes = store_->get(ended);
-    return "was " + std::string(bytes.begin(), bytes.end());
+    const std::string how(bytes.begin(), bytes.end());
+    return how.starts_with("killed") ? "was " + how : how;
   }
 
   std::vector<Beat> all_beats() {

@@ -239,6 +239,7 @@ PredictReport predict_together(const PredictInputs& inputs, Communicator& commun
       bar.show(predict_progress(end, inputs.size(), std::chrono::steady_clock::now() - start));
     }
   }
+  communicator.barrier();  // one that leaves early would be missed
   return result;
 }
 

@@ -128,7 +128,7 @@ train_dataloader:
     - type: CamVidDataset
       pipeline: [{type: PackSegInputs}, {type: RandomFlip, prob: 0.5}, {type: PackSegInputs}, {type: Pad, size: [8, 8]}]
 )");
-  EXPECT_THAT(messages, AllOf(HasSubstr("datasets.0.metainfo: 'rood' is no class"),
+  EXPECT_THAT(messages, AllOf(HasSubstr("datasets.0.metainfo.classes: 'rood' is no class"),
                               HasSubstr("pipeline.1: RandomFlip cannot follow PackSegInputs"),
                               HasSubstr("pipeline.3: Pad cannot follow PackSegInputs"),
                               HasSubstr("3 errors in the configuration")))
