@@ -5,6 +5,8 @@
 #include <cmath>
 #include <utility>
 
+#include "registry/merge.hpp"
+
 namespace seg {
 
 std::string Origin::text() const {
@@ -24,6 +26,21 @@ Config::Item* Config::find(std::string_view key) {
   return const_cast<Item*>(std::as_const(*this).find(key));
 }
 
+namespace {
+
+/// Null where no element has the type, or several have.
+const Config* only_element_of_type(const Config& list, std::string_view type) {
+  const Config* found = nullptr;
+  for (const Config& element : list.list) {
+    if (detail::type_of_element(element) != type) continue;
+    if (found) return nullptr;
+    found = &element;
+  }
+  return found;
+}
+
+}  // namespace
+
 const Config* Config::at_path(std::string_view dotted) const {
   const Config* node = this;
   while (!dotted.empty()) {
@@ -35,7 +52,11 @@ const Config* Config::at_path(std::string_view dotted) const {
     if (node->is_list()) {
       size_t index = 0;
       const auto [end, failure] = std::from_chars(part.data(), part.data() + part.size(), index);
-      if (failure != std::errc{} || end != part.data() + part.size()) return nullptr;
+      if (failure != std::errc{} || end != part.data() + part.size()) {
+        node = only_element_of_type(*node, part);
+        if (!node) return nullptr;
+        continue;
+      }
       if (index >= node->list.size()) return nullptr;
       node = &node->list[index];
     } else {

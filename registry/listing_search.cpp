@@ -35,9 +35,21 @@ bool has_word(const std::string& text, const std::string& word) {
   return false;
 }
 
+/// The word and its other spellings: meanings are written in British English, many names are not.
+std::vector<std::string> spellings(const std::string& word) {
+  std::vector<std::string> out = {word};
+  for (const auto& [from, to] : {std::pair("color", "colour"), std::pair("colour", "color"),
+                                 std::pair("gray", "grey"), std::pair("grey", "gray")}) {
+    const size_t at = word.find(from);
+    if (at == std::string::npos) continue;
+    out.push_back(std::string(word).replace(at, std::string_view(from).size(), to));
+  }
+  return out;
+}
+
 /// How well a name or its meaning has a word, 0 being the best; nothing where neither does.
-std::optional<int> word_rank(const std::string& name, const std::string& meaning,
-                             const std::string& word) {
+std::optional<int> rank_as_spelt(const std::string& name, const std::string& meaning,
+                                 const std::string& word) {
   const std::string lower = in_lower_case(name);
   if (lower == word) return 0;
   if (lower.starts_with(word)) return 1;
@@ -45,6 +57,16 @@ std::optional<int> word_rank(const std::string& name, const std::string& meaning
   if (lower.find(word) != std::string::npos) return 3;
   if (has_word(meaning, word)) return 4;
   return std::nullopt;
+}
+
+std::optional<int> word_rank(const std::string& name, const std::string& meaning,
+                             const std::string& word) {
+  std::optional<int> best;
+  for (const auto& spelling : spellings(word)) {
+    const auto rank = rank_as_spelt(name, meaning, spelling);
+    if (rank && (!best || *rank < *best)) best = rank;
+  }
+  return best;
 }
 
 /// The worst rank of the words, since all must be there.
@@ -132,10 +154,16 @@ std::string search_listed(const std::string& words, const std::vector<OptionDoc>
       search.look_at(type.name, type.summary, std::string(registry->category()));
     }
   }
+  std::map<std::string, int> categories;  // that have a type of this name
+  for (const AnyRegistry* registry : AnyRegistry::all()) {
+    for (const auto& type : registry->types()) ++categories[type.name];
+  }
   for (const AnyRegistry* registry : AnyRegistry::all()) {
     for (const auto& type : registry->types()) {
+      const std::string owner =
+          categories.at(type.name) > 1 ? text(registry->category(), " ", type.name) : type.name;
       for (const OptionDoc& option : type.options) {
-        search.look_at(option.name, option.meaning, "", type.name);
+        search.look_at(option.name, option.meaning, "", owner);
       }
     }
   }

@@ -47,19 +47,11 @@ bool is_number(const std::string& key) {
   return !key.empty() && key.find_first_not_of("0123456789") == std::string::npos;
 }
 
-/// The `type` of an element of a list, without its scope; "" for elements of other kinds.
-std::string type_of_element(const Config& element) {
-  const Config::Item* type = element.find("type");
-  if (!type || !type->value.is_scalar()) return "";
-  const std::string& name = type->value.scalar;
-  return name.substr(name.rfind('.') + 1);  // npos + 1 is 0
-}
-
 /// The types of the elements, each once, in order.
 std::vector<std::string> types_of_elements(const Config& list) {
   std::vector<std::string> out;
   for (const Config& element : list.list) {
-    const std::string type = type_of_element(element);
+    const std::string type = detail::type_of_element(element);
     if (!type.empty() && std::ranges::find(out, type) == out.end()) out.push_back(type);
   }
   return out;
@@ -71,6 +63,23 @@ bool names_elements(const Config& map, const Config& list) {
   return std::ranges::any_of(map.map, [&](const Config::Item& item) {
     return is_number(item.key) || std::ranges::find(types, item.key) != types.end();
   });
+}
+
+/// ". Did you mean 'RandomCrop'?", or "".
+std::string dot_and_nearest(const std::string& key, const std::vector<std::string>& types) {
+  const std::string nearest = did_you_mean(key, types);
+  return nearest.empty() ? "" : "." + nearest;
+}
+
+/// For a mapping whose keys name none of the typed elements of a list; else "".
+std::string no_such_element(const Config& map, const Config& list) {
+  const auto types = types_of_elements(list);
+  if (map.map.empty() || types.empty()) return "";
+  const std::string& key = map.map.front().key;
+  const std::string nearest = did_you_mean(key, types);
+  return seg::text("None of its elements is a '", key, "'.", nearest,
+                   " A mapping changes elements by their index or type (", join(types, ", "),
+                   "). ");
 }
 
 /// The element of a list that a key names by index or by type. \return null after reporting that
@@ -94,7 +103,7 @@ Config* element_of(Config& list, const Config::Item& item, const std::string& pa
   Config* found = nullptr;
   std::vector<std::string> places;
   for (size_t i = 0; i < list.list.size(); ++i) {
-    if (type_of_element(list.list[i]) != item.key) continue;
+    if (detail::type_of_element(list.list[i]) != item.key) continue;
     found = &list.list[i];
     places.push_back(std::to_string(i));
   }
@@ -111,7 +120,7 @@ Config* element_of(Config& list, const Config::Item& item, const std::string& pa
       seg::text(path, " is a list; use the index of an element, from 0",
                 list.list.empty() ? "" : seg::text(" to ", list.list.size() - 1),
                 types.empty() ? "" : seg::text(", or its type (", join(types, ", "), ")"),
-                ", instead of '", item.key, "'"));
+                ", instead of '", item.key, "'", dot_and_nearest(item.key, types)));
   return nullptr;
 }
 
@@ -148,9 +157,10 @@ void merge_value(Config& old, Config fresh, const std::string& path, bool index_
       return;
     }
     if (!old.is_map()) {
-      problems.error(fresh.origin, path,
-                     seg::text("cannot merge a mapping into ", kind_in_words(old), " (",
-                               old.origin.text(), "). Add '_delete_: true' to replace it"));
+      problems.error(
+          fresh.origin, path,
+          seg::text("cannot merge a mapping into ", kind_in_words(old), " (", old.origin.text(),
+                    "). ", no_such_element(fresh, old), "Add '_delete_: true' to replace it"));
       return;
     }
     // Where a component is complained about as a whole, its type is what people look for.
@@ -163,6 +173,13 @@ void merge_value(Config& old, Config fresh, const std::string& path, bool index_
 }
 
 }  // namespace
+
+std::string detail::type_of_element(const Config& element) {
+  const Config::Item* type = element.find("type");
+  if (!type || !type->value.is_scalar()) return "";
+  const std::string& name = type->value.scalar;
+  return name.substr(name.rfind('.') + 1);  // npos + 1 is 0
+}
 
 void detail::merge_into(Config& base, Config child, bool index_lists, Diagnostics& problems) {
   merge_maps(base, std::move(child), "", index_lists, problems);

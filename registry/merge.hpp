@@ -16,6 +16,9 @@ inline constexpr const char* kDeleteKey = "_delete_";
 /// \param index_lists  whether every mapping over a list must be such a one, as paths with dots.
 void merge_into(Config& base, Config child, bool index_lists, Diagnostics& problems);
 
+/// The `type` of an element of a list, without its scope; "" for elements of other kinds.
+std::string type_of_element(const Config& element);
+
 /// Removes the `_delete_` keys that had nothing to delete.
 void strip_delete(Config& tree);
 

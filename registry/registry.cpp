@@ -80,9 +80,15 @@ ConfigError detail::located(const OptionError& error, const Config& c, const std
 }
 
 OptionPlace detail::place_of(const Config& c, const std::string& path, const std::string& option) {
-  const Config* found = option.empty() ? nullptr : c.at_path(option);
-  if (!found) return {c.origin, path};
-  return {found->origin, path.empty() ? option : path + "." + option};
+  // What is not written has a default; the nearest mapping around it may be written.
+  for (std::string part = option; !part.empty();) {
+    if (const Config* found = c.at_path(part)) {
+      return {found->origin, path.empty() ? part : path + "." + part};
+    }
+    const size_t dot = part.rfind('.');
+    part.resize(dot == std::string::npos ? 0 : dot);
+  }
+  return {c.origin, path};
 }
 
 Config detail::parse_default(const std::string& yaml) { return parse_config(yaml, "<default>"); }

@@ -46,11 +46,16 @@ std::string did_you_mean(std::string_view wrong, const std::vector<std::string>&
       best_distance = d;
     }
   }
-  if (!best && wrong.size() >= 3) {  // 'Segformer' for 'SegformerHead'
+  // 'Segformer' for 'SegformerHead'; longer words may have a letter wrong: 'EarlyStoping'.
+  if (!best && wrong.size() >= 3) {
+    size_t beginning_distance = wrong.size() >= 6 ? 2 : 1;
     for (const std::string& name : known) {
-      if (name.size() > wrong.size() && edit_distance(wrong, name.substr(0, wrong.size())) == 0) {
+      if (name.size() <= wrong.size()) continue;
+      for (size_t length = wrong.size() - 1; length <= wrong.size() + 1; ++length) {
+        const size_t d = edit_distance(wrong, std::string_view(name).substr(0, length));
+        if (d >= beginning_distance) continue;
         best = &name;
-        break;
+        beginning_distance = d;
       }
     }
   }

@@ -1,4 +1,6 @@
 /// Draws the recorded values of runs as curves.
+#include <cctype>
+
 #include "runners/visualization/run_curves.hpp"
 #include "segcore/io/atomic_file.hpp"
 #include "tools/common/command_line.hpp"
@@ -24,6 +26,20 @@ seg::PlotSize picture_size(const std::string& words) {
                           "'");
   }
   return {.width = width, .height = height};
+}
+
+/// Curves can be written under this name.
+CLI::Validator picture_file() {
+  return {[](std::string& path) {
+            std::string lower = path;
+            for (char& c : lower)
+              c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+            for (const char* suffix : {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".svg"}) {
+              if (lower.ends_with(suffix)) return std::string();
+            }
+            return seg::text("ends in .png, .jpg, .tif or .svg, got '", path, "'");
+          },
+          ""};
 }
 
 int analyze_logs(AnalyzeArguments arguments) {
@@ -73,8 +89,9 @@ int main(int argc, char** argv) {
         app.add_option("--keys", arguments->keys, "names of values (default: loss mIoU)")
             ->type_name("KEY ...")
             ->expected(1, -1);
-        app.add_option("--out", arguments->out, "picture to write (.png, .jpg, .svg)")
-            ->type_name("FILE");
+        app.add_option("--out", arguments->out, "picture to write (.png, .jpg, .tif, .svg)")
+            ->type_name("FILE")
+            ->check(picture_file());
         app.add_option("--csv", arguments->csv, "table to write")->type_name("FILE");
         app.add_option("--legend", arguments->legend, "names of the runs in the picture")
             ->type_name("NAME ...")

@@ -26,12 +26,15 @@ std::string listed(const ListArguments& arguments) {
       const seg::AnyRegistry& registry = seg::find_category(arguments.name);
       found.push_back({&registry, seg::find_type(registry, arguments.type)});
     }
-  } catch (const seg::UsageError&) {
+  } catch (const seg::UsageError& e) {
     // No name as it stands: words, then.
     std::string hits =
         seg::search_listed(arguments.name + " " + arguments.type, seg::run_config_docs());
-    if (hits.empty()) throw;
-    return hits;
+    if (!hits.empty()) return hits;
+    const std::string words = arguments.type.empty() ? seg::text("the word '", arguments.name, "'")
+                                                     : seg::text("both '", arguments.name,
+                                                                 "' and '", arguments.type, "'");
+    throw seg::UsageError(seg::text("no name or meaning has ", words, "; ", e.what()));
   }
   std::vector<std::string> parts;
   for (const seg::Listed& one : found) {

@@ -127,7 +127,8 @@ int main(int argc, char** argv) {
         auto arguments = std::make_shared<PrintConfigArguments>();
         app.add_option("config", arguments->config, "configuration file")->required();
         app.add_option("--explain", arguments->explain,
-                       "print the files and lines that set this value, oldest first")
+                       "print the files and lines that set this value, oldest first; elements of "
+                       "lists by index or type: param_scheduler.PolyLR.end")
             ->type_name("KEY");
         app.add_flag("--check", arguments->check,
                      "check everything and build every part; no data are read");

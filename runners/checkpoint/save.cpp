@@ -86,6 +86,7 @@ Value own_value(const TrainState& state, bool with_optimizer) {
   own.set("batch_size", state.loader->batch_size());
   own.set("world_size", communicator.size());
   own.set("validation_due", progress.validation_due);
+  state.records->train.average_over(communicator);
   own.set("train_log", state.records->train.state());
   own.set("hooks", Value::dict());
   if (with_optimizer) {

@@ -88,12 +88,11 @@ Palette predict_palette(const RunConfig& config, const PredictOptions& options,
 
 ProgressFacts predict_progress(size_t done, size_t total, std::chrono::duration<double> spent) {
   const double each_s = spent.count() / static_cast<double>(done);
-  char rate[32];
-  std::snprintf(rate, sizeof(rate), "%.1f images/s", 1 / std::max(each_s, 1e-6));
   return {.what = "predict",
           .done = static_cast<int64_t>(done),
           .total = static_cast<int64_t>(total),
-          .facts = {"eta " + duration_text(each_s * static_cast<double>(total - done)), rate}};
+          .facts = {"eta " + duration_text(each_s * static_cast<double>(total - done)),
+                    rate_text(1 / std::max(each_s, 1e-6))}};
 }
 
 /// The files written for an image.

@@ -123,7 +123,9 @@ Palette run_palette(const Palette& option, const DatasetMeta* data, const Value&
   };
   if (!option.empty()) {
     if (covers(option)) return option;
-    throw UsageError(text("--palette has ", option.size(), " colours for ", classes, " classes"));
+    throw UsageError(text("--palette has ", option.size(),
+                          option.size() == 1 ? " colour" : " colours", " for ", classes,
+                          " classes"));
   }
   if (data && covers(data->palette)) return data->palette;
   const Palette saved = checkpoint_palette(checkpoint);

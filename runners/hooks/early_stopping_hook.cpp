@@ -126,8 +126,8 @@ class EarlyStoppingHook final : public Hook {
     const double delta = greater_ ? params_.min_delta : -params_.min_delta;
     if (better(best_ + delta, score)) {
       if (++waited_ >= params_.patience) {
-        return text(params_.monitor, " did not improve in ", waited_, " validations (the best was ",
-                    best_, ")");
+        return text(params_.monitor, " did not improve in ", waited_,
+                    waited_ == 1 ? " validation" : " validations", " (the best was ", best_, ")");
       }
     } else {
       best_ = score;

@@ -61,6 +61,7 @@ class LoggerHook final : public Hook {
     }
     if (inner % params_.interval == 0 ||
         (end && (!params_.ignore_last || length <= params_.interval))) {
+      if (run.communicator) records_->train.average_over(*run.communicator);
       const LogRow row = lines_->train_row(*records_, progress, run.device);
       log::info(row.line);
       if (run.is_main()) visualizer_->add_scalars(row.scalars, progress.iter);
@@ -124,8 +125,11 @@ class LoggerHook final : public Hook {
       const double time = history.mean("time", kSteps);
       const int processes = run.communicator ? run.communicator->size() : 1;
       if (time > 0) {
-        if (images > 0) add("%.1f images/s", static_cast<double>(images * processes) / time);
-        add("%.0f%% waiting for data", 100 * history.mean("data_time", kSteps) / time);
+        if (images > 0) {
+          progress.facts.push_back(rate_text(static_cast<double>(images * processes) / time));
+        }
+        // As wide with one digit as with two, so that the bar keeps its length.
+        add("%2.0f%% waiting for data", 100 * history.mean("data_time", kSteps) / time);
       }
     }
     bar_.show(progress);

@@ -37,6 +37,16 @@ std::string progress_line(const ProgressFacts& progress, int width) {
   return head + "[" + drawn + std::string(bar - filled, ' ') + "]" + tail;
 }
 
+std::string rate_text(double images_per_s) {
+  char words[48];
+  if (images_per_s < 1) {
+    std::snprintf(words, sizeof(words), "%.1f s/image", 1 / std::max(images_per_s, 1e-6));
+  } else {
+    std::snprintf(words, sizeof(words), "%.1f images/s", images_per_s);
+  }
+  return words;
+}
+
 ProgressBar::ProgressBar() : terminal_(isatty(STDERR_FILENO) == 1) {
   if (terminal_) log::before_console_line([this] { clear(); });
 }

@@ -19,6 +19,9 @@ struct ProgressFacts {
 /// is enough for the counts.
 std::string progress_line(const ProgressFacts& progress, int width);
 
+/// "52.1 images/s", or "4.2 s/image" for less than one in a second.
+std::string rate_text(double images_per_s);
+
 /// Draws on standard error, if that is a terminal. A line of the log replaces the bar; the next
 /// `show` draws it again. There may be one at a time.
 class ProgressBar {

@@ -1,5 +1,6 @@
 #include "runners/log/scalars.hpp"
 
+#include <ATen/ops/empty.h>
 #include <ATen/ops/stack.h>
 
 #include <algorithm>
@@ -34,11 +35,16 @@ void ScalarHistory::push(Entry& e, double value) {
   while (length_ > 0 && e.values.size() > length_) e.values.pop_front();
 }
 
+void ScalarHistory::push_own(Entry& e, double value) {
+  push(e, value);
+  e.own = std::min(e.own + 1, e.values.size());
+}
+
 void ScalarHistory::record(std::string_view name, double value) { push(entry(name), value); }
 
 void ScalarHistory::record(std::string_view name, const at::Tensor& value) {
   if (value.is_cpu()) {
-    push(entry(name), value.item<double>());
+    push_own(entry(name), value.item<double>());
     return;
   }
   const auto place = static_cast<size_t>(&entry(name) - entries_.data());
@@ -52,8 +58,25 @@ void ScalarHistory::flush() {
   for (const auto& [place, value] : pending_) values.push_back(value.to(at::kDouble));
   const at::Tensor fetched = at::stack(values).cpu();
   const double* data = fetched.const_data_ptr<double>();
-  for (size_t i = 0; i < pending_.size(); ++i) push(entries_[pending_[i].first], data[i]);
+  for (size_t i = 0; i < pending_.size(); ++i) push_own(entries_[pending_[i].first], data[i]);
   pending_.clear();
+}
+
+void ScalarHistory::average_over(Communicator& processes) {
+  if (processes.size() == 1) return;
+  flush();
+  std::vector<double*> own;
+  for (Entry& e : entries_) {
+    for (size_t i = e.values.size() - e.own; i < e.values.size(); ++i) own.push_back(&e.values[i]);
+    e.own = 0;
+  }
+  if (own.empty()) return;
+  at::Tensor values = at::empty({static_cast<int64_t>(own.size())}, at::kDouble);
+  auto* data = values.mutable_data_ptr<double>();
+  for (size_t i = 0; i < own.size(); ++i) data[i] = *own[i];
+  processes.all_reduce_sum_(values);
+  data = values.mutable_data_ptr<double>();
+  for (size_t i = 0; i < own.size(); ++i) *own[i] = data[i] / processes.size();
 }
 
 std::vector<std::string> ScalarHistory::names() const {

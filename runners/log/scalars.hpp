@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "segcore/dist/communicator.hpp"
 #include "segcore/io/value.hpp"
 
 namespace seg {
@@ -27,8 +28,11 @@ class ScalarHistory {
   explicit ScalarHistory(size_t length = 10) : length_(length) {}
 
   void record(std::string_view name, double value);
-  /// \param value  of one element.
+  /// \param value  of one element: what this process computed from its part of a batch.
   void record(std::string_view name, const at::Tensor& value);
+  /// Replaces what was recorded as tensors since the last call by the means over all processes.
+  /// Collective; all must have recorded the same names equally often.
+  void average_over(Communicator& processes);
   /// In order of first appearance.
   std::vector<std::string> names() const;
   /// False where the name was never recorded; so are the readers below never to be called.
@@ -50,9 +54,11 @@ class ScalarHistory {
   struct Entry {
     std::string name;
     std::deque<double> values;
+    size_t own = 0;  ///< how many of the last are of this process alone
   };
   Entry& entry(std::string_view name);
   void push(Entry& entry, double value);
+  void push_own(Entry& entry, double value);
 
   size_t length_;
   std::vector<Entry> entries_;

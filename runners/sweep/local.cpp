@@ -122,6 +122,7 @@ class LocalSweep {
     reap();
     auto reports = reader_.read();
     settle_lost(reports);
+    count_started(reports);
     display_.show(reports);
     if (stop_signal() != 0 && !told_) {
       log::info("stopping: each run saves a checkpoint");
@@ -165,6 +166,15 @@ class LocalSweep {
                 : text("the process that watched it ended with code ", WEXITSTATUS(status));
         folder_.write_state(report.run, report.state);
       }
+    }
+  }
+
+  /// A process that was started just now has not recorded it yet.
+  void count_started(std::vector<RunReport>& reports) const {
+    for (RunReport& report : reports) {
+      if (report.status != RunStatus::kQueued || !children_.count(report.run.number)) continue;
+      report.status = RunStatus::kRunning;
+      report.state.starts = std::max<int64_t>(1, report.state.starts);
     }
   }
 
@@ -220,8 +230,7 @@ class LocalSweep {
                       shares_.environment(taken));
     // Once a start: what somebody stops stays stopped.
     tried_.insert(number);
-    report.status = RunStatus::kRunning;
-    ++report.state.starts;
+    count_started(reports);
   }
 
   /// Asks all runs to save and end. Those of an earlier start are asked, too.

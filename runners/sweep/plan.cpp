@@ -294,11 +294,10 @@ class Planner {
   void check_folder() const {
     std::set<std::string> planned;
     for (const PlannedRun& one : runs_) planned.insert(one.run.name);
-    for (const auto& [config, run] : known_) {
+    for (const SweepRun& run : folder_.runs()) {
       if (planned.count(run.name) > 0) continue;
       throw DataError(text(folder_.path(),
-                           " holds another sweep: this one has no run with the "
-                           "config of ",
+                           " holds another sweep: this one has no run with the config of ",
                            run.name, ". Give this one another --work-dir, or delete that folder"));
     }
   }

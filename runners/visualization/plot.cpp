@@ -130,13 +130,30 @@ std::vector<LegendEntry> legend_of(const std::vector<PlotPanel>& panels) {
   return out;
 }
 
+/// The words, or their beginning and "..." where they are wider than `room`.
+std::string fitting_words(const Canvas& canvas, const std::string& words, double size,
+                          double room) {
+  if (canvas.text_width(words, size) <= room) return words;
+  std::string out = words;
+  const auto inside_character = [&] {
+    return (static_cast<unsigned char>(out.back()) & 0xC0) == 0x80;
+  };
+  do {
+    while (out.size() > 1 && inside_character()) out.pop_back();
+    out.pop_back();
+  } while (!out.empty() && canvas.text_width(out + "...", size) > room);
+  return out + "...";
+}
+
 /// Writes the legend in rows of the plot's width. \return the height that it takes.
 double draw_legend(Canvas& canvas, const std::vector<LegendEntry>& entries, double top) {
   if (entries.empty()) return 0;
   constexpr double kSwatch = 24, kPad = 7, kBetween = 22;
   double x = kMargin, y = top + kLegendRow / 2.0;
   for (const LegendEntry& entry : entries) {
-    const double width = kSwatch + kPad + canvas.text_width(entry.name, kTickSize);
+    const std::string name =
+        fitting_words(canvas, entry.name, kTickSize, canvas.width() - 2 * kMargin - kSwatch - kPad);
+    const double width = kSwatch + kPad + canvas.text_width(name, kTickSize);
     if (x > kMargin && x + width > canvas.width() - kMargin) x = kMargin, y += kLegendRow;
     switch (entry.kind) {
       case LegendEntry::kCurve:
@@ -153,7 +170,7 @@ double draw_legend(Canvas& canvas, const std::vector<LegendEntry>& entries, doub
                     {.colour = faint(entry.colour, 0.7), .dashed = true});
         break;
     }
-    canvas.text({x + kSwatch + kPad, y + 4.5}, entry.name, kTickSize, Align::kLeft, kPlotText);
+    canvas.text({x + kSwatch + kPad, y + 4.5}, name, kTickSize, Align::kLeft, kPlotText);
     x += width + kBetween;
   }
   return y + kLegendRow / 2.0 + kLegendGap - top;
@@ -317,7 +334,9 @@ int plot_height(size_t panels) {
 void draw_plot(Canvas& canvas, const std::vector<PlotPanel>& panels, const std::string& title) {
   double top = kMargin;
   if (!title.empty()) {
-    canvas.text({canvas.width() / 2.0, top + 16}, title, kHeadSize, Align::kMiddle, kPlotText);
+    canvas.text({canvas.width() / 2.0, top + 16},
+                fitting_words(canvas, title, kHeadSize, canvas.width() - 2 * kMargin), kHeadSize,
+                Align::kMiddle, kPlotText);
     top += kHeadRow;
   }
   if (panels.empty()) return;

@@ -21,6 +21,8 @@ cv::Scalar share_colour(double share) {
   return {mix(255, 130), mix(255, 66), mix(255, 8)};
 }
 
+constexpr double kTitleSize = 0.55;
+
 /// Sizes of the picture in pixels.
 struct ConfusionLayout {
   int cell, left, top, title = 54, margin = 16;
@@ -110,8 +112,13 @@ cv::Mat confusion_picture(const at::Tensor& counts, const std::vector<std::strin
   std::vector<std::string> names;
   for (int c = 0; c < n; ++c) names.push_back(class_label(classes, c));
   const ConfusionLayout layout(names, n);
-  cv::Mat picture(layout.top + n * layout.cell + layout.margin,
-                  layout.left + n * layout.cell + layout.margin, CV_8UC3, cv::Scalar::all(255));
+  // Few classes with short names are narrower than the title.
+  const std::string title = "predicted as, in % of the pixels of the true class";
+  const int width = std::max(layout.left + n * layout.cell,
+                             layout.margin + picture_text_width(title, kTitleSize)) +
+                    layout.margin;
+  cv::Mat picture(layout.top + n * layout.cell + layout.margin, width, CV_8UC3,
+                  cv::Scalar::all(255));
   const auto pixels = counts.accessor<int64_t, 2>();
   for (int t = 0; t < n; ++t) {
     int64_t all = 0;
@@ -139,8 +146,7 @@ cv::Mat confusion_picture(const at::Tensor& counts, const std::vector<std::strin
     draw_upwards(picture, name, {layout.left + t * layout.cell + layout.cell / 2, layout.top - 8},
                  layout.letters);
   }
-  draw_picture_text(picture, "predicted as, in % of the pixels of the true class",
-                    {layout.margin, 24}, 0.55);
+  draw_picture_text(picture, title, {layout.margin, 24}, kTitleSize);
   draw_upwards(picture, "true class",
                {layout.margin + 8,
                 layout.top + n * layout.cell / 2 + picture_text_width("true class", 0.5) / 2},

@@ -57,6 +57,16 @@ bool is_state_dict(const Value& v) {
   return tensors > 0 && (tensors + unread) * 2 > entries;
 }
 
+/// "; it has state_dict, ema_state_dict", or "".
+std::string state_dicts_text(const Value& checkpoint) {
+  if (!checkpoint.is_dict()) return "";
+  std::vector<std::string> names;
+  for (const auto& [key, value] : checkpoint.as_dict()) {
+    if (key.is_string() && is_state_dict(value)) names.push_back(key.as_string());
+  }
+  return names.empty() ? "" : "; it has " + join(names, ", ");
+}
+
 /// Whether a model's weights can take the numbers of this type.
 bool is_number_type(at::ScalarType type) {
   return type != at::kFloat4_e2m1fn_x2 && (at::isFloatingType(type) || at::isComplexType(type) ||
@@ -140,7 +150,8 @@ Value find_state_dict(const Value& checkpoint, const std::string& key) {
   if (!key.empty()) {
     const Value* found = checkpoint.find(key);
     if (!found || !found->is_dict()) {
-      throw CheckpointError(text("there is no state dict '", key, "' in it"));
+      throw CheckpointError(
+          text("there is no state dict '", key, "' in it", state_dicts_text(checkpoint)));
     }
     return *found;
   }

@@ -4,6 +4,7 @@
 #include <regex>
 #include <set>
 
+#include "registry/log.hpp"
 #include "segcore/models/nn/norm.hpp"
 #include "segcore/torch.hpp"
 
@@ -43,9 +44,12 @@ void Segmentor::freeze(const std::vector<std::string>& expressions) {
     }
   }
   const auto all = parameters();
+  int64_t count = 0;
+  for (const auto& p : all) count += frozen.contains(p.unsafeGetTensorImpl()) ? p.numel() : 0;
   if (std::none_of(all.begin(), all.end(), [](const auto& p) { return p.requires_grad(); })) {
     throw OptionError("", "leaves no parameter to train");
   }
+  log::info("freeze: ", frozen.size(), " tensors, ", count, " parameters");
   for (const auto& module : modules(/*include_self=*/false)) {
     const auto* norm = dynamic_cast<const Norm*>(module.get());
     if (!norm || !norm->is_batch_norm() || !norm->weight.defined()) continue;

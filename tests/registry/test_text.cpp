@@ -21,6 +21,7 @@ TEST(DidYouMean, FindsTheNearestName) {
       {"segformerhead", "SegformerHead"},
       {"Segformer", "SegformerHead"},
       {"FCNHed", "FCNHead"},
+      {"CrossEntrpy", "CrossEntropyLoss"},
       {"CrossEntropy", "CrossEntropyLoss"},
       {"lt", "lr"},
       {"Lr", "lr"},

@@ -72,7 +72,7 @@ TEST_F(LoadConfig, ChangesElementsOfListsByIndexAndByType) {
             "wrong.yaml:2:9: error: steps.Crop: steps has several elements of the type Crop; use "
             "the index of one: 1, 3\n"
             "wrong.yaml:2:26: error: steps.Flop: steps is a list; use the index of an element, "
-            "from 0 to 3, or its type (Load, Crop, Flip), instead of 'Flop'\n"
+            "from 0 to 3, or its type (Load, Crop, Flip), instead of 'Flop'. Did you mean 'Flip'?\n"
             "2 errors in the configuration");
 }
 

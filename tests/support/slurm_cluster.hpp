@@ -11,6 +11,7 @@
 #include <filesystem>
 #include <fstream>
 #include <memory>
+#include <sstream>
 #include <string>
 #include <thread>
 #include <vector>
@@ -74,17 +75,20 @@ class SlurmCluster {
   /// Waits for a condition, half a minute at most.
   template <class Condition>
   static bool wait_until(const Condition& condition) {
-    for (int i = 0; i < 150; ++i) {
-      if (condition()) return true;
+    const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(30);
+    while (!condition()) {
+      if (std::chrono::steady_clock::now() > end) return false;
       std::this_thread::sleep_for(std::chrono::milliseconds(200));
     }
-    return false;
+    return true;
   }
-  /// Slurm lets a task that was queued again wait for some seconds; tests do not.
-  static void start_waiting_tasks() {
+  /// What an administrator does for a task that a node refused, because it had not yet got rid of
+  /// the one before.
+  static void release_held_tasks() {
     std::istringstream in(run_command("squeue -h -r -t PD -o '%i %r'").output);
-    for (std::string task, reason; in >> task >> reason;) {
-      if (reason == "BeginTime") run_command("scontrol update StartTime=now JobId=" + task);
+    for (std::string line; std::getline(in, line);) {
+      if (line.find("held") == std::string::npos) continue;
+      run_command("scontrol release " + line.substr(0, line.find(' ')));
     }
   }
 

@@ -14,7 +14,7 @@ namespace seg::test {
 /// seconds (default: 0.02). While a file "broken" lies beside it, learning rates above 0.5 end with
 /// an error; every start and every iteration is noted in "starts.txt" and "iterations.txt".
 inline std::string write_stand_in_trainer(const TempDir& dir) {
-  const std::string path = dir.write("stand_in", R"(#!/usr/bin/env python3
+  const std::string path = dir.write("stand_in", R"py(#!/usr/bin/env python3
 import fcntl, json, math, os, re, signal, sys, time
 
 config, work_dir = open(sys.argv[1]).read(), sys.argv[sys.argv.index("--work-dir") + 1]
@@ -70,7 +70,7 @@ for i in range(begin + 1, last + 1):
         print("error: stopped by SIGTERM", flush=True)
         sys.exit(20)
 save(last)
-)");
+)py");
   std::filesystem::permissions(path, std::filesystem::perms::owner_all);
   return path;
 }

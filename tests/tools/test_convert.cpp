@@ -97,7 +97,8 @@ TEST_F(Convert, ReportsErrors) {
       {"run.pth a.onnx", "OUT must end in .pth, .pt or .safetensors, got 'a.onnx'"},
       {"none.pth a.pth", "error: cannot read none.pth: No such file or directory"},
       {"run.pth no/a.pth", "there is no folder no"},
-      {"run.pth a.pth --key teacher", "error: run.pth: there is no state dict 'teacher' in it"},
+      {"run.pth a.pth --key teacher",
+       "error: run.pth: there is no state dict 'teacher' in it; it has state_dict"},
       {"run.pth a.pth --map none.yaml", "none.yaml"},
       {"open-mmlab://resnet18_v1d a.pth", "no weights of this name are known"},
   };

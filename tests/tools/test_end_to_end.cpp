@@ -482,7 +482,7 @@ custom_hooks: [{type: EarlyStoppingHook, monitor: mIoU, min_delta: 100, patience
   const CommandResult result = train("w");
   ASSERT_EQ(result.status, 0) << result.output;
   EXPECT_THAT(result.output, HasSubstr("training stops early: mIoU did not improve in 1 "
-                                       "validations (the best was "));
+                                       "validation (the best was "));
   EXPECT_THAT(result.output, HasSubstr("Iter(train) [ 8/12]"));
   EXPECT_THAT(result.output, Not(HasSubstr("Iter(train) [ 9/12]")));
   EXPECT_EQ(checkpoints("w"), (std::set<std::string>{"iter_4.pth", "iter_8.pth"}));

@@ -126,8 +126,8 @@ std::vector<std::string> class_names(const std::optional<MetaInfo>& info,
   try {
     lines = read_text_list(*path);
   } catch (const DataError& e) {
-    throw OptionError("metainfo", text("classes is a list of names or a file of them; ", e.what(),
-                                       seen_from(*path)));
+    throw OptionError("metainfo.classes", text("must be a list of names or a file of them; ",
+                                               e.what(), seen_from(*path)));
   }
   std::vector<std::string> names;
   for (TextLine& line : lines) names.push_back(std::move(line.text));
@@ -157,9 +157,9 @@ ResolvedClasses resolve_classes(const std::optional<MetaInfo>& info, const Known
   if (chosen) {
     for (const auto& name : out.names) {
       if (std::find(known.names.begin(), known.names.end(), name) == known.names.end()) {
-        throw OptionError(
-            "metainfo", text("'", name, "' is no class of this data set.",
-                             did_you_mean(name, known.names), " Known: ", join(known.names, ", ")));
+        throw OptionError("metainfo.classes", text("'", name, "' is no class of this data set.",
+                                                   did_you_mean(name, known.names),
+                                                   " Known: ", join(known.names, ", ")));
       }
     }
     // Colours go with the names; a palette of the config is already in the new order, or, being
@@ -183,8 +183,8 @@ ResolvedClasses resolve_classes(const std::optional<MetaInfo>& info, const Known
     out.label_map.emplace_back(*unlabelled, ignore_index);
   }
   if (!out.palette.empty() && out.palette.size() != out.names.size()) {
-    throw OptionError("metainfo", text("the palette has ", out.palette.size(), " colours for ",
-                                       out.names.size(), " classes"));
+    throw OptionError("metainfo.palette", text("the palette has ", out.palette.size(),
+                                               " colours for ", out.names.size(), " classes"));
   }
   return out;
 }

@@ -71,7 +71,7 @@ void SampleFinder::check_folders() const {
       throw OptionError("data_root", text("there is no folder '", root, "'", seen_from(root),
                                           ": set data_root to where the data set is"));
     }
-    throw OptionError("data_prefix",
+    throw OptionError("data_prefix." + option,
                       text("there is no folder '", folder, "'", seen_from(folder),
                            ", where data_prefix.", option, " says that the ", what, " are"));
   };
@@ -218,7 +218,7 @@ std::vector<SampleFiles> SampleFinder::list_folder() const {
   for (const auto& name : others) ++suffixes[fs::path(name).extension().string()];
   const std::string other = usual_suffix(suffixes);
   throw OptionError(
-      "data_prefix",
+      "data_prefix.img_path",
       text("there are no images in the folder '", start, "'", seen_from(start),
            ": none of its files ends in ", suffix_text(img_suffixes_), " (img_suffix)",
            other.empty() ? "" : text("; ", suffixes.at(other), " end in '", other, "'")));

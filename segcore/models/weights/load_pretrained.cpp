@@ -163,7 +163,11 @@ LoadReport load_weights(torch::nn::Module& module, const Value& weights, const s
   const size_t all = report.matched.size() + report.missing.size() + report.mismatched.size();
   log::info(layer_names(module).front(), ": ", report.matched.size(), " of ", all,
             " weights are loaded from ", file);
-  if (const std::string rest = report.text(); !rest.empty()) log::warn(file, ":\n", rest);
+  if (const std::string rest = report.text(); !rest.empty()) {
+    const bool anew = !report.mismatched.empty() || !report.missing.empty();
+    log::warn(file, ":\n", rest,
+              anew ? "\nweights that are missing or of another size start anew" : "");
+  }
   if (2 * report.matched.size() < all && 2 * report.unexpected.size() > report.matched.size()) {
     log::warn("most weights of ", layer_names(module).front(),
               " keep their values, although the file holds others: rename those of another "

@@ -118,15 +118,15 @@ TEST(BaseSegDataset, MissingFoldersAndFiles) {
                         "/no': set data_root to where the data set is"));
   EXPECT_THAT(
       build_error("{type: BaseSegDataset, data_root: " + root + ", data_prefix: {img_path: imgs}}"),
-      HasSubstr("data_prefix: there is no folder '" + root +
+      HasSubstr("data_prefix.img_path: there is no folder '" + root +
                 "/imgs', where data_prefix.img_path says that the images are"));
   EXPECT_THAT(build_error("{type: BaseSegDataset, data_root: " + root +
                           ", data_prefix: {img_path: img, seg_map_path: anns}}"),
-              HasSubstr("data_prefix: there is no folder '" + root +
+              HasSubstr("data_prefix.seg_map_path: there is no folder '" + root +
                         "/anns', where data_prefix.seg_map_path says that the annotations are"));
   EXPECT_THAT(
       build_error("{type: BaseSegDataset, data_root: " + root + ", data_prefix: {img_path: img}}"),
-      HasSubstr("data_prefix: there are no images in the folder '" + root +
+      HasSubstr("data_prefix.img_path: there are no images in the folder '" + root +
                 "/img': none of its files ends in '.jpg' (img_suffix); 2 end in '.png'"));
   EXPECT_THAT(build_error(tiny(dir, ", ann_file: train.txt")),
               HasSubstr("ann_file: there is no file '" + root +
@@ -166,8 +166,9 @@ TEST(BaseSegDataset, ClassesInAnotherOrder) {
   EXPECT_THAT(data->meta().classes, ElementsAre("bird", "background"));
   EXPECT_THAT(data->meta().palette,
               ElementsAre(std::array<int, 3>{128, 128, 0}, std::array<int, 3>{0, 0, 0}));
-  EXPECT_THAT(build_error("{type: PascalVOCDataset, metainfo: {classes: [brid]}" + options + "}"),
-              HasSubstr("metainfo: 'brid' is no class of this data set. Did you mean 'bird'?"));
+  EXPECT_THAT(
+      build_error("{type: PascalVOCDataset, metainfo: {classes: [brid]}" + options + "}"),
+      HasSubstr("metainfo.classes: 'brid' is no class of this data set. Did you mean 'bird'?"));
   EXPECT_THAT(build_error("{type: PascalVOCDataset}"),
               HasSubstr("ann_file: PascalVOCDataset needs 'ann_file'"));
 }
@@ -183,7 +184,7 @@ TEST(BaseSegDataset, HasThePaletteOfTheConfigOrNone) {
   EXPECT_THAT(from_file->meta().classes, ElementsAre("x", "y"));
   EXPECT_THAT(build_error("{type: BaseSegDataset, metainfo: {classes: [a], palette: [[1, 2, 3], "
                           "[4, 5, 6]]}}"),
-              HasSubstr("metainfo: the palette has 2 colours for 1 classes"));
+              HasSubstr("metainfo.palette: the palette has 2 colours for 1 classes"));
   EXPECT_THAT(
       build_error("{type: BaseSegDataset, metainfo: {classes: [a], palette: [[1, 2, 300]]}}"),
       HasSubstr("metainfo.palette: colours are numbers from 0 to 255, got 300"));
