@@ -15,6 +15,7 @@
 #include "tests/support/ranks.hpp"
 #include "tests/support/temp_dir.hpp"
 #include "tests/support/tiny_run.hpp"
+#include "tests/support/weights_distance.hpp"
 
 namespace fs = std::filesystem;
 
@@ -35,19 +36,6 @@ nlohmann::json test_result(const fs::path& work_dir) {
     if (file) return nlohmann::json::parse(file);
   }
   return {};
-}
-
-/// The largest difference of two state dicts' tensors, relative to the largest value.
-double weights_distance(const Value& a, const Value& b) {
-  double most = 0, difference = 0;
-  for (const auto& [name, value] : a.as_dict()) {
-    const at::Tensor x = value.as_tensor().to(at::kDouble);
-    const at::Tensor y = b.at(name.as_string()).as_tensor().to(at::kDouble);
-    if (x.numel() == 0) continue;
-    most = std::max(most, x.abs().max().item<double>());
-    difference = std::max(difference, (x - y).abs().max().item<double>());
-  }
-  return difference / most;
 }
 
 class TwoProcesses : public ::testing::Test {

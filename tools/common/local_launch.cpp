@@ -373,12 +373,14 @@ class ProcessLauncher {
     deadline_ = LaunchClock::now() + std::chrono::seconds(launch_.terminate_s);
   }
 
-  /// The store stays until the processes of other machines need it no more.
+  /// The store stays while processes of other machines need it.
   void leave_run() {
     if (place_.nodes == 1) return;
     store_->leave();
     if (place_.node != 0) return;
-    const auto until = LaunchClock::now() + std::chrono::seconds(launch_.grace_s);
+    // After a failure another machine may be gone, and the rest only reads who was lost.
+    const int patience_s = code_ == 0 ? launch_.grace_s : launch_.terminate_s;
+    const auto until = LaunchClock::now() + std::chrono::seconds(patience_s);
     while (store_->launchers_done() < place_.nodes && LaunchClock::now() < until && !signalled_) {
       std::this_thread::sleep_for(std::chrono::milliseconds(50));
       take_signals();

@@ -20,6 +20,7 @@
 #include "tests/support/temp_dir.hpp"
 #include "tests/support/tiny_images.hpp"
 #include "tests/support/tiny_run.hpp"
+#include "tests/support/weights_distance.hpp"
 #include "tools/common/local_launch.hpp"
 
 namespace fs = std::filesystem;
@@ -77,19 +78,6 @@ class Launch : public ::testing::Test {
   std::string config_;
 };
 
-/// The largest difference of two state dicts' tensors, relative to the largest value.
-double launch_distance(const Value& a, const Value& b) {
-  double most = 0, difference = 0;
-  for (const auto& [name, value] : a.as_dict()) {
-    const at::Tensor x = value.as_tensor().to(at::kDouble);
-    const at::Tensor y = b.at(name.as_string()).as_tensor().to(at::kDouble);
-    if (x.numel() == 0) continue;
-    most = std::max(most, x.abs().max().item<double>());
-    difference = std::max(difference, (x - y).abs().max().item<double>());
-  }
-  return difference / most;
-}
-
 std::string file_in(const fs::path& path) {
   std::ifstream in(path, std::ios::binary);
   return {std::istreambuf_iterator<char>(in), {}};
@@ -137,7 +125,7 @@ TEST_F(Launch, TwoProcessesTrainLikeOneAndCountLikeOne) {
   ASSERT_EQ(alone.status, 0) << alone.output;
   const CommandResult both = shell("@train tiny.yaml --nproc 2 --work-dir two" + more + "2");
   ASSERT_EQ(both.status, 0) << both.output;
-  EXPECT_LT(launch_distance(weights("one/iter_4.pth"), weights("two/iter_4.pth")), 1e-4);
+  EXPECT_LT(weights_distance(weights("one/iter_4.pth"), weights("two/iter_4.pth")), 1e-4);
   // The console has the first process's lines; the other's are in a file.
   EXPECT_THAT(both.output, HasSubstr("Iter(train) [4/4]"));
   EXPECT_THAT(both.output, Not(ContainsRegex("\\[1\\] [^\n]* INFO ")));

@@ -13,9 +13,11 @@
 #include "tests/support/paths.hpp"
 #include "tests/support/python.hpp"
 #include "tests/support/ranks.hpp"
+#include "tests/support/slurm_cluster.hpp"
 #include "tests/support/temp_dir.hpp"
 #include "tests/support/tiny_images.hpp"
 #include "tests/support/tiny_run.hpp"
+#include "tests/support/weights_distance.hpp"
 
 namespace fs = std::filesystem;
 
@@ -48,18 +50,6 @@ class Clusters : public ::testing::Test {
   TempDir dir_;
   std::string config_;
 };
-
-double clusters_distance(const Value& a, const Value& b) {
-  double most = 0, difference = 0;
-  for (const auto& [name, value] : a.as_dict()) {
-    const at::Tensor x = value.as_tensor().to(at::kDouble);
-    const at::Tensor y = b.at(name.as_string()).as_tensor().to(at::kDouble);
-    if (x.numel() == 0) continue;
-    most = std::max(most, x.abs().max().item<double>());
-    difference = std::max(difference, (x - y).abs().max().item<double>());
-  }
-  return difference / most;
-}
 
 TEST_F(Clusters, SlurmsVariablesAloneJoinTheTasksOfAMachine) {
   std::vector<std::future<CommandResult>> tasks;
@@ -196,6 +186,53 @@ TEST_F(Requeue, IsNotMeantByCtrlCAndDoesNothingOutsideOfSlurm) {
                         "no SLURM_JOB_ID"));
 }
 
+/// A Slurm of this machine with its real programs.
+TEST_F(Clusters, ARealSlurmStartsRequeuesAndCancels) {
+  if (const std::string problem = SlurmCluster::problem(); !problem.empty()) {
+    GTEST_SKIP() << problem;
+  }
+  const SlurmCluster slurm;
+  ASSERT_TRUE(slurm.is_up()) << slurm.log();
+  for (const char* name : {"train", "test"}) {
+    fs::create_directories(dir_ / "tools");
+    fs::create_symlink(program_path(name), dir_ / text("tools/", name));
+    const std::string script = text("tools/slurm_", name, ".sh");
+    fs::copy_file(source_path(script), dir_ / script);
+  }
+  const std::string on_cpus = "export GPUS=2 GPUS_PER_NODE=0 CPUS_PER_TASK=1; ";
+  const CommandResult trained =
+      shell(on_cpus +
+            "tools/slurm_train.sh low job tiny.yaml --work-dir t --quiet --cfg-options "
+            "train_cfg.max_iters=1");
+  ASSERT_EQ(trained.status, 0) << trained.output;
+  const CommandResult tested =
+      shell(on_cpus + "tools/slurm_test.sh low job tiny.yaml t/iter_1.pth --work-dir t --quiet");
+  EXPECT_EQ(tested.status, 0) << tested.output;
+
+  dir_.write("job.sh",
+             "#!/bin/bash\n#SBATCH --requeue --open-mode=append --output=out.txt\n"
+             "srun " +
+                 program_path("train") +
+                 " tiny.yaml --work-dir w --launcher slurm --resume --requeue --quiet "
+                 "--cfg-options train_cfg.max_iters=100000 train_cfg.val_interval=100000\n");
+  const auto prints = [&](const std::string& words) {
+    return SlurmCluster::wait_until([&] {
+      SlurmCluster::start_waiting_tasks();
+      return dir_.read("out.txt").find(words) != std::string::npos;
+    });
+  };
+  std::string job = shell("sbatch --parsable -p low --ntasks=2 --time=10 job.sh").output;
+  job.erase(job.find_last_not_of('\n') + 1);
+  ASSERT_TRUE(prints("Iter(train) [     2/")) << dir_.read("out.txt");
+  shell("scancel --signal=USR1 " + job);
+  EXPECT_TRUE(prints("Slurm queues job " + job + " again")) << dir_.read("out.txt");
+  EXPECT_TRUE(prints("resumed from w/iter_")) << dir_.read("out.txt");
+  shell("scancel " + job);
+  EXPECT_TRUE(prints("job " + job + " was cancelled and is not queued again"))
+      << dir_.read("out.txt");
+  EXPECT_TRUE(SlurmCluster::wait_until([] { return run_command("squeue -h").output.empty(); }));
+}
+
 TEST_F(Clusters, AnotherNumberOfProcessesTrainsTheSame) {
   const std::string more =
       " --quiet --cfg-options train_cfg.max_iters=6 train_cfg.val_interval=6 "
@@ -215,7 +252,7 @@ TEST_F(Clusters, AnotherNumberOfProcessesTrainsTheSame) {
   ASSERT_EQ(one.status, 0) << one.output;
   const Value want = read_checkpoint(dir_ / "whole/iter_6.pth").at("state_dict");
   for (const char* found : {"two/iter_6.pth", "one/iter_6.pth"}) {
-    EXPECT_LT(clusters_distance(want, read_checkpoint(dir_ / found).at("state_dict")), 1e-6);
+    EXPECT_LT(weights_distance(want, read_checkpoint(dir_ / found).at("state_dict")), 1e-6);
   }
 }
 
@@ -318,8 +355,8 @@ TEST_F(TwoMachines, TrainLikeOne) {
     const CommandResult run = machine.get();
     EXPECT_EQ(run.status, 0) << run.output;
   }
-  EXPECT_LT(clusters_distance(read_checkpoint(dir_ / "one/iter_3.pth").at("state_dict"),
-                              read_checkpoint(dir_ / "four/iter_3.pth").at("state_dict")),
+  EXPECT_LT(weights_distance(read_checkpoint(dir_ / "one/iter_3.pth").at("state_dict"),
+                             read_checkpoint(dir_ / "four/iter_3.pth").at("state_dict")),
             1e-4);
   for (const char* rank : {"1", "2", "3"}) {
     EXPECT_EQ(run_command(text("ls ", dir_ / "four", "/*/ranks/rank_", rank, ".log")).status, 0);
@@ -344,28 +381,90 @@ TEST_F(TwoMachines, SlurmsVariablesNameTheFirst) {
   EXPECT_TRUE(fs::exists(dir_ / "w/iter_2.pth"));
 }
 
-/// A machine where a process dies takes the other down with it, and says which it was.
-TEST_F(TwoMachines, AKilledProcessEndsBoth) {
-  const std::string more =
-      " @train tiny.yaml --nproc 2 --work-dir w --quiet --cfg-options train_cfg.max_iters=100000 "
-      "train_cfg.val_interval=100000 train_dataloader.batch_size=1";
-  std::vector<std::future<CommandResult>> machines;
-  for (int node = 0; node < 2; ++node) {
-    machines.push_back(on_machine(
-        node, text("NNODES=2 NODE_RANK=", node, " MASTER_ADDR=10.97.0.1 MASTER_PORT=29533", more)));
+/// Trains on both machines until something happens.
+class CutMachines : public TwoMachines {
+ protected:
+  void start(const std::string& more = "") {
+    for (int node = 0; node < 2; ++node) {
+      running_.push_back(on_machine(
+          node, text("NNODES=2 NODE_RANK=", node,
+                     " MASTER_ADDR=10.97.0.1 MASTER_PORT=29533 @train tiny.yaml --nproc 2 "
+                     "--work-dir w --quiet --cfg-options train_cfg.max_iters=100000 "
+                     "train_cfg.val_interval=100000 train_dataloader.batch_size=1 ",
+                     more)));
+    }
   }
-  const std::string log = text("cat ", dir_ / "w", "/*/*.log 2>/dev/null | grep -q 'Iter(train)'");
-  for (int i = 0; i < 300 && run_command(log).status != 0; ++i) usleep(100000);
-  // Rank 3 is the only process of its machine with this number.
-  ASSERT_EQ(run_command("for p in $(ip netns pids " + name(1) +
-                        "); do tr '\\0' '\\n' < /proc/$p/environ | grep -qx RANK=3 && "
-                        "kill -9 $p; done; true")
-                .status,
-            0);
-  const CommandResult other = machines[0].get(), same = machines[1].get();
+  std::string log() const {
+    return run_command(text("cat ", dir_ / "w", "/*/2*.log 2>/dev/null")).output;
+  }
+  bool reaches(const std::string& words) const {
+    for (int i = 0; i < 300; ++i) {
+      if (log().find(words) != std::string::npos) return true;
+      std::this_thread::sleep_for(std::chrono::milliseconds(100));
+    }
+    return false;
+  }
+  /// Sends a signal to the process of a rank, wherever it is.
+  static void send(int rank, const std::string& signal) {
+    run_command(text("for p in $(ip netns pids ", name(rank / 2),
+                     "); do tr '\\0' '\\n' < /proc/$p/environ | grep -qx RANK=", rank, " && kill -",
+                     signal, " $p; done"));
+  }
+  /// Takes the cable out, or plugs it in.
+  static void set_link(const std::string& state) {
+    run_command(text("ip -n ", name(0), " link set sa", getpid(), " ", state));
+  }
+  std::vector<std::future<CommandResult>> running_;
+};
+
+TEST_F(CutMachines, AKilledProcessEndsBoth) {
+  start();
+  ASSERT_TRUE(reaches("Iter(train) [     2/"));
+  send(3, "KILL");
+  const CommandResult other = running_[0].get(), same = running_[1].get();
   EXPECT_EQ(other.status, 22) << other.output;
+  EXPECT_THAT(other.output, HasSubstr("rank 3"));
   EXPECT_EQ(same.status, 128 + SIGKILL) << same.output;
   EXPECT_THAT(same.output, HasSubstr("error: rank 3 of 4 was killed by SIGKILL"));
+}
+
+TEST_F(CutMachines, ACableThatStaysOutEndsAllWith22) {
+  start("env_cfg.dist_cfg.heartbeat_timeout=5");
+  ASSERT_TRUE(reaches("Iter(train) [     2/"));
+  const auto begin = std::chrono::steady_clock::now();
+  set_link("down");
+  for (auto& machine : running_) {
+    const CommandResult run = machine.get();
+    EXPECT_EQ(run.status, 22) << run.output;
+  }
+  const std::chrono::duration<double> spent = std::chrono::steady_clock::now() - begin;
+  EXPECT_LT(spent.count(), 60);
+}
+
+TEST_F(CutMachines, ADelayOfFiveSecondsDoesNot) {
+  start();
+  ASSERT_TRUE(reaches("Iter(train) [     2/"));
+  set_link("down");
+  std::this_thread::sleep_for(std::chrono::seconds(5));
+  set_link("up");
+  const std::string before = log();
+  const auto count = [](const std::string& text_of_log) {
+    size_t found = 0;
+    for (size_t at = 0; (at = text_of_log.find("Iter(train)", at)) != std::string::npos; ++at)
+      ++found;
+    return found;
+  };
+  bool goes_on = false;
+  for (int i = 0; i < 200 && !goes_on; ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(100));
+    goes_on = count(log()) > count(before) + 3;
+  }
+  EXPECT_TRUE(goes_on);
+  send(0, "TERM");
+  for (auto& machine : running_) {
+    const CommandResult run = machine.get();
+    EXPECT_EQ(run.status, 20) << run.output;
+  }
 }
 
 }  // namespace
