@@ -42,8 +42,14 @@ class ChildProgram {
     for (const std::string& word : words) argv.push_back(const_cast<char*>(word.c_str()));
     argv.push_back(nullptr);
     const pid_t parent = ::getpid();
+    // A SIGTERM between fork and exec would be taken by this program's handler, and lost.
+    sigset_t all, before;
+    sigfillset(&all);
+    sigprocmask(SIG_SETMASK, &all, &before);
     pid_ = ::fork();
     if (pid_ == 0) {
+      std::signal(SIGTERM, SIG_DFL);
+      sigprocmask(SIG_SETMASK, &before, nullptr);
       ::prctl(PR_SET_PDEATHSIG, SIGTERM);
       if (::getppid() != parent) ::_exit(kStoppedBySignal);  // it died before the call
       ::dup2(file, STDOUT_FILENO);
@@ -53,6 +59,7 @@ class ChildProgram {
       [[maybe_unused]] const auto written = ::write(STDERR_FILENO, kMessage, sizeof(kMessage) - 1);
       ::_exit(127);
     }
+    sigprocmask(SIG_SETMASK, &before, nullptr);
     ::close(file);
     if (pid_ < 0) throw DataError(text("cannot start ", words[0], ": ", std::strerror(errno)));
   }
@@ -140,18 +147,19 @@ class RunWatch {
   int record_end(int status, const std::string& printed) {
     const bool killed = WIFSIGNALED(status);
     const int code = killed ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
-    // One that was told to stop before it listened to signals has nothing to save.
-    const bool stopped = code == kStoppedBySignal || (killed && told_);
+    // SIGTERM kills one that does not listen to signals yet, and has nothing to save.
+    bool stopped = code == kStoppedBySignal || (killed && WTERMSIG(status) == SIGTERM);
     state_.exit_code = code;
-    if (code == 0) {
-      state_.status = RunStatus::kEnded;
-    } else if (stopped) {
-      state_.status = paused_ ? RunStatus::kPaused : RunStatus::kStopped;
-    } else {
-      state_.status = RunStatus::kFailed;
+    if (code != 0 && !stopped) {
       state_.error =
           killed ? "killed by " + stop_signal_name(WTERMSIG(status)) : last_error_line(printed);
+      // What fails while all are stopped, as on a node that goes down, is tried again.
+      stopped = stop_signal() != 0;
     }
+    state_.status = code == 0  ? RunStatus::kEnded
+                    : !stopped ? RunStatus::kFailed
+                    : paused_  ? RunStatus::kPaused
+                               : RunStatus::kStopped;
     folder_.write_state(run_, state_);
     if (state_.status == RunStatus::kStopped && !state_.job.empty()) {
       requeue_slurm_task(state_.job, stop_signal());

@@ -1,5 +1,6 @@
 #include "runners/sweep/start.hpp"
 
+#include <algorithm>
 #include <filesystem>
 
 #include "registry/log.hpp"
@@ -50,7 +51,14 @@ int run_engine(const SweepFolder& folder, const SweepSpec& spec) {
   }
   std::fputs(table_text(spec, reports, 0).c_str(), stdout);
   const std::string failures = failures_text(reports);
-  if (failures.empty()) return 0;
+  if (failures.empty()) {
+    const auto stopped = std::count_if(reports.begin(), reports.end(), [](const RunReport& r) {
+      return r.status == RunStatus::kStopped;
+    });
+    if (stopped == 0) return 0;
+    throw RunEnded(20, text(stopped, stopped == 1 ? " run was" : " runs were",
+                            " stopped by signals; the same command continues"));
+  }
   log::error(failures, "\n'sweep retry ", folder.path(), "' runs them again");
   return 1;
 }

@@ -72,10 +72,10 @@ class SlurmCluster {
   /// What the daemons printed, for a test that fails.
   std::string log() const { return dir_.read("daemons.txt"); }
 
-  /// Waits for a condition, half a minute at most.
+  /// Waits for a condition, a minute and a half at most.
   template <class Condition>
   static bool wait_until(const Condition& condition) {
-    const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(30);
+    const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(90);
     while (!condition()) {
       if (std::chrono::steady_clock::now() > end) return false;
       std::this_thread::sleep_for(std::chrono::milliseconds(200));

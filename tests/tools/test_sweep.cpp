@@ -320,6 +320,28 @@ TEST_F(Sweep, ASignalStopsAllRunsWithACheckpoint) {
   EXPECT_EQ(lines_of("iterations.txt").size(), 36u);
 }
 
+TEST_F(Sweep, ARunThatSomebodyStopsStaysStopped) {
+  setenv("STAND_IN_PAUSE", "0.5", 1);
+  dir_.write("s.yaml",
+             "base: tiny.yaml\nprogram: stand_in\nspace: {train_cfg.val_interval: [1]}\n");
+  BackgroundTool first = background("s.yaml");
+  ASSERT_TRUE(first.wait_for("01: running"));
+  std::vector<pid_t> training;
+  while (first.running() && training.empty()) {
+    training = processes_naming(path_of("work_dirs/s/runs/01"));
+  }
+  ASSERT_EQ(training.size(), 1u);
+  // It notes its start when it listens to signals.
+  while (first.running() && lines_of("starts.txt").empty()) usleep(1000);
+  kill(training[0], SIGTERM);
+  EXPECT_EQ(first.wait(), 20) << first.output();
+  unsetenv("STAND_IN_PAUSE");
+  EXPECT_THAT(first.output(),
+              EndsWith("error: 1 run was stopped by signals; the same command continues\n"));
+  EXPECT_THAT(output("s.yaml"), HasSubstr("\n1 ended\n"));
+  EXPECT_EQ(lines_of("iterations.txt").size(), 12u);
+}
+
 TEST_F(Sweep, ABudgetEndsIt) {
   dir_.write("s.yaml", four_runs() + std::string("budget: {iterations: 30}\n"));
   const std::string printed = output("s.yaml");
