@@ -1,6 +1,8 @@
 /// Labels as a file holds them.
 #pragma once
+#include <cstdint>
 #include <opencv2/core/mat.hpp>
+#include <span>
 #include <string>
 
 namespace seg {
@@ -14,8 +16,8 @@ struct RawLabels {
 class LabelReader {
  public:
   virtual ~LabelReader() = default;
-  /// The labels before any of them is mapped. \throws DataError naming the file.
-  virtual RawLabels read_raw(const std::string& path) const = 0;
+  /// The labels of a file before any of them is mapped. \throws DataError naming the file.
+  virtual RawLabels decode(std::span<const uint8_t> bytes, const std::string& path) const = 0;
 };
 
 }  // namespace seg

@@ -10,6 +10,8 @@
 
 namespace seg {
 
+class FileCache;
+
 /// Where a sample comes from and how it was changed; sizes are height, width.
 struct SampleMeta {
   int64_t index = 0;    ///< into the data set; augmentations of one image (TTA) share it
@@ -35,7 +37,12 @@ struct Sample {
   std::vector<std::pair<int64_t, int64_t>> label_map;
   bool reduce_zero_label = false;  ///< 0 becomes ignored, all others one less
   int64_t ignore_index = 255;
+  const FileCache* cache = nullptr;  ///< of the data set, which outlives the sample; null: none
 };
+
+/// The bytes of one of the sample's files, from the cache where there is one.
+/// \throws DataError naming the path, where it is missing or cannot be read.
+std::vector<uint8_t> read_sample_file(const Sample& sample, const std::string& path);
 
 /// One sample at the end of a pipeline (PackSegInputs).
 struct PackedSample {

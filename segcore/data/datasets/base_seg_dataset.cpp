@@ -90,6 +90,7 @@ BaseSegDataset::BaseSegDataset(const Params& params, const KnownClasses& known,
                       "test_mode needs the names of the classes: metainfo: {classes: "
                       "[...]}");
   }
+  if (params_.cache) cache_ = open_dataset_cache(*params_.cache);
   if (!params_.lazy_init) files();
 }
 
@@ -115,6 +116,7 @@ std::vector<std::string> BaseSegDataset::annotations_without_image() const {
 Sample BaseSegDataset::describe(size_t index) const {
   Sample sample = Dataset::describe(index);
   sample.label_map = label_map_;
+  sample.cache = cache_.get();
   return sample;
 }
 
@@ -126,7 +128,8 @@ RawLabels BaseSegDataset::raw_labels(size_t index) const {
   const std::string path = paths(index).second;
   if (path.empty()) return {};
   const LabelReader* reader = pipeline_.label_reader();
-  return reader ? reader->read_raw(path) : RawLabels{read_labels(path), {}};
+  const auto bytes = read_sample_file(describe(index), path);
+  return reader ? reader->decode(bytes, path) : RawLabels{decode_labels(bytes, path), {}};
 }
 
 std::vector<size_t> BaseSegDataset::corrupt_samples() const {

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "segcore/data/dataset.hpp"
+#include "segcore/data/datasets/dataset_cache.hpp"
 #include "segcore/data/datasets/metainfo.hpp"
 #include "segcore/data/datasets/sample_files.hpp"
 #include "segcore/data/pipeline.hpp"
@@ -29,6 +30,7 @@ struct BaseSegDatasetParams : SampleFilesParams {
   std::map<std::string, int64_t> label_map;
   std::optional<std::map<std::string, Config>> backend_args;
   bool skip_corrupt = false;
+  std::optional<DatasetCache> cache;
 };
 
 namespace detail {
@@ -70,6 +72,10 @@ Schema<P> seg_dataset_schema(const std::string& summary) {
       .optional("skip_corrupt", &P::skip_corrupt,
                 "skip unusable samples, name and count them: training takes the next good "
                 "one, an evaluation leaves them out")
+      .optional(
+          "cache", &P::cache,
+          "keep copies of the files for later epochs and other processes of the machine: ram, "
+          "or a folder on a local disk; changed files are read anew")
       .validate([](const P& p, Problems& problems) { detail::check_seg_dataset(p, problems); });
 }
 
@@ -108,6 +114,7 @@ class BaseSegDataset : public Dataset {
   DatasetMeta meta_;
   std::vector<std::pair<int64_t, int64_t>> label_map_;
   Pipeline pipeline_;
+  std::shared_ptr<const FileCache> cache_;  ///< null: files are read from where they are
   bool loads_annotations_ = false;
 
   mutable std::once_flag listed_;

@@ -67,7 +67,8 @@ class LoadAnnotations final : public Transform, public LabelReader {
                            reduce ? "true" : "false",
                            ". Set it at the data set and leave it out of LoadAnnotations"));
     }
-    const RawLabels raw = read_raw(sample.meta.seg_map_path);
+    const std::string& path = sample.meta.seg_map_path;
+    const RawLabels raw = decode(read_sample_file(sample, path), path);
     sample.labels = raw.ids;
     check_label_size(sample);
     sample.meta.reduce_zero_label = reduce;
@@ -79,9 +80,9 @@ class LoadAnnotations final : public Transform, public LabelReader {
         cv::Scalar(static_cast<double>(bytes && !fits ? kIgnoredByte : sample.ignore_index)),
         raw.missing);
   }
-  RawLabels read_raw(const std::string& path) const override {
+  RawLabels decode(std::span<const uint8_t> bytes, const std::string& path) const override {
     RawLabels raw;
-    raw.ids = decode_labels(read_file_bytes(path), path, p_.options(), &raw.missing);
+    raw.ids = decode_labels(bytes, path, p_.options(), &raw.missing);
     return raw;
   }
 

@@ -97,13 +97,14 @@ class LoadImageFromFile final : public Transform {
       set_loaded_image(sample, sample.image, p_.to_float32);
       return;
     }
-    set_loaded_image(sample, read(sample.meta.img_path), p_.to_float32);
+    set_loaded_image(sample, read(sample), p_.to_float32);
   }
 
  private:
-  cv::Mat read(const std::string& path) const {
+  cv::Mat read(const Sample& sample) const {
+    const std::string& path = sample.meta.img_path;
     try {
-      const auto bytes = read_file_bytes(path);
+      const auto bytes = read_sample_file(sample, path);
       return p_.imdecode_backend == "tifffile"
                  ? decode_image_in_file_order(bytes, path, p_.options())
                  : decode_image(bytes, path, flag_, p_.options());
@@ -155,7 +156,8 @@ class LoadSingleRSImageFromFile final : public Transform {
   TransformTraits traits() const override { return {.loads_image = true}; }
   void apply(Sample& sample, Rng&) const override {
     const std::string& path = sample.meta.img_path;
-    set_loaded_image(sample, decode_image_in_file_order(read_file_bytes(path), path, p_.options()),
+    set_loaded_image(sample,
+                     decode_image_in_file_order(read_sample_file(sample, path), path, p_.options()),
                      p_.to_float32);
   }
 

@@ -1,0 +1,18 @@
+#include "segcore/data/sample.hpp"
+
+#include "segcore/image/image_io.hpp"
+#include "segcore/io/file_cache.hpp"
+
+namespace seg {
+
+std::vector<uint8_t> read_sample_file(const Sample& sample, const std::string& path) {
+  if (!sample.cache) return read_file_bytes(path);
+  const std::string state = FileCache::state_of(path);
+  if (state.empty()) return read_file_bytes(path);  // which reports what is wrong
+  if (auto copy = sample.cache->find(state)) return std::move(*copy);
+  auto bytes = read_file_bytes(path);
+  sample.cache->keep(path, state, bytes);
+  return bytes;
+}
+
+}  // namespace seg
