@@ -104,7 +104,8 @@ class PeerWatch::Impl {
         return;
       }
       lock.lock();
-      changed_.wait_for(lock, kBeat, [&] { return over_ || (searched_ && ended_.empty() && !lost_); });
+      changed_.wait_for(lock, kBeat,
+                        [&] { return over_ || (searched_ && ended_.empty() && !lost_); });
     }
   }
 

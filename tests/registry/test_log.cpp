@@ -68,7 +68,8 @@ TEST_F(Log, ObeysLevelAndRank) {
   log::info("quiet");
   log::warn("2");
   ::testing::internal::GetCapturedStdout();
-  EXPECT_TRUE(matches(dir_.read("a.log"), ".*DEBUG - 1\n.*INFO - quiet\n.*WARNING - 2\n")) << dir_.read("a.log");
+  EXPECT_TRUE(matches(dir_.read("a.log"), ".*DEBUG - 1\n.*INFO - quiet\n.*WARNING - 2\n"))
+      << dir_.read("a.log");
 }
 
 TEST_F(Log, HeldRecordsComeIntoTheFileInTheirPlace) {
