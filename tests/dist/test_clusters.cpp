@@ -217,7 +217,7 @@ TEST_F(Clusters, ARealSlurmStartsRequeuesAndCancels) {
                  "--cfg-options train_cfg.max_iters=100000 train_cfg.val_interval=100000\n");
   const auto prints = [&](const std::string& words) {
     return SlurmCluster::wait_until([&] {
-      SlurmCluster::start_waiting_tasks();
+      SlurmCluster::release_held_tasks();
       return dir_.read("out.txt").find(words) != std::string::npos;
     });
   };
