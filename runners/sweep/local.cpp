@@ -156,6 +156,8 @@ class LocalSweep {
   /// The process of a run records how it ended, unless it was killed or could not write.
   void settle_lost(std::vector<RunReport>& reports) {
     for (const auto& [number, status] : std::exchange(lost_, {})) {
+      // One that was stopped before it listened to signals did nothing yet.
+      if (told_ || (WIFSIGNALED(status) && WTERMSIG(status) == SIGTERM)) continue;
       for (RunReport& report : reports) {
         // A dead process that is recorded as running counts as queued.
         if (report.run.number != number || report.status != RunStatus::kQueued) continue;

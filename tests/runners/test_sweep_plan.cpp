@@ -8,6 +8,7 @@
 #include "runners/start/run_config.hpp"
 #include "runners/sweep/asha.hpp"
 #include "runners/sweep/plan.hpp"
+#include "tests/support/config_errors.hpp"
 #include "tests/support/paths.hpp"
 #include "tests/support/temp_dir.hpp"
 #include "tests/support/tiny_run.hpp"
@@ -76,6 +77,48 @@ TEST_F(SweepPlan, TheSweepMayHaveABaseOfItsOwn) {
   EXPECT_EQ(spec.metric, "mIoU");
   EXPECT_EQ(spec.base.values,
             std::vector<std::string>{std::filesystem::path(dir_ / "tiny.yaml").string()});
+}
+
+TEST_F(SweepPlan, WordsItsMessages) {
+  // As if in the folder of the files.
+  const auto message = [&](const std::string& yaml) {
+    const std::string path = dir_.write("m.yaml", yaml);
+    std::string out =
+        config_error([&] { plan_sweep(load_sweep(path), SweepFolder(dir_ / "sweep")); });
+    const std::string folder = dir_.path().string() + "/";
+    for (size_t at; (at = out.find(folder)) != std::string::npos;) out.erase(at, folder.size());
+    return out;
+  };
+  EXPECT_EQ(message("base: tiny.yaml\nspace: {a.b: 3}\n"),
+            "m.yaml:2:14: error: space.a.b: expected a list of values, or one of {uniform: [LOW, "
+            "HIGH]}, {log_uniform: [LOW, HIGH]}, {int: [LOW, HIGH]}, {choice: [VALUE, ...]}, got "
+            "3\n1 error in the configuration");
+  EXPECT_EQ(message("base: tiny.yaml\nspace: {a.b: {uniform: [0, 1]}}\n"),
+            "m.yaml:2:9: error: space.a.b: a grid needs single values, and this is a range. Write "
+            "a list, or 'method: random' with 'trials'\n1 error in the configuration");
+  EXPECT_EQ(message("base: tiny.yaml\nspace: {a.b: {log_uniform: [0, 1]}}\nmethod: random\n"
+                    "trials: 2\n"),
+            "m.yaml:2:28: error: space.a.b.log_uniform: a logarithmic range must begin above 0\n"
+            "1 error in the configuration");
+  EXPECT_EQ(message("base: tiny.yaml\nspace: {work_dir: [a, b]}\n"),
+            "m.yaml:2:9: error: space.work_dir: is set by the sweep: each run has its own folder\n"
+            "1 error in the configuration");
+  EXPECT_EQ(message("base: tinny.yaml\n"),
+            "tinny.yaml: error: there is no such file. Did you mean 'tiny.yaml'?\n"
+            "1 error in the configuration");
+  EXPECT_EQ(message("base: tiny.yaml\nmethod: asha\nasha: {grace: 4}\n"),
+            "m.yaml:3:7: error: asha.grace: runs are validated every 6 iterations "
+            "(train_cfg.val_interval), and can be compared only then; 4 is no multiple of it (run "
+            "01)\n1 error in the configuration");
+  EXPECT_EQ(message("base: tiny.yaml\nsbatch: {time: 1}\n"),
+            "m.yaml:2:9: error: sbatch: has no effect under 'engine: local'\n"
+            "1 error in the configuration");
+  EXPECT_EQ(message("base: tiny.yaml\nmetric: speed\n"),
+            "m.yaml:2:9: error: metric: the name 'speed' does not say whether more is better. "
+            "Write 'rule: greater' or 'rule: less'\n1 error in the configuration");
+  EXPECT_EQ(message(tiny_run_yaml()),
+            "m.yaml:2:1: error: this is the configuration of one run; a sweep names it: 'base: "
+            "m.yaml'\n1 error in the configuration");
 }
 
 /// Every file of configs/sweeps, with the config of each of its runs.

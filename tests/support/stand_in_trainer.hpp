@@ -11,8 +11,9 @@ namespace seg::test {
 /// Takes the config, --work-dir and --resume. Saves a checkpoint every five iterations and at
 /// SIGTERM, after which it exits with 20. The best learning rate is 0.01; half of the metric comes
 /// with the first iterations, in the order of the final ones. Each validation takes STAND_IN_PAUSE
-/// seconds (default: 0.02). While a file "broken" lies beside it, learning rates above 0.5 end with
-/// an error; every start and every iteration is noted in "starts.txt" and "iterations.txt".
+/// seconds (default: 0.02). Files beside it: while there is "broken", learning rates above 0.5 end
+/// with an error; while there is "hold", it waits from iteration 6 on; every start and every
+/// iteration is noted in "starts.txt" and "iterations.txt".
 inline std::string write_stand_in_trainer(const TempDir& dir) {
   const std::string path = dir.write("stand_in", R"py(#!/usr/bin/env python3
 import fcntl, json, math, os, re, signal, sys, time
@@ -63,6 +64,8 @@ for i in range(begin + 1, last + 1):
     if i % every == 0:
         record({"mIoU": (80 - 15 * abs(math.log10(lr) + 2)) * (0.5 + 0.5 * i / last), "step": i})
         time.sleep(float(os.environ.get("STAND_IN_PAUSE", "0.02")))
+    while i >= 6 and not stop and os.path.exists(os.path.join(here, "hold")):
+        time.sleep(0.01)
     if i % 5 == 0:
         save(i)
     if stop:

@@ -24,8 +24,8 @@ using ::testing::EndsWith;
 using ::testing::HasSubstr;
 using ::testing::Not;
 
-/// The row of a run that has done some of its twelve iterations.
-constexpr const char* kBegun = " running +([2-9]|10)/12";
+/// The row of a run that has done half of its twelve iterations, where it is held.
+constexpr const char* kBegun = " running +([6-9]|10|11)/12";
 
 class SweepOnSlurm : public ::testing::Test {
  protected:
@@ -73,8 +73,8 @@ class SweepOnSlurm : public ::testing::Test {
 
 /// Of six runs some are preempted, some meet a node that fails, and one has an error.
 TEST_F(SweepOnSlurm, GoesThroughPreemptionAFailedNodeAndAnError) {
-  setenv("STAND_IN_PAUSE", "0.35", 1);
   dir_.write("broken", "");
+  dir_.write("hold", "");
   dir_.write("s.yaml",
              "base: tiny.yaml\nprogram: stand_in\nengine: slurm\n"
              "sbatch: {partition: low, time: '10'}\nspace:\n"
@@ -88,10 +88,12 @@ TEST_F(SweepOnSlurm, GoesThroughPreemptionAFailedNodeAndAnError) {
   EXPECT_EQ(run_command("sbatch -p high -n 3 --output=/dev/null --wrap true").status, 0);
   ASSERT_TRUE(wait_for_table(" stopped ")) << sweep("table work_dirs/s") << cluster_->log();
   ASSERT_TRUE(wait_for_table(" failed ")) << sweep("table work_dirs/s") << cluster_->log();
+  ASSERT_TRUE(wait_for_table(kBegun)) << sweep("table work_dirs/s") << cluster_->log();
   const std::string node = "scontrol update NodeName=" + cluster_->host();
   EXPECT_EQ(run_command(node + " State=DOWN Reason=test").status, 0);
   ASSERT_TRUE(
       SlurmCluster::wait_until([&] { return processes_naming(dir_ / "work_dirs").empty(); }));
+  fs::remove(dir_ / "hold");
   // It may have come back by itself.
   run_command(node + " State=RESUME");
 
@@ -120,7 +122,6 @@ TEST_F(SweepOnSlurm, GoesThroughPreemptionAFailedNodeAndAnError) {
   EXPECT_EQ(dir_.read("starts.txt"), starts);
   EXPECT_EQ(count_of("starts.txt", "03_lr=0.9"), 1u);
   fs::remove(dir_ / "broken");
-  setenv("STAND_IN_PAUSE", "0", 1);
   EXPECT_THAT(sweep("retry work_dirs/s"), HasSubstr("submitted 1 run as job "));
   ASSERT_TRUE(queue_is_empty());
   EXPECT_THAT(sweep("table work_dirs/s"), EndsWith("\n6 ended\n"));
@@ -128,7 +129,7 @@ TEST_F(SweepOnSlurm, GoesThroughPreemptionAFailedNodeAndAnError) {
 
 /// Warned of the end of its time, a task saves, and has itself queued again.
 TEST_F(SweepOnSlurm, QueuesATaskAgainWhoseTimeEnds) {
-  setenv("STAND_IN_PAUSE", "0.2", 1);
+  dir_.write("hold", "");
   dir_.write("s.yaml",
              "base: tiny.yaml\nprogram: stand_in\nengine: slurm\nspace:\n"
              "  optim_wrapper.optimizer.lr: [0.01]\n"
@@ -137,6 +138,7 @@ TEST_F(SweepOnSlurm, QueuesATaskAgainWhoseTimeEnds) {
   ASSERT_TRUE(wait_for_table(kBegun)) << sweep("table work_dirs/s") << cluster_->log();
   EXPECT_EQ(run_command("scancel --batch --signal=USR1 1_1").status, 0);
   ASSERT_TRUE(wait_for_table(" stopped ")) << sweep("table work_dirs/s") << cluster_->log();
+  fs::remove(dir_ / "hold");
   ASSERT_TRUE(queue_is_empty()) << run_command("squeue").output << cluster_->log();
   EXPECT_THAT(sweep("table work_dirs/s"), EndsWith("\n1 ended\n"));
   EXPECT_EQ(count_of("starts.txt", "01"), 2u);
@@ -144,6 +146,7 @@ TEST_F(SweepOnSlurm, QueuesATaskAgainWhoseTimeEnds) {
 
   // One that was cancelled is not.
   dir_.write("t.yaml", dir_.read("s.yaml"));
+  dir_.write("hold", "");
   sweep("t.yaml --work-dir work_dirs/t");
   ASSERT_TRUE(wait_for_table(kBegun, "t")) << sweep("table work_dirs/t") << cluster_->log();
   EXPECT_EQ(run_command("scancel --me").status, 0);
