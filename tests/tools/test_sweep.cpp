@@ -346,6 +346,22 @@ TEST_F(Sweep, ARunThatSomebodyStopsStaysStopped) {
   EXPECT_EQ(lines_of("iterations.txt").size(), 12u);
 }
 
+/// Two runs at a time, since there are GPUs for two.
+TEST_F(Sweep, SharesOutTheGpus) {
+  setenv("CUDA_VISIBLE_DEVICES", "0,1,5,7", 1);
+  dir_.write("hold", "");
+  dir_.write("s.yaml",
+             "base: tiny.yaml\nprogram: stand_in\ngpus_per_run: 2\ntrain_args: [--amp]\n"
+             "space: {optim_wrapper.optimizer.lr: [0.001, 0.01, 0.1]}\n");
+  BackgroundTool tool = background("s.yaml");
+  while (tool.running() && lines_of("iterations.txt").size() < 12) usleep(10000);
+  EXPECT_THAT(lines_of("gpus.txt"),
+              UnorderedElementsAre("0,1 --nproc gpu --amp", "5,7 --nproc gpu --amp"));
+  fs::remove(dir_ / "hold");
+  EXPECT_EQ(tool.wait(), 0) << tool.output();
+  unsetenv("CUDA_VISIBLE_DEVICES");
+}
+
 TEST_F(Sweep, ABudgetEndsIt) {
   dir_.write("s.yaml", four_runs() + std::string("budget: {iterations: 30}\n"));
   const std::string printed = output("s.yaml");
