@@ -41,21 +41,9 @@ class Shares {
   }
   size_t parallel() const { return parallel_; }
 
-  /// The environment of a run: the GPUs that the fewest of those running have, and its share of
-  /// cores.
-  /// \param taken  CUDA_VISIBLE_DEVICES of the runs that are running.
-  std::vector<std::string> environment(const std::vector<std::string>& taken) const {
-    std::vector<std::string> out;
-    for (char** entry = environ; *entry; ++entry) out.emplace_back(*entry);
-    if (!std::getenv("OMP_NUM_THREADS")) out.push_back(text("OMP_NUM_THREADS=", threads_));
-    if (gpus_.empty()) return out;
-    std::erase_if(out, [](const std::string& e) { return e.starts_with("CUDA_VISIBLE_DEVICES="); });
-    out.push_back("CUDA_VISIBLE_DEVICES=" + join(least_taken(taken), ","));
-    return out;
-  }
-
- private:
-  std::vector<std::string> least_taken(const std::vector<std::string>& taken) const {
+  /// CUDA_VISIBLE_DEVICES of a further run: the GPUs that the fewest of those running have.
+  /// \param taken  of the runs that are running.
+  std::string gpus(const std::vector<std::string>& taken) const {
     std::map<std::string, size_t> counts;
     for (const std::string& list : taken) {
       std::istringstream in(list);
@@ -65,9 +53,21 @@ class Shares {
     std::stable_sort(order.begin(), order.end(),
                      [&](const auto& a, const auto& b) { return counts[a] < counts[b]; });
     order.resize(std::min(order.size(), per_run_));
-    return order;
+    return join(order, ",");
   }
 
+  /// The environment of a run with these GPUs and its share of cores.
+  std::vector<std::string> environment(const std::string& gpus) const {
+    std::vector<std::string> out;
+    for (char** entry = environ; *entry; ++entry) out.emplace_back(*entry);
+    if (!std::getenv("OMP_NUM_THREADS")) out.push_back(text("OMP_NUM_THREADS=", threads_));
+    if (gpus_.empty()) return out;
+    std::erase_if(out, [](const std::string& e) { return e.starts_with("CUDA_VISIBLE_DEVICES="); });
+    out.push_back("CUDA_VISIBLE_DEVICES=" + gpus);
+    return out;
+  }
+
+ private:
   size_t per_run_;
   std::vector<std::string> gpus_;
   size_t parallel_ = 1, threads_ = 1;
@@ -224,12 +224,14 @@ class LocalSweep {
     RunReport& report = reports[index];
     std::vector<std::string> taken;
     for (const RunReport& other : reports) {
-      if (is_running(other)) taken.push_back(other.state.gpus);
+      const auto own = gpus_.find(other.run.number);
+      if (is_running(other)) taken.push_back(own != gpus_.end() ? own->second : other.state.gpus);
     }
     const size_t number = report.run.number;
+    gpus_[number] = shares_.gpus(taken);
     children_[number] =
         start_program({program_beside("sweep"), "run", folder_.path(), "--index", text(number)},
-                      shares_.environment(taken));
+                      shares_.environment(gpus_[number]));
     // Once a start: what somebody stops stays stopped.
     tried_.insert(number);
     count_started(reports);
@@ -251,7 +253,8 @@ class LocalSweep {
   SweepDisplay& display_;
   Shares shares_;
   ReportReader reader_;
-  std::map<size_t, pid_t> children_;  ///< by number of the run
+  std::map<size_t, pid_t> children_;    ///< by number of the run
+  std::map<size_t, std::string> gpus_;  ///< of those started here
   /// Numbers of runs whose processes ended just now, other than well, and how.
   std::vector<std::pair<size_t, int>> lost_;
   std::set<size_t> tried_;

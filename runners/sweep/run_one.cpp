@@ -21,6 +21,7 @@
 #include "runners/checkpoint/find.hpp"
 #include "runners/start/signals.hpp"
 #include "runners/sweep/asha.hpp"
+#include "runners/sweep/gpus.hpp"
 #include "runners/sweep/slurm.hpp"
 #include "segcore/io/atomic_file.hpp"
 
@@ -192,7 +193,12 @@ std::vector<std::string> train_command(const SweepSpec& spec, const SweepFolder&
   if (fs::exists(work_dir + "/last_checkpoint") || !newest_checkpoint_name(work_dir).empty()) {
     out.emplace_back("--resume");
   }
-  out.insert(out.end(), spec.train_args.begin(), spec.train_args.end());
+  const auto& more = spec.train_args;
+  const bool several = spec.gpus_per_run > 1 && visible_gpus().size() > 1;
+  if (several && std::find(more.begin(), more.end(), "--nproc") == more.end()) {
+    out.insert(out.end(), {"--nproc", "gpu"});
+  }
+  out.insert(out.end(), more.begin(), more.end());
   return out;
 }
 

@@ -145,7 +145,8 @@ Schema<SweepSpec> SweepSpec::schema() {
                 "runs at a time; where not given, as many as there are GPUs for, under Slurm as "
                 "many as it lets run",
                 at_least(1))
-      .optional("gpus_per_run", &P::gpus_per_run, "visible GPUs of one run, of those there are",
+      .optional("gpus_per_run", &P::gpus_per_run,
+                "GPUs that a run sees, of those there are; several train it by --nproc gpu",
                 at_least(0))
       .optional(
           "program", &P::program,

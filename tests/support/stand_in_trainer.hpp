@@ -34,6 +34,7 @@ def number(key):
 
 lr, last, every = number("lr"), int(number("max_iters")), int(number("val_interval"))
 note("starts.txt", os.path.basename(work_dir))
+note("gpus.txt", " ".join([os.environ.get("CUDA_VISIBLE_DEVICES", "none")] + sys.argv[4:]))
 print("the stand-in trains", work_dir, flush=True)
 if lr > 0.5 and os.path.exists(os.path.join(here, "broken")):
     print("reading the data\nerror: the folder data/lost does not exist\nbye", flush=True)
