@@ -1,6 +1,7 @@
 /// Lays one tree over another, as `_base_` and `--cfg-options` do.
 #pragma once
 #include <string>
+#include <vector>
 
 #include "registry/config.hpp"
 
@@ -18,6 +19,10 @@ void merge_into(Config& base, Config child, bool index_lists, Diagnostics& probl
 
 /// The `type` of an element of a list, without its scope; "" for elements of other kinds.
 std::string type_of_element(const Config& element);
+
+/// As load_config, but `_delete_` keys stay: parts of the file are laid over other trees later.
+Config load_changes(const std::string& path, const std::vector<std::string>& overrides,
+                    Diagnostics& problems);
 
 /// Removes the `_delete_` keys that had nothing to delete.
 void strip_delete(Config& tree);

@@ -112,7 +112,9 @@ bool refers_to_base(const TemplateMark& mark) { return mark.inner.starts_with("_
 
 class ConfigLoader {
  public:
-  explicit ConfigLoader(Diagnostics& problems) : problems_(problems) {}
+  /// \param keep_deletes  `_delete_` keys that had nothing to delete stay.
+  explicit ConfigLoader(Diagnostics& problems, bool keep_deletes = false)
+      : problems_(problems), keep_deletes_(keep_deletes) {}
 
   /// The tree of a file with its bases; nothing where it could not be read.
   /// \param from  where the file is asked for; nothing for the first file.
@@ -196,7 +198,7 @@ class ConfigLoader {
     tree.kind = Config::Kind::kMap;
     tree.origin = child.origin;
     detail::merge_into(tree, std::move(child), /*index_lists=*/false, problems_);
-    detail::strip_delete(tree);
+    if (!keep_deletes_) detail::strip_delete(tree);
     if (detail::depth_of(tree) > detail::kMaxConfigDepth) {
       problems_.error(here, "", "lists and mappings are nested too deeply");
       return std::nullopt;
@@ -416,6 +418,7 @@ class ConfigLoader {
   }
 
   Diagnostics& problems_;
+  bool keep_deletes_;
   std::vector<std::string> open_, open_shown_;  ///< the chain of files that are being read
   std::map<std::string, std::optional<Config>> done_;
   size_t values_ = 0;
@@ -445,19 +448,31 @@ void expand_shell_paths(Config& node, const std::string& path, Diagnostics& prob
 
 }  // namespace
 
-Config load_config(const std::string& path, const std::vector<std::string>& overrides,
-                   Diagnostics& problems) {
+namespace {
+Config load_tree(const std::string& path, const std::vector<std::string>& overrides,
+                 bool keep_deletes, Diagnostics& problems) {
   Diagnostics found;
-  std::optional<Config> tree = ConfigLoader(found).load(path, nullptr);
+  std::optional<Config> tree = ConfigLoader(found, keep_deletes).load(path, nullptr);
   Config changes = detail::read_overrides(overrides, found);
   if (tree) {
     detail::merge_into(*tree, std::move(changes), /*index_lists=*/true, found);
-    detail::strip_delete(*tree);
+    if (!keep_deletes) detail::strip_delete(*tree);
     expand_shell_paths(*tree, "", found);
   }
   if (found.has_errors()) throw ConfigError(std::move(found));
   problems.add(found);
   return std::move(*tree);
+}
+}  // namespace
+
+Config load_config(const std::string& path, const std::vector<std::string>& overrides,
+                   Diagnostics& problems) {
+  return load_tree(path, overrides, /*keep_deletes=*/false, problems);
+}
+
+Config detail::load_changes(const std::string& path, const std::vector<std::string>& overrides,
+                            Diagnostics& problems) {
+  return load_tree(path, overrides, /*keep_deletes=*/true, problems);
 }
 
 Config load_config(const std::string& path, const std::vector<std::string>& overrides) {

@@ -4,6 +4,7 @@
 #include <filesystem>
 
 #include "registry/log.hpp"
+#include "registry/merge.hpp"
 #include "registry/yaml.hpp"
 #include "runners/hooks/metric_rule.hpp"
 
@@ -166,8 +167,11 @@ std::vector<OptionDoc> sweep_docs() { return SweepSpec::schema().docs(); }
 
 SweepSpec load_sweep(const std::string& path, const std::vector<std::string>& overrides) {
   Diagnostics problems;
-  Config tree = load_config(path, overrides, problems);
+  Config tree = detail::load_changes(path, overrides, problems);
   std::erase_if(tree.map, [](const Config::Item& item) { return item.referred; });
+  for (Config::Item& item : tree.map) {
+    if (item.key != "space") detail::strip_delete(item.value);
+  }
   if (tree.find("model") && !tree.find("base")) {
     problems.error(tree.origin, "",
                    "this is the configuration of one run; a sweep names it: 'base: " +

@@ -38,12 +38,12 @@ class SweepPlan : public ::testing::Test {
 TEST_F(SweepPlan, AGridIsEveryCombinationWithEverySeed) {
   EXPECT_THAT(names(plan("space:\n"
                          "  optim_wrapper.optimizer.lr: [0.1, 0.2]\n"
-                         "  custom_hooks.EMAHook.momentum: {int: [0, 1]}\n"
+                         "  custom_hooks.EMAHook.interval: {int: [1, 2]}\n"
                          "seeds: [5, 6]\n")),
-              ElementsAre("01_lr=0.1,momentum=0,seed=5", "02_lr=0.1,momentum=0,seed=6",
-                          "03_lr=0.1,momentum=1,seed=5", "04_lr=0.1,momentum=1,seed=6",
-                          "05_lr=0.2,momentum=0,seed=5", "06_lr=0.2,momentum=0,seed=6",
-                          "07_lr=0.2,momentum=1,seed=5", "08_lr=0.2,momentum=1,seed=6"));
+              ElementsAre("01_lr=0.1,interval=1,seed=5", "02_lr=0.1,interval=1,seed=6",
+                          "03_lr=0.1,interval=2,seed=5", "04_lr=0.1,interval=2,seed=6",
+                          "05_lr=0.2,interval=1,seed=5", "06_lr=0.2,interval=1,seed=6",
+                          "07_lr=0.2,interval=2,seed=5", "08_lr=0.2,interval=2,seed=6"));
 }
 
 TEST_F(SweepPlan, AListNamesItsRuns) {

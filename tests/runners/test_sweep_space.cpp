@@ -62,7 +62,7 @@ TEST(SweepSpaceTest, ReportsWhatIsNoDistribution) {
             "s.yaml:1:4: error: space.a: has more than one distribution\n"
             "1 error in the configuration");
   EXPECT_EQ(errors("a: {int: [1, 2.5]}\n"),
-            "s.yaml:1:14: error: space.a.int.1: expected int, got '2.5'\n"
+            "s.yaml:1:14: error: space.a.int.1: expected int, got 2.5\n"
             "1 error in the configuration");
   EXPECT_EQ(errors("a: []\n"),
             "s.yaml:1:4: error: space.a: has no values\n1 error in the configuration");
