@@ -1,13 +1,17 @@
 #include "runners/log/flight_record.hpp"
 
 #include <ATen/DeviceAccelerator.h>
+#include <fcntl.h>
+#include <poll.h>
 #include <unistd.h>
 
 #include <array>
+#include <cerrno>
 #include <csignal>
 #include <cstdio>
 #include <ctime>
 #include <nlohmann/json.hpp>
+#include <thread>
 
 #include "registry/log.hpp"
 #include "segcore/io/atomic_file.hpp"
@@ -44,20 +48,42 @@ int64_t device_memory_mb(c10::Device device) {
          (1024 * 1024);
 }
 
-/// Writes the record and lets the signal do what it does.
+/// What a handler of signals shares with the thread that writes for it: the crashed thread may hold
+/// the lock of the heap, so that it cannot write anything itself.
+struct CrashPipes {
+  std::array<int, 2> crashed{-1, -1};  ///< the number of the signal
+  std::array<int, 2> written{-1, -1};
+};
+CrashPipes crash_pipes;
+
+/// Has the record written, and lets the signal do what it does.
 extern "C" void record_crash(int signal) {
   std::signal(signal, SIG_DFL);
-  // Whatever lock or memory the crash has left unusable: the process must end.
-  std::signal(SIGALRM, SIG_DFL);
-  alarm(5);
-  const char* name = sigabbrev_np(signal);
-  char reason[64];
-  std::snprintf(reason, sizeof(reason), "crashed with SIG%s", name ? name : "?");
-  flight_recorder().write_in_crash(reason);
+  const auto number = static_cast<char>(signal);
+  if (write(crash_pipes.crashed[1], &number, 1) == 1) {
+    constexpr int kPatience_ms = 3000;
+    pollfd done{.fd = crash_pipes.written[0], .events = POLLIN, .revents = 0};
+    poll(&done, 1, kPatience_ms);
+  }
   std::raise(signal);
 }
 
+void write_for_crashes() {
+  char signal = 0;
+  while (read(crash_pipes.crashed[0], &signal, 1) != 1) {
+    if (errno != EINTR) return;
+  }
+  const char* name = sigabbrev_np(signal);
+  flight_recorder().write_in_crash(std::string("crashed with SIG") + (name ? name : "?"));
+  [[maybe_unused]] const auto sent = write(crash_pipes.written[1], &signal, 1);
+}
+
 void watch_crashes() {
+  static const bool ready = pipe2(crash_pipes.crashed.data(), O_CLOEXEC) == 0 &&
+                            pipe2(crash_pipes.written.data(), O_CLOEXEC) == 0;
+  static std::once_flag started;
+  if (!ready) return;
+  std::call_once(started, [] { std::thread(write_for_crashes).detach(); });
   for (const int signal : kCrashes) {
     struct sigaction action {};
     sigaction(signal, nullptr, &action);
@@ -222,9 +248,14 @@ void FlightRecorder::write(const std::string& reason,
   }
 }
 
-void FlightRecorder::write_in_crash(const char* reason) noexcept {
-  const std::unique_lock lock(mutex_, std::try_to_lock);
-  if (!lock.owns_lock()) return;
+void FlightRecorder::write_in_crash(const std::string& reason) noexcept {
+  // The crashed thread may have been changing the record.
+  std::unique_lock lock(mutex_, std::try_to_lock);
+  for (int tries = 0; !lock.owns_lock(); ++tries) {
+    if (tries == 100) return;
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    [[maybe_unused]] const bool taken = lock.try_lock();
+  }
   try {
     write_now(reason, {});
   } catch (...) {

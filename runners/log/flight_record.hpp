@@ -64,8 +64,8 @@ class FlightRecorder {
   /// Writes the record; the first reason of a process stays. Never throws: it is called where an
   /// error is on its way already.
   void write(const std::string& reason, const std::optional<LostPeer>& lost = {}) noexcept;
-  /// For a handler of signals: does nothing where the record is just being changed.
-  void write_in_crash(const char* reason) noexcept;
+  /// For a process that crashes: gives up after a second where the record cannot be read.
+  void write_in_crash(const std::string& reason) noexcept;
 
  private:
   using Clock = std::chrono::steady_clock;
