@@ -67,7 +67,7 @@ TEST(SweepSpaceTest, ReportsWhatIsNoDistribution) {
   EXPECT_EQ(errors("a: []\n"),
             "s.yaml:1:4: error: space.a: has no values\n1 error in the configuration");
   EXPECT_EQ(errors("- {a: 1}\n- 2\n"),
-            "s.yaml:2:3: error: space.1: expected mapping of keys to values, got '2'\n"
+            "s.yaml:2:3: error: space.1: expected mapping of keys to values, got 2\n"
             "1 error in the configuration");
 }
 
