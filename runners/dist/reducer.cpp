@@ -103,15 +103,16 @@ class C10dGradientReducer final : public GradientReducer {
   void make_reducer_of_c10d() {
     // As DistributedDataParallel: a small first bucket starts the exchange early, and buckets are
     // filled from the last layer on, which is the first to have gradients.
-    constexpr int64_t kFirstBucket = 1 << 20, kBucket = 25 << 20;
+    // On CPUs the last bucket, which nothing hides, should be small; messages there cost little.
+    constexpr int64_t kFirstBucket = 1 << 20, kBucketOnGpu = 25 << 20, kBucketOnCpu = 4 << 20;
+    const int64_t bucket = tensors_.trained.at(0).is_cpu() ? kBucketOnCpu : kBucketOnGpu;
     const std::vector<bool> sparse(tensors_.trained.size(), false);
     auto [buckets, limits] = c10d::compute_bucket_assignment_by_size(
-        tensors_.trained, {static_cast<size_t>(kFirstBucket), static_cast<size_t>(kBucket)},
-        sparse);
+        tensors_.trained, {static_cast<size_t>(kFirstBucket), static_cast<size_t>(bucket)}, sparse);
     std::reverse(buckets.begin(), buckets.end());
     std::reverse(limits.begin(), limits.end());
     reducer_ = std::make_shared<c10d::Reducer>(
-        tensors_.trained, buckets, communicator_.group(), sparse, kBucket, options_.find_unused,
+        tensors_.trained, buckets, communicator_.group(), sparse, bucket, options_.find_unused,
         /*gradient_as_bucket_view=*/true, tensors_.names, kFirstBucket,
         /*skip_all_reduce_unused_params=*/false, /*use_python_reducer=*/false,
         std::vector<int64_t>{});
