@@ -41,32 +41,19 @@ struct Beat {
 using Bytes = std::vector<uint8_t>;
 Bytes bytes_of(const std::string& text) { return {text.begin(), text.end()}; }
 
-nlohmann::json to_json(const LostPeer& peer) {
-  return {{"rank", peer.rank},
-          {"host", peer.host},
-          {"pid", peer.pid},
-          {"what", peer.what},
-          {"iter", peer.iter},
-          {"stage", peer.stage},
-          {"collective", peer.collective},
-          {"number", peer.collective_number}};
-}
+using Json = nlohmann::ordered_json;
 
-LostPeer to_lost(const nlohmann::json& json) {
-  return {.rank = json.at("rank"),
-          .host = json.at("host"),
-          .pid = json.at("pid"),
-          .what = json.at("what"),
-          .iter = json.at("iter"),
-          .stage = json.at("stage"),
-          .collective = json.at("collective"),
-          .collective_number = json.at("number")};
+Bytes bytes_of(const Json& json) {
+  return bytes_of(json.dump(-1, ' ', false, Json::error_handler_t::replace));
+}
+LostPeer to_lost(const Bytes& bytes) {
+  return lost_peer_of(Json::parse(bytes.begin(), bytes.end()));
 }
 
 Beat to_beat(const Bytes& bytes) {
-  const auto json = nlohmann::json::parse(bytes.begin(), bytes.end());
+  const auto json = Json::parse(bytes.begin(), bytes.end());
   return {.count = json.at("count"),
-          .seen = to_lost(json.at("seen")),
+          .seen = lost_peer_of(json.at("seen")),
           .ended = json.at("ended"),
           .knows = json.at("knows")};
 }
@@ -143,8 +130,7 @@ class PeerWatch::Impl {
     {
       const std::scoped_lock lock(mutex_);
       ended_ = why;
-      ended_at_ = std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch())
-                      .count();
+      ended_at_ = seconds_since_1970();
       searched_ = true;  // the main thread is on its way out
       searched_at_ = Clock::now();
       first = !lost_;
@@ -206,21 +192,20 @@ class PeerWatch::Impl {
 
   Beat write_beat() {
     const FlightState at = flight_recorder().state();
-    nlohmann::json beat;
+    Json beat;
     {
       const std::scoped_lock lock(mutex_);
       beat = {{"count", ++beats_}, {"ended", ended_at_}, {"knows", lost_.has_value()}};
-      beat["seen"] = to_json({.rank = rank_,
-                              .host = host_name(),
-                              .pid = getpid(),
-                              .what = ended_,
-                              .iter = at.iter,
-                              .stage = at.stage,
-                              .collective = at.collective,
-                              .collective_number = at.collective_number});
+      beat["seen"] = to_json_value({.rank = rank_,
+                                    .host = host_name(),
+                                    .pid = getpid(),
+                                    .what = ended_,
+                                    .iter = at.iter,
+                                    .stage = at.stage,
+                                    .collective = at.collective,
+                                    .collective_number = at.collective_number});
     }
-    const auto shown =
-        bytes_of(beat.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
+    const Bytes shown = bytes_of(beat);
     store_->set(key("alive", rank_), shown);
     return to_beat(shown);
   }
@@ -232,7 +217,7 @@ class PeerWatch::Impl {
     const auto answers = ask(keys);
     if (!answers[0].empty()) {
       const std::scoped_lock lock(mutex_);
-      accept(to_lost(nlohmann::json::parse(answers[0].begin(), answers[0].end())));
+      accept(to_lost(answers[0]));
       return;
     }
     look_at(to_beat(answers[1]));
@@ -329,11 +314,9 @@ class PeerWatch::Impl {
 
   void name_lost(std::optional<LostPeer> found) {
     if (!found) return;
-    const auto first = store_->compareSet(
-        lost_key(), {},
-        bytes_of(to_json(*found).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace)));
+    const auto first = store_->compareSet(lost_key(), {}, bytes_of(to_json_value(*found)));
     const std::scoped_lock lock(mutex_);
-    accept(to_lost(nlohmann::json::parse(first.begin(), first.end())));
+    accept(to_lost(first));
   }
 
   void accept(LostPeer lost) {

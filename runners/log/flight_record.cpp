@@ -21,10 +21,6 @@ namespace {
 
 constexpr std::array kCrashes{SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT};
 
-double seconds_since_1970() {
-  return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
-}
-
 double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
@@ -103,6 +99,10 @@ std::string host_name() {
   return name.data();
 }
 
+double seconds_since_1970() {
+  return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
+}
+
 FlightRecorder& flight_recorder() {
   static FlightRecorder recorder;
   return recorder;
@@ -116,6 +116,28 @@ std::string LostPeer::text() const {
     out += seg::text(", its last collective '", collective, "' (number ", collective_number, ')');
   }
   return out;
+}
+
+nlohmann::ordered_json to_json_value(const LostPeer& peer) {
+  return {{"rank", peer.rank},
+          {"host", peer.host},
+          {"pid", peer.pid},
+          {"what", peer.what},
+          {"iter", peer.iter},
+          {"stage", peer.stage},
+          {"collective", peer.collective},
+          {"collective_number", peer.collective_number}};
+}
+
+LostPeer lost_peer_of(const nlohmann::ordered_json& json) {
+  return {.rank = json.at("rank"),
+          .host = json.at("host"),
+          .pid = json.at("pid"),
+          .what = json.at("what"),
+          .iter = json.at("iter"),
+          .stage = json.at("stage"),
+          .collective = json.at("collective"),
+          .collective_number = json.at("collective_number")};
 }
 
 void FlightRecorder::open(Place place) {
@@ -203,14 +225,7 @@ std::string FlightRecorder::as_json(const std::string& reason,
            {"host", host_name()},          {"pid", static_cast<int64_t>(getpid())},
            {"time", seconds_since_1970()}, {"reason", reason}};
   if (lost) {
-    out["lost"] = {{"rank", lost->rank},
-                   {"host", lost->host},
-                   {"pid", lost->pid},
-                   {"what", lost->what},
-                   {"iter", lost->iter},
-                   {"stage", lost->stage},
-                   {"collective", lost->collective},
-                   {"collective_number", lost->collective_number}};
+    out["lost"] = to_json_value(*lost);
   }
   out["now"] = {{"iter", now.iter},
                 {"stage", now.stage},

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <deque>
 #include <mutex>
+#include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <string>
 #include <vector>
@@ -26,6 +27,11 @@ struct LostPeer {
   /// last collective 'gradients' (number 57)".
   std::string text() const;
 };
+
+/// As it stands in flight records and in the store of a run, and back.
+nlohmann::ordered_json to_json_value(const LostPeer& peer);
+/// \throws nlohmann::json::exception where a member is missing.
+LostPeer lost_peer_of(const nlohmann::ordered_json& json);
 
 /// Where a process is at a moment.
 struct FlightState {
@@ -107,5 +113,7 @@ class CollectiveScope {
 
 /// The name of this machine.
 std::string host_name();
+
+double seconds_since_1970();
 
 }  // namespace seg

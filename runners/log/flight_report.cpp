@@ -15,25 +15,14 @@ namespace fs = std::filesystem;
 namespace seg {
 namespace {
 
-LostPeer lost_of(const nlohmann::json& json) {
-  return {.rank = json.at("rank"),
-          .host = json.at("host"),
-          .pid = json.at("pid"),
-          .what = json.at("what"),
-          .iter = json.at("iter"),
-          .stage = json.at("stage"),
-          .collective = json.at("collective"),
-          .collective_number = json.at("collective_number")};
-}
-
-FlightLog flight_log_of(const nlohmann::json& json) {
+FlightLog flight_log_of(const nlohmann::ordered_json& json) {
   FlightLog out{.rank = json.at("rank"),
                 .world_size = json.at("world_size"),
                 .host = json.at("host"),
                 .reason = json.at("reason"),
                 .pid = json.at("pid"),
                 .time = json.at("time")};
-  if (json.contains("lost")) out.lost = lost_of(json.at("lost"));
+  if (json.contains("lost")) out.lost = lost_peer_of(json.at("lost"));
   const auto& now = json.at("now");
   out.now = {.iter = now.at("iter"),
              .stage = now.at("stage"),
@@ -148,7 +137,7 @@ std::vector<FlightLog> read_flight_logs(const std::string& folder) {
     if (!std::regex_match(entry.path().filename().string(), name)) continue;
     std::ifstream file(entry.path());
     try {
-      out.push_back(flight_log_of(nlohmann::json::parse(file)));
+      out.push_back(flight_log_of(nlohmann::ordered_json::parse(file)));
     } catch (const nlohmann::json::exception& e) {
       throw DataError(text(entry.path().string(), ": is no flight record: ", e.what()));
     }

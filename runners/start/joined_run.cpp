@@ -4,12 +4,11 @@
 
 #include "registry/error.hpp"
 #include "runners/log/flight_record.hpp"
+#include "runners/start/signals.hpp"
 #include "segcore/dist/communicator.hpp"
 
 namespace seg {
 namespace {
-
-constexpr int kStopped = 20;
 
 void end_badly(const RunInfo& run, const std::string& why) {
   flight_recorder().write(why);
@@ -33,7 +32,7 @@ void run_joined(const RunInfo& run, const std::function<void()>& body) {
   } catch (const RunEnded& e) {
     flight_recorder().write(e.what());
     // All were stopped, and nobody waits for this one.
-    if (e.exit_code() != kStopped) communicator.announce_end(text("ended: ", e.what()));
+    if (e.exit_code() != kStoppedBySignal) communicator.announce_end(text("ended: ", e.what()));
     throw;
   } catch (const std::exception& e) {
     end_badly(run, e.what());

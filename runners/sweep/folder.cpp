@@ -15,6 +15,7 @@
 #include <utility>
 
 #include "registry/yaml.hpp"
+#include "runners/log/flight_record.hpp"
 #include "segcore/io/atomic_file.hpp"
 
 namespace seg {
@@ -25,12 +26,6 @@ using Json = nlohmann::ordered_json;
 
 constexpr std::array<const char*, 6> kStatusWords{"queued", "running", "stopped",
                                                   "paused", "ended",   "failed"};
-
-std::string name_of_this_host() {
-  std::array<char, 256> name{};
-  gethostname(name.data(), name.size() - 1);
-  return name.data();
-}
 
 /// Field 22 of /proc/<pid>/stat, in clock ticks since the system started; nothing where there is no
 /// such process, or only what its parent has not waited for yet.
@@ -147,11 +142,11 @@ FolderLock& FolderLock::operator=(FolderLock&& other) noexcept {
 }
 
 ProcessMark ProcessMark::of_this_process() {
-  return {::getpid(), start_time_of(::getpid()).value_or(0), name_of_this_host()};
+  return {::getpid(), start_time_of(::getpid()).value_or(0), host_name()};
 }
 
 bool ProcessMark::alive() const {
-  return pid > 0 && host == name_of_this_host() && start_time_of(pid) == start_time;
+  return pid > 0 && host == host_name() && start_time_of(pid) == start_time;
 }
 
 std::string status_word(RunStatus status) { return kStatusWords[static_cast<size_t>(status)]; }

@@ -1,13 +1,13 @@
 #include "runners/sweep/gpus.hpp"
 
-#include <dlfcn.h>
-
 #include <cstdlib>
 #include <sstream>
 
+#include "runners/start/device.hpp"
+
 namespace seg {
 
-std::vector<std::string> visible_gpus() {
+std::vector<std::string> names_of_visible_gpus() {
   std::vector<std::string> out;
   if (const char* visible = std::getenv("CUDA_VISIBLE_DEVICES")) {
     std::istringstream in(visible);
@@ -17,16 +17,9 @@ std::vector<std::string> visible_gpus() {
     }
     return out;
   }
-  // The driver itself: LibTorch's CUDA part takes seconds to load.
-  void* driver = dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
-  if (!driver) return out;
-  using Init = int (*)(unsigned);
-  using Count = int (*)(int*);
-  const auto init = reinterpret_cast<Init>(dlsym(driver, "cuInit"));
-  const auto count = reinterpret_cast<Count>(dlsym(driver, "cuDeviceGetCount"));
-  int devices = 0;
-  if (!init || !count || init(0) != 0 || count(&devices) != 0) return out;
-  for (int i = 0; i < devices; ++i) out.push_back(std::to_string(i));
+  std::string problem;
+  const int count = visible_gpus(problem);
+  for (int i = 0; i < count; ++i) out.push_back(std::to_string(i));
   return out;
 }
 

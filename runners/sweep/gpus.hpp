@@ -7,6 +7,6 @@ namespace seg {
 
 /// Their names for CUDA_VISIBLE_DEVICES: those in it already, else the numbers of all that the
 /// driver finds.
-std::vector<std::string> visible_gpus();
+std::vector<std::string> names_of_visible_gpus();
 
 }  // namespace seg

@@ -33,7 +33,7 @@ constexpr auto kSchedulerPause = std::chrono::milliseconds(100);
 class Shares {
  public:
   explicit Shares(const SweepSpec& spec) : per_run_(static_cast<size_t>(spec.gpus_per_run)) {
-    gpus_ = visible_gpus();
+    gpus_ = names_of_visible_gpus();
     const size_t fit = per_run_ > 0 ? gpus_.size() / per_run_ : 0;
     parallel_ = spec.parallel ? static_cast<size_t>(*spec.parallel) : std::max<size_t>(1, fit);
     const size_t cores = std::max(1U, std::thread::hardware_concurrency());

@@ -30,7 +30,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr int kStoppedBySignal = 20;
 constexpr auto kWatchPause = std::chrono::milliseconds(50);
 
 /// A program whose output is appended to a file. It gets SIGTERM when its parent dies.
@@ -194,7 +193,7 @@ std::vector<std::string> train_command(const SweepSpec& spec, const SweepFolder&
     out.emplace_back("--resume");
   }
   const auto& more = spec.train_args;
-  const bool several = spec.gpus_per_run > 1 && visible_gpus().size() > 1;
+  const bool several = spec.gpus_per_run > 1 && names_of_visible_gpus().size() > 1;
   if (several && std::find(more.begin(), more.end(), "--nproc") == more.end()) {
     out.insert(out.end(), {"--nproc", "gpu"});
   }

@@ -56,8 +56,8 @@ int run_engine(const SweepFolder& folder, const SweepSpec& spec) {
       return r.status == RunStatus::kStopped;
     });
     if (stopped == 0) return 0;
-    throw RunEnded(20, text(stopped, stopped == 1 ? " run was" : " runs were",
-                            " stopped by signals; the same command continues"));
+    throw RunEnded(kStoppedBySignal, text(stopped, stopped == 1 ? " run was" : " runs were",
+                                          " stopped by signals; the same command continues"));
   }
   log::error(failures, "\n'sweep retry ", folder.path(), "' runs them again");
   return 1;
