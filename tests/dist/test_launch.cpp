@@ -14,6 +14,7 @@
 #include "registry/text.hpp"
 #include "segcore/io/checkpoint.hpp"
 #include "tests/support/background_tool.hpp"
+#include "tests/support/command_lines.hpp"
 #include "tests/support/paths.hpp"
 #include "tests/support/python.hpp"
 #include "tests/support/ranks.hpp"
@@ -44,14 +45,7 @@ class Launch : public ::testing::Test {
     setenv("OMP_NUM_THREADS", "1", 1);
     config_ = dir_.write("tiny.yaml", tiny_run_yaml());
   }
-  /// Runs a line of a shell in the folder; words that begin with "@" are programs.
-  CommandResult shell(std::string line) const {
-    for (size_t at = 0; (at = line.find('@', at)) != std::string::npos;) {
-      const size_t end = line.find_first_of(" ", at);
-      line.replace(at, end - at, program_path(line.substr(at + 1, end - at - 1)));
-    }
-    return run_command("cd " + dir_.path().string() + " && " + line);
-  }
+  CommandResult shell(const std::string& line) const { return run_shell_line(dir_, line); }
   Value weights(const std::string& checkpoint) const {
     return read_checkpoint(dir_ / checkpoint).at("state_dict");
   }

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "registry/text.hpp"
+#include "tests/support/command_lines.hpp"
 #include "tests/support/paths.hpp"
 #include "tests/support/python.hpp"
 #include "tests/support/temp_dir.hpp"
@@ -39,11 +40,7 @@ class ProgramsOfClasses : public ::testing::Test {
                "train_cfg: {max_iters: 1}\n");
     write_tiny_dataset(dir_, 3, 3, 32, 32);
   }
-  CommandResult run(const std::string& line) const {
-    const size_t name = line.find(' ');
-    return run_command("cd " + dir_.path().string() + " && OMP_NUM_THREADS=1 " +
-                       program_path(line.substr(0, name)) + line.substr(name));
-  }
+  CommandResult run(const std::string& line) const { return run_program_line(dir_, line); }
   TempDir dir_;
 };
 

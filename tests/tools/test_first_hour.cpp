@@ -7,6 +7,7 @@
 
 #include "runners/log/progress_bar.hpp"
 #include "segcore/image/image_io.hpp"
+#include "tests/support/command_lines.hpp"
 #include "tests/support/paths.hpp"
 #include "tests/support/python.hpp"
 #include "tests/support/temp_dir.hpp"
@@ -41,11 +42,7 @@ class FirstHour : public ::testing::Test {
                "train_cfg: {max_iters: 1}\n");
     write_tiny_dataset(dir_, 3, 3, 32, 32);
   }
-  CommandResult run(const std::string& line) const {
-    const size_t name = line.find(' ');
-    return run_command("cd " + dir_.path().string() + " && OMP_NUM_THREADS=1 " +
-                       program_path(line.substr(0, name)) + line.substr(name));
-  }
+  CommandResult run(const std::string& line) const { return run_program_line(dir_, line); }
   TempDir dir_;
 };
 

@@ -10,6 +10,7 @@
 #include "registry/text.hpp"
 #include "segcore/io/checkpoint.hpp"
 #include "tests/support/background_tool.hpp"
+#include "tests/support/command_lines.hpp"
 #include "tests/support/paths.hpp"
 #include "tests/support/ranks.hpp"
 #include "tests/support/temp_dir.hpp"
@@ -55,14 +56,7 @@ train_cfg: {max_iters: 6, val_interval: 3}
 )");
   }
 
-  /// Runs a line of a shell in the folder; words that begin with "@" are programs.
-  CommandResult shell(std::string line) const {
-    for (size_t at = 0; (at = line.find('@', at)) != std::string::npos;) {
-      const size_t end = line.find_first_of(" ", at);
-      line.replace(at, end - at, program_path(line.substr(at + 1, end - at - 1)));
-    }
-    return run_command("cd " + dir_.path().string() + " && " + line);
-  }
+  CommandResult shell(const std::string& line) const { return run_shell_line(dir_, line); }
   std::string all_files(const std::string& folder, const std::string& suffix) const {
     std::string out;
     for (const auto& entry : fs::recursive_directory_iterator(dir_ / folder)) {

@@ -7,6 +7,7 @@
 #include <set>
 
 #include "registry/text.hpp"
+#include "tests/support/command_lines.hpp"
 #include "tests/support/paths.hpp"
 #include "tests/support/python.hpp"
 #include "tests/support/ranks.hpp"
@@ -64,11 +65,7 @@ tta_pipeline:
   static void TearDownTestSuite() { delete dir_; }
   void SetUp() override { ASSERT_EQ(trained_.status, 0) << trained_.output; }
 
-  static CommandResult run(const std::string& line) {
-    const size_t name = line.find(' ');
-    return run_command("cd " + dir_->path().string() + " && OMP_NUM_THREADS=1 " +
-                       program_path(line.substr(0, name)) + line.substr(name));
-  }
+  static CommandResult run(const std::string& line) { return run_program_line(*dir_, line); }
   /// Metrics of a test without its times.
   static nlohmann::json metrics(const std::string& work_dir) {
     for (const auto& entry : fs::directory_iterator(*dir_ / work_dir)) {
