@@ -105,9 +105,14 @@ void C10dCommunicator::broadcast_(at::Tensor& tensor, int root) {
   });
 }
 
-// Processes wait for each other, not their GPUs: it is files and the like that a barrier guards.
+void wait_for_all(c10d::ProcessGroup& group) {
+  // Not the group's own barrier, which keeps its tensor in a static variable: two groups of one
+  // process would free it twice.
+  group.getBackend(c10::kCPU)->barrier()->wait();
+}
+
 void C10dCommunicator::barrier() {
-  exchange("barrier", [&] { group_->barrier({})->wait(); });
+  exchange("barrier", [&] { wait_for_all(*group_); });
 }
 
 }  // namespace seg

@@ -16,6 +16,9 @@ namespace seg {
 /// \throws RunEnded with 22 where a peer was lost.
 void communicating(const char* what, PeerWatch* watch, int rank, const std::function<void()>& call);
 
+/// Processes wait for each other, not their GPUs: it is files and the like that a barrier guards.
+void wait_for_all(c10d::ProcessGroup& group);
+
 class C10dCommunicator final : public Communicator {
  public:
   C10dCommunicator(c10::intrusive_ptr<c10d::Store> store,

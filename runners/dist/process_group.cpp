@@ -72,7 +72,7 @@ std::unique_ptr<C10dCommunicator> meet(const Rendezvous& place,
   }
   // What is not on a GPU goes through Gloo, barriers too.
   group->setDefaultBackend(c10d::ProcessGroup::BackendType::GLOO);
-  group->barrier({})->wait();
+  wait_for_all(*group);
   return std::make_unique<C10dCommunicator>(store, group, nccl, std::move(watch));
 }
 

@@ -330,8 +330,12 @@ TEST_F(LaunchedShell, OthersThatDoNotEndAreEnded) {
 }
 
 TEST_F(LaunchedShell, OneThatIgnoresSigtermIsKilled) {
-  const Outcome run =
-      launch("[ $RANK = 1 ] && exit 7; trap '' TERM; while true; do sleep 0.1; done", 2, 0);
+  const TempDir dir;
+  const std::string deaf = dir / "deaf";
+  const Outcome run = launch("if [ $RANK = 1 ]; then until [ -e " + deaf +
+                                 " ]; do sleep 0.05; done; exit 7; fi; trap '' TERM; touch " +
+                                 deaf + "; while true; do sleep 0.1; done",
+                             2, 0);
   EXPECT_EQ(run.code, 7);
   EXPECT_EQ(run.err,
             "error: rank 0 does not end and gets SIGTERM\nerror: rank 0 does not end and gets "
