@@ -3,6 +3,7 @@
 
 #include "runners/start/run_config.hpp"
 #include "segcore/data/dataset_check.hpp"
+#include "segcore/evaluation/class_legend.hpp"
 #include "segcore/evaluation/pictures.hpp"
 #include "segcore/image/image_io.hpp"
 #include "tools/common/command_line.hpp"
@@ -50,6 +51,11 @@ int browse(const BrowseArguments& arguments) {
   const seg::DatasetMeta& meta = dataset->meta();
   const auto palette =
       seg::palette_or_default(meta.palette, static_cast<int64_t>(meta.classes.size()));
+  if (!meta.classes.empty()) {
+    seg::write_png(
+        (std::filesystem::path(out) / "classes.png").string(),
+        seg::class_legend(palette, meta.classes, static_cast<int64_t>(meta.classes.size())));
+  }
   const size_t count = std::min(dataset->size(), static_cast<size_t>(arguments.num));
   const auto unusable =
       arguments.split == "train" ? seg::Unusable::kReplaced : seg::Unusable::kLeftOut;
@@ -80,7 +86,9 @@ int browse(const BrowseArguments& arguments) {
 
 int main(int argc, char** argv) {
   return seg::run_main(
-      argc, argv, "Writes pictures of augmented samples: image, labels over the image, labels.",
+      argc, argv,
+      "Writes pictures of augmented samples: image, labels over the image, labels; and "
+      "classes.png, what the colours mean.",
       [](CLI::App& app) {
         seg::add_help(app, {.example = "tools/browse_dataset configs/quickstart.yaml --num 4 --out "
                                        "work_dirs/first/samples",

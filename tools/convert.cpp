@@ -154,6 +154,7 @@ class Conversion {
     for (size_t i = 0; i + 1 < arguments.renames.size(); i += 2) {
       options_.revise_keys.emplace_back(arguments.renames[i], arguments.renames[i + 1]);
     }
+    options_.use_all_rules = true;
     seg::KeyMapping mapping;
     for (const auto& [from, to] : options_.revise_keys) mapping.push_back({from, to});
     const std::string problem = seg::key_mapping_problem(mapping);

@@ -58,8 +58,9 @@ int main(int argc, char** argv) {
   return seg::run_main(
       argc, argv,
       "Predicts images without labels. Writes OUT/<stem>.png, the classes in colour over the "
-      "image, and OUT/<stem>_ids.png, the class ids (0 is the first class) with a palette. Images "
-      "of subfolders go into subfolders of OUT. Images of more than 4 million pixels are predicted "
+      "image, and OUT/<stem>_ids.png, the class ids (0 is the first class) with a palette; and "
+      "OUT/classes.png, what the colours mean. Images of subfolders go into subfolders of OUT. "
+      "Images of more than 4 million pixels are predicted "
       "by a sliding window. Unreadable images are listed at the end, and the exit code is then 1; "
       "all others are predicted.",
       [argc, argv](CLI::App& app) {
@@ -70,8 +71,9 @@ int main(int argc, char** argv) {
         auto arguments = std::make_shared<PredictArguments>();
         app.add_option("config", arguments->config, "configuration file")->required();
         app.add_option("checkpoint", arguments->checkpoint, "weights")->required();
-        app.add_option("input", arguments->options.input, "an image, or a folder of images")
-            ->required();
+        app.add_option("input", arguments->options.inputs, "images, or folders of images")
+            ->required()
+            ->expected(1, -1);
         app.add_option("--out", arguments->options.out, "folder for the pictures")
             ->type_name("DIR")
             ->required();
@@ -88,9 +90,7 @@ int main(int argc, char** argv) {
             ->type_name("H W")
             ->expected(1, 2)
             ->check(seg::whole_number(0));
-        app.add_option("--device", arguments->options.device,
-                       "auto, cpu, cuda or cuda:1 (default: env_cfg.device)")
-            ->type_name("NAME");
+        seg::add_device(app, arguments->options.device);
         seg::add_nproc(app, arguments->nproc);
         seg::add_launcher(app, arguments->options.launcher);
         seg::add_cfg_options(app, arguments->overrides);

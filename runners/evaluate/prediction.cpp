@@ -21,10 +21,12 @@
 #include "runners/start/class_lists.hpp"
 #include "runners/start/device.hpp"
 #include "runners/start/environment.hpp"
+#include "runners/start/options.hpp"
 #include "runners/start/processes.hpp"
 #include "segcore/data/dataset_spec.hpp"
 #include "segcore/data/folder_walk.hpp"
 #include "segcore/data/pipeline.hpp"
+#include "segcore/evaluation/class_legend.hpp"
 #include "segcore/evaluation/pictures.hpp"
 #include "segcore/image/image_io.hpp"
 #include "segcore/io/atomic_file.hpp"
@@ -102,41 +104,53 @@ struct PredictPictures {
   fs::path shown, ids;
 };
 
+/// An image, and its name below the folder of the pictures.
+struct FoundImage {
+  fs::path path, name;
+};
+
+/// The images of a folder, or the image itself.
+std::vector<FoundImage> images_at(const std::string& input, const std::string& out) {
+  if (!fs::exists(input)) throw DataError(text(input, ": there is no such file or folder"));
+  if (!fs::is_directory(input)) return {{input, fs::path(input).filename()}};
+  std::vector<FoundImage> found;
+  // The pictures of an earlier call are no images to predict. Not by where links lead: the names
+  // are those that were found.
+  for (const auto& name : walk_folder(input, out)) {
+    if (has_picture_suffix(name)) found.push_back({fs::path(input) / name, name});
+  }
+  if (found.empty()) {
+    throw DataError(text(input, ": the folder holds no images (", picture_suffixes(), ")"));
+  }
+  return found;
+}
+
 /// Each image with the path of its pictures, without suffix.
 using PredictInputs = std::vector<std::pair<fs::path, fs::path>>;
 
 PredictInputs predict_inputs(const PredictOptions& options) {
-  const fs::path input = options.input, out = options.out;
-  std::vector<fs::path> found;
-  if (!fs::exists(input)) throw DataError(text(options.input, ": there is no such file or folder"));
-  if (fs::is_directory(input)) {
-    // The pictures of an earlier call are no images to predict.
-    for (const auto& name : walk_folder(input.string(), out.string())) {
-      if (has_picture_suffix(name)) found.push_back(input / name);
-    }
-    if (found.empty()) {
-      throw DataError(
-          text(options.input, ": the folder holds no images (", picture_suffixes(), ")"));
-    }
-  } else {
-    found.push_back(input);
-  }
-  std::map<fs::path, int> written;
+  std::vector<FoundImage> found;
   std::set<fs::path> inputs;
-  const auto target = [&](const fs::path& image, bool whole_name) {
-    // Not by where links lead: the names are those that were found.
-    fs::path name = fs::is_directory(input) ? image.lexically_relative(input) : image.filename();
+  for (const std::string& input : options.inputs) {
+    for (FoundImage& image : images_at(input, options.out)) {
+      // A folder and an image of it: once.
+      if (inputs.insert(fs::weakly_canonical(image.path)).second) found.push_back(std::move(image));
+    }
+  }
+  const auto target = [&](const FoundImage& image, bool whole_name) {
+    fs::path name = image.name;
     if (!whole_name) name.replace_extension();
-    return out / name;
+    return options.out / name;
   };
-  for (const fs::path& image : found) {
+  std::map<fs::path, int> written;
+  for (const FoundImage& image : found) {
     const PredictPictures pictures(target(image, false));
     ++written[pictures.shown];
     ++written[pictures.ids];
-    inputs.insert(fs::weakly_canonical(image));
   }
   PredictInputs result;
-  for (const fs::path& image : found) {
+  std::map<fs::path, fs::path> owners;
+  for (const FoundImage& image : found) {
     // a.jpg beside a.png: both keep their suffix; and so does a_ids.png beside a.png.
     const bool shared = written.at(PredictPictures(target(image, false)).shown) > 1;
     const fs::path to = target(image, shared);
@@ -144,12 +158,37 @@ PredictInputs predict_inputs(const PredictOptions& options) {
     for (const fs::path& picture : {pictures.shown, pictures.ids}) {
       if (inputs.count(fs::weakly_canonical(picture)) > 0) {
         throw DataError(text(picture.string(), " is an image to predict, which the prediction of ",
-                             image.string(), " would overwrite: give another folder as --out"));
+                             image.path.string(),
+                             " would overwrite: give another folder as --out"));
+      }
+      const auto [owner, fresh] = owners.emplace(picture, image.path);
+      if (!fresh) {
+        throw DataError(text("the predictions of ", owner->second.string(), " and ",
+                             image.path.string(), " would both be ", picture.string(),
+                             ": give a folder that holds both, whose subfolders are kept, or "
+                             "predict them by two commands"));
       }
     }
-    result.emplace_back(image, to);
+    result.emplace_back(image.path, to);
   }
   return result;
+}
+
+/// Tells the colours' names in <out>/classes.png, unless a picture has that name.
+void write_legend(const RunConfig& config, const PredictOptions& options,
+                  const PredictInputs& inputs, const Value& checkpoint, const Palette& palette,
+                  int64_t classes) {
+  const fs::path path = fs::path(options.out) / "classes.png";
+  const bool taken = std::any_of(inputs.begin(), inputs.end(), [&](const auto& input) {
+    const PredictPictures pictures(input.second);
+    return pictures.shown == path || pictures.ids == path;
+  });
+  if (taken) return;
+  const auto dataset = predict_dataset(config);
+  std::vector<std::string> names;
+  if (dataset) names = dataset->facts().classes;
+  if (names.empty()) names = saved_classes(checkpoint);
+  write_png(path.string(), class_legend(palette, names, classes));
 }
 
 /// Predicts images after the pipeline, whole or by windows.
@@ -219,7 +258,8 @@ PredictReport predict_together(const PredictInputs& inputs, Communicator& commun
                 PredictPictures(target).shown.string());
     } else {
       result.failed.emplace_back(path.string(), failure);
-      log::warn("[", i + 1, "/", inputs.size(), "] ", failure);
+      // That of a single image is told at the end.
+      if (inputs.size() > 1) log::warn("[", i + 1, "/", inputs.size(), "] ", failure);
     }
   };
   ProgressBar bar;
@@ -247,6 +287,7 @@ PredictReport predict_together(const PredictInputs& inputs, Communicator& commun
 
 void apply_options(Config& tree, const PredictOptions& options) {
   if (options.launcher) tree.set("launcher", Config::of(*options.launcher));
+  set_device(tree, options.device);
   if (!options.window || options.window->h > 0) return;
   Config* model = nullptr;
   if (auto* item = tree.find("model")) model = &item->value;
@@ -264,9 +305,7 @@ PredictReport predict_images(const RunConfig& config, const std::string& checkpo
   // That of the config is the training's.
   const std::string launcher = options.launcher.value_or("none");
   log::set_rank(launch_place(launcher).rank);
-  const c10::Device device =
-      choose_device(options.device.empty() ? config.env_cfg.device : options.device,
-                    local_rank(launcher), launcher);
+  const c10::Device device = choose_device(config.env_cfg.device, local_rank(launcher), launcher);
   apply_environment(config.env_cfg, config.randomness.deterministic);
   const Value checkpoint = read_checkpoint(resolve_checkpoint(checkpoint_path));
   if (const auto dataset = predict_dataset(config)) {
@@ -285,6 +324,11 @@ PredictReport predict_images(const RunConfig& config, const std::string& checkpo
   const auto communicator = launcher == "none" ? std::make_unique<SingleProcess>()
                                                : join_processes(launcher, config.env_cfg, device);
 
+  if (is_first_process(launcher)) {
+    write_legend(config, options, inputs, checkpoint, palette, model->num_classes());
+    log::info("predicting ", inputs.size(), inputs.size() == 1 ? " image on " : " images on ",
+              device.str());
+  }
   const torch::NoGradGuard no_grad;
   return predict_together(inputs, *communicator, [&](size_t i) {
     const auto& [path, target] = inputs[i];

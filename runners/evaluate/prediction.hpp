@@ -11,11 +11,11 @@
 namespace seg {
 
 struct PredictOptions {
-  std::string input;  ///< an image, or a folder that is searched with its subfolders
-  std::string out;    ///< folder; an image of a subfolder goes into one of the same name
+  std::vector<std::string> inputs;  ///< images, and folders searched with their subfolders
+  std::string out;  ///< folder; an image of a subfolder goes into one of the same name
   double opacity = 0.5;
   Palette palette;                      ///< of `--palette`; empty: as the config has it
-  std::string device;                   ///< as env_cfg.device; empty: the config's
+  std::optional<std::string> device;    ///< as env_cfg.device
   std::optional<std::string> launcher;  ///< of the processes that share the images
   /// Height and width of a sliding window; 0: images are predicted as a whole. Not given: as
   /// model.test_cfg says, but images of more than 4 million pixels always by a window.
@@ -32,10 +32,10 @@ struct PredictReport {
 };
 
 /// For each image writes <out>/<stem>.png, the classes in colour over the image, and
-/// <out>/<stem>_ids.png, the class ids. The images go through the pipeline of the test set without
-/// its labels, or where there is none are only loaded; one that cannot be read does not keep the
-/// others from being done.
-/// \throws ConfigError, CheckpointError, WeightsMismatch; DataError where there is no image at all.
+/// <out>/<stem>_ids.png, the class ids; and <out>/classes.png, what the colours mean. The images go
+/// through the pipeline of the test set without its labels, or where there is none are only loaded;
+/// one that cannot be read does not keep the others from being done. \throws ConfigError,
+/// CheckpointError, WeightsMismatch; DataError where there is no image at all.
 PredictReport predict_images(const RunConfig& config, const std::string& checkpoint,
                              const PredictOptions& options);
 

@@ -77,7 +77,10 @@ class LoggerHook final : public Hook {
     visualizer_->flush();
     draw_curves(run);
   }
-  void after_train(const RunInfo&, const Progress&) override { bar_.clear(); }
+  void after_train(const RunInfo& run, const Progress&) override {
+    bar_.clear();
+    if (curves_drawn_) log::info("The curves of the run are in ", run.work_dir, "/curves.png");
+  }
   void on_stop(const RunInfo&, const Progress&, RunControl&) override { bar_.clear(); }
 
   void after_eval_iter(const RunInfo& run, const Progress& progress, const EvalInfo& eval,
@@ -138,7 +141,7 @@ class LoggerHook final : public Hook {
   /// A picture that cannot be drawn is no reason to end a training.
   void draw_curves(const RunInfo& run) {
     try {
-      write_run_curves(run.work_dir);
+      curves_drawn_ = write_run_curves(run.work_dir);
     } catch (const DataError& e) {
       if (!curves_failed_) log::warn("the curves of the run are not drawn: ", e.what());
       curves_failed_ = true;
@@ -151,7 +154,7 @@ class LoggerHook final : public Hook {
   std::optional<LogProcessor> lines_;
   LogRow result_;  ///< of the last evaluation
   ProgressBar bar_;
-  bool curves_failed_ = false;
+  bool curves_drawn_ = false, curves_failed_ = false;
 };
 SEG_REGISTER(Hook, LoggerHook);
 

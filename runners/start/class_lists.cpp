@@ -42,23 +42,6 @@ OptionPlace place_of_classes(const Spec<Dataset>& dataset) {
   return innermost_dataset(dataset).place_of("metainfo.classes");
 }
 
-/// Empty where the checkpoint does not say.
-ClassNames saved_classes(const Value& checkpoint) {
-  const Value* meta = checkpoint.is_dict() ? checkpoint.find("meta") : nullptr;
-  if (!meta || !meta->is_dict()) return {};
-  const Value* of_dataset = meta->find("dataset_meta");
-  const Value* classes =
-      of_dataset && of_dataset->is_dict() ? of_dataset->find("classes") : meta->find("CLASSES");
-  if (!classes || !(classes->is_list() || classes->is_tuple())) return {};
-  ClassNames out;
-  for (const Value& name : classes->as_list()) {
-    if (!name.is_string()) return {};
-    out.push_back(name.as_string());
-  }
-  strip_class_names(out);
-  return out;
-}
-
 /// The difference between a data set and a checkpoint of as many classes; "" for none.
 std::string saved_class_difference(const ClassNames& own, const ClassNames& saved,
                                    const std::string& path) {
@@ -117,6 +100,22 @@ void check_class_lists(const RunConfig& config, Diagnostics& problems) {
 }
 
 }  // namespace
+
+std::vector<std::string> saved_classes(const Value& checkpoint) {
+  const Value* meta = checkpoint.is_dict() ? checkpoint.find("meta") : nullptr;
+  if (!meta || !meta->is_dict()) return {};
+  const Value* of_dataset = meta->find("dataset_meta");
+  const Value* classes =
+      of_dataset && of_dataset->is_dict() ? of_dataset->find("classes") : meta->find("CLASSES");
+  if (!classes || !(classes->is_list() || classes->is_tuple())) return {};
+  ClassNames out;
+  for (const Value& name : classes->as_list()) {
+    if (!name.is_string()) return {};
+    out.push_back(name.as_string());
+  }
+  strip_class_names(out);
+  return out;
+}
 
 void check_classes(const RunConfig& config, Diagnostics& problems) {
   const size_t before = problems.error_count();

@@ -2,6 +2,7 @@
 /// labels and results stand under wrong names.
 #pragma once
 #include <string>
+#include <vector>
 
 #include "runners/start/run_config.hpp"
 #include "segcore/io/value.hpp"
@@ -12,9 +13,12 @@ namespace seg {
 /// sets of validations and tests whose classes are not those of training.
 void check_classes(const RunConfig& config, Diagnostics& problems);
 
+/// Names of the classes that a checkpoint was trained with (`meta.dataset_meta.classes`, or
+/// `meta.CLASSES` of MMSegmentation 0.x); empty where it does not say.
+std::vector<std::string> saved_classes(const Value& checkpoint);
+
 /// Compares the classes of a data set with those that a checkpoint was trained with
-/// (`meta.dataset_meta.classes`, or `meta.CLASSES` of MMSegmentation 0.x). Another number of
-/// classes is no difference: it shows in the weights.
+/// (`saved_classes`). Another number of classes is no difference: it shows in the weights.
 /// \param path  of the checkpoint, for the message.
 /// \throws ConfigError at the data set's classes.
 void check_saved_classes(const Spec<Dataset>& dataset, const Value& checkpoint,

@@ -18,16 +18,6 @@ void set_option(Config& tree, const char* key, const std::optional<std::string>&
   if (value) tree.set(key, option_value(Config::of(*value), option));
 }
 
-void set_device(Config& tree, const std::optional<std::string>& device) {
-  if (!device) return;
-  auto* environment = tree.find("env_cfg");
-  if (!environment || !environment->value.is_map()) {
-    tree.set("env_cfg", parse_config("{}", "--device"));
-    environment = tree.find("env_cfg");
-  }
-  set_option(environment->value, "device", device, "--device");
-}
-
 /// Draws every prediction into the folder.
 void draw_into(Config& tree, const std::string& folder) {
   auto* hooks = tree.find("default_hooks");
@@ -76,6 +66,16 @@ void augment_tests(Config& tree) {
 }
 
 }  // namespace
+
+void set_device(Config& tree, const std::optional<std::string>& device) {
+  if (!device) return;
+  auto* environment = tree.find("env_cfg");
+  if (!environment || !environment->value.is_map()) {
+    tree.set("env_cfg", parse_config("{}", "--device"));
+    environment = tree.find("env_cfg");
+  }
+  set_option(environment->value, "device", device, "--device");
+}
 
 void apply_options(Config& tree, const TrainOptions& options) {
   set_option(tree, "work_dir", options.work_dir, "--work-dir");

@@ -32,6 +32,9 @@ struct TestOptions {
   std::optional<std::string> launcher, device;
 };
 
+/// Where a run computes, of `--device`; not given: as the config says.
+void set_device(Config& tree, const std::optional<std::string>& device);
+
 /// Writes the options into the resolved tree of a config, before it is read and checked.
 /// \throws ConfigError where the config does not support them.
 void apply_options(Config& tree, const TrainOptions& options);

@@ -316,6 +316,19 @@ class LabelCheck {
   std::string first_lossy_;
 };
 
+/// One error for all samples that cannot be used.
+/// \param of  how many were looked at
+void throw_unusable(std::vector<std::string> reasons, size_t of) {
+  if (reasons.empty()) return;
+  if (reasons.size() == 1) throw DataError(reasons[0]);
+  constexpr size_t kNamed = 20;
+  const size_t count = reasons.size();
+  reasons.resize(std::min(count, kNamed));
+  throw DataError(text(count, " of the ", of, " samples looked at cannot be used:\n  ",
+                       join(reasons, "\n  "),
+                       count > kNamed ? text("\n  and ", count - kNamed, " more") : ""));
+}
+
 }  // namespace
 
 std::string check_files(const Dataset& dataset, const std::string& name, bool annotations,
@@ -366,6 +379,7 @@ std::string check_dataset(const Dataset& dataset, const std::string& name,
       }
     }
   });
+  std::vector<std::string> unusable;
   for (const auto& failure : failures) {
     if (!failure) continue;
     try {
@@ -373,10 +387,14 @@ std::string check_dataset(const Dataset& dataset, const std::string& name,
     } catch (const UnknownLabel&) {
       throw;
     } catch (const DataError& e) {
-      if (!dataset.skips_corrupt()) throw;
-      out += text("\nskipped: ", e.what());
+      if (dataset.skips_corrupt()) {
+        out += text("\nskipped: ", e.what());
+      } else {
+        unusable.emplace_back(e.what());
+      }
     }
   }
+  throw_unusable(unusable, indices.size());
   for (const auto& oddity : labels.oddities()) log::warn(name, ": ", oddity);
   if (labels.annotations() == 0) return out + "\nno annotations";
   if (labels.all_ignored()) {

@@ -138,7 +138,12 @@ void revise_names(NamedTensors& tensors, const std::vector<std::string>& written
       used = used || fits || std::regex_search(written[i], rule);
       if (fits) name = std::regex_replace(name, rule, to);
     }
-    if (!used) log::warn("key_mapping: '", pattern, "' is in no name of the checkpoint");
+    if (used) continue;
+    const std::string problem = text("'", pattern, "' is in no name of the checkpoint");
+    if (options.use_all_rules) {
+      throw CheckpointError(text(problem, written.empty() ? "" : text(", such as ", written[0])));
+    }
+    log::warn("key_mapping: ", problem);
   }
   if (options.revise_keys.empty()) return;
   std::unordered_set<std::string> names;

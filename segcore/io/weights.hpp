@@ -26,6 +26,8 @@ struct LoadOptions {
   /// name, before the prefix is removed. Words of wrappers ("module.", "_orig_mod.") are removed
   /// first.
   std::vector<std::pair<std::string, std::string>> revise_keys;
+  /// A rule that fits no name is an error, not a warning.
+  bool use_all_rules = false;
   /// Anything missing, unexpected or of another shape is a WeightsMismatch.
   bool strict = false;
   /// Names that may be missing or unexpected without a report (regular expressions).

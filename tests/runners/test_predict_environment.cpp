@@ -26,7 +26,7 @@ TEST(PredictImages, AppliesTheEnvironmentOfTheConfig) {
   at::Context& context = at::globalContext();
   context.setBenchmarkCuDNN(false);
   PredictOptions options;
-  options.input = dir / "a.png";
+  options.inputs = {dir / "a.png"};
   options.out = dir / "out";
   predict_images(load_run_config(path,
                                  {"env_cfg.num_threads=3", "env_cfg.cudnn_benchmark=true",

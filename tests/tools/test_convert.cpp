@@ -100,6 +100,9 @@ TEST_F(Convert, ReportsErrors) {
       {"run.pth a.pth --key teacher",
        "error: run.pth: there is no state dict 'teacher' in it; it has state_dict"},
       {"run.pth a.pth --map none.yaml", "none.yaml"},
+      {"run.pth a.pth --rename '^encoder' net",
+       "error: run.pth: '^encoder' is in no name of the checkpoint, such as backbone.a"},
+      {"--in run.pth --out a.pth", "IN is given without --in, as in the usage line"},
       {"open-mmlab://resnet18_v1d a.pth", "no weights of this name are known"},
   };
   for (const auto& [arguments, message] : table) {

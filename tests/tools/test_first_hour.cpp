@@ -153,7 +153,8 @@ TEST_F(FirstHour, WordsInPicturesAreNotCutOff) {
 
 TEST(FirstHourRates, SlowOnesAreSecondsOfAnImage) {
   EXPECT_EQ(rate_text(52.14), "52.1 images/s");
-  EXPECT_EQ(rate_text(1), "1.0 images/s");
+  EXPECT_EQ(rate_text(1), " 1.0 images/s");
+  EXPECT_EQ(rate_text(99.97), " 100 images/s");
   EXPECT_EQ(rate_text(0.04), "25.0 s/image");
 }
 

@@ -78,6 +78,36 @@ TEST_F(Predict, DoesAFolderAndNamesWhatItCannotRead) {
   EXPECT_THAT(again.output, HasSubstr("[3/3]"));
 }
 
+TEST_F(Predict, TakesSeveralInputs) {
+  write_png(*dir_ / "many/a.png", tiny_image(20, 30, 1));
+  write_png(*dir_ / "many/b.png", tiny_image(20, 30, 2));
+  write_png(*dir_ / "other/b.png", tiny_image(20, 30, 3));
+  // As a shell expands many/*.png; an image of a folder that is given too is done once.
+  const CommandResult result = predict(text(*dir_ / "many/a.png", " ", *dir_ / "many/b.png", " ",
+                                            *dir_ / "many", " --out ", *dir_ / "several"));
+  ASSERT_EQ(result.status, 0) << result.output;
+  EXPECT_THAT(result.output, HasSubstr("predicting 2 images on cpu"));
+  EXPECT_THAT(result.output, HasSubstr("[2/2]"));
+  for (const char* name : {"a.png", "a_ids.png", "b.png", "b_ids.png", "classes.png"}) {
+    EXPECT_TRUE(fs::exists(*dir_ / ("several/" + std::string(name)))) << name;
+  }
+  const CommandResult both =
+      predict(*dir_ / "many/b.png" + " " + *dir_ / "other/b.png" + " --out " + *dir_ / "both");
+  EXPECT_EQ(both.status, 1);
+  EXPECT_THAT(both.output, HasSubstr("error: the predictions of " + *dir_ / "many/b.png" + " and " +
+                                     *dir_ / "other/b.png" + " would both be "));
+}
+
+TEST_F(Predict, ReportsASingleImageOnce) {
+  dir_->write("single.png", "no picture");
+  const CommandResult result = predict(*dir_ / "single.png" + " --out " + *dir_ / "single");
+  EXPECT_EQ(result.status, 1);
+  EXPECT_THAT(result.output, HasSubstr("error: 1 of 1 images could not be predicted:\n  "));
+  const size_t first = result.output.find("single.png: ");
+  ASSERT_NE(first, std::string::npos);
+  EXPECT_EQ(result.output.find("single.png: ", first + 1), std::string::npos) << result.output;
+}
+
 TEST_F(Predict, OpacityZeroShowsTheImage) {
   const cv::Mat image = tiny_image(16, 24, 5);
   write_png(*dir_ / "one.png", image);

@@ -117,7 +117,8 @@ TEST_F(Programs, InspectMakesAnImageThatFitsTheModel) {
 TEST_F(Programs, BrowseDatasetWritesPictures) {
   EXPECT_THAT(output("browse_dataset tiny.yaml --num 2 --out b --check"),
               HasSubstr("2 pictures of 2 of 10 samples are in b"));
-  EXPECT_THAT(files_in("b"), ElementsAre("0000_shapes_0_0.png", "0005_shapes_0_5.png"));
+  EXPECT_THAT(files_in("b"),
+              ElementsAre("0000_shapes_0_0.png", "0005_shapes_0_5.png", "classes.png"));
   // Image, overlay and labels, each as the crop, with gaps between them.
   const cv::Mat picture = read_image(dir_ / "b/0000_shapes_0_0.png");
   EXPECT_EQ(picture.rows, 32);
@@ -142,7 +143,7 @@ TEST_F(Programs, BrowseDatasetWritesPictures) {
   EXPECT_NE(dir_.read("b" + name), dir_.read("later" + name));
   EXPECT_THAT(output("browse_dataset tiny.yaml --split val --num 3"),
               HasSubstr("3 pictures of 3 of 5 samples are in work_dirs/tiny/browse_val"));
-  EXPECT_EQ(files_in("work_dirs/tiny/browse_val").size(), 3u);
+  EXPECT_EQ(files_in("work_dirs/tiny/browse_val").size(), 4u);  // with the legend
 }
 
 TEST_F(Programs, AnalyzeLogsDrawsAndTabulates) {

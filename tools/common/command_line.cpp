@@ -16,6 +16,16 @@
 namespace seg {
 namespace {
 
+/// The name of an option; arguments without one are in capitals, as in the usage line.
+std::string shown_argument(const CLI::Option& option) {
+  std::string name = option.get_name();
+  if (!name.starts_with('-')) {
+    std::transform(name.begin(), name.end(), name.begin(),
+                   [](unsigned char c) { return std::toupper(c); });
+  }
+  return name;
+}
+
 /// Wrong options are reported here and not by CLI11, which takes the word after an unknown option
 /// for an argument and a forgotten value for one.
 void check_options(const CLI::App& app, const std::vector<std::string>& words) {
@@ -35,6 +45,10 @@ void check_options(const CLI::App& app, const std::vector<std::string>& words) {
     const size_t equals = word.find('=');
     const std::string name = word.substr(0, equals);
     const CLI::Option* option = app.get_option_no_throw(name);
+    if (!option && app.get_option_no_throw(name.substr(2))) {
+      const std::string argument = shown_argument(*app.get_option(name.substr(2)));
+      throw UsageError(text(argument, " is given without ", name, ", as in the usage line"));
+    }
     if (!option) {
       throw UsageError(text("there is no option ", name, ".", did_you_mean(name, known),
                             " Known: ", join(known, ", ")));
@@ -57,16 +71,6 @@ void check_options(const CLI::App& app, const std::vector<std::string>& words) {
       throw UsageError(text(name, " takes no value"));
     }
   }
-}
-
-/// The name of an option; arguments without one are in capitals, as in the usage line.
-std::string shown_argument(const CLI::Option& option) {
-  std::string name = option.get_name();
-  if (!name.starts_with('-')) {
-    std::transform(name.begin(), name.end(), name.begin(),
-                   [](unsigned char c) { return std::toupper(c); });
-  }
-  return name;
 }
 
 /// A path that quotes, or an option's "=", kept from the shell: '~/runs', --work-dir=~/runs.

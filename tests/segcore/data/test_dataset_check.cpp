@@ -16,6 +16,7 @@ namespace {
 using test::TempDir;
 using ::testing::AllOf;
 using ::testing::HasSubstr;
+using ::testing::StartsWith;
 
 std::string tiny_dataset(const TempDir& dir, const std::string& more = "") {
   return "{type: BaseSegDataset, data_root: " + dir.path().string() +
@@ -107,6 +108,17 @@ TEST(DatasetCheck, SizesAndDamagedAnnotations) {
   EXPECT_THAT(
       check_of(tiny_dataset(dir, ", skip_corrupt: true")),
       AllOf(HasSubstr("\nskipped: " + (dir / "ann/01.png")), HasSubstr("labels of 1 annotation:")));
+}
+
+TEST(DatasetCheck, NamesAllThatCannotBeUsed) {
+  const TempDir dir;
+  test::write_tiny_dataset(dir, 3);
+  write_png(dir / "ann/00.png", test::tiny_labels(5, 6, 3));
+  dir.write("ann/02.png", "damaged");
+  EXPECT_THAT(check_error(tiny_dataset(dir)),
+              AllOf(StartsWith("2 of the 3 samples looked at cannot be used:\n  " +
+                               (dir / "ann/00.png") + ": the labels are 6 x 5 pixels"),
+                    HasSubstr("\n  " + (dir / "ann/02.png") + ": ")));
 }
 
 TEST(DatasetCheck, SamplesInMemoryAndWithoutAnnotations) {
