@@ -21,15 +21,6 @@ std::string condition_text(const TypeDoc& type) {
   return {};
 }
 
-/// The options of a mapping inside a type: of a group, or of the elements of a list of groups.
-const std::vector<OptionDoc>* group_of(const TypeDoc& type) {
-  if (type.group) return type.group.get();
-  for (const TypeDoc& item : type.items) {
-    if (const auto* inner = group_of(item)) return inner;
-  }
-  return nullptr;
-}
-
 struct OptionRow {
   std::string name, type, default_value, meaning;
 };
@@ -44,7 +35,7 @@ void add_option_rows(const std::vector<OptionDoc>& options, const std::string& p
   for (const OptionDoc* option : sorted) {
     rows.push_back({prefix + option->name, type_text(option->type),
                     option->required ? "required" : option->default_value, option->meaning});
-    if (const auto* group = group_of(option->type)) {
+    if (const auto* group = options_inside(option->type)) {
       add_option_rows(*group, prefix + option->name + ".", rows);
     }
   }
@@ -134,6 +125,14 @@ std::vector<std::string> category_names() {
 }
 
 }  // namespace
+
+const std::vector<OptionDoc>* options_inside(const TypeDoc& type) {
+  if (type.group) return type.group.get();
+  for (const TypeDoc& item : type.items) {
+    if (const auto* inner = options_inside(item)) return inner;
+  }
+  return nullptr;
+}
 
 std::string type_text(const TypeDoc& type) {
   const std::string condition = condition_text(type);

@@ -33,6 +33,10 @@ struct Listed {
 /// \throws UsageError naming the nearest of both.
 std::vector<Listed> find_listed(const std::string& name);
 
+/// The options of a mapping inside a type: of a group, or of the elements of a list of groups; null
+/// where there is none.
+const std::vector<OptionDoc>* options_inside(const TypeDoc& type);
+
 /// "int, at least 1", "string, one of: a, b": a type with its conditions.
 std::string type_text(const TypeDoc& type);
 

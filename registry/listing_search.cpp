@@ -6,6 +6,8 @@
 #include <optional>
 #include <sstream>
 
+#include "registry/listing.hpp"
+
 namespace seg {
 namespace {
 
@@ -114,6 +116,19 @@ class ListingSearch {
     hits_.push_back({order, text(name, " (", place, ")"), meaning, {}});
   }
 
+  /// \param of  the type that has the options, or the path to them: "train_dataloader".
+  void look_at_options(const std::vector<OptionDoc>& options, const std::string& of) {
+    for (const OptionDoc& option : options) {
+      look_at(option.name, option.meaning, "", of);
+      look_inside(option, of + ".");
+    }
+  }
+  void look_inside(const OptionDoc& option, const std::string& before) {
+    if (const auto* inner = options_inside(option.type)) {
+      look_at_options(*inner, before + option.name);
+    }
+  }
+
   std::string result() {
     std::stable_sort(hits_.begin(), hits_.end(),
                      [](const SearchHit& a, const SearchHit& b) { return a.rank < b.rank; });
@@ -162,11 +177,10 @@ std::string search_listed(const std::string& words, const std::vector<OptionDoc>
     for (const auto& type : registry->types()) {
       const std::string owner =
           categories.at(type.name) > 1 ? text(registry->category(), " ", type.name) : type.name;
-      for (const OptionDoc& option : type.options) {
-        search.look_at(option.name, option.meaning, "", owner);
-      }
+      search.look_at_options(type.options, owner);
     }
   }
+  for (const OptionDoc& key : keys) search.look_inside(key, "");
   return search.result();
 }
 

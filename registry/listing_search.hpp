@@ -7,10 +7,10 @@
 
 namespace seg {
 
-/// The types, options and keys that have all words (split at blanks) in their names or meanings,
-/// one a line, those whose name is the word itself first; "" for none. A word is found at the
-/// beginning of a word, in names anywhere; upper and lower case are one. \param keys  of the top
-/// level of a configuration.
+/// The types, options (those of mappings in options too) and keys that have all words (split at
+/// blanks) in their names or meanings, one a line, those whose name is the word itself first; ""
+/// for none. A word is found at the beginning of a word, in names anywhere; upper and lower case
+/// are one. \param keys  of the top level of a configuration.
 std::string search_listed(const std::string& words, const std::vector<OptionDoc>& keys);
 
 }  // namespace seg

@@ -93,6 +93,10 @@ TEST_F(ProgramsOfClasses, ListFindsWords) {
   const CommandResult interval = run("list interval");
   EXPECT_THAT(interval.output, StartsWith("interval (option of "));
   EXPECT_THAT(run("list load_from").output, StartsWith("load_from (top-level key): "));
+  // Options of mappings in options, too.
+  EXPECT_THAT(run("list batch size").output,
+              HasSubstr("batch_size (option of train_dataloader, val_dataloader, test_dataloader"));
+  EXPECT_THAT(run("list slide").output, HasSubstr("mode (option of EncoderDecoder.test_cfg"));
   // Where nothing has the word, the nearest name is of help.
   const CommandResult none = run("list SegformerHed");
   EXPECT_EQ(none.status, 2);
