@@ -33,7 +33,9 @@ Only the standard library is used, of Python 3.9 or newer.
 import ast
 import builtins
 import collections
+import contextlib
 import copy
+import gc
 import itertools
 import json
 import os
@@ -72,6 +74,10 @@ class Problem(Exception):
         super().__init__(message)
         self.place = place
         self.message = message
+
+
+class Unholdable(Problem):
+    """A value of a kind that configs do not have; fine for a variable of the code."""
 
 
 def path_index(path: str) -> int:
@@ -177,18 +183,29 @@ class Source:
             self._lines = None
 
     def parse(self) -> ast.Module:
-        try:
+        with self.problems_of_compiler():
             return ast.parse(self.text, self.path)
+
+    @contextlib.contextmanager
+    def problems_of_compiler(self) -> Iterator[None]:
+        limit = sys.getrecursionlimit()
+        sys.setrecursionlimit(max(limit, 10_000))  # long chains of operators are deep trees
+        try:
+            yield
         except SyntaxError as error:
             raise self.syntax_problem(error) from None
         except (RecursionError, MemoryError):
             raise Problem((self.index, 1, 1), "the code is nested too deeply for Python") from None
+        finally:
+            sys.setrecursionlimit(limit)
 
     def syntax_problem(self, error: SyntaxError) -> Problem:
         message = one_line(error.msg or "invalid syntax")
         line = error.lineno or 0
-        if line and re.search(r"\{\{\s*\$", self.lines[line - 1] if line <= len(self.lines) else ""):
+        if re.search(r"\{\{\s*\$", self.line(line)):
             message += "; mmengine wants an environment variable in quotes: {{'$NAME:default'}}"
+        if any(token in self.line(line) for token in self.base_variables):
+            message += f"; '{{{{{BASE_KEY}.name}}}}' stands without quotes"
         return Problem(self.place(line, (error.offset or 1) - 1), f"syntax error: {message}")
 
     @property
@@ -196,6 +213,9 @@ class Source:
         if self._lines is None:
             self._lines = self.text.split("\n")
         return self._lines
+
+    def line(self, number: int) -> str:
+        return self.lines[number - 1] if 1 <= number <= len(self.lines) else ""
 
     def place(self, line: int, column: int) -> Place:
         """Of a line from 1 and a column, in characters, from 0 of `text`."""
@@ -211,8 +231,8 @@ class Source:
 
     def byte_place(self, line: int, column: int) -> Place:
         """The same for a column in bytes, as syntax trees and code objects count."""
-        if column > 0 and not self.lines[line - 1].isascii():
-            start = self.lines[line - 1].encode("utf-8", "surrogatepass")[:column]
+        if column > 0 and not self.line(line).isascii():
+            start = self.line(line).encode("utf-8", "surrogatepass")[:column]
             column = len(start.decode("utf-8", "ignore"))
         return self.place(line, column)
 
@@ -220,9 +240,7 @@ class Source:
         return self.byte_place(node.lineno, node.col_offset)
 
     def line_start(self, line: int) -> Place:
-        if not 1 <= line <= len(self.lines):
-            return self.index, 0, 0
-        text = self.lines[line - 1]
+        text = self.line(line)
         return self.place(line, len(text) - len(text.lstrip()))
 
 
@@ -774,7 +792,9 @@ def make_dict(function, site, /, *args, **kwargs):
     return made
 
 
-make_dict.__name__ = make_dict.__qualname__ = "dict"  # Python names it in "got multiple values"
+# Python names it in "dict() got multiple values".
+make_dict.__name__ = make_dict.__qualname__ = "dict"
+make_dict.__module__ = "builtins"
 
 
 def carried_keywords(mapping):
@@ -905,19 +925,10 @@ class Module:
 
     def compile(self, tree: ast.Module) -> types.CodeType:
         """May change `tree`."""
-        limit = sys.getrecursionlimit()
-        sys.setrecursionlimit(max(limit, 10_000))  # long chains of operators are deep trees
-        try:
+        with self.source.problems_of_compiler():
             Bindings(self).collect(tree)
             tree = Tracking(self).visit(tree)
             return compile(tree, self.source.path, "exec", dont_inherit=True)
-        except SyntaxError as error:
-            raise self.source.syntax_problem(error) from None
-        except (RecursionError, MemoryError):
-            raise Problem((self.source.index, 1, 1),
-                          "the code is nested too deeply for Python") from None
-        finally:
-            sys.setrecursionlimit(limit)
 
     def note_binding(self, name: str, entry: Entry) -> None:
         self.bound[name] = entry
@@ -1206,8 +1217,9 @@ class Placeholder:
 
 def used(self, *args, **kwargs) -> NoReturn:
     name = self._seg_name
-    raise PlaceholderUsed(f"this config computes with {name}, which needs the package "
-                          f"{name.lstrip('.').split('.')[0]}")
+    package = name.split(".")[0]
+    needs = f"needs the package {package}" if package else "is imported only by name here"
+    raise PlaceholderUsed(f"this config computes with {name}, which {needs}")
 
 
 for _name in """call add radd sub rsub mul rmul truediv rtruediv floordiv rfloordiv mod rmod pow rpow
@@ -1261,7 +1273,8 @@ class Importer:
         top = name.split(".")[0]
         if level > 0:
             if not self.lazy:
-                return builtins.__import__(name, globals, locals, fromlist, level)  # raises
+                raise ImportError("a relative import works only in a config without '_base_', whose "
+                                  "bases are imported in 'with read_base():'")
             return self._placeholder("." * level + name, fromlist)
         if top in NEVER_IMPORTED or (self.lazy and not is_standard(top)):
             return self._placeholder(name, fromlist)
@@ -1302,6 +1315,8 @@ class Run:
         limit = sys.getrecursionlimit()
         for name, function in saved.items():
             setattr(os, name, self._refuse(f"os.{name}", function))
+        if sys.stdin is None or sys.stdin.closed:  # exit() closes it
+            sys.stdin = open(os.devnull)
         try:
             exec(code, scope)
         except Problem:
@@ -1355,7 +1370,8 @@ def sentence(error: BaseException, module: Module, scope: Dict[str, Any],
         text = ""
     if isinstance(error, SystemExit):
         call = error.code if error.code in ("os._exit", "os.abort") else "sys.exit"
-        return f"the config calls {call}(); a config must not end the program"
+        said = f" ({error.code})" if isinstance(error.code, str) and call == "sys.exit" else ""
+        return f"the config calls {call}(){said}; a config must not end the program"
     if isinstance(error, UnboundLocalError):
         name = text.split("'")[1] if "'" in text else "a variable"
         return f"the variable '{name}' is used before it has a value"
@@ -1373,8 +1389,6 @@ def sentence(error: BaseException, module: Module, scope: Dict[str, Any],
         return f"cannot open '{error.filename}': {error.strerror}"
     if isinstance(error, ModuleNotFoundError) and error.name:
         return f"the Python package '{error.name.split('.')[0]}' is not installed"
-    if isinstance(error, ImportError) and text.startswith("attempted relative import"):
-        return "a relative import works only in the lazy style, with 'with read_base():'"
     if isinstance(error, EOFError) and text.startswith("EOF when reading"):
         return "the config asks for input, which a config cannot get"
     return text or f"the config raises {type(error).__name__}"
@@ -1386,7 +1400,7 @@ def assertion_text(error: AssertionError, module: Module) -> str:
         if trace.tb_frame.f_code.co_filename == module.source.path:
             line = trace.tb_lineno
         trace = trace.tb_next
-    text = module.source.lines[line - 1].strip() if line else ""
+    text = module.source.line(line).strip()
     return text[len("assert"):].strip() if text.startswith("assert") else text
 
 
@@ -1509,6 +1523,10 @@ def referred_keys(tree: ast.Module, source: Source, bases: ConfigDict) -> List[s
 # ---------------------------------------------------------------- the lazy style
 
 
+ONLY_READ_BASE = ("mmengine refuses a config with a 'with' statement other than 'with read_base():'; "
+                  "write it without")
+
+
 def lazy_reason(source: Source, tree: ast.Module) -> Optional[ast.stmt]:
     """What makes a file one of the lazy style by mmengine's rules; None for the other style. The first
     of certain statements decides, level by level of the syntax tree."""
@@ -1517,8 +1535,7 @@ def lazy_reason(source: Source, tree: ast.Module) -> Optional[ast.stmt]:
             return None
         if isinstance(node, ast.With):
             if not calls_read_base(node.items[0].context_expr):
-                raise Problem(source.of(node), "mmengine reads no config with a 'with' other than "
-                                               "'with read_base():'; write it without")
+                raise Problem(source.of(node), ONLY_READ_BASE)
             return node
         if isinstance(node, ast.ImportFrom):
             if node.level:
@@ -1542,10 +1559,13 @@ def calls_read_base(node: ast.expr) -> bool:
             and node.func.id == "read_base")
 
 
-def check_lazy(source: Source, tree: ast.Module, reason: ast.stmt) -> None:
+def check_lazy(source: Source, tree: ast.Module, reason: Optional[ast.stmt]) -> None:
     for node in tree.body:
         if not is_base_assignment(node):
             continue
+        if reason is None:
+            raise Problem(source.of(node), "a config of the lazy style reads this one, and its bases "
+                                           f"must be of that style, too, without '{BASE_KEY}'")
         if isinstance(reason, ast.With):
             raise Problem(source.of(node), f"'{BASE_KEY}' cannot stand beside 'with read_base():'; "
                                            "import all bases in the latter")
@@ -1565,9 +1585,7 @@ def run_lazy(path: str, given_path: str, run: Run, below: Tuple[str, ...]) -> Re
     """`given_path` is what the file finds in `__file__`; `below` are the files that import it."""
     source = Source(path)
     tree = source.parse()
-    reason = lazy_reason(source, tree) or tree.body[:1]
-    if isinstance(reason, ast.stmt):
-        check_lazy(source, tree, reason)
+    check_lazy(source, tree, lazy_reason(source, tree))
     bases: Dict[str, LazyBase] = {}
     for node in base_imports(source, tree):
         name = "." * node.level + node.module
@@ -1588,24 +1606,22 @@ def run_lazy(path: str, given_path: str, run: Run, below: Tuple[str, ...]) -> Re
     result = Result(variables(module, scope), module)
     result.imported = imports.imported | {
         name for base in bases.values() for name in base.result.imported}
-    result.imported -= module.assigned
     return result
 
 
 def base_imports(source: Source, tree: ast.Module) -> List[ast.ImportFrom]:
     """Puts the imports of `with read_base():` in its place."""
-    withs = [node for node in ast.walk(tree) if isinstance(node, ast.With)]
-    if not withs:
+    first = next((node for node in tree.body if isinstance(node, ast.With)), None)
+    if first is not None and (not calls_read_base(first.items[0].context_expr)
+                              or len(first.items) > 1):
+        raise Problem(source.of(first), ONLY_READ_BASE)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.With) and node is not first and \
+                calls_read_base(node.items[0].context_expr):
+            raise Problem(source.of(node), "mmengine reads one 'with read_base():' of a config, at "
+                                           "the top level; put all imports of bases into that")
+    if first is None:
         return []
-    first = withs[0]
-    if len(withs) > 1:
-        raise Problem(source.of(withs[1]), "mmengine reads only one 'with read_base():' and no other "
-                                           "'with' in a config; put its imports into the first")
-    if first not in tree.body:
-        raise Problem(source.of(first), "'with read_base():' must stand at the top level of the file")
-    if not calls_read_base(first.items[0].context_expr) or len(first.items) > 1:
-        raise Problem(source.of(first), "mmengine reads no config with a 'with' other than "
-                                        "'with read_base():'; write it without")
     for node in first.body:
         if not isinstance(node, ast.ImportFrom) or node.module is None:
             raise Problem(source.of(node), "only 'from .some.file import ...' can stand in "
@@ -1788,7 +1804,8 @@ class Encoder:
             return key
         if key is None or isinstance(key, (bool, int, float)):
             return str(key)
-        return self._fail(place, f"has {in_words(key)} as a key; a key of a config must be a text")
+        return self._fail(place, f"has {in_words(key)} as a key; a key of a config must be a text",
+                          Unholdable)
 
     def _string(self, value: str, place: Optional[Place]) -> List[Any]:
         if self.tokens and any(token in value for token in self.tokens):
@@ -1825,7 +1842,7 @@ class Encoder:
 
     def _refuse(self, value: Any, place: Optional[Place]) -> NoReturn:
         advice = "; write a list" if isinstance(value, LISTABLE) else ""
-        self._fail(place, f"is {in_words(value)}, which no config can hold{advice}")
+        self._fail(place, f"is {in_words(value)}, which no config can hold{advice}", Unholdable)
 
     def _count(self, values: int, place: Optional[Place], ahead: int = 0) -> None:
         self.count += values
@@ -1833,12 +1850,14 @@ class Encoder:
             self.path = self.path[:4]
             self._fail(place, f"is too large: the config has more than {MAX_VALUES:,} values")
 
-    def _fail(self, place: Optional[Place], message: str) -> NoReturn:
+    def _fail(self, place: Optional[Place], message: str, kind: type = Problem) -> NoReturn:
         path = "".join(self.path).lstrip(".") or "the config"
-        raise Problem(place or (path_index(self.files.paths[0]), 0, 0), f"{path} {message}")
+        raise kind(place or (path_index(self.files.paths[0]), 0, 0), f"{path} {message}")
 
 
 def in_words(value: Any) -> str:
+    if value is None:
+        return "None"
     if isinstance(value, type):
         return f"the class {value.__name__}"
     if isinstance(value, types.FunctionType):
@@ -1939,6 +1958,7 @@ def answer_run(request: Dict[str, Any]) -> Dict[str, Any]:
     run = Run(lazy)
     result = run_lazy(path, path, run, ()) if lazy else run_plain(path, bases, run)
     answered = Files(path)
+    gc.disable()  # a tree of a million nodes has no garbage, but would be searched for it often
     tree, left_out = encoded(result, run, answered, bases)
     for entry in run.importer.imports:
         entry["file"] = answered[entry["file"], entry["line"], 1][0]
@@ -1973,8 +1993,8 @@ def encoded(result: Result, run: Run, files: Files,
         encoder.path = [name]
         try:
             entries.append([name, *files[entry[0]], encoder.node(value, entry[1] or entry[0])])
-        except Problem as problem:
-            if name not in run.names_read or encoder.count > MAX_VALUES:
+        except Unholdable as problem:
+            if name not in run.names_read:
                 raise
             file, line, column = files[problem.place]
             left_out.append({"name": name, "file": file, "line": line, "column": column,
@@ -1988,7 +2008,11 @@ def is_helper(name: str, value: Any, result: Result) -> bool:
     if isinstance(value, (types.FunctionType, types.ModuleType, type, types.BuiltinFunctionType,
                           types.MethodType)):
         return True
-    if name in result.imported:
+    if type(value).__module__ == "typing":  # an alias, for the signatures of functions
+        return True
+    if isinstance(value, Placeholder) and name in result.imported | result.module.helper_names:
+        return True
+    if name in result.imported - result.module.assigned:
         return True
     imported_here = name in result.module.helper_names and name not in result.module.assigned
     return imported_here and not isinstance(value, (bool, int, float, str, list, tuple, dict,
@@ -2013,6 +2037,8 @@ def answer(line: bytes) -> Dict[str, Any]:
     except (RecursionError, MemoryError):
         error = {"file": request["file"], "line": 0, "column": 0,
                  "message": "the config is too large or holds itself"}
+    finally:
+        gc.enable()
     return {"error": error}
 
 
