@@ -14,15 +14,16 @@ them. `bases` of an answer is null, or the bases as the file has changed them (a
 `_base_.model.depth = 50`): then the tree is merged into these. A config in the lazy style ("lazy")
 reads its bases by itself, and its tree is complete.
 
-A NODE is [kind, file, line, column, payload]: where the value was written, the file as an index into
-`files` (0 is F; the index of an unknown place is followed by line 0), columns from 1. Kinds: null,
-bool, int and float (as text), str, list and tuple (payload: nodes), map (payload: [key, file, line,
-column, NODE], the place being that of the key).
+A NODE is [kind, file, line, column, payload]: where the value was written, the file as an index
+into `files` (0 is F), lines and columns from 1, line 0 for an unknown place. Kinds: null, bool, int
+and float (as text), str, list and tuple (payload: nodes), map (payload: [key, file, line, column,
+NODE], the place being that of the key).
 
-`referred`: the keys of the bases that the file refers to. `used`: the names of the file that its own
-code reads, or that a loop or an import binds. `imports`: what was imported and stands in the tree
-only by name. `left_out`: variables of the file ("used", all of them) that no config can hold, such as
-a list of paths to open; with the message to give if the name is one that the caller needs.
+`referred`: the keys of the bases that the file refers to. `used`: the names of the file that its
+own code reads, or that a loop or an import binds. `imports`: what was imported and is known only by
+name. `left_out`: variables of the file (all of them `used`) that no config can hold, such as a list
+of files to open; with the message to give if the name is one that the caller needs. `deprecated`:
+the warning of `_deprecation_`, or null.
 
 Places are kept by containers that remember where their entries were written: the syntax tree of a
 config is changed so that displays and calls of dict() make such containers. They are subclasses of
@@ -112,8 +113,8 @@ def read_text(path: str) -> str:
     except UnicodeDecodeError as error:
         start = error.start + (3 if data.startswith(b"\xef\xbb\xbf") else 0)
         line = data.count(b"\n", 0, start) + 1
-        raise Problem((index, line, start - data.rfind(b"\n", 0, start)),
-                      f"the byte 0x{data[start]:02x} is not UTF-8; save the file as UTF-8") from None
+        message = f"the byte 0x{data[start]:02x} is not UTF-8; save the file as UTF-8"
+        raise Problem((index, line, start - data.rfind(b"\n", 0, start)), message) from None
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     if "\0" in text:
         line = text.count("\n", 0, text.index("\0")) + 1
@@ -122,8 +123,8 @@ def read_text(path: str) -> str:
 
 
 class Source:
-    """The text that Python reads of a file, with mmengine's `{{...}}` replaced, and the way back from
-    places in it to places in the file."""
+    """The text that Python reads of a file, with mmengine's `{{...}}` replaced, and the way back
+    from places in it to places in the file."""
 
     def __init__(self, path: str):
         self.path = path
@@ -544,8 +545,8 @@ class TrackedTuple(tuple):
 
 
 class ConfigDict(TrackedDict):
-    """What a config gets of its bases: keys are attributes too, update() merges mappings within, and
-    pop() of a missing key is None, as in mmengine."""
+    """What a config gets of its bases: keys are attributes too, update() merges mappings within,
+    and pop() of a missing key is None, as in mmengine."""
     __slots__ = ()
     __class__ = property(lambda self: ConfigDict)
 
@@ -772,37 +773,123 @@ class Site:
         self.entries = entries
 
 
-SITES: List[Site] = []
+class Builder:
+    """What the changed code of configs calls, under the names __segcore_<method>__, with the number
+    of a site. It belongs to one request; functions that outlive that keep theirs."""
+
+    def __init__(self) -> None:
+        self.sites: List[Site] = []
+
+    def add(self, place: Place, entries: Any) -> int:
+        self.sites.append(Site(place, entries))
+        return len(self.sites) - 1
+
+    def methods(self) -> Dict[str, Callable]:
+        return {f"__segcore_{name}__": getattr(self, name)
+                for name in vars(Builder) if name[0] != "_" and name not in ("add", "methods")}
+
+    def make_dict(self, function, site, /, *args, **kwargs):
+        """dict(...), unless the config has given that name to something else."""
+        entries: Dict[str, Entry] = {}
+        written = self.sites[site].entries
+        for key, value in kwargs.items():
+            if type(value) is Carried:
+                kwargs[key] = value.value
+                entries[key] = value.entry
+            else:
+                entries[key] = written.get(key, (None, None))
+        if function is not dict:
+            return function(*args, **kwargs)
+        made = TrackedDict(*args, **kwargs)
+        set_places(made, self.sites[site].place, {**made._seg_places, **entries})
+        return made
+
+    # Python names it in "dict() got multiple values".
+    make_dict.__name__ = make_dict.__qualname__ = "dict"
+    make_dict.__module__ = "builtins"
+
+    def carried_keywords(self, mapping):
+        """Of `**mapping` in a call of dict()."""
+        if not is_mapping(mapping):
+            name = type(mapping).__name__
+            raise TypeError(f"dict() argument after ** must be a mapping, not {name}")
+        return {key: Carried(mapping[key], entry_of(mapping, key)) for key in mapping.keys()}
+
+    def make_map(self, site, pairs):
+        """{k: v, **other}; `pairs` has Carried ones where `**` stands."""
+        made = TrackedDict()
+        written = iter(self.sites[site].entries)
+        for pair in pairs:
+            if type(pair) is Carried:
+                key, value = pair.value
+                entry = pair.entry
+            else:
+                key, value = pair
+                entry = next(written)
+            dict.__setitem__(made, key, value)
+            made._seg_places[key] = entry
+        made._seg_place = self.sites[site].place
+        return made
+
+    def carried_pairs(self, mapping):
+        if not is_mapping(mapping):
+            raise TypeError(f"'{type(mapping).__name__}' object is not a mapping")
+        return [Carried((key, mapping[key]), entry_of(mapping, key)) for key in mapping.keys()]
+
+    def make_map_of(self, site, made):
+        """{k: v for ...}"""
+        result = TrackedDict(made)
+        set_places(result, self.sites[site].place, dict.fromkeys(made, self.sites[site].entries))
+        return result
+
+    def make_list(self, site, items):
+        made = TrackedList()
+        set_places(made, self.sites[site].place, fill(made, items, self.sites[site].entries))
+        return made
+
+    def make_tuple(self, site, items):
+        values: List[Any] = []
+        places = fill(values, items, self.sites[site].entries)
+        return made_tuple(values, self.sites[site].place, places)
+
+    def carried_items(self, items):
+        values = list(items)
+        places = places_or_unknown(items, len(values))
+        return [Carried(value, (None, place)) for value, place in zip(values, places)]
+
+    def make_list_of(self, site, items):
+        """[x for ...]"""
+        made = TrackedList(items)
+        set_places(made, self.sites[site].place, [self.sites[site].entries] * len(made))
+        return made
+
+    def convert(self, function, site, items, /):
+        """list(items) and tuple(items)"""
+        if function is not list and function is not tuple:
+            return function(items)
+        values = list(items)
+        places = places_or_unknown(items, len(values))
+        if function is tuple:
+            return made_tuple(values, self.sites[site].place, places)
+        made = TrackedList(values)
+        set_places(made, self.sites[site].place, places)
+        return made
+
+    def type_of(self, function, value, /):
+        if function is not type:
+            return function(value)
+        return PLAIN_TYPES.get(type(value), type(value))
+
+    def note(self, site):
+        """A variable with several assignments has got its value from this one."""
+        module, name, entry = self.sites[site].entries
+        module.bound[name] = entry
 
 
-def make_dict(function, site, /, *args, **kwargs):
-    """dict(...), unless the config has given that name to something else."""
-    entries: Dict[str, Entry] = {}
-    for key, value in kwargs.items():
-        if type(value) is Carried:
-            kwargs[key] = value.value
-            entries[key] = value.entry
-        else:
-            entries[key] = SITES[site].entries.get(key, (None, None))
-    if function is not dict:
-        return function(*args, **kwargs)
-    made = TrackedDict(*args, **kwargs)
-    made._seg_places.update(entries)
-    made._seg_place = SITES[site].place
-    return made
-
-
-# Python names it in "dict() got multiple values".
-make_dict.__name__ = make_dict.__qualname__ = "dict"
-make_dict.__module__ = "builtins"
-
-
-def carried_keywords(mapping):
-    """Of `**mapping` in a call of dict()."""
-    if not hasattr(type(mapping), "keys"):
-        name = type(mapping).__name__
-        raise TypeError(f"dict() argument after ** must be a mapping, not {name}")
-    return {key: Carried(mapping[key], entry_of(mapping, key)) for key in mapping.keys()}
+def is_mapping(value: Any) -> bool:
+    if type(value) is Placeholder:
+        used(value)
+    return hasattr(type(value), "keys")
 
 
 def entry_of(mapping: Any, key: Any) -> Entry:
@@ -810,50 +897,8 @@ def entry_of(mapping: Any, key: Any) -> Entry:
     return places.get(key, (None, None))
 
 
-def make_map(site, pairs):
-    """{k: v, **other}; `pairs` has Carried ones where `**` stands."""
-    made = TrackedDict()
-    written = iter(SITES[site].entries)
-    for pair in pairs:
-        if type(pair) is Carried:
-            key, value = pair.value
-            entry = pair.entry
-        else:
-            key, value = pair
-            entry = next(written)
-        dict.__setitem__(made, key, value)
-        made._seg_places[key] = entry
-    made._seg_place = SITES[site].place
-    return made
-
-
-def carried_pairs(mapping):
-    if not hasattr(type(mapping), "keys"):
-        raise TypeError(f"'{type(mapping).__name__}' object is not a mapping")
-    return [Carried((key, mapping[key]), entry_of(mapping, key)) for key in mapping.keys()]
-
-
-def make_map_of(site, made):
-    """{k: v for ...}"""
-    entry = SITES[site].entries
-    result = TrackedDict(made)
-    set_places(result, SITES[site].place, dict.fromkeys(made, entry))
-    return result
-
-
-def make_list(site, items):
-    made = TrackedList()
-    set_places(made, SITES[site].place, fill(made, items, SITES[site].entries))
-    return made
-
-
-def make_tuple(site, items):
-    values: List[Any] = []
-    places = fill(values, items, SITES[site].entries)
-    return made_tuple(values, SITES[site].place, places)
-
-
 def fill(values: list, items: list, written: List[Place]) -> List[Optional[Place]]:
+    """Adds items to `values`, Carried ones unwrapped, and says where each was written."""
     if len(items) == len(written) and not any(type(item) is Carried for item in items):
         list.extend(values, items)
         return list(written)
@@ -866,53 +911,15 @@ def fill(values: list, items: list, written: List[Place]) -> List[Optional[Place
     return places
 
 
-def carried_items(items):
-    values = list(items)
-    places = places_or_unknown(items, len(values))
-    return [Carried(value, (None, place)) for value, place in zip(values, places)]
-
-
-def make_list_of(site, items):
-    """[x for ...]"""
-    made = TrackedList(items)
-    set_places(made, SITES[site].place, [SITES[site].entries] * len(made))
-    return made
-
-
-def convert(function, site, items, /):
-    """list(items) and tuple(items)"""
-    if function is not list and function is not tuple:
-        return function(items)
-    values = list(items)
-    places = places_or_unknown(items, len(values))
-    if function is tuple:
-        return made_tuple(values, SITES[site].place, places)
-    made = TrackedList(values)
-    set_places(made, SITES[site].place, places)
-    return made
-
-
-def type_of(function, value, /):
-    if function is not type:
-        return function(value)
-    return PLAIN_TYPES.get(type(value), type(value))
-
-
-HELPERS: Dict[str, Callable] = {
-    f"__segcore_{function.__name__ if function is not make_dict else 'make_dict'}__": function
-    for function in (make_dict, carried_keywords, make_map, carried_pairs, make_map_of, make_list,
-                     make_tuple, carried_items, make_list_of, convert, type_of)
-}
-
-
 # ---------------------------------------------------------------- the syntax tree
 
 
 class Module:
     """The code of one config, and the places that its syntax tree knows."""
 
-    def __init__(self, source: Source, tree: ast.Module):
+    def __init__(self, source: Source, tree: ast.Module, builder: Builder):
         self.source = source
+        self.builder = builder
         self.stores: Dict[int, Entry] = {}  # `x[k] = v`, by line
         self.keywords: Dict[int, Dict[str, Entry]] = {}  # of method calls, by line
         self.arguments: Dict[int, Place] = {}  # the last one of method calls, by line
@@ -929,9 +936,6 @@ class Module:
             Bindings(self).collect(tree)
             tree = Tracking(self).visit(tree)
             return compile(tree, self.source.path, "exec", dont_inherit=True)
-
-    def note_binding(self, name: str, entry: Entry) -> None:
-        self.bound[name] = entry
 
 
 def call_helper(name: str, at: Any, args: List[ast.expr],
@@ -985,8 +989,7 @@ class Bindings:
             block[at + 1:at + 1] = notes
 
     def _note(self, statement: ast.stmt, name: str, entry: Entry) -> ast.stmt:
-        site = len(SITES)
-        SITES.append(Site(entry[0], (self.module, name, entry)))
+        site = self.module.builder.add(entry[0], (self.module, name, entry))
         call = call_helper("note", statement, [ast.copy_location(ast.Constant(site), statement)])
         return ast.copy_location(ast.Expr(call), statement)
 
@@ -1046,24 +1049,16 @@ def walrus_targets(statement: ast.stmt) -> Iterator[ast.NamedExpr]:
                     if not isinstance(child, (ast.stmt, ast.Lambda, ast.excepthandler))]
 
 
-def note(site):
-    module, name, entry = SITES[site].entries
-    module.note_binding(name, entry)
-
-
-HELPERS["__segcore_note__"] = note
-
-
 class Tracking(ast.NodeTransformer):
-    """Replaces the expressions that make containers by calls of the helpers above."""
+    """Replaces the expressions that make containers by calls of the Builder."""
 
     def __init__(self, module: Module):
         self.module = module
         self.place = module.source.of
 
     def site(self, at: Any, entries: Any) -> ast.Constant:
-        SITES.append(Site(self.place(at), entries))
-        return ast.copy_location(ast.Constant(len(SITES) - 1), at)
+        site = self.module.builder.add(self.place(at), entries)
+        return ast.copy_location(ast.Constant(site), at)
 
     def visit_Dict(self, node: ast.Dict) -> ast.expr:
         entries = [(self.place(key), self.place(value))
@@ -1093,7 +1088,8 @@ class Tracking(ast.NodeTransformer):
         site = self.site(node, written)
         items = [self._starred(item) if isinstance(item, ast.Starred) else self.visit(item)
                  for item in node.elts]
-        return call_helper(helper, node, [site, ast.copy_location(ast.List(items, ast.Load()), node)])
+        values = ast.copy_location(ast.List(items, ast.Load()), node)
+        return call_helper(helper, node, [site, values])
 
     def _starred(self, item: ast.Starred) -> ast.expr:
         item.value = call_helper("carried_items", item.value, [self.visit(item.value)])
@@ -1218,19 +1214,21 @@ class Placeholder:
 def used(self, *args, **kwargs) -> NoReturn:
     name = self._seg_name
     package = name.split(".")[0]
+    package = MISSING.get(package, package)
     needs = f"needs the package {package}" if package else "is imported only by name here"
     raise PlaceholderUsed(f"this config computes with {name}, which {needs}")
 
 
-for _name in """call add radd sub rsub mul rmul truediv rtruediv floordiv rfloordiv mod rmod pow rpow
-        matmul rmatmul and rand or ror xor rxor lshift rlshift rshift rrshift neg pos abs invert
-        iadd lt le gt ge bool int float complex index len iter next reversed contains getitem setitem
-        delitem enter exit str format bytes fspath setattr delattr mro_entries instancecheck
-        subclasscheck get round""".split():
+for _name in """call add radd sub rsub mul rmul truediv rtruediv floordiv rfloordiv mod rmod pow
+        rpow matmul rmatmul and rand or ror xor rxor lshift rlshift rshift rrshift neg pos abs
+        invert iadd lt le gt ge bool int float complex index len iter next reversed contains getitem
+        setitem delitem enter exit str format bytes fspath setattr delattr mro_entries instancecheck
+        subclasscheck round""".split():
     setattr(Placeholder, f"__{_name}__", used)
-del Placeholder.__get__  # a class attribute may be one
 
+Placeholder.__name__ = "type"  # most stand for a class, and Python's messages say "not type"
 PLACEHOLDERS: Dict[str, Placeholder] = {}
+MISSING: Dict[str, str] = {}  # by the module whose import failed, the package that it imports
 
 
 def placeholder(name: str) -> Placeholder:
@@ -1273,17 +1271,21 @@ class Importer:
         top = name.split(".")[0]
         if level > 0:
             if not self.lazy:
-                raise ImportError("a relative import works only in a config without '_base_', whose "
-                                  "bases are imported in 'with read_base():'")
+                raise ImportError("a relative import works only in a config without '_base_', "
+                                  "whose bases are imported in 'with read_base():'")
             return self._placeholder("." * level + name, fromlist)
         if top in NEVER_IMPORTED or (self.lazy and not is_standard(top)):
             return self._placeholder(name, fromlist)
         try:
             return builtins.__import__(name, globals, locals, fromlist, level)
-        except ImportError:
+        except ImportError as error:
             if is_standard(top):
                 raise
+            if error.name:
+                MISSING[top] = error.name.split(".")[0]
             return self._placeholder(name, fromlist)
+        except Exception as error:
+            raise ImportError(f"the import of '{name}' fails: {error}") from error
 
     def _placeholder(self, name: str, fromlist: Any) -> Placeholder:
         module, line = writing_code()
@@ -1305,7 +1307,8 @@ class Run:
         self.importer = Importer(lazy)
         self.names_read: Set[str] = set()
         self.builtins = dict(vars(builtins))
-        self.builtins.update(HELPERS)
+        self.builder = Builder()
+        self.builtins.update(self.builder.methods())
         self.builtins["__import__"] = self.importer
 
     def execute(self, module: Module, code: types.CodeType, scope: Dict[str, Any]) -> None:
@@ -1407,7 +1410,7 @@ def assertion_text(error: AssertionError, module: Module) -> str:
 def unknown_name(text: str, scope: Dict[str, Any], importer: Importer) -> str:
     name = text.split("'")[1] if text.count("'") >= 2 else text
     if name == "__file__":
-        return "the name '__file__' is not defined; write '{{ fileDirname }}' for the config's folder"
+        return "the name '__file__' is not defined; the config's folder is '{{ fileDirname }}'"
     message = f"the name '{name}' is not defined"
     if importer.starred:
         packages = " or ".join(sorted({module.split(".")[0] for module in importer.starred}))
@@ -1447,7 +1450,7 @@ def run_plain(path: str, bases: ConfigDict, run: Run) -> Result:
     tree = source.parse()
     check_base_assignments(source, tree)
     tree = without_base_assignments(tree)
-    module = Module(source, tree)
+    module = Module(source, tree, run.builder)
     referred = referred_keys(tree, source, bases)
     before = copy.deepcopy(bases) if BASE_KEY in module.names_read else None
     scope: Dict[str, Any] = {BASE_KEY: bases}
@@ -1523,13 +1526,13 @@ def referred_keys(tree: ast.Module, source: Source, bases: ConfigDict) -> List[s
 # ---------------------------------------------------------------- the lazy style
 
 
-ONLY_READ_BASE = ("mmengine refuses a config with a 'with' statement other than 'with read_base():'; "
-                  "write it without")
+ONLY_READ_BASE = ("mmengine refuses a config with a 'with' statement other than "
+                  "'with read_base():'; write it without")
 
 
 def lazy_reason(source: Source, tree: ast.Module) -> Optional[ast.stmt]:
-    """What makes a file one of the lazy style by mmengine's rules; None for the other style. The first
-    of certain statements decides, level by level of the syntax tree."""
+    """What makes a file one of the lazy style by mmengine's rules; None for the other style. The
+    first of certain statements decides, level by level of the syntax tree."""
     for node in ast.walk(tree):
         if is_base_assignment(node):
             return None
@@ -1564,15 +1567,16 @@ def check_lazy(source: Source, tree: ast.Module, reason: Optional[ast.stmt]) -> 
         if not is_base_assignment(node):
             continue
         if reason is None:
-            raise Problem(source.of(node), "a config of the lazy style reads this one, and its bases "
-                                           f"must be of that style, too, without '{BASE_KEY}'")
-        if isinstance(reason, ast.With):
-            raise Problem(source.of(node), f"'{BASE_KEY}' cannot stand beside 'with read_base():'; "
-                                           "import all bases in the latter")
-        line = source.of(reason)[1]
-        raise Problem(source.of(node), f"mmengine reads a file whose import of another package (line "
-                                       f"{line}) comes before '{BASE_KEY}' in its lazy style, which "
-                                       f"has no '{BASE_KEY}'; move '{BASE_KEY}' to the top")
+            message = (f"a config of the lazy style reads this one as a base, and must not meet a "
+                       f"'{BASE_KEY}' in it")
+        elif isinstance(reason, ast.With):
+            message = (f"'{BASE_KEY}' cannot stand beside 'with read_base():'; import all bases in "
+                       "the latter")
+        else:
+            message = (f"a file that imports another package (line {source.of(reason)[1]}) before "
+                       f"'{BASE_KEY}' counts as one of mmengine's lazy style, which has no "
+                       f"'{BASE_KEY}'; move '{BASE_KEY}' to the top")
+        raise Problem(source.of(node), message)
 
 
 class LazyBase:
@@ -1596,7 +1600,7 @@ def run_lazy(path: str, given_path: str, run: Run, below: Tuple[str, ...]) -> Re
         result = run_lazy(normal, base_path, run, (*below, path))
         bases[name] = LazyBase(result, as_config(result.values))
     scope: Dict[str, Any] = {"__file__": given_path}
-    module = Module(source, tree)
+    module = Module(source, tree, run.builder)
     inherited: Dict[str, Entry] = {}
     imports = LazyImports(source, bases, scope, inherited)
     tree = imports.visit(tree)
@@ -1642,8 +1646,8 @@ def lazy_base_path(source: Source, node: ast.ImportFrom, name: str, given_path: 
         found = next((entry for entry in sys.path
                       if os.path.isdir(os.path.join(entry or ".", parts[0]))), None)
         if found is None:
-            raise Problem(source.of(node), f"the base '{name}' needs the package {parts[0]}, which is "
-                                           "not installed")
+            raise Problem(source.of(node), f"the base '{name}' needs the package {parts[0]}, which "
+                                           "is not installed")
         folder = os.path.abspath(found)
     path = os.path.join(folder, *parts) + ".py"
     if not os.path.isfile(path):
@@ -1816,7 +1820,8 @@ class Encoder:
     def _check_text(self, value: str, place: Optional[Place]) -> None:
         self.text += len(value)
         if self.text > MAX_TEXT:
-            self._fail(place, f"is too long: the config holds more than {MAX_TEXT >> 20} MB of text")
+            self._fail(place,
+                       f"is too long: the config holds more than {MAX_TEXT >> 20} MB of text")
         if not value.isascii():
             try:
                 value.encode()
@@ -1826,8 +1831,8 @@ class Encoder:
     def _base_variable(self, value: str, place: Optional[Place]) -> List[Any]:
         if value not in self.tokens:
             name = next(name for token, name in self.tokens.items() if token in value)
-            self._fail(place, f"has '{{{{{BASE_KEY}.{name}}}}}' within a text, where mmengine replaces "
-                              f"none; write {{{{{BASE_KEY}.{name}}}}} without quotes, or "
+            self._fail(place, f"has '{{{{{BASE_KEY}.{name}}}}}' within a text, where mmengine does "
+                              f"not replace it; write {{{{{BASE_KEY}.{name}}}}} without quotes, or "
                               f"f'{{{BASE_KEY}.{name}}}'")
         name, found = self.tokens[value], self.bases
         for key in name.split("."):
@@ -1942,8 +1947,9 @@ def base_value(source: Source, node: ast.expr) -> Any:
         return eval(code, scope)
     except NameError as error:
         name = str(error).split("'")[1] if "'" in str(error) else "a variable"
-        raise Problem(source.of(node), f"'{BASE_KEY}' is read before the rest of the file and cannot "
-                                       f"use '{name}'; write the paths in full") from None
+        message = (f"'{BASE_KEY}' is read before the rest of the file and cannot use '{name}'; "
+                   "write the paths in full")
+        raise Problem(source.of(node), message) from None
     except BaseException as error:
         raise Problem(source.of(node),
                       f"'{BASE_KEY}' cannot be computed: {one_line(str(error))}") from None
@@ -2021,9 +2027,7 @@ def is_helper(name: str, value: Any, result: Result) -> bool:
 
 def answer(line: bytes) -> Dict[str, Any]:
     request = json.loads(line)
-    # A config's way through the imports of another must not depend on the order of requests.
     MODULES.clear()
-    SITES.clear()
     try:
         if request["do"] == "bases":
             return answer_bases(request)
@@ -2032,14 +2036,14 @@ def answer(line: bytes) -> Dict[str, Any]:
         raise ValueError(f"unknown request '{request['do']}'")
     except Problem as problem:
         file, line_number, column = problem.place
-        error = {"file": PATHS[file], "line": line_number, "column": column,
+        found = {"file": PATHS[file], "line": line_number, "column": column,
                  "message": problem.message}
-    except (RecursionError, MemoryError):
-        error = {"file": request["file"], "line": 0, "column": 0,
-                 "message": "the config is too large or holds itself"}
+    except Exception as error:  # objects of a config can do anything when they are looked at
+        message = one_line(f"the config cannot be evaluated: {str(error) or type(error).__name__}")
+        found = {"file": request["file"], "line": 0, "column": 0, "message": message}
     finally:
         gc.enable()
-    return {"error": error}
+    return {"error": found}
 
 
 def keep_descriptors() -> Tuple[Any, Any]:
@@ -2071,11 +2075,14 @@ def main() -> None:
     limit_memory()
     # Python was started without these. mmengine finds modules of a project there.
     sys.path[:0] = [entry for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
-    sys.path.append(os.getcwd())
+    with contextlib.suppress(OSError):  # the folder may have been deleted
+        sys.path.append(os.getcwd())
+    leave = os._exit
     for line in requests:
         text = json.dumps(answer(line), separators=(",", ":"))
         answers.write(text.encode("ascii") + b"\n")
         answers.flush()
+    leave(0)  # threads and exit handlers of a config must not keep the process
 
 
 if __name__ == "__main__":
