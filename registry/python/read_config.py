@@ -1394,6 +1394,7 @@ def sentence(error: BaseException, module: Module, scope: Dict[str, Any],
         return f"the Python package '{error.name.split('.')[0]}' is not installed"
     if isinstance(error, EOFError) and text.startswith("EOF when reading"):
         return "the config asks for input, which a config cannot get"
+    text = text.replace("'NoneType' object", "None").replace("'NoneType'", "None")
     return text or f"the config raises {type(error).__name__}"
 
 
