@@ -104,6 +104,10 @@ Config Config::of(double value) {
 Config Config::of(std::string value) { return scalar_config(Kind::kString, std::move(value)); }
 Config Config::of(const char* value) { return of(std::string(value)); }
 
+std::string dotted(const std::string& path, std::string_view key) {
+  return path.empty() ? std::string(key) : seg::text(path, ".", key);
+}
+
 void Diagnostics::error(Origin where, std::string path, std::string message) {
   list_.push_back({std::move(where), std::move(path), std::move(message), false});
   ++errors_;
@@ -125,16 +129,15 @@ void OptionError::add_besides(const Diagnostics& found) {
 }
 
 namespace {
-std::string line_of(const Diagnostic& d) {
-  return seg::text(d.where.text(), d.warning ? ": warning: " : ": error: ", d.path,
-                   d.path.empty() ? "" : ": ", d.message);
+std::string line_of(const Diagnostic& d, const char* severity) {
+  return seg::text(d.where.text(), ": ", severity, d.path, d.path.empty() ? "" : ": ", d.message);
 }
 }  // namespace
 
 std::string Diagnostics::text() const {
   std::string out;
   for (const Diagnostic& d : list_) {
-    if (!d.warning) out += line_of(d) + "\n";
+    if (!d.warning) out += line_of(d, "error: ") + "\n";
   }
   return out + seg::text(errors_, errors_ == 1 ? " error" : " errors", " in the configuration");
 }
@@ -142,9 +145,17 @@ std::string Diagnostics::text() const {
 std::string Diagnostics::warnings_text() const {
   std::vector<std::string> lines;
   for (const Diagnostic& d : list_) {
-    if (d.warning) lines.push_back(line_of(d));
+    if (d.warning) lines.push_back(line_of(d, "warning: "));
   }
   return join(lines, "\n");
+}
+
+std::vector<std::string> Diagnostics::warning_lines() const {
+  std::vector<std::string> out;
+  for (const Diagnostic& d : list_) {
+    if (d.warning) out.push_back(line_of(d, ""));
+  }
+  return out;
 }
 
 }  // namespace seg

@@ -70,7 +70,13 @@ struct Config::Item {
   /// Of top-level items: whether something refers to it or it comes from a dumped config, so that
   /// it may be a variable; and whether a file refers to it as `{{_base_.key}}`.
   bool used = false, referred = false;
+  /// Of top-level items: a later file gave the variable another value, which those that had
+  /// referred to it do not see.
+  bool too_late = false;
 };
+
+/// A key below a path: "model" and "backbone" are "model.backbone"; a path may be empty.
+std::string dotted(const std::string& path, std::string_view key);
 
 /// One thing wrong with a configuration.
 struct Diagnostic {
@@ -94,6 +100,8 @@ class Diagnostics {
   std::string text() const;
   /// "where: warning: path: message", one a line, "" for none.
   std::string warnings_text() const;
+  /// "where: path: message" each, for a log that has a word for warnings.
+  std::vector<std::string> warning_lines() const;
 
  private:
   std::vector<Diagnostic> list_;

@@ -30,10 +30,6 @@ void remember_replaced(const Config& old, Config& fresh) {
   fresh.history = std::move(history);
 }
 
-std::string joined_path(const std::string& path, const std::string& key) {
-  return path.empty() ? key : path + "." + key;
-}
-
 std::string kind_in_words(const Config& c) {
   if (c.is_list()) return "a list";
   if (c.is_null()) return "null";
@@ -87,7 +83,7 @@ std::string no_such_element(const Config& map, const Config& list) {
 /// there is none, or that there are several.
 Config* element_of(Config& list, const Config::Item& item, const std::string& path,
                    Diagnostics& problems) {
-  const std::string here = joined_path(path, item.key);
+  const std::string here = dotted(path, item.key);
   if (is_number(item.key)) {
     size_t index = 0;
     const char* end = item.key.data() + item.key.size();
@@ -128,7 +124,7 @@ Config* element_of(Config& list, const Config::Item& item, const std::string& pa
 void merge_into_list(Config& old, Config fresh, const std::string& path, Diagnostics& problems) {
   for (Config::Item& item : fresh.map) {
     if (Config* element = element_of(old, item, path, problems)) {
-      merge_value(*element, std::move(item.value), joined_path(path, item.key),
+      merge_value(*element, std::move(item.value), dotted(path, item.key),
                   /*index_lists=*/true, problems);
     }
   }
@@ -143,10 +139,10 @@ void merge_maps(Config& base, Config child, const std::string& path, bool index_
       continue;
     }
     if (!(item.value.is_map() && old->value.is_map())) old->key_origin = item.key_origin;
+    if (old->used && dump_flow(old->value) != dump_flow(item.value)) old->too_late = !item.used;
     old->used = old->used || item.used;
     old->referred = old->referred || item.referred;
-    merge_value(old->value, std::move(item.value), joined_path(path, item.key), index_lists,
-                problems);
+    merge_value(old->value, std::move(item.value), dotted(path, item.key), index_lists, problems);
   }
 }
 

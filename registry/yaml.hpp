@@ -17,8 +17,9 @@ Config load_config(const std::string& path, const std::vector<std::string>& over
 Config load_config(const std::string& path, const std::vector<std::string>& overrides = {});
 
 /// Warns of each top-level key that is not among `known_keys` and that nothing refers to, by
-/// `{{_base_.key}}` or an alias; all keys of a dumped config (no `_base_`, with `default_scope` and
-/// `model`) pass, because MMEngine keeps the variables of the original in it. An override of a key
+/// `{{_base_.key}}` or an alias, and of each that got another value after that; all keys of a
+/// dumped config (no `_base_`, with `default_scope` and `model`) pass, because MMEngine keeps the
+/// variables of the original in it. An override of a key
 /// that is not among `known_keys` is an error: it comes too late for those who refer to it.
 void check_variables(const Config& config, const std::vector<std::string>& overrides,
                      const std::vector<std::string>& known_keys, Diagnostics& problems);

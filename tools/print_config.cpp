@@ -2,10 +2,12 @@
 #include <algorithm>
 #include <iostream>
 
+#include "registry/python_json.hpp"
 #include "registry/yaml.hpp"
 #include "runners/start/old_config.hpp"
 #include "runners/start/parts.hpp"
 #include "runners/start/run_config.hpp"
+#include "segcore/io/sha256.hpp"
 #include "tools/common/command_line.hpp"
 #include "tools/common/help.hpp"
 
@@ -14,7 +16,7 @@ namespace {
 struct PrintConfigArguments {
   std::string config, explain;
   std::vector<std::string> overrides;
-  bool check = false, origins = false, python_tuples = false;
+  bool check = false, origins = false, python_tuples = false, digest = false;
 };
 
 /// Paths of all values below `config`, for the nearest name.
@@ -86,6 +88,12 @@ std::string explained(const seg::Config& tree, const std::string& key) {
   return out;
 }
 
+/// The first 16 hex digits of the SHA-256 of what json.dumps writes of the tree with sorted keys.
+std::string config_digest(const seg::Config& tree) {
+  constexpr size_t kDigits = 16;
+  return seg::sha256_of_text(seg::python_json(tree)).substr(0, kDigits);
+}
+
 int print_config(const PrintConfigArguments& arguments) {
   if (arguments.check) {
     const seg::RunConfig config = seg::load_run_config(arguments.config, arguments.overrides);
@@ -104,6 +112,10 @@ int print_config(const PrintConfigArguments& arguments) {
   if (problems.has_errors()) throw seg::ConfigError(problems);
   if (const std::string warnings = problems.warnings_text(); !warnings.empty()) {
     std::cerr << warnings << std::endl;
+  }
+  if (arguments.digest) {
+    std::cout << config_digest(tree) << std::endl;
+    return 0;
   }
   std::cout << (arguments.explain.empty()
                     ? seg::dump_yaml(tree, arguments.origins, arguments.python_tuples)
@@ -132,6 +144,9 @@ int main(int argc, char** argv) {
             ->type_name("KEY");
         app.add_flag("--check", arguments->check,
                      "check everything and build every part; no data are read");
+        app.add_flag("--digest", arguments->digest,
+                     "print 16 digits that are the same for the same tree; Python has them by "
+                     "hashlib.sha256(json.dumps(tree, sort_keys=True, separators=(',', ':')))");
         app.add_flag("--origins", arguments->origins, "print where each value was written");
         app.add_flag("--python-tuples", arguments->python_tuples,
                      "keep !!python/tuple tags, which MMEngine needs");

@@ -1905,6 +1905,153 @@ def decode(node: List[Any], files: List[int]) -> Any:
     return made_list
 
 
+# ---------------------------------------------------------------- classes of data sets
+
+
+class NotLiteral(Exception):
+    """An expression whose value only running code would tell."""
+
+
+class ClassReader:
+    """The data set classes of a module, from its syntax tree: none of its code is run."""
+
+    def __init__(self, source: "Source", tree: ast.Module) -> None:
+        self.source = source
+        self.values: Dict[str, ast.expr] = {}
+        for statement in tree.body:
+            if isinstance(statement, ast.Assign) and len(statement.targets) == 1 and \
+                    isinstance(statement.targets[0], ast.Name):
+                self.values[statement.targets[0].id] = statement.value
+
+    def describe(self, node: ast.ClassDef) -> Dict[str, Any]:
+        """Its bases, METAINFO, the options that its constructor sets, and what goes beyond that."""
+        beyond: List[str] = []
+        options: Dict[str, Any] = {}
+        metainfo = None
+        for statement in node.body:
+            if is_text(statement) or isinstance(statement, ast.Pass):
+                continue
+            if assigned_name(statement) == "METAINFO":
+                try:
+                    metainfo = self.literal(statement.value, {})
+                except NotLiteral:
+                    beyond.append("computes METAINFO")
+            elif isinstance(statement, ast.FunctionDef) and statement.name == "__init__":
+                self.read_constructor(statement, options, beyond)
+            elif isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                beyond.append(f"defines {statement.name}()")
+            else:
+                beyond.append(f"holds more in line {statement.lineno}")
+        return {"name": node.name, "file": 0, "line": node.lineno, "column": node.col_offset + 1,
+                "bases": [ast.unparse(base).rpartition(".")[2] for base in node.bases],
+                "metainfo": metainfo, "options": list(options.items()), "beyond": beyond}
+
+    def read_constructor(self, function: ast.FunctionDef, options: Dict[str, Any],
+                         beyond: List[str]) -> None:
+        arguments = function.args
+        names = [argument.arg for argument in arguments.posonlyargs + arguments.args]
+        defaults = dict(zip(reversed(names), reversed(arguments.defaults)))
+        defaults.update((argument.arg, default)
+                        for argument, default in zip(arguments.kwonlyargs, arguments.kw_defaults)
+                        if default is not None)
+        for name, default in defaults.items():
+            self.take_option(name, default, {}, options, beyond)
+        for statement in function.body:
+            if is_text(statement) or isinstance(statement, (ast.Assert, ast.Pass)):
+                continue
+            call = statement.value if isinstance(statement, ast.Expr) else None
+            if not is_constructor_of_base(call):
+                beyond.append(f"does more in line {statement.lineno}")
+                continue
+            for keyword in call.keywords:
+                if keyword.arg is not None:
+                    self.take_option(keyword.arg, keyword.value, defaults, options, beyond)
+
+    def take_option(self, name: str, value: ast.expr, defaults: Dict[str, ast.expr],
+                    options: Dict[str, Any], beyond: List[str]) -> None:
+        # What is passed on as it was given is an option of the class itself.
+        if isinstance(value, ast.Name) and value.id == name:
+            return
+        try:
+            options[name] = self.literal(value, defaults)
+        except NotLiteral:
+            beyond.append(f"computes '{name}' in line {value.lineno}")
+
+    def literal(self, node: ast.expr, names: Dict[str, ast.expr], depth: int = 0) -> List[Any]:
+        if depth > MAX_DEPTH:
+            raise NotLiteral
+        inner = lambda value: self.literal(value, names, depth + 1)  # noqa: E731
+        place = [0, node.lineno, node.col_offset + 1]
+        if isinstance(node, ast.Constant):
+            return [*constant_kind(node.value, place)]
+        if isinstance(node, ast.Name):
+            value = names.get(node.id, self.values.get(node.id))
+            if value is None:
+                raise NotLiteral
+            return inner(value)
+        if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub) and \
+                isinstance(node.operand, ast.Constant) and \
+                type(node.operand.value) in (int, float):
+            return [*constant_kind(-node.operand.value, place)]
+        if isinstance(node, (ast.List, ast.Tuple)):
+            kind = "list" if isinstance(node, ast.List) else "tuple"
+            return [kind, *place, [inner(item) for item in node.elts]]
+        if isinstance(node, ast.Dict):
+            pairs = zip(node.keys, node.values)
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and \
+                node.func.id == "dict" and not node.args:
+            pairs = zip(node.keywords, (keyword.value for keyword in node.keywords))
+        else:
+            raise NotLiteral
+        items = []
+        for key, value in pairs:
+            text = key.arg if isinstance(key, ast.keyword) else getattr(key, "value", None)
+            if not isinstance(text, str):
+                raise NotLiteral
+            where = key if isinstance(key, ast.expr) else value
+            items.append([text, 0, where.lineno, where.col_offset + 1, inner(value)])
+        return ["map", *place, items]
+
+
+def constant_kind(value: Any, place: List[int]) -> List[Any]:
+    if value is None:
+        return ["null", *place, None]
+    if isinstance(value, bool):
+        return ["bool", *place, value]
+    if isinstance(value, (int, float)):
+        return [type(value).__name__, *place, repr(value)]
+    if isinstance(value, str):
+        return ["str", *place, value]
+    raise NotLiteral
+
+
+def assigned_name(statement: ast.stmt) -> str:
+    if isinstance(statement, ast.Assign) and len(statement.targets) == 1:
+        return getattr(statement.targets[0], "id", "")
+    if isinstance(statement, ast.AnnAssign) and statement.value is not None:
+        return getattr(statement.target, "id", "")
+    return ""
+
+
+def is_text(statement: ast.stmt) -> bool:
+    return isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
+
+
+def is_constructor_of_base(call: Optional[ast.expr]) -> bool:
+    """super().__init__(...) or super(MyDataset, self).__init__(...), with keywords alone."""
+    return (isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and
+            call.func.attr == "__init__" and isinstance(call.func.value, ast.Call) and
+            getattr(call.func.value.func, "id", "") == "super" and not call.args)
+
+
+def answer_classes(request: Dict[str, Any]) -> Dict[str, Any]:
+    source = Source(request["file"])
+    tree = source.parse()
+    reader = ClassReader(source, tree)
+    return {"classes": [reader.describe(node) for node in tree.body
+                        if isinstance(node, ast.ClassDef)]}
+
+
 # ---------------------------------------------------------------- requests
 
 
@@ -2026,23 +2173,42 @@ def is_helper(name: str, value: Any, result: Result) -> bool:
                                                     type(None)))
 
 
+class TookTooLong(BaseException):
+    """Not an Exception, which the code of a config may catch."""
+
+
+def interrupt_after(seconds: float) -> None:
+    """Ends the code of a config, or what is made of its result; 0: no longer."""
+    def interrupt(number: int, frame: Any) -> NoReturn:
+        raise TookTooLong(f"its evaluation has not ended after {seconds:g} s")
+
+    signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+
+
 def answer(line: bytes) -> Dict[str, Any]:
     request = json.loads(line)
     MODULES.clear()
     try:
+        interrupt_after(request.get("patience", 0))
         if request["do"] == "bases":
             return answer_bases(request)
         if request["do"] == "run":
             return answer_run(request)
+        if request["do"] == "classes":
+            return answer_classes(request)
         raise ValueError(f"unknown request '{request['do']}'")
     except Problem as problem:
         file, line_number, column = problem.place
         found = {"file": PATHS[file], "line": line_number, "column": column,
                  "message": problem.message}
+    except TookTooLong as error:
+        found = {"file": request["file"], "line": 0, "column": 0, "message": str(error)}
     except Exception as error:  # objects of a config can do anything when they are looked at
         message = one_line(f"the config cannot be evaluated: {str(error) or type(error).__name__}")
         found = {"file": request["file"], "line": 0, "column": 0, "message": message}
     finally:
+        interrupt_after(0)
         gc.enable()
     return {"error": found}
 

@@ -8,6 +8,7 @@
 #include "registry/log.hpp"
 #include "runners/start/old_config.hpp"
 #include "runners/start/processes.hpp"
+#include "runners/start/python_parts.hpp"
 
 namespace seg {
 
@@ -297,6 +298,9 @@ Schema<RunConfig> RunConfig::schema() {
                 "with several processes: some parameters get no gradient in some steps")
       .optional("model_wrapper_cfg", &P::model_wrapper_cfg, "how several processes train one model")
       .accepted("default_scope", "all types are in one scope")
+      .accepted("custom_imports",
+                "classes of data sets are read from these Python modules, no code of "
+                "theirs is run")
       .accepted("runner_type", "there is one runner")
       .accepted("sync_bn", "normalisations are what the config says")
       .validate([](const P& p, Problems& problems) {
@@ -360,11 +364,11 @@ RunConfig load_run_config(const std::string& path, const std::vector<std::string
     throw ConfigError(only);
   }
   check_variables(tree, overrides, run_config_keys(), problems);
+  replace_python_parts(tree, path, problems);
   if (edit) edit(tree);
   RunConfig config = read_run_config(std::move(tree), path, problems);
-  if (const std::string warnings = problems.warnings_text();
-      !warnings.empty() && is_first_process(config.launcher)) {
-    log::warn(warnings);
+  if (is_first_process(config.launcher)) {
+    for (const std::string& warning : problems.warning_lines()) log::warn(warning);
   }
   return config;
 }

@@ -144,7 +144,7 @@ TEST_F(Reports, SchedulesThatDoNotFitTheLengthAreWarned) {
   const std::string length = "train_cfg: {max_iters: 8}\nparam_scheduler:\n";
   EXPECT_THAT(
       check(length + "- {type: MultiStepLR, milestones: [4, 60, 80], by_epoch: false}").output,
-      HasSubstr("own.yaml:4:35: warning: param_scheduler.0.milestones: training ends at step "
+      HasSubstr("own.yaml:4:35: param_scheduler.0.milestones: training ends at step "
                 "8 and does not reach 60, 80"));
   EXPECT_THAT(check(length + "- {type: PolyLR, end: 160000, by_epoch: false}").output,
               HasSubstr("param_scheduler.0.end: ends at step 160000, training already at 8"));

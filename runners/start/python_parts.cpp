@@ -1,0 +1,244 @@
+#include "runners/start/python_parts.hpp"
+
+#include <algorithm>
+#include <filesystem>
+#include <map>
+#include <optional>
+#include <set>
+#include <vector>
+
+#include "registry/file_text.hpp"
+#include "registry/merge.hpp"
+#include "registry/python_reader.hpp"
+#include "registry/yaml.hpp"
+#include "segcore/data/dataset.hpp"
+
+namespace seg {
+namespace {
+
+namespace fs = std::filesystem;
+
+/// Packages whose types are ours, or reported by name.
+constexpr const char* kKnownPackages[] = {"mmseg", "mmengine",   "mmcv",
+                                          "mmdet", "mmpretrain", "mmcls"};
+
+bool is_known_package(const std::string& module) {
+  const std::string first = module.substr(0, module.find('.'));
+  return std::ranges::find(kKnownPackages, first) != std::end(kKnownPackages);
+}
+
+struct ImportedModule {
+  std::string name;
+  Origin where;
+  bool used = false;
+};
+
+/// `custom_imports: {imports: [a.b, c]}`, or a single name.
+std::vector<ImportedModule> imported_modules(const Config& tree) {
+  std::vector<ImportedModule> out;
+  const Config* imports = tree.at_path("custom_imports.imports");
+  if (!imports) return out;
+  const auto add = [&](const Config& name) {
+    if (name.kind == Config::Kind::kString) out.push_back({name.scalar, name.origin});
+  };
+  add(*imports);
+  for (const Config& name : imports->list) add(name);
+  return out;
+}
+
+/// A Python file that may define a type, and the module that names it.
+struct SourceFile {
+  fs::path path;
+  ImportedModule* module = nullptr;
+};
+
+class PythonSources {
+ public:
+  PythonSources(const std::string& config, std::vector<ImportedModule>& modules) {
+    const fs::path folder = fs::absolute(config).lexically_normal().parent_path();
+    std::vector<fs::path> roots{fs::current_path()};
+    for (fs::path root = folder; root.has_relative_path(); root = root.parent_path()) {
+      roots.push_back(root);
+    }
+    for (ImportedModule& module : modules) {
+      std::string relative = module.name;
+      std::replace(relative.begin(), relative.end(), '.', '/');
+      for (const fs::path& root : roots) {
+        add(root / (relative + ".py"), &module);
+        add_folder(root / relative, &module);
+      }
+    }
+    add_folder(folder, nullptr);
+  }
+
+  /// The file with a class of this name.
+  const SourceFile* with_class(const std::string& name) const {
+    for (const SourceFile& file : files_) {
+      const std::string text = file_text(file.path.string()).value_or("");
+      if (text.find("class " + name + "(") != std::string::npos) return &file;
+    }
+    return nullptr;
+  }
+
+ private:
+  static constexpr size_t kMostFiles = 500;
+
+  void add(const fs::path& path, ImportedModule* module) {
+    std::error_code ignored;
+    if (files_.size() >= kMostFiles || !fs::is_regular_file(path, ignored)) return;
+    if (seen_.insert(path.lexically_normal().string()).second) files_.push_back({path, module});
+  }
+  void add_folder(const fs::path& folder, ImportedModule* module) {
+    std::error_code failure;
+    std::vector<fs::path> found;
+    for (fs::directory_iterator it(folder, failure), end; !failure && it != end;
+         it.increment(failure)) {
+      if (it->path().extension() == ".py") found.push_back(it->path());
+    }
+    std::sort(found.begin(), found.end());
+    for (const fs::path& path : found) add(path, module);
+  }
+
+  std::vector<SourceFile> files_;
+  std::set<std::string> seen_;
+};
+
+class OwnDatasets {
+ public:
+  OwnDatasets(const std::string& config, std::vector<ImportedModule>& modules,
+              Diagnostics& problems)
+      : sources_(config, modules), reader_(problems), problems_(problems) {}
+
+  /// Visits a data set and those inside of it.
+  void replace_in(Config& node) {
+    if (node.is_list()) {
+      for (Config& element : node.list) replace_in(element);
+      return;
+    }
+    if (!node.is_map()) return;
+    for (const char* inner : {"dataset", "datasets"}) {
+      if (auto* item = node.find(inner)) replace_in(item->value);
+    }
+    replace(node);
+  }
+
+ private:
+  using Class = detail::PythonReader::Class;
+
+  void replace(Config& node) {
+    const std::string type = detail::type_of_element(node);
+    const auto known = Registry<Dataset>::instance().names();
+    if (type.empty() || std::ranges::find(known, type) != known.end()) return;
+    const std::optional<Class> own = find_class(type, kMostBases);
+    if (!own) return;
+    auto* named = node.find("type");
+    if (!own->beyond.empty()) {
+      problems_.error(
+          named->value.origin, "type",
+          text("the class ", type, " (", own->where.text(), ") ", join(own->beyond, ", "),
+               ", and Python code is not run here. Give BaseSegDataset its options "
+               "(metainfo, img_suffix, seg_map_suffix, reduce_zero_label, label_map, "
+               "ann_file), or write the class in C++"));
+      // The line above says it all.
+      named->value.scalar = "BaseSegDataset";
+      return;
+    }
+    const Origin where = named->value.origin;
+    named->value = Config::of(own->bases.at(0));
+    named->value.origin = where;
+    for (const Config::Item& option : own->options.map) {
+      if (!node.find(option.key)) node.map.push_back(option);
+    }
+    if (own->metainfo) add_metainfo(node, *own->metainfo);
+  }
+
+  static void add_metainfo(Config& node, const Config& own) {
+    auto* given = node.find("metainfo");
+    if (!given || !given->value.is_map()) {
+      if (!given) node.set("metainfo", own);
+      return;
+    }
+    for (const Config::Item& item : own.map) {
+      if (!given->value.find(item.key)) given->value.map.push_back(item);
+    }
+  }
+
+  /// A class and its own bases as one; nothing where there is none, or its file cannot be read.
+  std::optional<Class> find_class(const std::string& name, int depth) {
+    const SourceFile* file = depth > 0 ? sources_.with_class(name) : nullptr;
+    if (!file) return std::nullopt;
+    if (file->module) file->module->used = true;
+    const std::string shown = fs::proximate(file->path).string();
+    const auto classes = reader_.classes(file->path, shown);
+    if (!classes) return std::nullopt;
+    const auto found = std::ranges::find(*classes, name, &Class::name);
+    if (found == classes->end()) return std::nullopt;
+    Class out = *found;
+    const auto known = Registry<Dataset>::instance().names();
+    const std::string base = out.bases.empty() ? "" : out.bases[0];
+    if (std::ranges::find(known, base) != known.end()) return out;
+    const auto inherited = find_class(base, depth - 1);
+    if (!inherited) {
+      out.beyond.push_back(text("derives from ", base.empty() ? "nothing" : base));
+      return out;
+    }
+    out.bases = inherited->bases;
+    if (!out.metainfo) out.metainfo = inherited->metainfo;
+    for (const Config::Item& option : inherited->options.map) {
+      if (!out.options.find(option.key)) out.options.map.push_back(option);
+    }
+    out.beyond.insert(out.beyond.end(), inherited->beyond.begin(), inherited->beyond.end());
+    return out;
+  }
+
+  static constexpr int kMostBases = 8;
+  PythonSources sources_;
+  detail::PythonReader reader_;
+  Diagnostics& problems_;
+};
+
+/// Back ends that send values to other programs' Python packages.
+constexpr const char* kTrackers[] = {"WandbVisBackend",   "MLflowVisBackend",  "ClearMLVisBackend",
+                                     "NeptuneVisBackend", "DVCLiveVisBackend", "AimVisBackend"};
+
+/// A run must not fail for a tracker that is not there.
+void leave_out_trackers(Config& tree, Diagnostics& problems) {
+  auto* visualizer = tree.find("visualizer");
+  auto* backends = visualizer ? visualizer->value.find("vis_backends") : nullptr;
+  if (!backends || !backends->value.is_list()) return;
+  auto& list = backends->value.list;
+  std::vector<std::string> left_out;
+  std::erase_if(list, [&](const Config& backend) {
+    const std::string type = detail::type_of_element(backend);
+    const bool tracker = std::ranges::find(kTrackers, type) != std::end(kTrackers);
+    if (tracker) left_out.push_back(type);
+    return tracker;
+  });
+  if (left_out.empty()) return;
+  problems.warn(backends->value.origin, "visualizer.vis_backends",
+                text(join(left_out, ", "), left_out.size() == 1 ? " is" : " are",
+                     " left out: the package is Python's. LocalVisBackend, CSVVisBackend and "
+                     "TensorboardVisBackend record the same values in files"));
+  if (list.empty()) list.push_back(parse_config("{type: LocalVisBackend}"));
+}
+
+}  // namespace
+
+void replace_python_parts(Config& tree, const std::string& path, Diagnostics& problems) {
+  std::vector<ImportedModule> modules = imported_modules(tree);
+  OwnDatasets own(path, modules, problems);
+  for (const char* loader : {"train_dataloader", "val_dataloader", "test_dataloader"}) {
+    auto* item = tree.find(loader);
+    auto* dataset = item ? item->value.find("dataset") : nullptr;
+    if (dataset) own.replace_in(dataset->value);
+  }
+  leave_out_trackers(tree, problems);
+  for (const ImportedModule& module : modules) {
+    if (module.used || is_known_package(module.name)) continue;
+    problems.warn(module.where, "custom_imports",
+                  text("the Python module ", module.name,
+                       " has no effect here: types that it registers are unknown"));
+  }
+}
+
+}  // namespace seg
