@@ -1,10 +1,9 @@
 /// Says what ended a run, from the records that its processes left.
 #include <algorithm>
 #include <filesystem>
-#include <fstream>
 #include <iostream>
-#include <iterator>
 
+#include "registry/file_text.hpp"
 #include "runners/checkpoint/find.hpp"
 #include "runners/log/flight_report.hpp"
 #include "tools/common/command_line.hpp"
@@ -41,8 +40,8 @@ int why(const std::string& given) {
   const auto logs = seg::read_flight_logs(launch.string());
   std::cout << launch.string() << '\n';
   if (logs.empty()) {
-    std::ifstream file(log_of_launch(launch));
-    std::cout << seg::report_without_records({std::istreambuf_iterator<char>(file), {}});
+    const auto log = seg::file_text(log_of_launch(launch));
+    std::cout << seg::report_without_records(log.value_or(""));
   } else {
     std::cout << seg::flight_report(logs);
   }

@@ -9,11 +9,10 @@
 #include <cerrno>
 #include <ctime>
 #include <filesystem>
-#include <fstream>
-#include <iterator>
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "registry/file_text.hpp"
 #include "registry/yaml.hpp"
 #include "runners/log/flight_record.hpp"
 #include "segcore/io/atomic_file.hpp"
@@ -30,8 +29,7 @@ constexpr std::array<const char*, 6> kStatusWords{"queued", "running", "stopped"
 /// Field 22 of /proc/<pid>/stat, in clock ticks since the system started; nothing where there is no
 /// such process, or only what its parent has not waited for yet.
 std::optional<uint64_t> start_time_of(pid_t pid) {
-  std::ifstream in(text("/proc/", pid, "/stat"));
-  const std::string line{std::istreambuf_iterator<char>(in), {}};
+  const std::string line = file_text(text("/proc/", pid, "/stat")).value_or("");
   // The name of the program, in parentheses, may hold anything.
   const size_t name_end = line.rfind(')');
   if (name_end == std::string::npos || name_end + 2 >= line.size()) return std::nullopt;
@@ -45,13 +43,8 @@ std::optional<uint64_t> start_time_of(pid_t pid) {
   return std::nullopt;
 }
 
-std::string contents_of_file(const std::string& path) {
-  std::ifstream in(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(in), {}};
-}
-
 Json read_start(const std::string& path) {
-  const Json json = Json::parse(contents_of_file(path), nullptr, false);
+  const Json json = Json::parse(file_text(path).value_or(""), nullptr, false);
   const bool right = json.is_object() && json.contains("folder") && json["folder"].is_string() &&
                      json.contains("time") && json["time"].is_number_integer();
   if (!right) throw DataError(text(path, " is missing or damaged"));
@@ -60,7 +53,7 @@ Json read_start(const std::string& path) {
 
 SweepRun read_run(const fs::path& folder) {
   const std::string path = (folder / "overrides.yaml").string();
-  const Config tree = parse_config(contents_of_file(path), path);
+  const Config tree = parse_config(file_text(path).value_or(""), path);
   SweepRun run;
   run.name = folder.filename().string();
   const auto text_at = [&](const char* key) {
@@ -223,7 +216,7 @@ void SweepFolder::add_run(const SweepRun& run, const std::string& config) const 
 
 RunState SweepFolder::state_of(const SweepRun& run) const {
   const std::string path = work_dir_of(run) + "/state.json";
-  const std::string contents = contents_of_file(path);
+  const std::string contents = file_text(path).value_or("");
   if (contents.empty()) return {};
   try {
     return state_from(Json::parse(contents));

@@ -2,11 +2,10 @@
 
 #include <algorithm>
 #include <filesystem>
-#include <fstream>
-#include <iterator>
 #include <map>
 #include <set>
 
+#include "registry/file_text.hpp"
 #include "registry/log.hpp"
 #include "registry/merge.hpp"
 #include "registry/yaml.hpp"
@@ -142,8 +141,7 @@ class Planner {
  public:
   Planner(const SweepSpec& spec, const SweepFolder& folder) : spec_(spec), folder_(folder) {
     for (const SweepRun& run : folder.runs()) {
-      std::ifstream in(folder.config_of(run), std::ios::binary);
-      known_.emplace(std::string{std::istreambuf_iterator<char>(in), {}}, run);
+      known_.emplace(file_text(folder.config_of(run)).value_or(""), run);
     }
     labels_ = short_paths(spec.base.values);
     trees_.resize(spec.base.values.size());

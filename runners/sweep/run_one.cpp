@@ -11,12 +11,11 @@
 #include <csignal>
 #include <cstring>
 #include <filesystem>
-#include <fstream>
-#include <iterator>
 #include <regex>
 #include <sstream>
 #include <thread>
 
+#include "registry/file_text.hpp"
 #include "registry/log.hpp"
 #include "runners/checkpoint/find.hpp"
 #include "runners/start/signals.hpp"
@@ -71,11 +70,6 @@ class ChildProgram {
   pid_t pid_ = -1;
 };
 
-std::string contents_of_output(const std::string& path) {
-  std::ifstream in(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(in), {}};
-}
-
 class RunWatch {
  public:
   RunWatch(const SweepFolder& folder, const SweepSpec& spec, const SweepRun& run)
@@ -85,7 +79,7 @@ class RunWatch {
     watch_stop_signals();
     record_start();
     wait_for_earlier_training();
-    const size_t printed = contents_of_output(folder_.output_of(run_)).size();
+    const size_t printed = file_text(folder_.output_of(run_)).value_or("").size();
     const ChildProgram child(train_command(spec_, folder_, run_), folder_.output_of(run_));
     int status = 0;
     while (!child.ended(status)) {
@@ -93,7 +87,7 @@ class RunWatch {
       if (!told_ && spec_.uses_asha()) decide_at_rung(child);
       std::this_thread::sleep_for(kWatchPause);
     }
-    return record_end(status, contents_of_output(folder_.output_of(run_)).substr(printed));
+    return record_end(status, file_text(folder_.output_of(run_)).value_or("").substr(printed));
   }
 
  private:

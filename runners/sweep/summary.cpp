@@ -1,9 +1,8 @@
 #include "runners/sweep/summary.hpp"
 
 #include <algorithm>
-#include <fstream>
-#include <iterator>
 
+#include "registry/file_text.hpp"
 #include "runners/sweep/plots.hpp"
 #include "runners/sweep/table.hpp"
 #include "segcore/io/atomic_file.hpp"
@@ -54,8 +53,7 @@ std::string best_config(const SweepFolder& folder, const SweepSpec& spec,
   if (!best) {
     throw DataError(text("no run in ", folder.path(), " has recorded ", spec.metric, " yet"));
   }
-  std::ifstream in(folder.config_of(best->report->run), std::ios::binary);
-  return "# " + best->words + "\n" + std::string{std::istreambuf_iterator<char>(in), {}};
+  return "# " + best->words + "\n" + file_text(folder.config_of(best->report->run)).value_or("");
 }
 
 std::string status_text(const SweepFolder& folder, const SweepSpec& spec,

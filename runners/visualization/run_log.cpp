@@ -4,8 +4,6 @@
 #include <cmath>
 #include <cstdio>
 #include <filesystem>
-#include <fstream>
-#include <iterator>
 #include <limits>
 #include <map>
 #include <nlohmann/json.hpp>
@@ -13,6 +11,7 @@
 #include <set>
 
 #include "registry/error.hpp"
+#include "registry/file_text.hpp"
 #include "runners/visualization/scalar_rows.hpp"
 
 namespace seg {
@@ -28,9 +27,9 @@ struct LogFileRow {
 };
 
 std::vector<LogFileRow> read_log_file(const fs::path& path) {
-  std::ifstream in(path, std::ios::binary);
-  if (!in) throw DataError(text("cannot read ", path.string()));
-  const std::string contents{std::istreambuf_iterator<char>(in), {}};
+  const auto read = file_text(path.string());
+  if (!read) throw DataError(text("cannot read ", path.string()));
+  const std::string& contents = *read;
   std::vector<LogFileRow> rows;
   int64_t number = 0;
   for (size_t begin = 0; begin < contents.size();) {

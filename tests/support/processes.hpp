@@ -3,10 +3,10 @@
 #include <sys/types.h>
 
 #include <filesystem>
-#include <fstream>
-#include <iterator>
 #include <string>
 #include <vector>
+
+#include "registry/file_text.hpp"
 
 namespace seg::test {
 
@@ -16,8 +16,8 @@ inline std::vector<pid_t> processes_naming(const std::string& words) {
   for (const auto& entry : std::filesystem::directory_iterator("/proc")) {
     const std::string name = entry.path().filename().string();
     if (name.find_first_not_of("0123456789") != std::string::npos) continue;
-    std::ifstream in(entry.path() / "cmdline", std::ios::binary);
-    const std::string line{std::istreambuf_iterator<char>(in), {}};
+    // One that ends meanwhile cannot be read.
+    const std::string line = file_text((entry.path() / "cmdline").string()).value_or("");
     if (line.find(words) != std::string::npos) out.push_back(std::stoi(name));
   }
   return out;

@@ -40,7 +40,7 @@ std::string bytes_of(const std::string& path) {
 class MemoryLimit {
  public:
   MemoryLimit() {
-#ifndef __SANITIZE_ADDRESS__
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
     getrlimit(RLIMIT_AS, &before_);
     rlimit limited = before_;
     limited.rlim_cur = std::min<rlim_t>(before_.rlim_max, rlim_t{12} << 30);
@@ -48,7 +48,7 @@ class MemoryLimit {
 #endif
   }
   ~MemoryLimit() {
-#ifndef __SANITIZE_ADDRESS__
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
     setrlimit(RLIMIT_AS, &before_);
 #endif
   }

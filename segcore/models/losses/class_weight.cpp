@@ -3,9 +3,8 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <fstream>
-#include <iterator>
 
+#include "registry/file_text.hpp"
 #include "registry/schema.hpp"
 #include "registry/yaml.hpp"
 #include "segcore/torch.hpp"
@@ -48,9 +47,9 @@ std::vector<double> read_npy(const std::string& path, const std::string& bytes) 
 }
 
 std::vector<double> read_class_weight(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  if (!file) throw class_weight_error(path, "there is no such file");
-  const std::string bytes{std::istreambuf_iterator<char>(file), {}};
+  const auto read = file_text(path);
+  if (!read) throw class_weight_error(path, "there is no such file");
+  const std::string& bytes = *read;
   if (path.ends_with(".npy")) return read_npy(path, bytes);
   if (!path.ends_with(".json") && !path.ends_with(".yaml") && !path.ends_with(".yml")) {
     throw class_weight_error(path, "expected a .npy, .json or .yaml file");
