@@ -1,4 +1,5 @@
 #include <opencv2/core.hpp>
+#include <opencv2/imgproc.hpp>
 
 #include "segcore/data/label_size.hpp"
 #include "segcore/data/pipeline.hpp"
@@ -147,8 +148,16 @@ class LoadImageFromNDArray final : public Transform {
 };
 SEG_REGISTER(Transform, LoadImageFromNDArray);
 
+/// Depth, bands and their order as in the file, of whatever format.
 cv::Mat read_rs_image(const Sample& sample, const std::string& path, const ReadImageParams& p) {
-  return decode_image_in_file_order(read_sample_file(sample, path), path, p.options());
+  const auto bytes = read_sample_file(sample, path);
+  if (std::string_view(image_info(bytes, path).format) == "TIFF") {
+    return decode_image_in_file_order(bytes, path, p.options());
+  }
+  cv::Mat image = decode_image(bytes, path, ImageFlag::kUnchanged, p.options());
+  if (image.channels() == 3) cv::cvtColor(image, image, cv::COLOR_BGR2RGB);
+  if (image.channels() == 4) cv::cvtColor(image, image, cv::COLOR_BGRA2RGBA);
+  return image;
 }
 
 class LoadSingleRSImageFromFile final : public Transform {

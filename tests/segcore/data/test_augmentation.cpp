@@ -103,8 +103,8 @@ TEST(Albu, NumbersOfAlbumentations) {
                                      type.find("Rotate") != std::string::npos
                                  ? 1
                                  : 0;
-    const Sample sample =
-        transformed({{"type", "Albu"}, {"transforms", {one["config"]}}}, augmentation_sample());
+    const Sample sample = transformed(
+        {{"type", "Albu"}, {"transforms", json::array({one["config"]})}}, augmentation_sample());
     expect_picture(sample.image, one["image"], tolerance);
     expect_picture(sample.labels, one["labels"], 0);
   }
@@ -135,7 +135,7 @@ TEST(Albu, FloatsAreTakenForValuesOfBytes) {
                        {"brightness_limit", {0.1, 0.1}},
                        {"contrast_limit", {0.0, 0.0}},
                        {"p", 1.0}};
-  sample = transformed({{"type", "Albu"}, {"transforms", {bright}}}, sample);
+  sample = transformed({{"type", "Albu"}, {"transforms", json::array({bright})}}, sample);
   const float first = augmentation_image().at<cv::Vec3b>(0, 0)[1];
   EXPECT_FLOAT_EQ(sample.image.at<cv::Vec3f>(0, 0)[1], first + 25.5F);
 }
@@ -154,11 +154,12 @@ TEST(Albu, ProbabilitiesAndWeights) {
     return changed / 400.0;
   };
   const json flip = {{"type", "HorizontalFlip"}, {"p", 0.3}};
-  EXPECT_NEAR(share_of({flip}), 0.3, 0.07);
-  EXPECT_EQ(share_of({{{"type", "HorizontalFlip"}, {"p", 0.0}, {"always_apply", true}}}), 1.0);
+  EXPECT_NEAR(share_of(json::array({flip})), 0.3, 0.07);
+  const json always = {{"type", "HorizontalFlip"}, {"p", 0.0}, {"always_apply", true}};
+  EXPECT_EQ(share_of(json::array({always})), 1.0);
   const json gray = {{"type", "ToGray"}, {"p", 0.9}};
-  EXPECT_NEAR(share_of({{{"type", "OneOf"}, {"transforms", {flip, gray}}, {"p", 1.0}}}), 0.25,
-              0.07);
+  const json one_of = {{"type", "OneOf"}, {"transforms", json::array({flip, gray})}, {"p", 1.0}};
+  EXPECT_NEAR(share_of(json::array({one_of})), 0.25, 0.07);
 }
 
 TEST(Albu, WrongOptionsAndImages) {
@@ -167,7 +168,7 @@ TEST(Albu, WrongOptionsAndImages) {
         [&] { Spec<Transform>::of("{type: Albu, transforms: [" + transforms + "]}").build(); });
   };
   EXPECT_THAT(error_of("{type: HorizontalFlop}"),
-              HasSubstr("transforms.0: unknown albumentation 'HorizontalFlop'. Did you mean "
+              HasSubstr("transforms.0: no albumentation is called 'HorizontalFlop'. Did you mean "
                         "'HorizontalFlip'?"));
   EXPECT_THAT(error_of("{type: MedianBlur, blur_limit: [4, 6]}"),
               HasSubstr("blur_limit: must be odd, got 4 and 6"));
