@@ -2,7 +2,22 @@
 
 #include <filesystem>
 
+#include "segcore/data/pipeline.hpp"
+
 namespace seg {
+
+std::vector<PackedSample> Dataset::get(size_t index, uint64_t seed, uint64_t epoch,
+                                       Unusable unusable) const {
+  std::vector<PackedSample> out;
+  for (Sample& sample : unpacked(index, seed, epoch, unusable)) {
+    out.push_back(pack(std::move(sample)));
+  }
+  return out;
+}
+
+std::vector<Sample> Dataset::unpacked(size_t, uint64_t, uint64_t, Unusable) const {
+  throw Error("the data set has packed samples only");
+}
 
 Sample Dataset::describe(size_t index) const {
   Sample sample;

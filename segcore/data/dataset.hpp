@@ -39,7 +39,10 @@ class Dataset {
   /// \param unusable  how a sample is skipped where that is allowed (`skip_corrupt: true`).
   /// \throws DataError naming the file that is missing or damaged.
   virtual std::vector<PackedSample> get(size_t index, uint64_t seed, uint64_t epoch,
-                                        Unusable unusable = Unusable::kReplaced) const = 0;
+                                        Unusable unusable = Unusable::kReplaced) const;
+  /// The same before they are packed, for data sets that go on with them.
+  virtual std::vector<Sample> unpacked(size_t index, uint64_t seed, uint64_t epoch,
+                                       Unusable unusable) const;
   virtual const DatasetMeta& meta() const = 0;
   /// Image and annotation path of a sample; neither file is read. Invented names for samples drawn
   /// in memory, "" for a missing annotation.

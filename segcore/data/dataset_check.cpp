@@ -15,6 +15,7 @@
 #include "segcore/data/label_size.hpp"
 #include "segcore/data/transform.hpp"
 #include "segcore/image/image_io.hpp"
+#include "segcore/io/volume_file.hpp"
 
 namespace seg {
 namespace {
@@ -101,6 +102,10 @@ PairsFound find_pairs(const Dataset& dataset, size_t limit) {
       if (found.missing_images.empty()) found.other_case = folders.in_other_case(image);
       found.missing_images.push_back(image);
     }
+    if (const std::string second = dataset.describe(index).meta.img_path2; !second.empty()) {
+      ++found.files;
+      if (!folders.has(second)) found.missing_images.push_back(second);
+    }
     if (annotation.empty()) continue;
     ++found.annotated;
     if (!folders.has(annotation)) found.missing_annotations.push_back(annotation);
@@ -152,7 +157,9 @@ std::pair<int, int> place_of(const cv::Mat& raw, int64_t value) {
 void check_image(const Dataset& dataset, size_t index, Sample sample, const cv::Mat& labels,
                  bool decode) {
   const std::string& path = sample.meta.img_path;
-  const ImageInfo info = image_info(read_file_bytes(path), path);
+  // Arrays have no header that would settle it.
+  const ImageInfo info =
+      is_volume_file(path) ? ImageInfo() : image_info(read_file_bytes(path), path);
   const bool same = info.height == labels.rows && info.width == labels.cols;
   if (same && info.orientation < 5 && !info.floats && !decode) return;
   const Sample loaded = dataset.with_image(index);
@@ -180,6 +187,7 @@ class LabelCheck {
   void add(size_t index) {
     Sample sample = dataset_.describe(index);
     if (sample.labels.empty() && sample.meta.seg_map_path.empty()) return;
+    if (is_volume_file(sample.meta.seg_map_path)) return;
     LabelCounts mine;
     cv::Mat raw = sample.labels;
     const char* lossy = nullptr;

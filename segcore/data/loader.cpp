@@ -222,7 +222,7 @@ class DataLoader::Impl {
     if (pin_) {
       for (auto& sample : samples) {
         sample.image = sample.image.pin_memory();
-        for (at::Tensor* map : {&sample.labels, &sample.edges}) {
+        for (at::Tensor* map : {&sample.labels, &sample.edges, &sample.depth}) {
           if (map->defined()) *map = map->pin_memory();
         }
       }

@@ -4,7 +4,7 @@
 
 namespace seg {
 
-Pipeline::Pipeline(const std::vector<Spec<Transform>>& steps) {
+Pipeline::Pipeline(const std::vector<Spec<Transform>>& steps, Mixing mixing) {
   BuildErrors errors;
   const Spec<Transform>* last = nullptr;  // the step before, where it ends a pipeline
   for (const auto& step : steps) {
@@ -16,19 +16,32 @@ Pipeline::Pipeline(const std::vector<Spec<Transform>>& steps) {
     last = nullptr;
     errors.attempt([&] {
       steps_.push_back(step.build());
-      if (steps_.back()->traits().ends_pipeline) last = &step;
+      const TransformTraits traits = steps_.back()->traits();
+      if (traits.ends_pipeline) last = &step;
+      if (traits.mixes && mixing == Mixing::kRefused) {
+        errors.found().error(step.config().origin, step.path(),
+                             text(step.type(),
+                                  " mixes several samples: put it into the pipeline of a "
+                                  "MultiImageMixDataset around this data set"));
+      }
     });
   }
   errors.throw_if_any();
 }
 
-std::vector<Sample> Pipeline::run(Sample sample, Rng& rng) const {
+std::vector<Sample> Pipeline::run(Sample sample, Rng& rng, const Others& others) const {
   std::vector<Sample> samples;
   samples.push_back(std::move(sample));
   for (const auto& step : steps_) {
     std::vector<Sample> next;
     for (Sample& one : samples) {
-      for (Sample& result : step->expand(std::move(one), rng)) next.push_back(std::move(result));
+      for (int64_t missing = step->draw_others(rng); missing > 0; --missing) {
+        one.others.push_back(others(rng));
+      }
+      for (Sample& result : step->expand(std::move(one), rng)) {
+        result.others.clear();
+        next.push_back(std::move(result));
+      }
     }
     samples = std::move(next);
   }
@@ -55,7 +68,7 @@ SplitPipeline split_after_loading(const std::vector<Spec<Transform>>& steps) {
 Sample Pipeline::load_image(Sample sample) const {
   Rng unused(0, RngPurpose::kAugmentation, 0, static_cast<uint64_t>(sample.meta.index));
   for (const auto& step : steps_) {
-    if (!sample.image.empty()) break;
+    if (!sample.image.empty() || sample.volume.image.defined()) break;
     step->apply(sample, unused);
   }
   return sample;
@@ -78,13 +91,17 @@ const LabelReader* Pipeline::label_reader() const {
   return nullptr;
 }
 
-std::vector<PackedSample> Pipeline::operator()(Sample sample, uint64_t seed, uint64_t epoch) const {
+std::vector<Sample> Pipeline::run(Sample sample, uint64_t seed, uint64_t epoch,
+                                  const Others& others) const {
   Rng rng(seed, RngPurpose::kAugmentation, epoch, static_cast<uint64_t>(sample.meta.index));
+  auto out = run(std::move(sample), rng, others);
+  for (size_t i = 0; i < out.size(); ++i) out[i].meta.variant = static_cast<int64_t>(i);
+  return out;
+}
+
+std::vector<PackedSample> Pipeline::operator()(Sample sample, uint64_t seed, uint64_t epoch) const {
   std::vector<PackedSample> out;
-  for (Sample& result : run(std::move(sample), rng)) {
-    result.meta.variant = static_cast<int64_t>(out.size());
-    out.push_back(pack(std::move(result)));
-  }
+  for (Sample& result : run(std::move(sample), seed, epoch)) out.push_back(pack(std::move(result)));
   return out;
 }
 

@@ -1,5 +1,6 @@
 /// A data pipeline: the transforms that a sample goes through, and the packing at its end.
 #pragma once
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -15,11 +16,17 @@ class EmptySample : public DataError {
   using DataError::DataError;
 };
 
+/// Whether steps that mix several samples can be among those of a pipeline.
+enum class Mixing { kRefused, kAllowed };
+
 /// The `pipeline` of a data set. Const after construction: workers share it.
 class Pipeline {
  public:
+  /// Another sample of the data set, for a step that mixes.
+  using Others = std::function<Sample(Rng&)>;
+
   /// \throws ConfigError for an order of the steps that cannot work.
-  explicit Pipeline(const std::vector<Spec<Transform>>& steps);
+  explicit Pipeline(const std::vector<Spec<Transform>>& steps, Mixing mixing = Mixing::kRefused);
 
   /// Runs a sample through all steps and packs what comes out: one, or several under test-time
   /// augmentation. The randomness is that of (seed, kAugmentation, epoch, sample.meta.index).
@@ -32,7 +39,10 @@ class Pipeline {
   /// The step that reads labels; null where there is none.
   const LabelReader* label_reader() const;
   /// Runs all steps without packing.
-  std::vector<Sample> run(Sample sample, Rng& rng) const;
+  std::vector<Sample> run(Sample sample, Rng& rng, const Others& others = {}) const;
+  /// The same with the randomness of (seed, kAugmentation, epoch, sample.meta.index).
+  std::vector<Sample> run(Sample sample, uint64_t seed, uint64_t epoch,
+                          const Others& others = {}) const;
   /// Some step loads labels, also inside of other steps.
   bool loads_labels() const;
   size_t size() const { return steps_.size(); }

@@ -17,7 +17,10 @@ struct SampleMeta {
   int64_t index = 0;    ///< into the data set; augmentations of one image (TTA) share it
   int64_t variant = 0;  ///< which augmentation of its image
   std::string img_path;
-  std::string seg_map_path;            ///< empty without annotations
+  std::string img_path2;       ///< of the second image where samples have two (BaseCDDataset)
+  std::string seg_map_path;    ///< empty without annotations
+  std::string depth_map_path;  ///< in place of seg_map_path where depth is learned (NYUDataset)
+  int64_t category_id = -1;    ///< class of the whole image, where the data set states one
   std::array<int64_t, 2> ori_shape{};  ///< as loaded
   std::array<int64_t, 2> img_shape{};  ///< after the pipeline, before the preprocessor's padding
   std::array<int64_t, 2> pad_shape{};  ///< after padding
@@ -27,12 +30,23 @@ struct SampleMeta {
   bool reduce_zero_label = false;
 };
 
+/// An image of three dimensions with its labels; undefined tensors: there is none.
+struct Volume {
+  at::Tensor image;   ///< float [modalities, Z, Y, X]
+  at::Tensor labels;  ///< [Z, Y, X], whole numbers of any type
+};
+
 /// One image with its labels inside a pipeline. Transforms own it and change it in place.
 struct Sample {
   SampleMeta meta;
   cv::Mat image;   ///< H x W x bands; uint8, uint16 or float32; three bands are BGR
+  cv::Mat image2;  ///< the second of two images, of the size of the first; until ConcatCDInput
   cv::Mat labels;  ///< H x W class ids, uint8 or int32; empty without annotations
   cv::Mat edges;   ///< H x W, 1 where classes meet, uint8; only after GenerateEdge
+  cv::Mat depth;   ///< H x W, float32; only after LoadDepthAnnotation
+  double depth_rescale_factor = 1.0;  ///< what the file's values were multiplied by
+  Volume volume;                      ///< in place of image and labels
+  std::vector<Sample> others;         ///< for the next step to mix in (Transform::draw_others)
   /// Raw label value -> class, from the data set (`label_map`); empty for none.
   std::vector<std::pair<int64_t, int64_t>> label_map;
   bool reduce_zero_label = false;  ///< 0 becomes ignored, all others one less
@@ -47,9 +61,10 @@ std::vector<uint8_t> read_sample_file(const Sample& sample, const std::string& p
 /// One sample at the end of a pipeline (PackSegInputs).
 struct PackedSample {
   SampleMeta meta;
-  at::Tensor image;   ///< [bands, H, W], the image's type, any strides
-  at::Tensor labels;  ///< [H, W] int64 or uint8; undefined without annotations
+  at::Tensor image;   ///< [bands, H, W], the image's type, any strides; a volume: [bands, Z, Y, X]
+  at::Tensor labels;  ///< [H, W] or [Z, Y, X], int64 or uint8; undefined without annotations
   at::Tensor edges;   ///< [H, W] uint8, 1 where classes meet; only after GenerateEdge
+  at::Tensor depth;   ///< [H, W] float; only after LoadDepthAnnotation
 };
 
 /// The samples of one step, in order; their sizes may differ.

@@ -15,6 +15,7 @@ struct TransformTraits {
   bool loads_labels = false;
   bool labels_only = false;    ///< without labels there is nothing for it to do
   bool ends_pipeline = false;  ///< no step can follow it
+  bool mixes = false;          ///< needs other samples of the data set (MultiImageMixDataset)
 };
 
 /// A step of a pipeline. Const: workers run one object in parallel, and all randomness is `rng`'s.
@@ -23,6 +24,8 @@ class Transform {
   virtual ~Transform() = default;
   /// \throws DataError with the file's name where a file is at fault.
   virtual void apply(Sample& sample, Rng& rng) const = 0;
+  /// How many other samples the next `apply` mixes into its own: it finds them in `Sample::others`.
+  virtual int64_t draw_others(Rng&) const { return 0; }
   /// What follows in a pipeline runs on each of the results. Only test-time augmentation makes
   /// more than one of a sample.
   virtual std::vector<Sample> expand(Sample sample, Rng& rng) const {

@@ -1,5 +1,6 @@
 /// The interface of metrics over a data set.
 #pragma once
+#include <cstdint>
 #include <memory>
 #include <optional>
 #include <string>
@@ -14,7 +15,8 @@ namespace seg {
 
 /// The result of an evaluation.
 struct MetricResult {
-  /// In the order of the log line ("aAcc", "mIoU", "mAcc"), in percent, two decimals.
+  /// In the order of the log line ("aAcc", "mIoU", "mAcc"); IoUMetric's are in
+  /// percent with two decimals.
   std::vector<std::pair<std::string, double>> scalars;
   /// "IoU.road" and so on, likewise; for scalars.json and `save_best`. NaN for an absent class.
   std::vector<std::pair<std::string, double>> per_class;
@@ -23,8 +25,9 @@ struct MetricResult {
 
 /// Where a metric's options ask for predictions to be written. The evaluation writes them.
 struct PredictionOutput {
-  std::string folder;  ///< empty: only where the command line names one
-  bool only = false;   ///< predictions are all that is wanted: nothing is computed
+  std::string folder;           ///< empty: only where the command line names one
+  bool only = false;            ///< predictions are all that is wanted: nothing is computed
+  std::vector<uint8_t> values;  ///< what class ids are in the files; empty: as they are
 };
 
 /// Accumulates over the images of a data set, and computes at the end. Memory does not grow with

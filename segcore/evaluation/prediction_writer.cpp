@@ -1,5 +1,7 @@
 #include "segcore/evaluation/prediction_writer.hpp"
 
+#include <ATen/ATen.h>
+
 #include <algorithm>
 
 #include "segcore/evaluation/pictures.hpp"
@@ -9,7 +11,19 @@ namespace seg {
 
 void PredictionWriter::write(const at::Tensor& ids, const std::string& name, const SampleMeta& meta,
                              const Palette& palette) const {
-  write_class_ids(fitting_path(folder_ + "/" + name, ".png"), ids, meta.reduce_zero_label, palette);
+  const std::string path = fitting_path(folder_ + "/" + name, ".png");
+  if (values_.empty()) {
+    write_class_ids(path, ids, meta.reduce_zero_label, palette);
+    return;
+  }
+  Palette colors(size_t{*std::max_element(values_.begin(), values_.end())} + 1);
+  const at::Tensor values = at::zeros({static_cast<int64_t>(values_.size())}, at::kLong);
+  for (size_t i = 0; i < values_.size(); ++i) {
+    values[static_cast<int64_t>(i)] = static_cast<int64_t>(values_[i]);
+    if (i < palette.size()) colors[values_[i]] = palette[i];
+  }
+  const at::Tensor flat = ids.to(at::kCPU).flatten();
+  write_class_ids(path, values.index_select(0, flat).view_as(ids), /*one_up=*/false, colors);
 }
 
 std::vector<PredictionWriter> prediction_writers(
@@ -21,7 +35,7 @@ std::vector<PredictionWriter> prediction_writers(
     const bool known = std::any_of(out.begin(), out.end(), [&](const PredictionWriter& writer) {
       return writer.folder() == output->folder;
     });
-    if (!known) out.emplace_back(output->folder);
+    if (!known) out.emplace_back(output->folder, output->values);
   }
   return out;
 }

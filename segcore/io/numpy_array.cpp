@@ -50,6 +50,21 @@ std::optional<at::ScalarType> numeric_dtype(char kind, int64_t size) {
   return std::nullopt;
 }
 
+/// "f4" in the order '<' (little endian), '>', '=' (this machine's) or '|' (none).
+std::optional<NumpyDtype> numpy_dtype(std::string_view name, char order) {
+  NumpyDtype out;
+  if (name.empty() || name.size() > 10) return std::nullopt;
+  out.kind = name[0];
+  for (size_t i = 1; i < name.size(); ++i) {
+    if (name[i] < '0' || name[i] > '9') return std::nullopt;
+    out.size = out.size * 10 + (name[i] - '0');
+  }
+  if (out.kind == 'U') out.size *= 4;  // UCS-4
+  out.swapped = order == (std::endian::native == std::endian::little ? '>' : '<');
+  out.type = numeric_dtype(out.kind, out.size);
+  return out;
+}
+
 /// numpy.dtype('f4', False, True) with the state (3, '<', None, None, None, -1, -1, 0).
 std::optional<NumpyDtype> read_numpy_dtype(const Value& dtype) {
   if (!dtype.is_opaque() || dtype.as_opaque().type != "numpy.dtype") return std::nullopt;
@@ -67,17 +82,7 @@ std::optional<NumpyDtype> read_numpy_dtype(const Value& dtype) {
       object.state->as_list()[1].is_string() && !object.state->as_list()[1].as_string().empty()) {
     order = object.state->as_list()[1].as_string()[0];
   }
-  NumpyDtype out;
-  if (name.empty() || name.size() > 10) return std::nullopt;
-  out.kind = name[0];
-  for (size_t i = 1; i < name.size(); ++i) {
-    if (name[i] < '0' || name[i] > '9') return std::nullopt;
-    out.size = out.size * 10 + (name[i] - '0');
-  }
-  if (out.kind == 'U') out.size *= 4;  // UCS-4
-  out.swapped = order == (std::endian::native == std::endian::little ? '>' : '<');
-  out.type = numeric_dtype(out.kind, out.size);
-  return out;
+  return numpy_dtype(name, order);
 }
 
 void append_utf8(std::string& out, uint32_t c) {
@@ -137,6 +142,16 @@ at::Tensor numpy_elements(const NumpyDtype& dtype, std::string_view bytes, at::I
   return out;
 }
 
+/// The same from C or Fortran order.
+at::Tensor ordered_elements(const NumpyDtype& dtype, std::string_view bytes,
+                            const std::vector<int64_t>& shape, bool fortran_order) {
+  if (!fortran_order || shape.size() < 2) return numpy_elements(dtype, bytes, shape);
+  const std::vector<int64_t> reversed(shape.rbegin(), shape.rend());
+  std::vector<int64_t> order(shape.size());
+  for (size_t i = 0; i < order.size(); ++i) order[i] = static_cast<int64_t>(order.size() - 1 - i);
+  return numpy_elements(dtype, bytes, reversed).permute(order);
+}
+
 }  // namespace
 
 std::optional<Value> numpy_array(const Value& dtype_object, const Value& shape_tuple,
@@ -177,11 +192,21 @@ std::optional<Value> numpy_array(const Value& dtype_object, const Value& shape_t
     }
     return out;
   }
-  if (!fortran_order || shape.size() < 2) return Value(numpy_elements(*dtype, bytes, shape));
-  const std::vector<int64_t> reversed(shape.rbegin(), shape.rend());
-  std::vector<int64_t> order(shape.size());
-  for (size_t i = 0; i < order.size(); ++i) order[i] = static_cast<int64_t>(order.size() - 1 - i);
-  return Value(numpy_elements(*dtype, bytes, reversed).permute(order));
+  return Value(ordered_elements(*dtype, bytes, shape, fortran_order));
+}
+
+std::optional<at::Tensor> numpy_tensor(std::string_view type, const std::vector<int64_t>& shape,
+                                       bool fortran_order, std::string_view bytes) {
+  if (type.empty()) return std::nullopt;
+  const auto dtype = numpy_dtype(type.substr(1), type[0]);
+  if (!dtype || !dtype->type) return std::nullopt;
+  int64_t expected = dtype->size;
+  for (const int64_t size : shape) {
+    if (size < 0 || __builtin_mul_overflow(expected, size, &expected)) return std::nullopt;
+  }
+  if (expected > static_cast<int64_t>(bytes.size())) return std::nullopt;
+  return ordered_elements(*dtype, bytes.substr(0, static_cast<size_t>(expected)), shape,
+                          fortran_order);
 }
 
 std::optional<Value> numpy_scalar(const Value& dtype_object, const Value& data) {

@@ -1,6 +1,11 @@
-/// NumPy's pickled arrays and scalars.
+/// NumPy's arrays and scalars, as pickles and `.npy` files have them.
 #pragma once
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
 #include <optional>
+#include <string_view>
+#include <vector>
 
 #include "segcore/io/value.hpp"
 
@@ -17,5 +22,10 @@ std::optional<Value> numpy_array(const Value& dtype, const Value& shape, bool fo
 
 /// A bool, int, float or string; nothing for other dtypes.
 std::optional<Value> numpy_scalar(const Value& dtype, const Value& data);
+
+/// The array of a `.npy` file. Nothing where the type holds no numbers, or the bytes are too few.
+/// \param type  as the file has it: "<f4"
+std::optional<at::Tensor> numpy_tensor(std::string_view type, const std::vector<int64_t>& shape,
+                                       bool fortran_order, std::string_view bytes);
 
 }  // namespace seg

@@ -19,6 +19,31 @@ std::optional<int64_t> label_value(const std::string& written) {
   return whole ? std::optional(value) : std::nullopt;
 }
 
+/// Each data set has its own of the folders that `data_prefix` can name.
+void check_prefix(const SampleFilesParams& params, Problems& problems) {
+  const DataPrefix& prefix = params.data_prefix;
+  if (!prefix.img_path) {
+    problems.error("data_prefix", "needs 'img_path': the folder of the images");
+  }
+  const bool two = params.img_suffix2.has_value();
+  if (two && !prefix.img_path2) {
+    problems.error("data_prefix", "needs 'img_path2': the folder of the second images");
+  } else if (!two && prefix.img_path2) {
+    problems.error("data_prefix",
+                   "'img_path2' is of data sets with two images a sample: use BaseCDDataset, or "
+                   "remove it");
+  }
+  if (params.depth && prefix.seg_map_path) {
+    problems.error("data_prefix",
+                   "'seg_map_path' has no effect: the folder of the depth maps is "
+                   "'depth_map_path'");
+  } else if (!params.depth && prefix.depth_map_path) {
+    problems.error("data_prefix",
+                   "'depth_map_path' is of data sets of depth: use NYUDataset, or write "
+                   "'seg_map_path'");
+  }
+}
+
 }  // namespace
 
 void detail::check_seg_dataset(const BaseSegDatasetParams& params, Problems& problems) {
@@ -46,9 +71,7 @@ void detail::check_seg_dataset(const BaseSegDatasetParams& params, Problems& pro
   if (suffix_list(params.seg_map_suffix).empty()) {
     problems.error("seg_map_suffix", "needs a suffix");
   }
-  if (!params.data_prefix.img_path) {
-    problems.error("data_prefix", "needs 'img_path': the folder of the images");
-  }
+  check_prefix(params, problems);
 }
 
 Schema<BaseSegDatasetParams> BaseSegDataset::schema() {
@@ -115,6 +138,8 @@ std::vector<std::string> BaseSegDataset::annotations_without_image() const {
 
 Sample BaseSegDataset::describe(size_t index) const {
   Sample sample = Dataset::describe(index);
+  sample.meta.img_path2 = files().at(index).image2;
+  if (params_.depth) std::swap(sample.meta.seg_map_path, sample.meta.depth_map_path);
   sample.label_map = label_map_;
   sample.cache = cache_.get();
   return sample;
@@ -147,13 +172,13 @@ void BaseSegDataset::note_corrupt(size_t index, const std::string& why) const {
   log::warn("sample ", index, " is skipped: ", why, " (", count, " skipped so far)");
 }
 
-std::vector<PackedSample> BaseSegDataset::get(size_t index, uint64_t seed, uint64_t epoch,
-                                              Unusable unusable) const {
+std::vector<Sample> BaseSegDataset::unpacked(size_t index, uint64_t seed, uint64_t epoch,
+                                             Unusable unusable) const {
   const size_t count = size();
   SEG_CHECK(index < count, "sample ", index, " of ", count);
   if (unusable == Unusable::kLeftOut) {
     try {
-      return pipeline_(describe(index), seed, epoch);
+      return pipeline_.run(describe(index), seed, epoch);
     } catch (const EmptySample& e) {
       if (params_.test_mode && !params_.skip_corrupt) throw;
       note_corrupt(index, e.what());
@@ -167,7 +192,7 @@ std::vector<PackedSample> BaseSegDataset::get(size_t index, uint64_t seed, uint6
   for (size_t i = 0; i <= static_cast<size_t>(params_.max_refetch) && i < count; ++i) {
     const size_t tried = (index + i) % count;
     try {
-      return pipeline_(describe(tried), seed, epoch);
+      return pipeline_.run(describe(tried), seed, epoch);
     } catch (const EmptySample& e) {
       if (params_.test_mode) throw;
       last = e.what();

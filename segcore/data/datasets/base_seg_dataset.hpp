@@ -87,8 +87,8 @@ class BaseSegDataset : public Dataset {
   explicit BaseSegDataset(const Params& params) : BaseSegDataset(params, KnownClasses{}) {}
 
   size_t size() const override;
-  std::vector<PackedSample> get(size_t index, uint64_t seed, uint64_t epoch,
-                                Unusable unusable) const override;
+  std::vector<Sample> unpacked(size_t index, uint64_t seed, uint64_t epoch,
+                               Unusable unusable) const override;
   const DatasetMeta& meta() const override { return meta_; }
   std::pair<std::string, std::string> paths(size_t index) const override;
   Sample describe(size_t index) const override;

@@ -69,11 +69,12 @@ class ConcatDataset final : public Dataset {
     return sum;
   }
 
-  std::vector<PackedSample> get(size_t index, uint64_t seed, uint64_t epoch,
-                                Unusable unusable) const override {
+  std::vector<Sample> unpacked(size_t index, uint64_t seed, uint64_t epoch,
+                               Unusable unusable) const override {
     const auto [part, inner] = locate(index);
     // Equal indices of different parts must not draw equal numbers; the first part draws as alone.
-    auto samples = parts_[part]->get(inner, seed + part * 0x9E3779B97F4A7C15u, epoch, unusable);
+    auto samples =
+        parts_[part]->unpacked(inner, seed + part * 0x9E3779B97F4A7C15u, epoch, unusable);
     for (auto& sample : samples) sample.meta.index = static_cast<int64_t>(index);
     return samples;
   }

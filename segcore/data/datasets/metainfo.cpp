@@ -114,7 +114,10 @@ std::string seen_from(const std::string& path) {
 }
 
 void strip_class_names(std::vector<std::string>& names) {
-  for (std::string& name : names) name.erase(name.find_last_not_of(' ') + 1);
+  for (std::string& name : names) {
+    name.erase(name.find_last_not_of(' ') + 1);
+    name.erase(0, name.find_first_not_of(' '));
+  }
 }
 
 std::vector<std::string> class_names(const std::optional<MetaInfo>& info,

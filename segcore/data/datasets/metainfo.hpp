@@ -35,7 +35,7 @@ struct KnownClasses {
   std::vector<std::array<int, 3>> palette;  ///< RGB
 };
 
-/// Removes the blanks that published lists have at the end of some names ("bed ").
+/// Removes the blanks that published lists have around some names ("bed ", " Optic Cup").
 void strip_class_names(std::vector<std::string>& names);
 
 /// The names that `metainfo` gives, else those that the data set comes with.

@@ -26,11 +26,11 @@ class RepeatDataset final : public Dataset {
       : inner_(params.dataset.build()), times_(static_cast<size_t>(params.times)) {}
 
   size_t size() const override { return times_ * inner_->size(); }
-  std::vector<PackedSample> get(size_t index, uint64_t seed, uint64_t epoch,
-                                Unusable unusable) const override {
+  std::vector<Sample> unpacked(size_t index, uint64_t seed, uint64_t epoch,
+                               Unusable unusable) const override {
     // Each repetition is an epoch of the data set, so that its augmentations differ.
-    auto samples = inner_->get(index % inner_->size(), seed,
-                               epoch * times_ + index / inner_->size(), unusable);
+    auto samples = inner_->unpacked(index % inner_->size(), seed,
+                                    epoch * times_ + index / inner_->size(), unusable);
     for (auto& sample : samples) sample.meta.index = static_cast<int64_t>(index);
     return samples;
   }

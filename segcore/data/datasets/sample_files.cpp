@@ -54,7 +54,11 @@ Schema<DataPrefix> DataPrefix::schema() {
       .optional("img_path", &DataPrefix::img_path,
                 "folder of the images; several folders: a ConcatDataset")
       .optional("seg_map_path", &DataPrefix::seg_map_path,
-                "folder of the annotations; null: there are none");
+                "folder of the annotations; null: there are none")
+      .optional("img_path2", &DataPrefix::img_path2,
+                "folder of the second images, where samples have two")
+      .optional("depth_map_path", &DataPrefix::depth_map_path,
+                "folder of the maps of depth, which are annotations; null: there are none");
 }
 
 std::string SampleFinder::from_root(const std::string& relative) const {
@@ -76,15 +80,31 @@ void SampleFinder::check_folders() const {
                            ", where data_prefix.", option, " says that the ", what, " are"));
   };
   check(from_root(*params_.data_prefix.img_path), "img_path", "images");
-  if (params_.data_prefix.seg_map_path && annotated_) {
-    check(from_root(*params_.data_prefix.seg_map_path), "seg_map_path", "annotations");
+  if (params_.img_suffix2) {
+    check(from_root(*params_.data_prefix.img_path2), "img_path2", "second images");
+  }
+  if (annotation_prefix() && annotated_) {
+    check(from_root(*annotation_prefix()), params_.depth ? "depth_map_path" : "seg_map_path",
+          "annotations");
   }
 }
 
 std::optional<std::string> SampleFinder::seg_folder() const {
-  return params_.data_prefix.seg_map_path
-             ? std::optional(from_root(*params_.data_prefix.seg_map_path))
-             : std::nullopt;
+  return annotation_prefix() ? std::optional(from_root(*annotation_prefix())) : std::nullopt;
+}
+
+/// The second image ends as img_suffix2 says, or as the first one does.
+std::string SampleFinder::second_image(const std::string& stem,
+                                       const std::string& img_suffix) const {
+  if (!params_.img_suffix2) return {};
+  const std::string folder = from_root(*params_.data_prefix.img_path2);
+  std::vector<std::string> suffixes = suffix_list(*params_.img_suffix2);
+  suffixes.push_back(img_suffix);
+  for (const std::string& suffix : suffixes) {
+    std::string path = listed_path(folder, stem + suffix);
+    if (is_there(path)) return path;
+  }
+  return listed_path(folder, stem + suffixes[0]);
 }
 
 std::optional<std::string> SampleFinder::img_suffix_of(const std::string& name) const {
@@ -100,6 +120,7 @@ SampleFiles SampleFinder::files_of_stem(const std::string& stem,
                                         const std::string& img_suffix) const {
   SampleFiles files;
   files.image = listed_path(image_folder(), stem + img_suffix);
+  files.image2 = second_image(stem, img_suffix);
   const auto folder = seg_folder();
   for (size_t i = 0; folder && i < seg_suffixes_.size(); ++i) {
     const std::string path = listed_path(*folder, stem + seg_suffixes_[i]);
@@ -131,7 +152,8 @@ std::vector<SampleFiles> SampleFinder::read_list(const std::string& path) const 
   std::vector<SampleFiles> out;
   for (const TextLine& line : read_text_list(path)) {
     SampleFiles files;
-    if (const auto pair = lines.pair(line, files_exist)) {
+    const auto pair = params_.img_suffix2 ? std::nullopt : lines.pair(line, files_exist);
+    if (pair) {
       if (!pairs_from_prefix) {
         pairs_from_prefix = !is_there(files_of_pair(*pair, false).image) &&
                             is_there(files_of_pair(*pair, true).image);
@@ -282,7 +304,7 @@ std::vector<SampleFiles> SampleFinder::find() const {
     throw OptionError("ann_file", text("there is no file '", list, "'", seen_from(list),
                                        ", which shall list the samples"));
   }
-  auto all = read_list(list);
+  auto all = params_.read_list ? params_.read_list(list, params_) : read_list(list);
   name_outputs(all);
   return select(std::move(all));
 }
@@ -291,13 +313,12 @@ std::vector<std::string> SampleFinder::annotations_without_image(
     const std::vector<SampleFiles>& found) const {
   std::vector<std::string> out;
   // Lists and selections leave out files on purpose, and so do pipelines without annotations.
-  if (!params_.ann_file.empty() || params_.indices || !params_.data_prefix.seg_map_path ||
-      !annotated_) {
+  if (!params_.ann_file.empty() || params_.indices || !annotation_prefix() || !annotated_) {
     return out;
   }
   std::set<std::string> known;
   for (const SampleFiles& files : found) known.insert(files.annotation);
-  const std::string folder = from_root(*params_.data_prefix.seg_map_path);
+  const std::string folder = from_root(*annotation_prefix());
   const bool one_folder = folder == from_root(*params_.data_prefix.img_path);
   for (const auto& name : walk_folder(folder.empty() ? "." : folder)) {
     if (std::none_of(seg_suffixes_.begin(), seg_suffixes_.end(),

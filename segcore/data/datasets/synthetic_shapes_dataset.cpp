@@ -116,9 +116,9 @@ class SyntheticShapesDataset final : public Dataset {
     return {name, name + "_labels"};
   }
   bool in_memory(size_t) const override { return true; }
-  std::vector<PackedSample> get(size_t index, uint64_t seed, uint64_t epoch,
-                                Unusable) const override {
-    return pipeline_(describe(index), seed, epoch);
+  std::vector<Sample> unpacked(size_t index, uint64_t seed, uint64_t epoch,
+                               Unusable) const override {
+    return pipeline_.run(describe(index), seed, epoch);
   }
   Sample describe(size_t index) const override {
     SEG_CHECK(index < size(), "sample ", index, " of ", size());

@@ -1,10 +1,13 @@
 #include <opencv2/core.hpp>
+#include <opencv2/imgproc.hpp>
 
 #include "segcore/data/label_size.hpp"
 #include "segcore/data/pipeline.hpp"
 #include "segcore/data/transforms/file_backend.hpp"
 #include "segcore/data/transforms/pixels.hpp"
+#include "segcore/data/transforms/tensor_image.hpp"
 #include "segcore/image/image_io.hpp"
+#include "segcore/io/volume_file.hpp"
 
 namespace seg {
 
@@ -36,20 +39,22 @@ struct LoadImageFromNDArrayParams {
   bool to_float32 = false;
 };
 
-struct LoadSingleRSImageFromFileParams : ReadImageParams {
+struct LoadRSImageParams : ReadImageParams {
   bool to_float32 = true;
 };
 
 namespace {
 
+cv::Mat as_float32(const cv::Mat& image) {
+  if (image.depth() == CV_32F) return image;
+  cv::Mat out;
+  image.convertTo(out, CV_32F);
+  return out;
+}
+
 /// Notes the sizes that later steps and the evaluation go by.
-void set_loaded_image(Sample& sample, cv::Mat image, bool to_float32) {
-  if (to_float32 && image.depth() != CV_32F) {
-    cv::Mat as_float;
-    image.convertTo(as_float, CV_32F);
-    image = as_float;
-  }
-  sample.image = image;
+void set_loaded_image(Sample& sample, const cv::Mat& image, bool to_float32) {
+  sample.image = to_float32 ? as_float32(image) : image;
   sample.meta.ori_shape = sample.meta.img_shape = {image.rows, image.cols};
   check_label_size(sample);
 }
@@ -59,8 +64,9 @@ class LoadImageFromFile final : public Transform {
   using Params = LoadImageFromFileParams;
   static Schema<Params> schema() {
     return Schema<Params>(
-               "Reads the image; three bands are BGR. Samples that come with an image "
-               "keep it.")
+               "Reads the image; three bands are BGR. Arrays of files .npy stay as they are. "
+               "Samples "
+               "that come with an image keep it.")
         .source("MMCV 2.1")
         .optional("to_float32", &Params::to_float32, "convert the values to float32")
         .optional("color_type", &Params::color_type,
@@ -105,6 +111,7 @@ class LoadImageFromFile final : public Transform {
     const std::string& path = sample.meta.img_path;
     try {
       const auto bytes = read_sample_file(sample, path);
+      if (path.ends_with(".npy")) return image_of_tensor(decode_npy(bytes, path), path);
       return p_.imdecode_backend == "tifffile"
                  ? decode_image_in_file_order(bytes, path, p_.options())
                  : decode_image(bytes, path, flag_, p_.options());
@@ -118,6 +125,7 @@ class LoadImageFromFile final : public Transform {
   ImageFlag flag_;
 };
 SEG_REGISTER(Transform, LoadImageFromFile);
+SEG_REGISTER_AS(Transform, LoadImageFromFile, "InferencerLoader");
 
 class LoadImageFromNDArray final : public Transform {
  public:
@@ -140,9 +148,21 @@ class LoadImageFromNDArray final : public Transform {
 };
 SEG_REGISTER(Transform, LoadImageFromNDArray);
 
+/// Depth, bands and their order as in the file, of whatever format.
+cv::Mat read_rs_image(const Sample& sample, const std::string& path, const ReadImageParams& p) {
+  const auto bytes = read_sample_file(sample, path);
+  if (std::string_view(image_info(bytes, path).format) == "TIFF") {
+    return decode_image_in_file_order(bytes, path, p.options());
+  }
+  cv::Mat image = decode_image(bytes, path, ImageFlag::kUnchanged, p.options());
+  if (image.channels() == 3) cv::cvtColor(image, image, cv::COLOR_BGR2RGB);
+  if (image.channels() == 4) cv::cvtColor(image, image, cv::COLOR_BGRA2RGBA);
+  return image;
+}
+
 class LoadSingleRSImageFromFile final : public Transform {
  public:
-  using Params = LoadSingleRSImageFromFileParams;
+  using Params = LoadRSImageParams;
   static Schema<Params> schema() {
     return Schema<Params>(
                "Reads a remote-sensing image: depth, bands and their order as in the "
@@ -155,16 +175,52 @@ class LoadSingleRSImageFromFile final : public Transform {
 
   TransformTraits traits() const override { return {.loads_image = true}; }
   void apply(Sample& sample, Rng&) const override {
-    const std::string& path = sample.meta.img_path;
-    set_loaded_image(sample,
-                     decode_image_in_file_order(read_sample_file(sample, path), path, p_.options()),
-                     p_.to_float32);
+    set_loaded_image(sample, read_rs_image(sample, sample.meta.img_path, p_), p_.to_float32);
   }
 
  private:
   Params p_;
 };
 SEG_REGISTER(Transform, LoadSingleRSImageFromFile);
+
+class LoadMultipleRSImageFromFile final : public Transform {
+ public:
+  using Params = LoadRSImageParams;
+  static Schema<Params> schema() {
+    return Schema<Params>(
+               "Reads the two remote-sensing images of a sample: depth, bands and their order as "
+               "in "
+               "the files.")
+        .source("MMSegmentation 1.2")
+        .include(ReadImageParams::schema())
+        .optional("to_float32", &Params::to_float32, "convert the values to float32");
+  }
+  explicit LoadMultipleRSImageFromFile(const Params& p) : p_(p) {}
+
+  TransformTraits traits() const override { return {.loads_image = true}; }
+  void apply(Sample& sample, Rng&) const override {
+    const auto& [path, path2] = std::tie(sample.meta.img_path, sample.meta.img_path2);
+    if (path2.empty()) {
+      throw DataError(text(path,
+                           ": LoadMultipleRSImageFromFile needs two images a sample, which a "
+                           "BaseCDDataset has; one is read by LoadSingleRSImageFromFile"));
+    }
+    set_loaded_image(sample, read_rs_image(sample, path, p_), p_.to_float32);
+    sample.image2 = read_rs_image(sample, path2, p_);
+    if (p_.to_float32) sample.image2 = as_float32(sample.image2);
+    if (sample.image2.size() != sample.image.size() ||
+        sample.image2.type() != sample.image.type()) {
+      throw DataError(text(path2, ": the second image has ", sample.image2.cols, " x ",
+                           sample.image2.rows, " pixels with ", pixel_text(sample.image2),
+                           ", the first one, ", path, ", has ", sample.image.cols, " x ",
+                           sample.image.rows, " with ", pixel_text(sample.image)));
+    }
+  }
+
+ private:
+  Params p_;
+};
+SEG_REGISTER(Transform, LoadMultipleRSImageFromFile);
 
 }  // namespace
 }  // namespace seg

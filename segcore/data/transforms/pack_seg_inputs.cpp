@@ -20,7 +20,13 @@ class PackSegInputs final : public Transform {
   explicit PackSegInputs(const Params&) {}
   TransformTraits traits() const override { return {.ends_pipeline = true}; }
   /// Nothing: pack() follows every pipeline.
-  void apply(Sample& sample, Rng&) const override { require_image(sample, "PackSegInputs"); }
+  void apply(Sample& sample, Rng&) const override {
+    if (sample.volume.image.defined()) return;
+    require_image(sample, "PackSegInputs");
+    if (sample.image2.empty()) return;
+    throw DataError(text(sample_name(sample),
+                         ": the sample has two images: put ConcatCDInput before PackSegInputs"));
+  }
 };
 SEG_REGISTER(Transform, PackSegInputs);
 
@@ -50,9 +56,18 @@ at::Tensor mat_tensor(cv::Mat mat) {
       at::TensorOptions(tensor_type(mat.depth())));
 }
 
+PackedSample packed_volume(Sample sample) {
+  PackedSample out;
+  out.image = sample.volume.image.contiguous();
+  if (sample.volume.labels.defined()) out.labels = sample.volume.labels.to(at::kLong).contiguous();
+  out.meta = std::move(sample.meta);
+  return out;
+}
+
 }  // namespace
 
 PackedSample pack(Sample sample) {
+  if (sample.volume.image.defined()) return packed_volume(std::move(sample));
   require_image(sample, "PackSegInputs");
   PackedSample out;
   out.image = mat_tensor(std::move(sample.image));
@@ -63,6 +78,7 @@ PackedSample pack(Sample sample) {
     if (out.labels.scalar_type() != at::kByte) out.labels = out.labels.to(at::kLong);
   }
   if (!sample.edges.empty()) out.edges = mat_tensor(std::move(sample.edges)).squeeze(0);
+  if (!sample.depth.empty()) out.depth = mat_tensor(std::move(sample.depth)).squeeze(0);
   return out;
 }
 

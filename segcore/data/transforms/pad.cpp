@@ -123,6 +123,9 @@ void pad_sample(Sample& sample, int height, int width, const PadStyle& style) {
     img = std::get<std::vector<double>>(values.img);
   }
   pad_mat(sample.image, height, width, img, style.padding_mode);
+  if (!sample.image2.empty()) pad_mat(sample.image2, height, width, img, style.padding_mode);
+  // Depth 0 is none.
+  if (!sample.depth.empty()) pad_mat(sample.depth, height, width, {0}, style.padding_mode);
   if (!sample.labels.empty()) {
     pad_mat(sample.labels, sample.image.rows, sample.image.cols, {static_cast<double>(values.seg)},
             style.padding_mode);

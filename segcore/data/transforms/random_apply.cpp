@@ -20,7 +20,14 @@ namespace {
 class TransformChain {
  public:
   explicit TransformChain(const OneOrMany<Spec<Transform>>& specs) {
-    for (const auto& spec : specs.values) steps_.push_back(spec.build());
+    for (const auto& spec : specs.values) {
+      steps_.push_back(spec.build());
+      if (steps_.back()->traits().mixes) {
+        throw OptionError("transforms", text(spec.type(),
+                                             " cannot be one of others: it has a probability of "
+                                             "its own. Make it a step of the pipeline"));
+      }
+    }
   }
   void apply(Sample& sample, Rng& rng) const {
     for (const auto& step : steps_) step->apply(sample, rng);

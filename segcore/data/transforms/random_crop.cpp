@@ -76,7 +76,8 @@ SEG_REGISTER(Transform, RandomCrop);
 }  // namespace
 
 void crop_sample(Sample& sample, const cv::Rect& rect) {
-  for (cv::Mat* mat : {&sample.image, &sample.labels, &sample.edges}) {
+  for (cv::Mat* mat :
+       {&sample.image, &sample.image2, &sample.labels, &sample.edges, &sample.depth}) {
     if (!mat->empty()) *mat = (*mat)(rect & cv::Rect(0, 0, mat->cols, mat->rows));
   }
 }

@@ -116,7 +116,8 @@ void swap_classes(cv::Mat& labels, const std::vector<std::array<int64_t, 2>>& pa
 void flip_sample(Sample& sample, const std::string& direction,
                  const std::vector<std::array<int64_t, 2>>& swap_labels) {
   const int code = direction == "horizontal" ? 1 : direction == "vertical" ? 0 : -1;
-  for (cv::Mat* mat : {&sample.image, &sample.labels, &sample.edges}) {
+  for (cv::Mat* mat :
+       {&sample.image, &sample.image2, &sample.labels, &sample.edges, &sample.depth}) {
     if (mat->empty()) continue;
     cv::Mat out;
     cv::flip(*mat, out, code);

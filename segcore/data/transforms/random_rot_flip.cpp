@@ -61,12 +61,16 @@ class RandomRotFlip final : public Transform {
     if (rng.chance(p_.rotate_prob)) {
       const Rotation rotation{rng.uniform(bounds_[0], bounds_[1]), {}, false};
       sample.image = rotate_image(sample.image, rotation, false, 0);
-      if (!sample.labels.empty()) sample.labels = rotate_image(sample.labels, rotation, true, 0);
+      if (!sample.image2.empty()) sample.image2 = rotate_image(sample.image2, rotation, false, 0);
+      for (cv::Mat* mat : {&sample.labels, &sample.depth}) {
+        if (!mat->empty()) *mat = rotate_image(*mat, rotation, true, 0);
+      }
     } else if (rng.chance(p_.flip_prob)) {
       const int64_t quarters = rng.below(4);
       const int axis = static_cast<int>(rng.below(2));
-      turn_and_flip(sample.image, quarters, axis);
-      turn_and_flip(sample.labels, quarters, axis);
+      for (cv::Mat* mat : {&sample.image, &sample.image2, &sample.labels, &sample.depth}) {
+        turn_and_flip(*mat, quarters, axis);
+      }
     }
   }
 

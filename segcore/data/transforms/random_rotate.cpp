@@ -44,6 +44,10 @@ class RandomRotate final : public Transform {
     const Rotation rotation{rng.uniform(bounds_[0], bounds_[1]), p_.center, p_.auto_bound};
     if (!rotate) return;
     sample.image = rotate_image(sample.image, rotation, false, p_.pad_val);
+    if (!sample.image2.empty()) {
+      sample.image2 = rotate_image(sample.image2, rotation, false, p_.pad_val);
+    }
+    if (!sample.depth.empty()) sample.depth = rotate_image(sample.depth, rotation, true, 0);
     if (!sample.labels.empty()) {
       sample.labels = rotate_image(sample.labels, rotation, true, p_.seg_pad_val);
     }

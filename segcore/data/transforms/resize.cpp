@@ -151,8 +151,14 @@ void resize_sample(Sample& sample, const WidthHeight& scale, const ResizeStyle& 
   sample.image = resize_image(sample.image, after, style.interpolation, style.backend);
   sample.meta.scale_factor = {static_cast<double>(after[0]) / static_cast<double>(before[0]),
                               static_cast<double>(after[1]) / static_cast<double>(before[1])};
+  if (!sample.image2.empty()) {
+    sample.image2 = resize_image(sample.image2, after, style.interpolation, style.backend);
+  }
   if (!sample.labels.empty()) {
     sample.labels = resize_image(sample.labels, target(sample.labels), "nearest", style.backend);
+  }
+  if (!sample.depth.empty()) {
+    sample.depth = resize_image(sample.depth, target(sample.depth), "nearest", "cv2");
   }
 }
 
