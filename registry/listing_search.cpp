@@ -83,6 +83,13 @@ std::optional<int> rank_of(const std::string& name, const std::string& meaning,
   return worst;
 }
 
+/// ": whole, slide" for an option that takes these words alone.
+std::string choices_text(const TypeDoc& type) {
+  const std::string words = "one of: ", shown = type_text(type);
+  const size_t at = shown.find(words);
+  return at == std::string::npos ? "" : ": " + shown.substr(at + words.size());
+}
+
 struct SearchHit {
   int rank = 0;
   std::string name, meaning;
@@ -119,7 +126,7 @@ class ListingSearch {
   /// \param of  the type that has the options, or the path to them: "train_dataloader".
   void look_at_options(const std::vector<OptionDoc>& options, const std::string& of) {
     for (const OptionDoc& option : options) {
-      look_at(option.name, option.meaning, "", of);
+      look_at(option.name, option.meaning + choices_text(option.type), "", of);
       look_inside(option, of + ".");
     }
   }

@@ -17,7 +17,7 @@ inline std::vector<pid_t> processes_naming(const std::string& words) {
     const std::string name = entry.path().filename().string();
     if (name.find_first_not_of("0123456789") != std::string::npos) continue;
     // One that ends meanwhile cannot be read.
-    const std::string line = file_text((entry.path() / "cmdline").string()).value_or("");
+    const std::string line = seg::file_text((entry.path() / "cmdline").string()).value_or("");
     if (line.find(words) != std::string::npos) out.push_back(std::stoi(name));
   }
   return out;

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "registry/file_text.hpp"
 #include "tests/support/paths.hpp"
 #include "tests/support/python.hpp"
 #include "tests/support/ranks.hpp"
@@ -25,11 +26,6 @@ struct Recipe {
   std::string title;
   std::vector<std::pair<std::string, std::string>> blocks;  ///< language, text
 };
-
-std::string file_text(const std::string& path) {
-  std::ifstream in(path);
-  return {std::istreambuf_iterator<char>(in), {}};
-}
 
 std::vector<Recipe> recipes() {
   std::vector<Recipe> out;
@@ -59,7 +55,7 @@ std::string replaced(std::string text, const std::string& from, const std::strin
 
 /// configs/quickstart.yaml in four steps of two images.
 std::string short_quickstart() {
-  std::string yaml = file_text(source_path("configs/quickstart.yaml"));
+  std::string yaml = file_text(source_path("configs/quickstart.yaml")).value_or("");
   yaml = replaced(yaml, "&iters 800", "&iters 4");
   yaml = replaced(yaml, "&interval 200", "&interval 4");
   yaml = replaced(yaml, "&warm_up 50", "&warm_up 1");

@@ -405,7 +405,7 @@ TEST_F(Sweep, SurvivesItsOwnKill) {
 
 /// Twelve runs of 729 iterations: as a grid 8748.
 TEST_F(Sweep, SuccessiveHalvingFindsTheBestWithAThirdOfTheIterations) {
-  setenv("STAND_IN_PAUSE", "0.15", 1);
+  setenv("STAND_IN_PAUSE", "0.4", 1);  // longer than a decision takes on a busy machine
   dir_.write("s.yaml",
              "base: tiny.yaml\nprogram: stand_in\nparallel: 3\nspace:\n"
              "  optim_wrapper.optimizer.lr: [1.0e-5, 3.0e-5, 1.0e-4, 3.0e-4, 1.0e-3, 3.0e-3, "

@@ -7,4 +7,4 @@ model = dict(
     auxiliary_head=dict(type='FCNHead', channels=head.channels // 2, loss_decode=head.loss_decode))
 optim_wrapper = dict(optimizer=dict(lr=_base_.optimizer.lr / 10))
 work_dir = './work_dirs/{{fileBasenameNoExtension}}'
-same = '{{ _base_.optimizer.momentum }}'
+same = {{ _base_.optimizer.momentum }}
