@@ -65,6 +65,12 @@ torch::Tensor smp_dice(const torch::Tensor& logits, const torch::Tensor& target)
   return (loss * (one_hot.sum(at::IntArrayRef({0, 2})) > 0)).mean();
 }
 
+/// Whether the backbone is one whose maps for auxiliary losses Python gives in training only.
+bool gives_loss_maps_first(const json& fixture) {
+  const auto type = fixture.value("/model/backbone/type"_json_pointer, "");
+  return type == "DDRNet" || type == "PIDNet";
+}
+
 }  // namespace
 
 void compare_state(Comparer& compare, const json& expected, const torch::nn::Module& model) {
@@ -123,6 +129,7 @@ void compare_evaluation(Comparer& compare, const json& fixture, Segmentor& model
         return t.numel() == 0 || t.sizes().slice(1) == x.sizes().slice(1);
       });
     }
+    if (gives_loss_maps_first(fixture)) features.erase(features.begin(), features.end() - 1);
     compare.tensors("features", features);
   }
   if (fixture.contains("logits")) compare.tensor("logits", model.encode_decode(x));

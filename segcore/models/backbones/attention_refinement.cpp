@@ -1,5 +1,6 @@
 #include "segcore/models/backbones/attention_refinement.hpp"
 
+#include "segcore/models/nn/pool.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {
@@ -17,9 +18,7 @@ AttentionRefinementModule::AttentionRefinementModule(int64_t in_channels, int64_
                                                                    .norm_cfg = norm_cfg,
                                                                    .act_cfg = act_cfg}));
   atten_conv_layer_ = std::make_shared<Sequential>();
-  atten_conv_layer_->push_back(std::make_shared<Lambda>([](const torch::Tensor& x) {
-    return at::adaptive_avg_pool2d(x, {1, 1});
-  }));
+  atten_conv_layer_->push_back(global_average());
   atten_conv_layer_->push_back(
       std::make_shared<ConvModule>(ConvModuleOptions{.in_channels = out_channels,
                                                      .out_channels = out_channels,

@@ -257,9 +257,8 @@ ResNet::ResNet(const Params& p, const std::vector<int64_t>& blocks, int64_t expa
     width = o.in_channels;
     stride *= p.strides[i];
     layers_.push_back(register_module(text("layer", i + 1), layer));
-    if (gives_stage(p.out_indices, i)) {
-      features_.push_back({.channels = width, .stride = stride});
-    }
+    stages_.push_back({.channels = width, .stride = stride});
+    if (gives_stage(p.out_indices, i)) features_.push_back(stages_.back());
   }
   freeze_stages();
 }
@@ -284,14 +283,21 @@ void ResNet::make_stem() {
 }
 
 std::vector<torch::Tensor> ResNet::forward(const torch::Tensor& images) {
-  auto x = stem_ ? stem_->forward(images) : norm1_->forward(conv1_->forward(images)).relu_();
-  x = at::max_pool2d(x, /*kernel_size=*/3, /*stride=*/2, /*padding=*/1);
+  auto x = at::max_pool2d(forward_stem(images), /*kernel_size=*/3, /*stride=*/2, /*padding=*/1);
   std::vector<torch::Tensor> out;
   for (size_t i = 0; i < layers_.size(); ++i) {
-    x = layers_[i]->forward(x);
+    x = forward_stage(i, x);
     if (gives_stage(p_.out_indices, i)) out.push_back(x);
   }
   return out;
+}
+
+torch::Tensor ResNet::forward_stem(const torch::Tensor& images) {
+  return stem_ ? stem_->forward(images) : norm1_->forward(conv1_->forward(images)).relu_();
+}
+
+torch::Tensor ResNet::forward_stage(size_t stage, const torch::Tensor& x) {
+  return layers_.at(stage)->forward(x);
 }
 
 LayerOrder ResNet::layer_order() const {

@@ -116,6 +116,13 @@ class ResNet : public Backbone {
   LayerOrder layer_order() const override;
   void train(bool on = true) override;
 
+  /// For networks that run the parts apart (ICNet): what comes before the pooling of the stem, and
+  /// one stage.
+  torch::Tensor forward_stem(const torch::Tensor& images);
+  torch::Tensor forward_stage(size_t stage, const torch::Tensor& x);
+  /// Widths and strides of the maps of all stages, whatever `out_indices` asks for.
+  const std::vector<FeatureInfo>& stages() const { return stages_; }
+
  protected:
   /// \param blocks  blocks of each stage.
   ResNet(const Params& p, const std::vector<int64_t>& blocks, int64_t expansion,
@@ -130,6 +137,7 @@ class ResNet : public Backbone {
   std::shared_ptr<Conv2d> conv1_;
   std::shared_ptr<Norm> norm1_;
   std::vector<std::shared_ptr<Sequential>> layers_;
+  std::vector<FeatureInfo> stages_;
   std::vector<FeatureInfo> features_;
 };
 

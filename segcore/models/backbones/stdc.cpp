@@ -2,7 +2,8 @@
 
 #include "segcore/models/backbone.hpp"
 #include "segcore/models/backbones/attention_refinement.hpp"
-#include "segcore/models/nn/conv_module.hpp"
+#include "segcore/models/backbones/conv_backbone.hpp"
+#include "segcore/models/nn/pool.hpp"
 #include "segcore/models/nn/resize.hpp"
 #include "segcore/torch.hpp"
 
@@ -23,31 +24,19 @@ struct STDCNetParams {
 
 namespace {
 
-std::shared_ptr<ConvModule> stdc_conv(int64_t in, int64_t out, int64_t kernel_size, int64_t stride,
-                                      const NormCfg& norm, const ActCfg& act, int64_t groups = 1) {
-  return std::make_shared<ConvModule>(ConvModuleOptions{.in_channels = in,
-                                                        .out_channels = out,
-                                                        .kernel_size = kernel_size,
-                                                        .stride = stride,
-                                                        .padding = kernel_size / 2,
-                                                        .groups = groups,
-                                                        .norm_cfg = norm,
-                                                        .act_cfg = act});
-}
-
 /// Convolutions in a row, each of half the width of the one before, whose maps are joined.
 class STDCModule final : public Layer {
  public:
   STDCModule(const STDCNetParams& p, int64_t in, int64_t out, int64_t stride)
       : strides_(stride == 2), adds_(p.bottleneck_type == "add") {
     layers_ = register_module("layers", std::make_shared<ListOf<Layer>>());
-    auto first = stdc_conv(in, out / 2, 1, 1, p.norm_cfg, relu_cfg());
+    auto first = padded_conv(in, out / 2, 1, 1, p.norm_cfg, relu_cfg());
     if (strides_) {
-      downsample_ = stdc_conv(out / 2, out / 2, 3, 2, p.norm_cfg, {}, out / 2);
+      downsample_ = padded_conv(out / 2, out / 2, 3, 2, p.norm_cfg, {}, out / 2);
       if (adds_) {
         auto skip = std::make_shared<Sequential>();
-        skip->push_back(stdc_conv(in, in, 3, 2, p.norm_cfg, {}, in));
-        skip->push_back(stdc_conv(in, out, 1, 1, p.norm_cfg, {}));
+        skip->push_back(padded_conv(in, in, 3, 2, p.norm_cfg, {}, in));
+        skip->push_back(padded_conv(in, out, 1, 1, p.norm_cfg, {}));
         skip_ = skip;
         auto row = std::make_shared<Sequential>();
         row->push_back(first);
@@ -66,7 +55,7 @@ class STDCModule final : public Layer {
     }
     for (int64_t i = 1; i < p.num_convs; ++i) {
       const int64_t divisor = int64_t{1} << (i != p.num_convs - 1 ? i + 1 : i);
-      layers_->push_back(stdc_conv(out >> i, out / divisor, 3, 1, p.norm_cfg, p.act_cfg));
+      layers_->push_back(padded_conv(out >> i, out / divisor, 3, 1, p.norm_cfg, p.act_cfg));
     }
   }
 
@@ -131,8 +120,8 @@ class STDCNet final : public Backbone {
 
   explicit STDCNet(const Params& p) : Backbone(p.init_cfg) {
     stages_ = register_module("stages", std::make_shared<ListOf<Layer>>());
-    stages_->push_back(stdc_conv(p.in_channels, p.channels[0], 3, 2, p.norm_cfg, p.act_cfg));
-    stages_->push_back(stdc_conv(p.channels[0], p.channels[1], 3, 2, p.norm_cfg, p.act_cfg));
+    stages_->push_back(padded_conv(p.in_channels, p.channels[0], 3, 2, p.norm_cfg, p.act_cfg));
+    stages_->push_back(padded_conv(p.channels[0], p.channels[1], 3, 2, p.norm_cfg, p.act_cfg));
     int64_t stride = 4;
     for (size_t i = 0; i < 3; ++i) {
       auto stage = std::make_shared<Sequential>();
@@ -147,8 +136,8 @@ class STDCNet final : public Backbone {
     }
     if (p.with_final_conv) {
       const int64_t out = std::max<int64_t>(1024, p.channels[4]);
-      final_conv_ =
-          register_module("final_conv", stdc_conv(p.channels[4], out, 1, 1, p.norm_cfg, p.act_cfg));
+      final_conv_ = register_module("final_conv",
+                                    padded_conv(p.channels[4], out, 1, 1, p.norm_cfg, p.act_cfg));
       features_.back().channels = out;
     }
   }
@@ -211,17 +200,15 @@ namespace {
 class STDCFusion final : public BaseModule {
  public:
   explicit STDCFusion(const STDCFusionParams& p) {
-    conv0_ = register_module("conv0",
-                             stdc_conv(p.in_channels, p.out_channels, 1, 1, p.norm_cfg, p.act_cfg));
+    conv0_ = register_module(
+        "conv0", padded_conv(p.in_channels, p.out_channels, 1, 1, p.norm_cfg, p.act_cfg));
     const auto conv = [](int64_t in, int64_t out, const ActCfg& act) {
       return std::make_shared<ConvModule>(
           ConvModuleOptions{.in_channels = in, .out_channels = out, .bias = false, .act_cfg = act});
     };
     const int64_t narrow = p.out_channels / p.scale_factor;
     attention_ = std::make_shared<Sequential>();
-    attention_->push_back(std::make_shared<Lambda>([](const torch::Tensor& x) {
-      return at::adaptive_avg_pool2d(x, {1, 1});
-    }));
+    attention_->push_back(global_average());
     attention_->push_back(conv(p.out_channels, narrow, p.act_cfg));
     attention_->push_back(conv(narrow, p.out_channels, {}));
     register_module("attention", attention_);
@@ -279,10 +266,10 @@ class STDCContextPathNet final : public Backbone {
       }
       arms_->push_back(
           std::make_shared<AttentionRefinementModule>(p.last_in_channels[i], p.out_channels));
-      convs_->push_back(stdc_conv(p.out_channels, p.out_channels, 3, 1, p.norm_cfg, relu_cfg()));
+      convs_->push_back(padded_conv(p.out_channels, p.out_channels, 3, 1, p.norm_cfg, relu_cfg()));
     }
-    conv_avg_ = register_module(
-        "conv_avg", stdc_conv(p.last_in_channels[0], p.out_channels, 1, 1, p.norm_cfg, relu_cfg()));
+    conv_avg_ = register_module("conv_avg", padded_conv(p.last_in_channels[0], p.out_channels, 1, 1,
+                                                        p.norm_cfg, relu_cfg()));
     if (p.ffm_cfg.in_channels != below[0].channels + p.out_channels) {
       throw OptionError("ffm_cfg",
                         text("in_channels is ", p.ffm_cfg.in_channels, ", but the maps have ",

@@ -104,8 +104,8 @@ SEG_REGISTER(UpsampleLayer, InterpConv);
 // --- Transposed convolution ---------------------------------------------------------------------
 
 ConvTranspose2d::ConvTranspose2d(int64_t in, int64_t out, int64_t kernel_size, int64_t stride,
-                                 int64_t padding)
-    : stride_(stride), padding_(padding) {
+                                 int64_t padding, int64_t output_padding)
+    : stride_(stride), padding_(padding), output_padding_(output_padding) {
   const torch::nn::ConvTranspose2d made(
       torch::nn::ConvTranspose2dOptions(in, out, kernel_size).stride(stride).padding(padding));
   weight_ = register_parameter("weight", made->weight.detach());
@@ -113,7 +113,7 @@ ConvTranspose2d::ConvTranspose2d(int64_t in, int64_t out, int64_t kernel_size, i
 }
 
 torch::Tensor ConvTranspose2d::forward(const torch::Tensor& x) {
-  return at::conv_transpose2d(x, weight_, bias_, stride_, padding_);
+  return at::conv_transpose2d(x, weight_, bias_, stride_, padding_, output_padding_);
 }
 
 struct DeconvModuleParams {

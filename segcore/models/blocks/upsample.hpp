@@ -25,14 +25,15 @@ struct Category<UpsampleLayer> {
 /// torch.nn.ConvTranspose2d with its initial values.
 class ConvTranspose2d final : public Layer {
  public:
-  ConvTranspose2d(int64_t in, int64_t out, int64_t kernel_size, int64_t stride, int64_t padding);
+  ConvTranspose2d(int64_t in, int64_t out, int64_t kernel_size, int64_t stride, int64_t padding,
+                  int64_t output_padding = 0);
   torch::Tensor forward(const torch::Tensor& x) override;
   std::vector<std::string> python_names() const override {
     return {"ConvTranspose2d", "_ConvTransposeNd", "_ConvNd"};
   }
 
  private:
-  int64_t stride_, padding_;
+  int64_t stride_, padding_, output_padding_;
   torch::Tensor weight_, bias_;
 };
 

@@ -1,5 +1,6 @@
 #include "segcore/models/decode_heads/fcn_head.hpp"
 
+#include "segcore/models/nn/depthwise_act.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {
@@ -80,7 +81,7 @@ torch::Tensor MiddleModuleHead::forward(const std::vector<torch::Tensor>& featur
 // --- Depthwise separable ------------------------------------------------------------------------
 
 struct DepthwiseSeparableFCNHeadParams : FCNHeadParams {
-  std::optional<std::variant<Spec<Activation>, std::string>> dw_act_cfg;
+  DepthwiseActCfg dw_act_cfg;
 };
 
 /// An FCNHead of depthwise separable convolutions.
@@ -95,11 +96,7 @@ class DepthwiseSeparableFCNHead final : public FCNHead {
                   "activation after depthwise convolutions; null: none; 'default': ReLU, as after "
                   "the others")
         .validate([](const Params& p, Problems& problems) {
-          const auto* word = p.dw_act_cfg ? std::get_if<std::string>(&*p.dw_act_cfg) : nullptr;
-          if (word && *word != "default") {
-            problems.error("dw_act_cfg",
-                           text("must be a mapping, null or 'default', got '", *word, "'"));
-          }
+          check_depthwise_act(p.dw_act_cfg, problems);
         });
   }
   DepthwiseSeparableFCNHead(const Params& p, const std::vector<FeatureInfo>& inputs)
@@ -113,11 +110,7 @@ class DepthwiseSeparableFCNHead final : public FCNHead {
       o.kernel_size = p.kernel_size;
       o.padding = p.kernel_size / 2;
       o.norm_cfg = p.norm_cfg;
-      if (!p.dw_act_cfg) {
-        o.dw_act_cfg = ActCfg();
-      } else if (const auto* act = std::get_if<Spec<Activation>>(&*p.dw_act_cfg)) {
-        o.dw_act_cfg = *act;
-      }
+      o.dw_act_cfg = depthwise_act(p.dw_act_cfg);
       return std::make_shared<DepthwiseSeparableConvModule>(o);
     };
     auto convs = std::make_shared<Sequential>();

@@ -218,8 +218,9 @@ std::string difference(const Moments& found, const std::vector<double>& expected
   return "";
 }
 
-TEST(Initialisation, EachTensorOfAModelHasTheMomentsOfItsOriginal) {
-  std::ifstream file(source_path("tests/data/initialisation.json"));
+/// The models of a file below tests/data, each initialised a few times.
+void expect_moments_of_originals(const std::string& name_of_file, size_t models) {
+  std::ifstream file(source_path("tests/data/" + name_of_file));
   ASSERT_TRUE(file);
   const auto data = nlohmann::json::parse(file);
   for (const auto& entry : data.at("models")) {
@@ -243,7 +244,15 @@ TEST(Initialisation, EachTensorOfAModelHasTheMomentsOfItsOriginal) {
     }
     EXPECT_EQ(seen, moments.size());
   }
-  EXPECT_GE(data.at("models").size(), 22u);
+  EXPECT_GE(data.at("models").size(), models);
+}
+
+TEST(Initialisation, EachTensorOfAModelHasTheMomentsOfItsOriginal) {
+  expect_moments_of_originals("initialisation.json", 22);
+}
+
+TEST(Initialisation, EachTensorOfARealTimeNetworkHasTheMomentsOfItsOriginal) {
+  expect_moments_of_originals("initialisation_real_time.json", 8);
 }
 
 }  // namespace seg::init_test
