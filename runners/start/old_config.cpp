@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <iterator>
+#include <string_view>
 
 #include "registry/merge.hpp"
 #include "registry/text.hpp"
@@ -43,31 +44,76 @@ bool is_run_key(const std::string& key) {
   return std::find(keys.begin(), keys.end(), key) != keys.end();
 }
 
-/// Losses whose options changed.
-void translate_old_losses(Config& part, const std::string& path, OldNotes& notes) {
-  for (size_t i = 0; i < part.list.size(); ++i) {
-    translate_old_losses(part.list[i], text(path, ".", i), notes);
-  }
-  for (Config::Item& item : part.map) {
-    translate_old_losses(item.value, text(path, ".", item.key), notes);
-  }
-  if (old_type(part) != "DiceLoss") return;
-  const Config old = part;
-  OldOptions options(&old, path);
-  part.map.clear();
-  if (const Config* type = options.take("type")) part.set("type", *type);
-  part.set("use_sigmoid", placed(false, part.origin));
-  notes.add(part.origin, path, text(path, ".type"),
-            "0.x computes this loss class by class and adds 'smooth' to both sides of the "
-            "fraction; here it is computed over all classes together");
-  for (const char* key : {"smooth", "exponent", "class_weight"}) {
-    const Config* value = options.take(key);
-    if (!value || (old_number(value) && *old_number(value) == (key[0] == 'e' ? 2.0 : 1.0))) {
+/// An option of a part that has another name today, or none.
+struct RenamedOption {
+  const char *type, *old, *now;
+};
+constexpr RenamedOption kRenamedOptions[] = {
+    {"VisionTransformer", "embed_dim", "embed_dims"},
+    {"VisionTransformer", "depth", "num_layers"},
+    {"VisionTransformer", "qk_scale", nullptr},
+    {"VisionTransformer", "out_shape", nullptr},
+    {"MixVisionTransformer", "pretrain_style", nullptr},
+    {"InterpConv", "upsampe_cfg", "upsample_cfg"},
+};
+
+void rename_options(Config& part, const std::string& path, OldNotes& notes) {
+  const std::string type = old_type(part);
+  for (const RenamedOption& renamed : kRenamedOptions) {
+    if (type != renamed.type) continue;
+    Config::Item* item = part.find(renamed.old);
+    if (!item) continue;
+    if (renamed.now) {
+      item->key = renamed.now;
       continue;
     }
-    notes.left_out(value->origin, options.path(key), "has no counterpart");
+    if (!item->value.is_null()) {
+      notes.left_out(item->key_origin, text(path, ".", renamed.old), kNothingLikeIt);
+    }
+    std::erase_if(part.map, [&](const Config::Item& other) { return &other == item; });
   }
-  options.move_rest(part);
+}
+
+/// 0.x: 1 - mean over classes of (2 overlap + smooth) / (p^exponent + t^exponent + smooth).
+void translate_dice_loss(Config& loss, const std::string& path, OldNotes& notes) {
+  const Config old = loss;
+  OldOptions options(&old, path);
+  loss.map.clear();
+  if (const Config* type = options.take("type")) loss.set("type", *type);
+  loss.set("use_sigmoid", placed(false, loss.origin));
+  notes.add(loss.origin, path, text(path, ".type"),
+            "0.x computes this loss class by class and adds 'smooth' to both sides of the "
+            "fraction; here it is computed over all classes together");
+  const Config* smooth = options.take("smooth");
+  const Config* exponent = options.take("exponent");
+  const Config* weights = options.take("class_weight");
+  if (smooth && old_number(smooth) != 1.0) {
+    notes.left_out(smooth->origin, options.path("smooth"), kNothingLikeIt);
+  }
+  if (exponent && old_number(exponent) != 2.0) {
+    notes.left_out(exponent->origin, options.path("exponent"), kNothingLikeIt);
+  }
+  if (weights) {
+    notes.left_out(weights->origin, options.path("class_weight"), kNothingLikeIt);
+  }
+  options.move_rest(loss);
+}
+
+/// Parts of a model whose options or types changed.
+void translate_old_parts(Config& part, const std::string& path, OldNotes& notes) {
+  for (size_t i = 0; i < part.list.size(); ++i) {
+    translate_old_parts(part.list[i], text(path, ".", i), notes);
+  }
+  for (Config::Item& item : part.map) {
+    translate_old_parts(item.value, text(path, ".", item.key), notes);
+  }
+  constexpr std::string_view kOldScope = "mmcls.";
+  Config::Item* type = part.find("type");
+  if (type && type->value.scalar.starts_with(kOldScope)) {
+    type->value.scalar = "mmpretrain." + type->value.scalar.substr(kOldScope.size());
+  }
+  rename_options(part, path, notes);
+  if (old_type(part) == "DiceLoss") translate_dice_loss(part, path, notes);
 }
 
 void translate_old_model(const Config& old, Config& tree, OldNotes& notes) {
@@ -83,13 +129,14 @@ void translate_old_model(const Config& old, Config& tree, OldNotes& notes) {
       item.value.set(key, beside->value);
     }
   }
-  translate_old_losses(item.value, "model", notes);
+  translate_old_parts(item.value, "model", notes);
 }
 
-/// Keys that nothing uses are variables, unless they look like a slip.
+/// Keys that nothing uses are variables, unless they look like a slip: sections are mappings.
 void warn_of_slips(const Config& old, Diagnostics& problems) {
   for (const Config::Item& item : old.map) {
-    if (item.used || is_old_key(item.key) || is_run_key(item.key)) continue;
+    if (item.used || !item.value.is_map()) continue;
+    if (is_old_key(item.key) || is_run_key(item.key)) continue;
     const std::string near = did_you_mean(item.key, old_config_keys());
     if (!near.empty()) {
       problems.warn(item.key_origin, item.key, text("nothing uses this key.", near));
@@ -134,8 +181,11 @@ Config load_any_config(const std::string& path, const std::vector<std::string>& 
     Origin where;
     const auto signs = signs_of_old_config(tree, where);
     if (signs.empty()) return;
+    constexpr size_t kShown = 3;
+    std::vector<std::string> shown(signs.begin(), signs.begin() + std::min(signs.size(), kShown));
+    if (signs.size() > kShown) shown.emplace_back("...");
     found.warn(where, "",
-               text("this is a configuration of MMSegmentation 0.x (it has ", join(signs, ", "),
+               text("this is a configuration of MMSegmentation 0.x (it has ", join(shown, ", "),
                     "), which is translated; 'tools/print_config ", path, "' prints the result"));
     known.insert(known.end(), old_config_keys().begin(), old_config_keys().end());
     detail::strip_delete(tree);

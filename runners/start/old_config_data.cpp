@@ -234,7 +234,8 @@ class DataTranslation {
     const Config* client = options.take("file_client_args");
     const Config::Item* backend = client ? client->find("backend") : nullptr;
     if (client && !(backend && backend->value.scalar == "disk")) {
-      notes_.left_out(client->origin, options.path("file_client_args"), "has no counterpart");
+      notes_.left_out(client->origin, options.path("file_client_args"),
+                      "files are read from the file system");
     }
     const Config* steps = options.take("pipeline");
     label_options_ = options.take("gt_seg_map_loader_cfg");

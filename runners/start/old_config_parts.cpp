@@ -21,7 +21,7 @@ void OldNotes::add(const Origin& where, const std::string& old_path, const std::
 }
 
 void OldNotes::left_out(const Origin& where, const std::string& old_path, const std::string& why) {
-  add(where, old_path, "", "is left out: it " + why);
+  add(where, old_path, "", "is left out: " + why);
 }
 
 void OldNotes::error(const Origin& where, const std::string& old_path, const std::string& what) {

@@ -12,6 +12,9 @@
 
 namespace seg {
 
+/// Why most values are left out.
+inline constexpr const char* kNothingLikeIt = "nothing here does the same";
+
 /// Collects what a translation has to say.
 class OldNotes {
  public:
@@ -42,7 +45,7 @@ class OldOptions {
   void ignore(std::initializer_list<std::string_view> keys);
   /// Gives `to` all that was not taken, under the same names.
   void move_rest(Config& to);
-  void leave_out_rest(OldNotes& notes, const std::string& why = "has no counterpart");
+  void leave_out_rest(OldNotes& notes, const std::string& why = kNothingLikeIt);
   std::string path(std::string_view key = {}) const;
   const Origin& origin() const { return origin_; }
   bool has(std::string_view key) const;

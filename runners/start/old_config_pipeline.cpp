@@ -21,7 +21,8 @@ void drop_file_client(OldOptions& options, OldNotes& notes) {
   if (!client) return;
   const Config::Item* backend = client->find("backend");
   if (backend && backend->value.scalar == "disk") return;
-  notes.left_out(client->origin, options.path("file_client_args"), "has no counterpart");
+  notes.left_out(client->origin, options.path("file_client_args"),
+                 "files are read from the file system");
 }
 
 class PipelineTranslation {
@@ -120,7 +121,7 @@ class PipelineTranslation {
     }
     if (min_size) {
       notes_.left_out(min_size->origin, options.path("min_size"),
-                      "has no counterpart in a Resize with several scales");
+                      "a Resize to several scales has no least size here");
     }
     out.set("keep_ratio", keep);
     options.move_rest(out);

@@ -11,10 +11,15 @@ class RuntimeTranslation {
       : old_(old), tree_(tree), notes_(notes), by_epoch_(old_length(old).by_epoch) {}
 
   void translate() {
+    // The hooks that runners of 0.x have without being told.
     hooks_ = placed_map(old_.origin);
+    hooks_.set("timer", typed_map("IterTimerHook", old_.origin));
     add_logger();
+    hooks_.set("param_scheduler", typed_map("ParamSchedulerHook", old_.origin));
     add_checkpoints();
-    if (!hooks_.map.empty()) tree_.set("default_hooks", std::move(hooks_));
+    hooks_.set("sampler_seed", typed_map("DistSamplerSeedHook", old_.origin));
+    hooks_.set("visualization", typed_map("SegVisualizationHook", old_.origin));
+    tree_.set("default_hooks", std::move(hooks_));
     add_custom_hooks();
     add_environment();
     add_start();
@@ -39,8 +44,7 @@ class RuntimeTranslation {
     Config processor = placed_map(log->origin);
     processor.set("by_epoch", placed(by_epoch_, log->origin));
     tree_.set("log_processor", std::move(processor));
-    const Config* writers = options.take("hooks");
-    if (writers) add_back_ends(*writers);
+    if (const Config* writers = options.take("hooks")) add_back_ends(*writers);
     options.leave_out_rest(notes_);
   }
 
@@ -53,12 +57,11 @@ class RuntimeTranslation {
         back_ends.list.push_back(typed_map("TensorboardVisBackend", writer.origin));
       } else if (type != "TextLoggerHook") {
         notes_.left_out(writer.origin, text("log_config.hooks.", i),
-                        text("has no counterpart: there is no ", type,
+                        text("there is no ", type,
                              " here. LocalVisBackend writes values as JSON lines, "
                              "CSVVisBackend as a table"));
       }
     }
-    if (back_ends.list.size() == 1) return;
     Config visualizer = typed_map("SegLocalVisualizer", writers.origin);
     visualizer.set("vis_backends", std::move(back_ends));
     visualizer.set("name", placed("visualizer", writers.origin));
@@ -153,8 +156,9 @@ class RuntimeTranslation {
                    "resume; here 'resume' continues this file");
         tree_.set("load_from", *weights);
       }
-    } else if (weights) {
-      tree_.set("load_from", *weights);
+    } else {
+      if (weights) tree_.set("load_from", *weights);
+      tree_.set("resume", placed(false, old_.origin));
     }
   }
 
@@ -170,12 +174,12 @@ class RuntimeTranslation {
   void leave_out_others() {
     if (const Config* workflow = value("workflow"); workflow && workflow->list.size() > 1) {
       notes_.left_out(workflow->origin, "workflow",
-                      "has no counterpart: validations are those of train_cfg.val_interval, and "
-                      "losses of validation data are not computed");
+                      "validations are those of train_cfg.val_interval, and no losses of "
+                      "validation data are computed");
     }
     for (const char* key : {"momentum_config", "custom_imports", "ipu_options"}) {
       if (const Config* option = value(key)) {
-        notes_.left_out(option->origin, key, "has no counterpart");
+        notes_.left_out(option->origin, key, kNothingLikeIt);
       }
     }
   }

@@ -168,27 +168,26 @@ class ScheduleTranslation {
     Config out = typed_map(regular ? "StepLR" : "MultiStepLR", policy.origin);
     if (step) out.set(regular ? "step_size" : "milestones", *step);
     if (const Config* least = options_.take("min_lr")) {
-      notes_.left_out(least->origin, "lr_config.min_lr",
-                      "has no counterpart: steps have no least rate here");
+      notes_.left_out(least->origin, "lr_config.min_lr", "steps have no least rate here");
     }
     add(std::move(out), {"gamma"}, false);
   }
 
-  void add_cosine(const Config& policy, const char* type) {
+  void add_cosine(const Config& policy, const char* type, bool curve = true) {
     Config out = typed_map(type, policy.origin);
     if (const Config* least = options_.take("min_lr")) out.set("eta_min", *least);
     if (const Config* ratio = options_.take("min_lr_ratio")) out.set("eta_min_ratio", *ratio);
-    add(std::move(out), {"periods", "restart_weights"}, true);
+    add(std::move(out), {"periods", "restart_weights"}, curve);
   }
 
   void add_flat_cosine(const Config& policy) {
     const Config* start = options_.take("start_percent");
-    add_cosine(policy, "CosineAnnealingLR");
+    add_cosine(policy, "CosineAnnealingLR", /*curve=*/false);
     const auto steps = old_number(length_.steps);
     if (!steps) return;
     const double share = old_number(start).value_or(0.75);
     Config& out = out_.list.back();
-    out.set("begin", placed(static_cast<int64_t>(std::floor(*steps * share)),
+    out.set("begin", placed(static_cast<int64_t>(std::nearbyint(*steps * share)),
                             start ? start->origin : policy.origin));
   }
 
