@@ -88,14 +88,14 @@ TEST_F(OldConfig, ValuesKeepTheLineThatHasToBeMended) {
                     "  samples_per_gpu: many\n"
                     "  workers_per_gpu: 1\n"
                     "  train: {type: CustomDataset, img_dir: img, imag_suffix: .png, pipeline: "
-                    "[{type: Resize, img_scale: [4]}, {type: Collect}]}\n"
+                    "[{type: RandomFlip, flip_ratio: 2.0}, {type: Collect}]}\n"
                     "optimizer: {type: SGD, lr: fast}\n"
                     "runner: {type: IterBasedRunner, max_iters: 3}\n");
   const std::string found = config_error([&] { load_run_config(path); });
   EXPECT_THAT(found, HasSubstr(place("36:20") + "error: train_dataloader.batch_size: expected "));
-  EXPECT_THAT(found, HasSubstr(place("38:45") + "error: train_dataloader.dataset: "));
+  EXPECT_THAT(found, HasSubstr(place("38:46") + "error: train_dataloader.dataset: "));
   EXPECT_THAT(found, HasSubstr("'imag_suffix'"));
-  EXPECT_THAT(found, HasSubstr(place("38:106")));
+  EXPECT_THAT(found, HasSubstr(place("38:107")));
   EXPECT_THAT(found, HasSubstr(place("39:28") + "error: optim_wrapper.optimizer.lr: expected "));
 }
 
@@ -129,7 +129,7 @@ TEST_F(OldConfig, WhatHasNoCounterpartAtAllIsAnError) {
                   "data:\n  samples_per_gpu: 1\n  train: {type: CustomDataset, pipeline: "
                   "[{type: Resize, ratio_range: [0.5, 2.0]}]}\n");
             }),
-            place("3:45") +
+            place("3:43") +
                 "error: data.train.pipeline.0: a Resize without img_scale takes its scale from the "
                 "size of each image, which no step does here. Write img_scale\n"
                 "1 error in the configuration");
@@ -138,7 +138,7 @@ TEST_F(OldConfig, WhatHasNoCounterpartAtAllIsAnError) {
                   "data:\n  samples_per_gpu: 1\n  train: {type: CustomDataset, img_dir: [a, b], "
                   "split: [a, b, c]}\n");
             }),
-            place("3:62") +
+            place("3:56") +
                 "error: data.train.split: has 3 elements, but another list of this data set has 2\n"
                 "1 error in the configuration");
 }

@@ -131,7 +131,7 @@ TEST_F(OldConfigs, ArePrintedWithCommentsAndCheckedByAllPrograms) {
   const CommandResult check = run("print_config old.yaml --check");
   EXPECT_EQ(check.status, 0) << check.output;
   EXPECT_THAT(run("print_config old.yaml --explain train_cfg.max_iters").output,
-              HasSubstr("train_cfg.max_iters\n  old.yaml:67:44: 4\n"));
+              HasSubstr("train_cfg.max_iters\n  old.yaml:62:44: 4\n"));
   const CommandResult seen = run("inspect old.yaml --depth 1");
   EXPECT_EQ(seen.status, 0) << seen.output;
   const CommandResult shorter =
