@@ -144,7 +144,17 @@ void warn_of_slips(const Config& old, Diagnostics& problems) {
   }
 }
 
+void check_sections(const Config& old, OldNotes& notes) {
+  for (const char* key : {"data", "optimizer", "optimizer_config", "lr_config", "runner",
+                          "checkpoint_config", "evaluation", "log_config", "fp16"}) {
+    const Config::Item* item = old.find(key);
+    if (!item || item->value.is_null() || item->value.is_map()) continue;
+    notes.error(item->value.origin, key, text("expected a mapping, got ", dump_flow(item->value)));
+  }
+}
+
 Config translate_old_config(const Config& old, OldNotes& notes) {
+  check_sections(old, notes);
   Config tree = placed_map(old.origin);
   tree.set("default_scope", placed("mmseg", old.origin));
   translate_old_model(old, tree, notes);

@@ -232,6 +232,10 @@ class PipelineTranslation {
     options.ignore({"type"});
     options.leave_out_rest(notes_);
     if (!inner || !inner->is_list()) return;
+    if (scales.empty()) {
+      notes_.error(step.origin, options.path(), "needs img_scale or img_ratios");
+      return;
+    }
     const std::string path = options.path("transforms");
     const Config* resize = nullptr;
     for (const Config& t : inner->list) {

@@ -89,7 +89,6 @@ class RuntimeTranslation {
       if (const Config* option = best.take(key)) out.set(key, *option);
     }
     options.ignore({"type", "create_symlink", "meta", "sync_buffer", "file_client_args"});
-    if (const Config* arguments = options.take("args")) options_of(*arguments, out);
     options.move_rest(out);
     hooks_.set("checkpoint", std::move(out));
     // What evaluation says besides of when, what and the best.
@@ -97,10 +96,6 @@ class RuntimeTranslation {
                  "gpu_collect", "tmpdir", "broadcast_bn_buffer", "type", "nan_to_num", "beta",
                  "out_dir", "file_client_args", "dynamic_intervals", "classwise", "logger"});
     best.leave_out_rest(notes_);
-  }
-
-  static void options_of(const Config& arguments, Config& out) {
-    for (const Config::Item& item : arguments.map) out.set(item.key, item.value);
   }
 
   void add_custom_hooks() {

@@ -143,6 +143,29 @@ TEST_F(OldConfig, WhatHasNoCounterpartAtAllIsAnError) {
                 "1 error in the configuration");
 }
 
+TEST_F(OldConfig, ValuesOfOtherKindsAreErrorsOrPassedOn) {
+  EXPECT_EQ(config_error([&] {
+              load(
+                  "data:\n  samples_per_gpu: 1\n  val: {type: CustomDataset, pipeline: "
+                  "[{type: MultiScaleFlipAug, transforms: [{type: Resize}]}]}\n");
+            }),
+            place("3:41") +
+                "error: data.val.pipeline.0: needs img_scale or img_ratios\n"
+                "1 error in the configuration");
+  EXPECT_EQ(config_error([&] { load("optimizer: 3\nlr_config: [4]\nrunner: {}\n"); }),
+            place("1:12") + "error: optimizer: expected a mapping, got 3\n" + place("2:12") +
+                "error: lr_config: expected a mapping, got [4]\n2 errors in the configuration");
+  for (const char* odd :
+       {"data: {samples_per_gpu: 1, train: 3, val: [4], test: {pipeline: 5}}\n",
+        "data: {samples_per_gpu: {}, train: {type: RepeatDataset, dataset: [[]]}}\n",
+        "data: {samples_per_gpu: 1, train: {img_dir: [], pipeline: [1, [], {type: Pad}]}}\n",
+        "optimizer: {}\nfp16: {}\nrunner: {max_iters: []}\n",
+        "evaluation: {metric: {}}\nlog_config: {hooks: 3}\ncustom_hooks: 5\n",
+        "workflow: 1\nlog_config: {hooks: [3]}\nmodel: 3\ntest_cfg: 4\ndist_params: 5\n"}) {
+    EXPECT_EQ(config_error([&] { load(odd); }), "no error") << odd;
+  }
+}
+
 TEST_F(OldConfig, VariablesAreDroppedAndSlipsTold) {
   const Config tree =
       load(std::string(kShort) + "crop_size: [4, 4]\ndataset_type: A\nevaluatoin: {interval: 3}\n");
