@@ -1,4 +1,4 @@
-// Data sets, loaders, metrics and the data_preprocessor of configurations of MMSegmentation 0.x.
+// Data sets, loaders and metrics of configurations of MMSegmentation 0.x.
 #include <algorithm>
 #include <memory>
 #include <string_view>
@@ -54,7 +54,7 @@ class DataTranslation {
     }
     add_evaluator(kOldVal);
     add_evaluator(kOldTest);
-    add_preprocessor();
+    add_old_preprocessor(train_steps_, test_steps_, tree_, notes_);
   }
 
  private:
@@ -277,65 +277,6 @@ class DataTranslation {
     if (found.batch_steps.normalize || found.batch_steps.pad) batch = found.batch_steps;
     if (!found.tta_steps.is_null()) tta_ = std::move(found.tta_steps);
     return std::move(found.steps);
-  }
-
-  // --- what batches get ---
-
-  void add_preprocessor() {
-    const OldBatchSteps& first = train_steps_.normalize ? train_steps_ : test_steps_;
-    if (!first.normalize && !train_steps_.pad && !test_steps_.pad) return;
-    const Origin origin = first.normalize ? first.normalize->origin : data_->origin;
-    Config out = typed_map("SegDataPreProcessor", origin);
-    if (first.normalize) {
-      OldOptions options(first.normalize, first.path);
-      for (const char* key : {"mean", "std"}) {
-        if (const Config* value = options.take(key)) out.set(key, *value);
-      }
-      const Config* to_rgb = options.take("to_rgb");
-      out.set("bgr_to_rgb", to_rgb ? *to_rgb : placed(true, origin));
-    }
-    if (train_steps_.pad) {
-      OldOptions options(train_steps_.pad, train_steps_.path);
-      for (const char* key : {"pad_val", "seg_pad_val", "size", "size_divisor"}) {
-        if (const Config* value = options.take(key)) out.set(key, *value);
-      }
-    }
-    if (test_steps_.pad) {
-      OldOptions options(test_steps_.pad, test_steps_.path);
-      Config test = placed_map(test_steps_.pad->origin);
-      for (const char* key : {"size", "size_divisor"}) {
-        if (const Config* value = options.take(key)) test.set(key, *value);
-      }
-      out.set("test_cfg", std::move(test));
-    }
-    compare_normalizations();
-    set_preprocessor(std::move(out));
-  }
-
-  void compare_normalizations() {
-    const Config* a = train_steps_.normalize;
-    const Config* b = test_steps_.normalize;
-    if (!a || !b) return;
-    for (const char* key : {"mean", "std", "to_rgb"}) {
-      const auto shown = [key](const Config& step) {
-        const Config::Item* item = step.find(key);
-        return item ? dump_flow(item->value) : std::string();
-      };
-      if (shown(*a) == shown(*b)) continue;
-      notes_.add(b->origin, test_steps_.path, text("model.data_preprocessor.", "mean"),
-                 text("the pipelines of training and test normalise differently (", key,
-                      "); both get the values of training"));
-      return;
-    }
-  }
-
-  void set_preprocessor(Config preprocessor) {
-    Config::Item* model = tree_.find("model");
-    if (!model || !model->value.is_map() || model->value.find("data_preprocessor")) return;
-    auto& items = model->value.map;
-    const auto behind_type = items.begin() + (!items.empty() && items[0].key == "type" ? 1 : 0);
-    const Origin origin = preprocessor.origin;
-    items.insert(behind_type, {"data_preprocessor", origin, std::move(preprocessor)});
   }
 
   // --- metrics ---

@@ -76,8 +76,12 @@ OldPipeline translate_old_pipeline(const Config& steps, const std::string& old_p
                                    const std::string& now, const Config* annotations,
                                    OldNotes& notes);
 
-/// `data` and `evaluation.metric` become loaders and evaluators, and the data_preprocessor of
-/// `model` gets what pipelines did to batches.
+/// Gives the model of the tree a data_preprocessor.
+void add_old_preprocessor(const OldBatchSteps& train, const OldBatchSteps& test, Config& tree,
+                          OldNotes& notes);
+
+/// `data` and `evaluation.metric` become loaders and evaluators, and the model gets its
+/// data_preprocessor.
 void translate_old_data(const Config& old, Config& tree, OldNotes& notes);
 /// Length, optimizer and schedules.
 void translate_old_schedule(const Config& old, Config& tree, OldNotes& notes);
