@@ -21,28 +21,23 @@ const Config* old_value(const Config& old, const char* key) {
 void add_optimizer_hook(const Config& old, Config& wrapper, OldNotes& notes) {
   OldOptions options(old_value(old, "optimizer_config"), "optimizer_config");
   const std::string type = options.take_text("type");
-  const Config* fp16 = old_value(old, "fp16");
   const Config* scale = options.take("loss_scale");
-  const Config* apex = options.take("use_fp16");
-  const bool mixed = type.find("Fp16") != std::string::npos || old_true(apex) || fp16;
-  if (mixed) {
-    const Origin origin = type.empty() && fp16 ? fp16->origin : options.origin();
-    wrapper.set("type", placed("AmpOptimWrapper", origin));
-    OldOptions half(fp16, "fp16");
-    const Config* of_fp16 = half.take("loss_scale");
-    if (!scale) scale = of_fp16;
-    half.leave_out_rest(notes);
-    const bool hook = type.find("Fp16") != std::string::npos;
-    if (scale) {
-      wrapper.set("loss_scale", *scale);
-    } else if (hook) {
-      wrapper.set("loss_scale", placed(512.0, origin));  // the default of 0.x
-    }
-    if (!hook) {
-      notes.add(origin, fp16 ? "fp16" : "optimizer_config.use_fp16", "optim_wrapper.type",
-                "0.x takes 16 bits as far as its hook of the optimizer does; here training is in "
-                "mixed precision. OptimWrapper trains in full precision");
-    }
+  const bool apex = old_true(options.take("use_fp16"));
+  const bool half = type.find("Fp16") != std::string::npos;
+  const Config* fp16 = old_value(old, "fp16");
+  if (half || apex) {
+    wrapper.set("type", placed("AmpOptimWrapper", options.origin()));
+    // The default of 0.x.
+    if (half) wrapper.set("loss_scale", scale ? *scale : placed(512.0, options.origin()));
+  } else if (fp16) {
+    notes.left_out(fp16->origin, "fp16",
+                   "without an Fp16OptimizerHook, 0.x trains in full precision and only tests in "
+                   "16 bits; here tests are in full precision, too. 'optim_wrapper.type: "
+                   "AmpOptimWrapper' trains in mixed precision");
+  }
+  if (apex) {
+    notes.add(options.origin(), "optimizer_config.use_fp16", "optim_wrapper.type",
+              "0.x leaves mixed precision to apex; here it is PyTorch's own");
   }
   if (const Config* clip = options.take("grad_clip")) wrapper.set("clip_grad", *clip);
   const Config* counts = options.take("cumulative_iters");
