@@ -179,8 +179,7 @@ const std::vector<std::string>& old_config_keys() {
       "total_iters", "total_epochs", "checkpoint_config", "evaluation",         "log_config",
       "dist_params", "workflow",     "resume_from",       "auto_resume",        "cudnn_benchmark",
       "fp16",        "seed",         "deterministic",     "diff_seed",          "momentum_config",
-      "device",      "gpu_ids",      "mp_start_method",   "opencv_num_threads", "custom_imports",
-      "ipu_options"};
+      "device",      "gpu_ids",      "mp_start_method",   "opencv_num_threads", "ipu_options"};
   return keys;
 }
 

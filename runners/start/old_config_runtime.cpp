@@ -172,7 +172,7 @@ class RuntimeTranslation {
                       "validations are those of train_cfg.val_interval, and no losses of "
                       "validation data are computed");
     }
-    for (const char* key : {"momentum_config", "custom_imports", "ipu_options"}) {
+    for (const char* key : {"momentum_config", "ipu_options"}) {
       if (const Config* option = value(key)) {
         notes_.left_out(option->origin, key, kNothingLikeIt);
       }

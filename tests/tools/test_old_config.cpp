@@ -119,6 +119,29 @@ TEST_F(OldConfigs, TrainAndTestLikeTheirTranslation) {
   EXPECT_THAT(test.output, HasSubstr("mIoU"));
 }
 
+TEST_F(OldConfigs, MayHaveDataSetClassesOfTheirTime) {
+  std::string yaml = kOldRun;
+  const auto replace = [&yaml](const std::string& from, const std::string& to) {
+    yaml.replace(yaml.find(from), from.size(), to);
+  };
+  replace("type: CustomDataset", "type: Stripes");
+  replace("    img_suffix: .png\n    classes: [ground, red, green]\n", "");
+  replace("    palette: [[0, 0, 0], [255, 0, 0], [0, 255, 0]]\n", "");
+  dir_.write("old.yaml", yaml);
+  dir_.write("stripes.py",
+             "from mmseg.datasets.builder import DATASETS\n"
+             "from mmseg.datasets.custom import CustomDataset\n\n\n"
+             "@DATASETS.register_module()\n"
+             "class Stripes(CustomDataset):\n"
+             "    CLASSES = ('ground', 'red', 'green')\n"
+             "    PALETTE = [[0, 0, 0], [255, 0, 0], [0, 255, 0]]\n\n"
+             "    def __init__(self, split=None, **kwargs):\n"
+             "        super().__init__(img_suffix='.png', split=split, **kwargs)\n");
+  const CommandResult training = run("train old.yaml --work-dir a");
+  EXPECT_EQ(training.status, 0) << training.output;
+  EXPECT_THAT(training.output, HasSubstr("red"));
+}
+
 TEST_F(OldConfigs, ArePrintedWithCommentsAndCheckedByAllPrograms) {
   ASSERT_EQ(run_shell_line(dir_, "@print_config old.yaml > new.yaml 2> said").status, 0);
   EXPECT_THAT(dir_.read("new.yaml"),
