@@ -33,11 +33,12 @@ void expand_shell_paths(Config& node, const std::string& path, Diagnostics& prob
 }
 
 Config load_tree(const std::string& path, const std::vector<std::string>& overrides,
-                 bool keep_deletes, Diagnostics& problems) {
+                 bool keep_deletes, Diagnostics& problems, const BeforeOverrides& before = {}) {
   Diagnostics found;
   std::optional<Config> tree = detail::ConfigLoader(found, keep_deletes).load(path, nullptr);
   Config changes = detail::read_overrides(overrides, found);
   if (tree) {
+    if (before && !found.has_errors()) before(*tree, changes, found);
     detail::merge_into(*tree, std::move(changes), /*index_lists=*/true, found);
     if (!keep_deletes) detail::strip_delete(*tree);
     expand_shell_paths(*tree, "", found);
@@ -51,6 +52,11 @@ Config load_tree(const std::string& path, const std::vector<std::string>& overri
 Config load_config(const std::string& path, const std::vector<std::string>& overrides,
                    Diagnostics& problems) {
   return load_tree(path, overrides, /*keep_deletes=*/false, problems);
+}
+
+Config load_config(const std::string& path, const std::vector<std::string>& overrides,
+                   Diagnostics& problems, const BeforeOverrides& before) {
+  return load_tree(path, overrides, /*keep_deletes=*/false, problems, before);
 }
 
 Config detail::load_changes(const std::string& path, const std::vector<std::string>& overrides,

@@ -6,7 +6,10 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
+#include <vector>
 
+#include "registry/text.hpp"
 #include "registry/yaml.hpp"
 #include "registry/yaml_scalar.hpp"
 
@@ -179,74 +182,103 @@ void write_flow(const Config& c, std::string& out) {
   }
 }
 
+/// As it may stand behind a `#`.
+std::string comment_text(std::string_view s) {
+  std::string out(s);
+  for (char& c : out) {
+    if (static_cast<unsigned char>(c) < 0x20) c = '?';
+  }
+  return out;
+}
+
 class BlockWriter {
  public:
-  BlockWriter(bool origins, bool python_tuples) : origins_(origins), tuples_(python_tuples) {}
+  BlockWriter(bool origins, bool python_tuples, const YamlComments& comments)
+      : origins_(origins), tuples_(python_tuples), comments_(comments) {}
 
   /// Writes a value whose key or dash stands before the end of `out_`. `indent` is the column of
   /// that key or dash; `in_list` whether it is a dash.
-  void value(const Config& c, size_t indent, bool in_list) {
+  void value(const Config& c, const std::string& path, size_t indent, bool in_list) {
     const bool tagged = c.is_list() && c.is_tuple && tuples_;
     const bool empty = (c.is_list() && c.list.empty()) || (c.is_map() && c.map.empty());
     if (tagged) out_ += " !!python/tuple";
     if (!(c.is_list() || c.is_map()) || empty) {
       out_ += ' ';
       out_ += empty ? (c.is_list() ? "[]" : "{}") : scalar_text(c, false);
-      end_line(c);
+      std::vector<std::string> said;
+      if (origins_) said.push_back(c.origin.text());
+      end_line(std::move(said), path);
       return;
     }
     if (in_list && !tagged) {
       out_ += ' ';  // "- - 1" and "- key: 1": the first entry stands beside the dash
-      entries(c, indent + 2, /*first_in_line=*/true);
+      entries(c, path, indent + 2, /*first_in_line=*/true);
       return;
     }
-    out_ += '\n';
-    entries(c, c.is_map() || in_list ? indent + 2 : indent, false);
+    end_line({}, path);
+    entries(c, path, c.is_map() || in_list ? indent + 2 : indent, false);
   }
 
-  void entries(const Config& c, size_t indent, bool first_in_line) {
-    for (const Config& element : c.list) {
+  void entries(const Config& c, const std::string& path, size_t indent, bool first_in_line) {
+    for (size_t i = 0; i < c.list.size(); ++i) {
       begin_entry(indent, first_in_line);
       out_ += '-';
-      value(element, indent, true);
+      value(c.list[i], path_of(path, std::to_string(i)), indent, true);
     }
     for (const Config::Item& item : c.map) {
       begin_entry(indent, first_in_line);
       out_ += key_text(item.key, false) + ":";
-      value(item.value, indent, false);
+      value(item.value, path_of(path, item.key), indent, false);
     }
   }
 
-  void end_line(const Config& c) {
-    if (origins_) {
-      out_ += "  # ";
-      for (char ch : c.origin.text()) out_ += static_cast<unsigned char>(ch) < 0x20 ? '?' : ch;
-    }
-    out_ += '\n';
+  void head() {
+    const auto found = comments_.find("");
+    if (found == comments_.end()) return;
+    for (const std::string& remark : found->second) out_ += "# " + comment_text(remark) + "\n";
   }
 
   std::string out_;
 
  private:
+  /// Without comments no path is needed.
+  std::string path_of(const std::string& parent, const std::string& key) const {
+    if (comments_.empty()) return {};
+    return parent.empty() ? key : parent + "." + key;
+  }
+
+  void end_line(std::vector<std::string> said, const std::string& path) {
+    if (const auto found = comments_.find(path); !path.empty() && found != comments_.end()) {
+      said.insert(said.end(), found->second.begin(), found->second.end());
+    }
+    if (!said.empty()) out_ += "  # " + comment_text(join(said, "; "));
+    out_ += '\n';
+  }
+
   void begin_entry(size_t indent, bool& first_in_line) {
     if (!first_in_line) out_.append(indent, ' ');
     first_in_line = false;
   }
 
   bool origins_, tuples_;
+  const YamlComments& comments_;
 };
 
 }  // namespace
 
-std::string dump_yaml(const Config& config, bool origins, bool python_tuples) {
-  BlockWriter writer(origins, python_tuples);
+std::string dump_yaml(const Config& config, bool origins, bool python_tuples,
+                      const YamlComments& comments) {
+  BlockWriter writer(origins, python_tuples, comments);
+  writer.head();
   const bool empty = config.list.empty() && config.map.empty();
   if (empty) {
-    writer.value(config, 0, false);
-    return writer.out_.substr(1);  // without the space that follows a key
+    const size_t begin = writer.out_.size();
+    writer.value(config, "", 0, false);
+    writer.out_.erase(begin, 1);  // the space that follows a key
+    return writer.out_;
   }
-  if (config.is_tuple && python_tuples) writer.out_ = "!!python/tuple\n";
-  writer.entries(config, 0, false);
+  if (config.is_tuple && python_tuples) writer.out_ += "!!python/tuple\n";
+  writer.entries(config, "", 0, false);
   return writer.out_;
 }
 

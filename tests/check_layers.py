@@ -51,7 +51,8 @@ MAY_INCLUDE = {
     MODELS + "blocks": ["segcore/ops", MODELS + "nn", MODELS + "weights"],
     # Parts that configs combine know each other by interface only, never by class.
     MODELS + "data_preprocessors": MODEL_BASE,
-    MODELS + "backbones": MODEL_BASE + ["segcore/ops", MODELS + "blocks"],
+    # A backbone may know names of weights that it had in the past.
+    MODELS + "backbones": MODEL_BASE + ["segcore/io/weights.hpp", "segcore/ops", MODELS + "blocks"],
     MODELS + "necks": MODEL_BASE + ["segcore/ops", MODELS + "blocks"],
     MODELS + "losses": MODEL_BASE + ["segcore/ops"],
     MODELS + "assigners": MODEL_BASE + ["segcore/ops"],

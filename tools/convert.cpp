@@ -7,6 +7,7 @@
 #include <unordered_set>
 
 #include "registry/yaml.hpp"
+#include "runners/start/old_config.hpp"
 #include "segcore/io/checkpoint.hpp"
 #include "segcore/io/model_zoo.hpp"
 #include "segcore/io/named_weights.hpp"
@@ -77,7 +78,7 @@ std::string weights_summary(const seg::Value& state) {
 class CheckedModel {
  public:
   explicit CheckedModel(const std::string& config_path) : path_(config_path) {
-    const seg::Config config = seg::load_config(config_path);
+    const seg::Config config = seg::load_any_config(config_path);
     const seg::Config* tree = config.at_path("model");
     if (!tree) throw seg::DataError(config_path + ": has no 'model'");
     seg::Diagnostics problems;

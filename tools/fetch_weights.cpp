@@ -11,6 +11,7 @@
 #include <set>
 
 #include "registry/yaml.hpp"
+#include "runners/start/old_config.hpp"
 #include "segcore/io/atomic_file.hpp"
 #include "segcore/io/model_zoo.hpp"
 #include "segcore/io/sha256.hpp"
@@ -249,7 +250,7 @@ std::vector<WantedWeights> wanted_weights(const FetchArguments& arguments) {
       continue;
     }
     const size_t before = out.size();
-    collect_weights(seg::load_config(source, arguments.overrides), out);
+    collect_weights(seg::load_any_config(source, arguments.overrides), out);
     if (out.size() == before) std::cout << source << ": names no weights" << std::endl;
   }
   std::set<std::string> seen;

@@ -8,6 +8,7 @@
 
 #include "registry/yaml.hpp"
 #include "runners/evaluate/image_size.hpp"
+#include "runners/start/old_config.hpp"
 #include "segcore/io/dtypes.hpp"
 #include "segcore/io/weights.hpp"
 #include "segcore/models/segmentor.hpp"
@@ -57,7 +58,7 @@ void print_modules(const torch::nn::Module& module, const std::string& name, int
 }
 
 int inspect(const InspectArguments& arguments) {
-  const seg::Config config = seg::load_config(arguments.config, arguments.overrides);
+  const seg::Config config = seg::load_any_config(arguments.config, arguments.overrides);
   const seg::Config* tree = config.at_path("model");
   if (!tree) throw seg::DataError(arguments.config + ": has no 'model'");
   seg::Diagnostics problems;

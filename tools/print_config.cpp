@@ -102,13 +102,9 @@ int print_config(const PrintConfigArguments& arguments) {
     return 0;
   }
   seg::Diagnostics problems;
-  const seg::Config tree = seg::load_config(arguments.config, arguments.overrides, problems);
-  seg::Origin where;
-  if (const std::string old = seg::old_config_problem(tree, where); !old.empty()) {
-    problems.warn(where, "", old);
-  } else {
-    seg::check_variables(tree, arguments.overrides, seg::run_config_keys(), problems);
-  }
+  seg::YamlComments comments;
+  const seg::Config tree =
+      seg::load_any_config(arguments.config, arguments.overrides, problems, &comments);
   if (problems.has_errors()) throw seg::ConfigError(problems);
   if (const std::string warnings = problems.warnings_text(); !warnings.empty()) {
     std::cerr << warnings << std::endl;
@@ -118,7 +114,7 @@ int print_config(const PrintConfigArguments& arguments) {
     return 0;
   }
   std::cout << (arguments.explain.empty()
-                    ? seg::dump_yaml(tree, arguments.origins, arguments.python_tuples)
+                    ? seg::dump_yaml(tree, arguments.origins, arguments.python_tuples, comments)
                     : explained(tree, arguments.explain))
             << std::flush;
   return 0;

@@ -1924,10 +1924,14 @@ class ClassReader:
                 self.values[statement.targets[0].id] = statement.value
 
     def describe(self, node: ast.ClassDef) -> Dict[str, Any]:
-        """Its bases, METAINFO, the options that its constructor sets, and what goes beyond that."""
+        """Its bases, METAINFO, the options that its constructor sets, and what goes beyond that.
+
+        Classes for MMSegmentation 0.x have CLASSES and PALETTE instead of METAINFO.
+        """
         beyond: List[str] = []
         options: Dict[str, Any] = {}
         metainfo = None
+        old_metainfo: List[Any] = []
         for statement in node.body:
             if is_text(statement) or isinstance(statement, ast.Pass):
                 continue
@@ -1936,12 +1940,22 @@ class ClassReader:
                     metainfo = self.literal(statement.value, {})
                 except NotLiteral:
                     beyond.append("computes METAINFO")
+            elif assigned_name(statement) in ("CLASSES", "PALETTE"):
+                name = assigned_name(statement)
+                try:
+                    old_metainfo.append([name.lower(), 0, statement.lineno,
+                                         statement.col_offset + 1,
+                                         self.literal(statement.value, {})])
+                except NotLiteral:
+                    beyond.append(f"computes {name}")
             elif isinstance(statement, ast.FunctionDef) and statement.name == "__init__":
                 self.read_constructor(statement, options, beyond)
             elif isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef)):
                 beyond.append(f"defines {statement.name}()")
             else:
                 beyond.append(f"holds more in line {statement.lineno}")
+        if metainfo is None and old_metainfo:
+            metainfo = ["map", 0, node.lineno, node.col_offset + 1, old_metainfo]
         return {"name": node.name, "file": 0, "line": node.lineno, "column": node.col_offset + 1,
                 "bases": [ast.unparse(base).rpartition(".")[2] for base in node.bases],
                 "metainfo": metainfo, "options": list(options.items()), "beyond": beyond}

@@ -163,6 +163,18 @@ class OwnDatasets {
     }
   }
 
+  /// A class for MMSegmentation 0.x: its base and the list of its samples have other names today.
+  static void translate_old(Class& own) {
+    if (!own.bases.empty() && own.bases[0] == "CustomDataset") own.bases[0] = "BaseSegDataset";
+    auto* split = own.options.find("split");
+    if (!split) return;
+    if (split->value.is_null()) {
+      std::erase_if(own.options.map, [&](const Config::Item& item) { return &item == split; });
+    } else {
+      split->key = "ann_file";
+    }
+  }
+
   /// A class and its own bases as one; nothing where there is none, or its file cannot be read.
   std::optional<Class> find_class(const std::string& name, int depth) {
     const SourceFile* file = depth > 0 ? sources_.with_class(name) : nullptr;
@@ -174,6 +186,7 @@ class OwnDatasets {
     const auto found = std::ranges::find(*classes, name, &Class::name);
     if (found == classes->end()) return std::nullopt;
     Class out = *found;
+    translate_old(out);
     const auto known = Registry<Dataset>::instance().names();
     const std::string base = out.bases.empty() ? "" : out.bases[0];
     if (std::ranges::find(known, base) != known.end()) return out;

@@ -356,14 +356,7 @@ RunConfig read_run_config(Config tree, const std::string& path, Diagnostics& pro
 RunConfig load_run_config(const std::string& path, const std::vector<std::string>& overrides,
                           const std::function<void(Config&)>& edit) {
   Diagnostics problems;
-  Config tree = load_config(path, overrides, problems);
-  Origin where;
-  if (const std::string old = old_config_problem(tree, where); !old.empty()) {
-    Diagnostics only;
-    only.error(where, "", old);
-    throw ConfigError(only);
-  }
-  check_variables(tree, overrides, run_config_keys(), problems);
+  Config tree = load_any_config(path, overrides, problems);
   replace_python_parts(tree, path, problems);
   if (edit) edit(tree);
   RunConfig config = read_run_config(std::move(tree), path, problems);

@@ -1,4 +1,5 @@
 #include "runners/sweep/plan.hpp"
+#include "runners/start/old_config.hpp"
 
 #include <algorithm>
 #include <filesystem>
@@ -165,8 +166,7 @@ class Planner {
     for (size_t i = 0; i < trees_.size(); ++i) {
       errors.attempt([&] {
         Diagnostics warnings;
-        trees_[i] = load_config(spec_.base.values[i], {}, warnings);
-        check_variables(trees_[i], {}, run_config_keys(), warnings);
+        trees_[i] = load_any_config(spec_.base.values[i], {}, warnings);
         problems_.add(spec_.base.values[i], warnings);
       });
     }

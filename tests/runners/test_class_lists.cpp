@@ -265,33 +265,5 @@ TEST_F(ClassLists, AMisspeltKeyIsNamedWhereItIsMissed) {
                                       dir_ / "a.yaml" + ":2:1)?\n"));
 }
 
-TEST_F(ClassLists, AConfigOfMMSegmentation0IsOneError) {
-  const std::string found = errors(
-      "norm_cfg: {type: BN}\n"
-      "model: {type: EncoderDecoder}\n"
-      "data: {samples_per_gpu: 4, workers_per_gpu: 2, train: {type: CamVidDataset}}\n"
-      "optimizer: {type: SGD, lr: 0.01}\n"
-      "optimizer_config: {}\n"
-      "lr_config: {policy: poly}\n"
-      "runner: {type: IterBasedRunner, max_iters: 100}\n"
-      "checkpoint_config: {interval: 10}\n"
-      "evaluation: {interval: 10}\n"
-      "log_config: {interval: 5}\n");
-  EXPECT_EQ(found,
-            place("3:25") +
-                "error: this is a configuration of MMSegmentation 0.x (it has "
-                "data.samples_per_gpu, data.train, optimizer, optimizer_config, lr_config, runner, "
-                "evaluation), and only those of 1.x are read. Write train_dataloader, "
-                "val_dataloader and test_dataloader instead of data, optim_wrapper instead of "
-                "optimizer and optimizer_config, param_scheduler instead of lr_config, train_cfg "
-                "instead of runner, val_evaluator and test_evaluator instead of evaluation; the "
-                "migration guide of MMSegmentation 1.x has the details\n"
-                "1 error in the configuration");
-  // A variable of one such name is no sign.
-  EXPECT_EQ(errors("_base_: tiny.yaml\noptimizer: &o {type: AdamW, lr: 0.003}\noptim_wrapper: "
-                   "{optimizer: *o}\n"),
-            "no error");
-}
-
 }  // namespace
 }  // namespace seg::test

@@ -121,18 +121,5 @@ TEST_F(ProgramsOfClasses, ExplanationsShowReferencesAsWritten) {
               HasSubstr("train_cfg\n  tiny.yaml:70:12, a.yaml: {type: IterBasedTrainLoop"));
 }
 
-TEST_F(ProgramsOfClasses, AConfigOfMMSegmentation0IsPrintedWithOneWarning) {
-  dir_.write("old.yaml",
-             "data: {samples_per_gpu: 4}\noptimizer: {type: SGD}\nrunner: {max_iters: 3}\n"
-             "evaluation: {interval: 1}\nlog_config: {interval: 5}\n");
-  const CommandResult printed = run("print_config old.yaml");
-  EXPECT_EQ(printed.status, 0);
-  EXPECT_THAT(printed.output,
-              AllOf(HasSubstr("old.yaml:1:25: warning: this is a configuration of MMSegmentation "
-                              "0.x"),
-                    Not(HasSubstr("nothing uses this key"))));
-  EXPECT_EQ(run("print_config old.yaml --check").status, 1);
-}
-
 }  // namespace
 }  // namespace seg::test

@@ -1,6 +1,9 @@
 #include <algorithm>
+#include <array>
 #include <cmath>
+#include <regex>
 
+#include "segcore/io/weights.hpp"
 #include "segcore/models/backbone.hpp"
 #include "segcore/models/blocks/patch_embed.hpp"
 #include "segcore/models/blocks/vit_block.hpp"
@@ -45,7 +48,7 @@ struct VisionTransformerParams {
 /// A plain transformer over patches, whose maps all have one size.
 ///
 /// ViT, Dosovitskiy et al. 2021, arXiv:2010.11929; DeiT, Touvron et al. 2021, arXiv:2012.12877.
-class VisionTransformer final : public Backbone, public AdaptsPretrained {
+class VisionTransformer final : public Backbone, public AdaptsPretrained, public ChangesBeforeLoad {
  public:
   using Params = VisionTransformerParams;
   static Schema<Params> schema() {
@@ -214,6 +217,27 @@ class VisionTransformer final : public Backbone, public AdaptsPretrained {
       } else if (is_norm(m)) {
         constant_init(m, 1, 0);
       }
+    }
+  }
+
+  /// MMSegmentation up to 0.14 has timm's names.
+  void before_load(NamedTensors& weights) override {
+    const bool old = std::any_of(weights.begin(), weights.end(), [](const auto& item) {
+      return item.first.starts_with("blocks.");
+    });
+    if (!old) return;
+    static const std::array<std::pair<std::regex, const char*>, 8> kRules{{
+        {std::regex(R"(^patch_embed\.proj\.)"), "patch_embed.projection."},
+        {std::regex(R"(^norm\.)"), "ln1."},
+        {std::regex(R"(^blocks\.(\d+)\.norm)"), "layers.$1.ln"},
+        {std::regex(R"(^blocks\.)"), "layers."},
+        {std::regex(R"(\.mlp\.fc1\.)"), ".ffn.layers.0.0."},
+        {std::regex(R"(\.mlp\.fc2\.)"), ".ffn.layers.1."},
+        {std::regex(R"(\.attn\.qkv\.)"), ".attn.attn.in_proj_"},
+        {std::regex(R"(\.attn\.proj\.)"), ".attn.attn.out_proj."},
+    }};
+    for (auto& [name, tensor] : weights) {
+      for (const auto& [pattern, to] : kRules) name = std::regex_replace(name, pattern, to);
     }
   }
 
