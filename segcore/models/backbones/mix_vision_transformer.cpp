@@ -1,52 +1,13 @@
-#include <algorithm>
-#include <cmath>
-
-#include "registry/error.hpp"
 #include "segcore/models/backbone.hpp"
+#include "segcore/models/blocks/efficient_attention.hpp"
 #include "segcore/models/blocks/patch_embed.hpp"
 #include "segcore/models/blocks/transformer.hpp"
 #include "segcore/models/nn/recompute.hpp"
+#include "segcore/models/nn/resize.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {
 namespace {
-
-/// Attention to a map reduced by a strided convolution: children `attn`, `sr`, `norm`.
-class EfficientMultiheadAttention final : public BaseModule {
- public:
-  struct Options {
-    int64_t embed_dims = 0, num_heads = 1, sr_ratio = 1;
-    double attn_drop = 0, proj_drop = 0, drop_path = 0;
-    bool qkv_bias = true;
-    NormCfg norm_cfg;
-  };
-  explicit EfficientMultiheadAttention(const Options& o) {
-    attn_ = register_module("attn", std::make_shared<PackedAttention>(o.embed_dims, o.num_heads,
-                                                                      o.attn_drop, o.qkv_bias));
-    proj_drop_ = register_module("proj_drop", std::make_shared<Dropout>(o.proj_drop));
-    drop_path_ = register_module("dropout_layer", std::make_shared<DropPath>(o.drop_path));
-    if (o.sr_ratio > 1) {
-      sr_ = register_module("sr", std::make_shared<Conv2d>(ConvOptions{.in_channels = o.embed_dims,
-                                                                       .out_channels = o.embed_dims,
-                                                                       .kernel_size = o.sr_ratio,
-                                                                       .stride = o.sr_ratio}));
-      norm_ = register_module("norm", o.norm_cfg->build(o.embed_dims));
-    }
-  }
-  /// x [N, h * w, C]; identity is added to the result.
-  torch::Tensor forward(const torch::Tensor& x, Size2 size, const torch::Tensor& identity) {
-    torch::Tensor key = x;
-    if (sr_) key = norm_->forward(nchw_to_nlc(sr_->forward(nlc_to_nchw(x, size))));
-    return identity + drop_path_->forward(proj_drop_->forward(attn_->forward(x, key, key)));
-  }
-
- private:
-  std::shared_ptr<PackedAttention> attn_;
-  std::shared_ptr<Dropout> proj_drop_;
-  std::shared_ptr<DropPath> drop_path_;
-  std::shared_ptr<Conv2d> sr_;
-  std::shared_ptr<Norm> norm_;
-};
 
 /// A feed-forward block whose 3x3 convolution encodes positions: `layers.0`, `.1`, `.4`.
 class MixFFN final : public BaseModule {
@@ -128,16 +89,15 @@ class MitEncoderLayer final : public BaseModule {
       : with_cp_(p.with_cp) {
     const int64_t dims = p.embed_dims * p.num_heads[stage];
     norm1_ = register_module("norm1", p.norm_cfg.build(dims));
-    attn_ = register_module(
-        "attn", std::make_shared<EfficientMultiheadAttention>(
-                    EfficientMultiheadAttention::Options{.embed_dims = dims,
-                                                         .num_heads = p.num_heads[stage],
-                                                         .sr_ratio = p.sr_ratios[stage],
-                                                         .attn_drop = p.attn_drop_rate,
-                                                         .proj_drop = p.drop_rate,
-                                                         .drop_path = drop_path,
-                                                         .qkv_bias = p.qkv_bias,
-                                                         .norm_cfg = p.norm_cfg}));
+    attn_ = register_module("attn", std::make_shared<EfficientMultiheadAttention>(
+                                        EfficientAttentionOptions{.embed_dims = dims,
+                                                                  .num_heads = p.num_heads[stage],
+                                                                  .sr_ratio = p.sr_ratios[stage],
+                                                                  .attn_drop = p.attn_drop_rate,
+                                                                  .proj_drop = p.drop_rate,
+                                                                  .drop_path = drop_path,
+                                                                  .qkv_bias = p.qkv_bias,
+                                                                  .norm_cfg = p.norm_cfg}));
     norm2_ = register_module("norm2", p.norm_cfg.build(dims));
     ffn_ = register_module(
         "ffn", std::make_shared<MixFFN>(MixFFN::Options{.embed_dims = dims,
@@ -148,7 +108,7 @@ class MitEncoderLayer final : public BaseModule {
   }
   torch::Tensor forward(const torch::Tensor& tokens, Size2 size) {
     const auto block = [this, size](const torch::Tensor& x) {
-      const auto y = attn_->forward(norm1_->forward(x), size, x);
+      const auto y = x + attn_->forward(norm1_->forward(x), size);
       return ffn_->forward(norm2_->forward(y), size, y);
     };
     return with_cp_ ? recompute(block, tokens) : block(tokens);
@@ -258,14 +218,7 @@ class MixVisionTransformer final : public Backbone {
     for (size_t i = 0; i < stages_.size(); ++i) {
       auto& stage = stages_[i];
       auto [tokens, size] = stage.patch_embed->forward(x);
-      if (std::min(size.h, size.w) < stage.least_side) {
-        throw DataError(text("images of ", images.size(2), "x", images.size(3),
-                             " are too small for this MixVisionTransformer: the map of stage ", i,
-                             " is ", size.h, "x", size.w, " and must be at least ",
-                             stage.least_side, "x", stage.least_side,
-                             ". Enlarge them, or pad them by size or test_cfg of the data "
-                             "preprocessor"));
-      }
+      check_reducible("MixVisionTransformer", map_size(images), i, size, stage.least_side);
       for (const auto& block : *stage.blocks) tokens = block->forward(tokens, size);
       x = nlc_to_nchw(stage.norm->forward(tokens), size);
       if (gives_stage(out_indices_, i)) out.push_back(x);

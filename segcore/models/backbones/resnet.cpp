@@ -26,6 +26,8 @@ std::shared_ptr<Conv2d> resnet_conv(const ResBlockOptions& o, int64_t in, int64_
                                  .bias = false});
 }
 
+}  // namespace
+
 std::vector<int64_t> resnet_blocks(int64_t depth) {
   switch (depth) {
     case 18:
@@ -35,12 +37,12 @@ std::vector<int64_t> resnet_blocks(int64_t depth) {
       return {3, 4, 6, 3};
     case 101:
       return {3, 4, 23, 3};
-    default:
+    case 152:
       return {3, 8, 36, 3};
+    default:
+      return {3, 24, 36, 3};
   }
 }
-
-}  // namespace
 
 // --- Blocks -------------------------------------------------------------------------------------
 
@@ -92,9 +94,13 @@ ResBottleneck::ResBottleneck(const ResBlockOptions& o, const Middle& middle)
   conv1_ = register_module(
       "conv1", resnet_conv(o, o.in_channels, width, 1, first_strides ? o.stride : 1, 1));
   norm1_ = register_norm(*this, o.norm_cfg, width, "1");
-  conv2_ = register_module("conv2", resnet_conv(o, width, width, 3, first_strides ? 1 : o.stride,
-                                                o.dilation, middle.groups));
-  norm2_ = register_norm(*this, o.norm_cfg, width, "2");
+  if (middle.layer) {
+    conv2_ = register_module("conv2", middle.layer);
+  } else {
+    conv2_ = register_module("conv2", resnet_conv(o, width, width, 3, first_strides ? 1 : o.stride,
+                                                  o.dilation, middle.groups));
+    norm2_ = register_norm(*this, o.norm_cfg, width, "2");
+  }
   conv3_ = register_module("conv3", resnet_conv(o, width, out, 1, 1, 1));
   norm3_ = register_norm(*this, o.norm_cfg, out, "3");
   if (o.downsample) downsample_ = register_module("downsample", make_res_downsample(o, out));
@@ -123,7 +129,8 @@ torch::Tensor ResBottleneck::run(const Plugins& plugins, const torch::Tensor& x)
 torch::Tensor ResBottleneck::forward(const torch::Tensor& x) {
   const auto body = [this](const torch::Tensor& in) {
     auto out = run(plugins_[0], norm1_->forward(conv1_->forward(in)).relu_());
-    out = run(plugins_[1], norm2_->forward(conv2_->forward(out)).relu_());
+    out = conv2_->forward(out);
+    out = run(plugins_[1], norm2_ ? norm2_->forward(out).relu_() : out);
     out = run(plugins_[2], norm3_->forward(conv3_->forward(out)));
     return out.add_(downsample_ ? downsample_->forward(in) : in);
   };
@@ -372,5 +379,26 @@ class ResNetV1d final : public ResNet {
 
 SEG_REGISTER(Backbone, ResNetV1c);
 SEG_REGISTER(Backbone, ResNetV1d);
+
+Schema<GroupedResNetParams> GroupedResNetParams::schema(std::vector<int64_t> depths) {
+  using P = GroupedResNetParams;
+  return Schema<P>("")
+      .include(ResNetParams::schema(std::move(depths)))
+      .optional("groups", &P::groups, "groups of the 3x3 convolutions", at_least(1))
+      .optional("base_width", &P::base_width,
+                "width of a group in a stage of base_channels; without effect for one group",
+                at_least(1))
+      .validate([](const P&, Problems& problems) {
+        if (problems.given("zero_init_residual")) {
+          problems.warn("zero_init_residual",
+                        "has no effect: as in MMSegmentation, only ResNet's own blocks heed it");
+        }
+      });
+}
+
+ResBottleneck::Middle GroupedResNetParams::middle(const ResBlockOptions& o) const {
+  if (groups == 1) return {.width = o.planes, .layer = {}};
+  return {.width = o.planes * base_width / base_channels * groups, .groups = groups, .layer = {}};
+}
 
 }  // namespace seg

@@ -42,6 +42,9 @@ struct ResNetParams {
   static Schema<ResNetParams> schema(std::vector<int64_t> depths = {18, 34, 50, 101, 152});
 };
 
+/// Blocks of each stage of a network of this depth.
+std::vector<int64_t> resnet_blocks(int64_t depth);
+
 /// Options of a block of a stage.
 struct ResBlockOptions {
   int64_t in_channels = 0;
@@ -78,13 +81,15 @@ class ResBasicBlock final : public Layer {
 };
 
 /// Convolutions of 1x1, 3x3 and 1x1; the 3x3 one may be replaced by a variant's own.
-class ResBottleneck : public Layer {
+class ResBottleneck final : public Layer {
  public:
   static constexpr int64_t kExpansion = 4;
-  /// Widths and groups of the middle convolution, for ResNeXt.
+  /// The middle convolution of a variant.
   struct Middle {
     int64_t width = 0;  ///< 0: planes
     int64_t groups = 1;
+    /// Replaces the convolution, its norm and its activation; null for ResNeXt.
+    std::shared_ptr<Layer> layer;
   };
   explicit ResBottleneck(const ResBlockOptions& o) : ResBottleneck(o, Middle{}) {}
   ResBottleneck(const ResBlockOptions& o, const Middle& middle);
@@ -96,10 +101,11 @@ class ResBottleneck : public Layer {
   static torch::Tensor run(const Plugins& plugins, const torch::Tensor& x);
 
   bool with_cp_, zero_init_;
-  std::shared_ptr<Conv2d> conv1_, conv2_, conv3_;
-  std::shared_ptr<Norm> norm1_, norm2_, norm3_;
-  std::array<Plugins, 3> plugins_;          ///< after each convolution
-  std::shared_ptr<Sequential> downsample_;  ///< may be null
+  std::shared_ptr<Conv2d> conv1_, conv3_;
+  std::shared_ptr<Layer> conv2_;
+  std::shared_ptr<Norm> norm1_, norm2_, norm3_;  ///< the second is null for a variant's own layer
+  std::array<Plugins, 3> plugins_;               ///< after each convolution
+  std::shared_ptr<Sequential> downsample_;       ///< may be null
 };
 
 /// ResNet, He et al. 2015, arXiv:1512.03385, with the changes that segmentation made to it:
@@ -139,6 +145,16 @@ class ResNet : public Backbone {
   std::vector<std::shared_ptr<Sequential>> layers_;
   std::vector<FeatureInfo> stages_;
   std::vector<FeatureInfo> features_;
+};
+
+/// Options of the variants whose 3x3 convolutions work on groups of channels.
+struct GroupedResNetParams : ResNetParams {
+  int64_t groups = 1;
+  int64_t base_width = 4;
+
+  static Schema<GroupedResNetParams> schema(std::vector<int64_t> depths);
+  /// Width and groups of the middle convolution of a block.
+  ResBottleneck::Middle middle(const ResBlockOptions& o) const;
 };
 
 }  // namespace seg

@@ -5,6 +5,7 @@
 #include "segcore/models/backbone.hpp"
 #include "segcore/models/blocks/patch_embed.hpp"
 #include "segcore/models/blocks/transformer.hpp"
+#include "segcore/models/blocks/windows.hpp"
 #include "segcore/models/nn/recompute.hpp"
 #include "segcore/models/nn/resize.hpp"
 #include "segcore/models/weights/adapts_pretrained.hpp"
@@ -40,22 +41,6 @@ struct SwinTransformerParams {
 
 namespace {
 
-/// [N, H, W, C] -> [N * windows, side * side, C]; H and W are multiples of the side.
-torch::Tensor swin_windows(const torch::Tensor& x, int64_t side) {
-  const int64_t n = x.size(0), h = x.size(1), w = x.size(2), c = x.size(3);
-  return x.view({n, h / side, side, w / side, side, c})
-      .permute({0, 1, 3, 2, 4, 5})
-      .reshape({-1, side * side, c});
-}
-
-/// The way back: [N * windows, side * side, C] -> [N, H, W, C].
-torch::Tensor swin_merge(const torch::Tensor& windows, int64_t side, int64_t h, int64_t w) {
-  const int64_t c = windows.size(2);
-  return windows.view({-1, h / side, w / side, side, side, c})
-      .permute({0, 1, 3, 2, 4, 5})
-      .reshape({-1, h, w, c});
-}
-
 /// Attention inside windows with a learned bias for each relative position: `w_msa`.
 class WindowMSA final : public BaseModule, public DropsValues {
  public:
@@ -79,10 +64,7 @@ class WindowMSA final : public BaseModule, public DropsValues {
     const int64_t n = x.size(0), length = x.size(1), c = x.size(2);
     const auto qkv =
         qkv_->forward(x).view({n, length, 3, heads_, c / heads_}).permute({2, 0, 3, 1, 4});
-    auto bias = table_.index_select(0, index_.flatten())
-                    .view({length, length, heads_})
-                    .permute({2, 0, 1})
-                    .unsqueeze(0);  // [1, heads, L, L]
+    auto bias = relative_position_bias(table_, index_);  // [1, heads, L, L]
     if (mask.defined()) {
       const int64_t windows = mask.size(0);
       bias = (bias + mask.unsqueeze(1)).repeat({n / windows, 1, 1, 1});  // [n, heads, L, L]
@@ -125,7 +107,7 @@ class ShiftWindowMSA final : public BaseModule {
       x = x.roll({-shift_, -shift_}, {1, 2});
       mask = shift_mask(h, w, x.options());
     }
-    x = swin_merge(w_msa_->forward(swin_windows(x.contiguous(), side_), mask), side_, h, w);
+    x = join_windows(w_msa_->forward(split_windows(x.contiguous(), side_), mask), side_, h, w);
     if (shift_ > 0) x = x.roll({shift_, shift_}, {1, 2});
     if (right > 0 || bottom > 0) x = x.narrow(1, 0, size.h).narrow(2, 0, size.w);
     return drop_->forward(x.reshape({n, size.h * size.w, c}));
@@ -151,7 +133,7 @@ class ShiftWindowMSA final : public BaseModule {
             .fill_(region++);
       }
     }
-    const auto windows = swin_windows(regions, side_).squeeze(2);
+    const auto windows = split_windows(regions, side_).squeeze(2);
     const auto differs = windows.unsqueeze(1) != windows.unsqueeze(2);
     mask_ = torch::zeros(differs.sizes(), options).masked_fill_(differs, -100.0);
     mask_size_ = {h, w};

@@ -6,8 +6,8 @@
 #include "segcore/io/weights.hpp"
 #include "segcore/models/backbone.hpp"
 #include "segcore/models/blocks/patch_embed.hpp"
+#include "segcore/models/blocks/position_embedding.hpp"
 #include "segcore/models/blocks/vit_block.hpp"
-#include "segcore/models/nn/resize.hpp"
 #include "segcore/models/weights/adapts_pretrained.hpp"
 #include "segcore/torch.hpp"
 
@@ -244,21 +244,9 @@ class VisionTransformer final : public Backbone, public AdaptsPretrained, public
   void adapt_pretrained(Value& state) const override {
     const Value* found = state.find("pos_embed");
     if (!found || !found->is_tensor()) return;
-    const auto theirs = found->as_tensor().to(torch::kFloat32);
-    if (theirs.dim() != 3 || theirs.size(2) != pos_embed_.size(2) ||
-        theirs.sizes() == pos_embed_.sizes()) {
-      return;
-    }
-    // [1, tokens in front + side * side, C]. The tokens in front are the class token (or none),
-    // DeiT's token of distillation, registers; any other length is not that of a square.
-    const int64_t length = theirs.size(1);
-    const auto side = static_cast<int64_t>(std::sqrt(static_cast<double>(length)) + 1e-6);
-    const int64_t front = length - side * side;
-    if (side < 1 || front > 8) return;
-    const auto grid = resized_grid(theirs.narrow(1, front, side * side), side, grid_);
-    const auto first =
-        (front > 0 ? theirs : pos_embed_.detach().cpu()).narrow(1, 0, 1).to(torch::kFloat32);
-    state.set("pos_embed", at::cat({first, grid}, 1));
+    const auto fitted =
+        fitted_position_embedding(found->as_tensor(), pos_embed_, grid_, params_.interpolate_mode);
+    if (fitted.defined()) state.set("pos_embed", fitted);
   }
 
  private:
@@ -269,13 +257,10 @@ class VisionTransformer final : public Backbone, public AdaptsPretrained, public
   /// [1, 1 + h * w, C] for another grid; the class token's stays.
   torch::Tensor resized(const torch::Tensor& position, Size2 from, Size2 to) const {
     const int64_t count = from.h * from.w;
-    return at::cat({position.narrow(1, 0, 1),
-                    resized_grid(position.narrow(1, position.size(1) - count, count), from, to)},
-                   1);
-  }
-  /// [1, h * w, C] for another grid.
-  torch::Tensor resized_grid(const torch::Tensor& grid, Size2 from, Size2 to) const {
-    return nchw_to_nlc(resize(nlc_to_nchw(grid, from), to, false, params_.interpolate_mode));
+    return at::cat(
+        {position.narrow(1, 0, 1), resized_grid(position.narrow(1, position.size(1) - count, count),
+                                                from, to, params_.interpolate_mode)},
+        1);
   }
   void give(const torch::Tensor& x, Size2 size, std::vector<torch::Tensor>& out) const {
     const auto tokens = params_.with_cls_token ? x.narrow(1, 1, x.size(1) - 1) : x;

@@ -68,6 +68,31 @@ def models():
             num_labels=5,
         )
     )
+    beit = transformers.BeitConfig(
+        hidden_size=8,
+        num_hidden_layers=4,
+        num_attention_heads=2,
+        intermediate_size=32,
+        image_size=64,
+        use_relative_position_bias=True,
+        out_indices=[1, 2, 3, 4],
+        auxiliary_channels=8,
+        num_labels=5,
+    )
+    yield "beit", transformers.BeitForSemanticSegmentation(beit)
+    dpt = transformers.DPTConfig(
+        hidden_size=8,
+        num_hidden_layers=4,
+        num_attention_heads=2,
+        intermediate_size=32,
+        image_size=64,
+        backbone_out_indices=[0, 1, 2, 3],
+        neck_hidden_sizes=[4, 8, 8, 16],
+        fusion_hidden_size=8,
+        use_batch_norm_in_fusion_residual=True,
+        num_labels=5,
+    )
+    yield "dpt", transformers.DPTForSemanticSegmentation(dpt)
 
 
 folder = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else pathlib.Path(__file__).parent)

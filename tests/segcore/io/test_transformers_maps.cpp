@@ -60,6 +60,34 @@ std::string small_mask_head(int layers) {
               "    loss_cls: {class_weight: [1.0, 1.0, 1.0, 1.0, 1.0, 0.1]}\n");
 }
 
+TEST(TransformersMaps, BEiT) {
+  const auto model =
+      small_model("beit/b_ade20k.yaml",
+                  "  backbone: {img_size: 64, embed_dims: 8, num_layers: 4, num_heads: 2, "
+                  "out_indices: [0, 1, 2, "
+                  "3]}\n  neck: {embed_dim: 8}\n  decode_head: {channels: 8, num_classes: 5}\n"
+                  "  auxiliary_head: {channels: 8, num_classes: 5}\n");
+  const WeightMap map = map_of("hf_beit");
+  const Value given = test::weights_named_as("hf_beit");
+  const Value state = map.apply(given);
+  expect_exact(*model, map, state);
+  const auto joined = state.at("backbone.layers.1.attn.qkv.weight").as_tensor();
+  const std::string attention = "beit.encoder.layer.1.attention.attention.";
+  EXPECT_TRUE(torch::equal(joined.narrow(0, 8, 8), given.at(attention + "key.weight").as_tensor()));
+}
+
+TEST(TransformersMaps, DPT) {
+  const auto model = small_model("dpt/vit-b16_ade20k.yaml",
+                                 "  backbone: {img_size: 64, embed_dims: 8, num_layers: 4, "
+                                 "num_heads: 2, out_indices: [0, 1, 2, "
+                                 "3], patch_bias: true, norm_cfg: {type: LN, eps: 1.0e-12}}\n"
+                                 "  decode_head: {embed_dims: 8, channels: 8, num_classes: 5, "
+                                 "post_process_channels: [4, 8, 8, "
+                                 "16], align_corners: true}\n");
+  const WeightMap map = map_of("hf_dpt");
+  expect_exact(*model, map, map.apply(test::weights_named_as("hf_dpt")));
+}
+
 TEST(TransformersMaps, SegFormer) {
   const auto model =
       small_model("segformer/b0_ade20k.yaml",

@@ -82,9 +82,11 @@ INSTANTIATE_TEST_SUITE_P(
                        "{type: PCPVT, embed_dims: [4, 4, 8, 8], num_heads: [1, 1, 2, 2], "
                        "patch_sizes: [4, 2, 2, 2], strides: [4, 2, 2, 2], mlp_ratios: [8, 8, 4, "
                        "4], qkv_bias: true, depths: [1, 1, 2, 1], sr_ratios: [8, 4, 2, 1]}"},
-        ForeignWeights{"twins_svt", "twins_svt",
-                       "{type: SVT, embed_dims: [4, 4, 8, 8], num_heads: [1, 1, 2, 2], mlp_ratios: "
-                       "[4, 4, 4, 4], depths: [2, 2, 2, 2], windiow_sizes: [7, 7, 7, 7]}"},
+        ForeignWeights{
+            "twins_svt", "twins_svt",
+            "{type: SVT, embed_dims: [4, 4, 8, 8], num_heads: [1, 1, 2, 2], mlp_ratios: "
+            "[4, 4, 4, 4], qkv_bias: true, depths: [2, 2, 2, 2], sr_ratios: [8, 4, 2, 1], "
+            "windiow_sizes: [7, 7, 7, 7]}"},
         ForeignWeights{"torchvision_resnet", "torchvision_resnet", "{type: ResNet, depth: 18}"},
         ForeignWeights{"timm_resnet_deep_stem", "timm_resnet_deep_stem",
                        "{type: ResNetV1d, depth: 18}"},

@@ -1,0 +1,18 @@
+/// Attention inside windows: cutting maps into windows, and biases by relative position.
+#pragma once
+#include <ATen/core/Tensor.h>
+
+namespace seg {
+
+/// [N, H, W, C] -> [N * windows, side * side, C]; H and W are multiples of the side.
+at::Tensor split_windows(const at::Tensor& x, int64_t side);
+/// The way back: [N * windows, side * side, C] -> [N, H, W, C].
+at::Tensor join_windows(const at::Tensor& windows, int64_t side, int64_t h, int64_t w);
+
+/// The learned score of each pair of positions, to be added to those of attention.
+/// \param table  [relative positions, heads]
+/// \param index  row of the table for each pair, int64 [L, L]
+/// \return [1, heads, L, L]
+at::Tensor relative_position_bias(const at::Tensor& table, const at::Tensor& index);
+
+}  // namespace seg
