@@ -1,6 +1,5 @@
 #include <algorithm>
 #include <array>
-#include <cmath>
 #include <regex>
 
 #include "segcore/io/weights.hpp"
