@@ -1,8 +1,5 @@
 /// The pooling pyramids of DDRNet and PIDNet.
 #pragma once
-#include <functional>
-#include <vector>
-
 #include "segcore/models/nn/conv_module.hpp"
 
 namespace seg {

@@ -54,7 +54,6 @@ TEST(RealTimeNetworks, DescribeTheirMaps) {
       "type: FastSCNN, global_block_strides: [1, 2, 1]",
       "type: CGNet, num_blocks: [1, 2]",
       "type: ERFNet",
-      "type: ICNet, psp_out_channels: 8, backbone_cfg: " + kSmallResNet,
       "type: DDRNet, channels: 8, ppm_channels: 8",
       "type: PIDNet, channels: 8, ppm_channels: 8",
       "type: PIDNet, channels: 8, ppm_channels: 8, num_stem_blocks: 3",
@@ -155,7 +154,15 @@ TEST(ICNet, RunsTheStagesOfAResidualNetwork) {
       "type: ICNet, psp_out_channels: 8, backbone_cfg: {type: ResNet, depth: "
       "18, base_channels: 8, stem_channels: 8, out_indices: [0]}");
   net->eval();
-  EXPECT_EQ(net->forward(torch::randn({1, 3, 128, 128})).size(), 3u);
+  const auto maps = net->forward(torch::randn({1, 3, 128, 128}));
+  const auto infos = net->features();
+  ASSERT_EQ(maps.size(), 3u);
+  // The pooling of the stem rounds up: 128 / 4 / 2 + 1 = 17, then 9 and 4, and twice halved again.
+  const int64_t sides[] = {16, 9, 1}, strides[] = {8, 16, 128};
+  for (size_t i = 0; i < 3; ++i) {
+    EXPECT_EQ(infos[i].stride, strides[i]);
+    EXPECT_EQ(maps[i].sizes(), (std::vector<int64_t>{1, infos[i].channels, sides[i], sides[i]}));
+  }
 }
 
 TEST(ICNeck, JoinsThreeMaps) {
