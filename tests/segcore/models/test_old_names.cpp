@@ -19,10 +19,10 @@ constexpr const char* kVit =
 std::string old_name(std::string name) {
   const std::pair<const char*, const char*> rules[] = {
       {"patch_embed\\.projection", "patch_embed.proj"},
-      {"layers\\.(\\d+)\\.ln", "blocks.$1.norm"},
-      {"layers\\.(\\d+)\\.", "blocks.$1."},
       {"ffn\\.layers\\.0\\.0", "mlp.fc1"},
       {"ffn\\.layers\\.1", "mlp.fc2"},
+      {"layers\\.(\\d+)\\.ln", "blocks.$1.norm"},
+      {"layers\\.(\\d+)\\.", "blocks.$1."},
       {"attn\\.attn\\.in_proj_", "attn.qkv."},
       {"attn\\.attn\\.out_proj", "attn.proj"},
       {"^((?:backbone\\.)?)ln1\\.", "$1norm."}};
@@ -35,7 +35,9 @@ Value old_weights(const torch::nn::Module& module) {
   Value out = Value::dict();
   const Value state = state_dict(module);
   for (const auto& [name, tensor] : state.as_dict()) {
-    out.set(old_name(name.as_string()), at::rand_like(tensor.as_tensor()));
+    const at::Tensor& t = tensor.as_tensor();
+    out.set(old_name(name.as_string()),
+            t.is_floating_point() ? at::rand_like(t) : at::full_like(t, 7));
   }
   return out;
 }
