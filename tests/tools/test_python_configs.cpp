@@ -119,8 +119,8 @@ train_cfg = dict(max_iters=2, val_interval=2)
              "_base_ = './net.py'\ntrain_dataloader = dict(dataset=dict(type='OddDataset'))\n");
   const CommandResult odd = run("print_config odd.py --check");
   EXPECT_EQ(odd.status, 1);
-  EXPECT_THAT(odd.output, HasSubstr("odd.py:2:45: error: type: the class OddDataset "
-                                    "(project/street.py:24:1) defines load_data_list(), and Python "
+  EXPECT_THAT(odd.output, HasSubstr("odd.py:2:43: error: type: the class OddDataset "
+                                    "(project/street.py:23:1) defines load_data_list(), and Python "
                                     "code is not run here."));
   dir_.write("other.py", "_base_ = './tiny.yaml'\ncustom_imports = dict(imports=['my.losses'])\n");
   EXPECT_THAT(run("print_config other.py --check").output,
