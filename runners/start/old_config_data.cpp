@@ -286,24 +286,32 @@ class DataTranslation {
     OldOptions options(evaluation_, "evaluation");
     const Config* metric = options.take("metric");
     const Origin origin = metric ? metric->origin : data_->origin;
-    Config metrics = placed_list(origin);
-    for (const Config* one : one_or_more(metric)) {
-      if (one->scalar == "cityscapes") {
-        notes_.add(one->origin, "evaluation.metric", text(phase.evaluator, ".type"),
-                   "the metric of the Cityscapes benchmark is not here; mIoU is measured instead");
-      } else {
-        metrics.list.push_back(*one);
-      }
-    }
-    if (metrics.list.empty()) metrics.list.push_back(placed("mIoU", origin));
-    Config out = typed_map("IoUMetric", origin);
-    out.set("iou_metrics", std::move(metrics));
     const Config* ignored = tree_.at_path(text(phase.now, ".dataset.ignore_index"));
-    if (ignored) out.set("ignore_index", *ignored);
-    for (const char* key : {"nan_to_num", "beta"}) {
-      if (const Config* value = options.take(key)) out.set(key, *value);
+    Config evaluators = placed_list(origin);
+    Config overlaps = placed_list(origin);
+    for (const Config* one : one_or_more(metric)) {
+      if (one->scalar != "cityscapes") {
+        overlaps.list.push_back(*one);
+        continue;
+      }
+      Config benchmark = typed_map("CityscapesMetric", one->origin);
+      // Where 0.x writes the predictions.
+      benchmark.set("output_dir", placed(".format_cityscapes", one->origin));
+      if (ignored) benchmark.set("ignore_index", *ignored);
+      evaluators.list.push_back(std::move(benchmark));
     }
-    tree_.set(phase.evaluator, std::move(out));
+    if (!metric) overlaps.list.push_back(placed("mIoU", origin));
+    if (!overlaps.list.empty()) {
+      Config out = typed_map("IoUMetric", origin);
+      out.set("iou_metrics", std::move(overlaps));
+      if (ignored) out.set("ignore_index", *ignored);
+      for (const char* key : {"nan_to_num", "beta"}) {
+        if (const Config* value = options.take(key)) out.set(key, *value);
+      }
+      evaluators.list.insert(evaluators.list.begin(), std::move(out));
+    }
+    const bool one = evaluators.list.size() == 1;
+    tree_.set(phase.evaluator, one ? Config(evaluators.list[0]) : std::move(evaluators));
   }
 
   const Config& old_;

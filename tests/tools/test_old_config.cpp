@@ -105,7 +105,7 @@ TEST_F(OldConfigs, TrainAndTestLikeTheirTranslation) {
   const CommandResult training = run("train old.yaml --work-dir a");
   ASSERT_EQ(training.status, 0) << training.output;
   EXPECT_THAT(training.output,
-              HasSubstr("old.yaml:25:20: this is a configuration of MMSegmentation 0.x "
+              HasSubstr("WARNING - old.yaml:25:20: this is a configuration of MMSegmentation 0.x "
                         "(it has data.samples_per_gpu, data.train, data.val, ...), which is "
                         "translated; 'tools/print_config old.yaml' prints the result"));
   ASSERT_EQ(run_shell_line(dir_, "(@print_config old.yaml > new.yaml 2> said)").status, 0);
