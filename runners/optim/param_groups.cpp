@@ -16,7 +16,13 @@ Schema<CustomKey> CustomKey::schema() {
       .optional("lr", &CustomKey::lr, "learning rate itself")
       .optional("weight_decay", &CustomKey::weight_decay, "weight decay itself")
       .optional("momentum", &CustomKey::momentum, "momentum itself")
-      .optional("eps", &CustomKey::eps, "eps itself");
+      .optional("eps", &CustomKey::eps, "eps itself")
+      .optional("wd_mult", &CustomKey::wd_mult, "has no effect, as in MMEngine; see decay_mult")
+      .validate([](const CustomKey& key, Problems& problems) {
+        if (!key.wd_mult) return;
+        problems.warn("wd_mult",
+                      "has no effect, as in MMEngine; decay_mult is the factor of the weight decay");
+      });
 }
 
 Schema<ParamwiseCfg> ParamwiseCfg::schema() {

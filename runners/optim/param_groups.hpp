@@ -15,6 +15,7 @@ namespace seg {
 /// Options of the parameters whose name contains a key of `custom_keys`.
 struct CustomKey {
   std::optional<double> lr_mult, decay_mult, lr, weight_decay, momentum, eps;
+  std::optional<double> wd_mult;  ///< no option of MMEngine either; the published DNLNets have it
   static Schema<CustomKey> schema();
 };
 
