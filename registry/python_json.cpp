@@ -83,7 +83,7 @@ std::string python_float(double value) {
   char* const first = buffer.data();
   char* last =
       std::to_chars(first, first + buffer.size(), value, std::chars_format::scientific).ptr;
-  const std::string scientific(first, last);
+  std::string scientific(first, last);
   const size_t e = scientific.find('e');
   if (e == std::string::npos) return scientific;  // inf and nan
   const int exponent = std::stoi(scientific.substr(e + 1));

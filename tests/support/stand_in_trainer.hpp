@@ -48,8 +48,9 @@ def save(i):
     os.rename(file.name, os.path.join(work_dir, "last_checkpoint"))
 
 begin = 0
-if "--resume" in sys.argv:
-    begin = int(re.search(r"iter_(\d+)", open(os.path.join(work_dir, "last_checkpoint")).read()).group(1))
+newest = os.path.join(work_dir, "last_checkpoint")
+if "--resume" in sys.argv and os.path.exists(newest):  # else from the beginning, as tools/train
+    begin = int(re.search(r"iter_(\d+)", open(newest).read()).group(1))
 launches = [f for f in os.listdir(work_dir) if f.startswith("launch_")]
 folder = os.path.join(work_dir, "launch_%05d" % (len(launches) + 1), "vis_data")
 os.makedirs(folder)

@@ -315,7 +315,7 @@ TEST_F(Outputs, HelpIsWrappedAtTheWidthOfTheTerminal) {
   EXPECT_THAT(train, HasSubstr("  20  stopped by a signal; training has saved a checkpoint\n"
                                "  21  the loss is not finite\n"));
   EXPECT_THAT(run_command("env -u COLUMNS " + program_path("predict") + " --help").output,
-              HasSubstr("usage: predict CONFIG CHECKPOINT INPUT --out DIR [options]\n"));
+              HasSubstr("usage: predict CONFIG CHECKPOINT INPUT... --out DIR [options]\n"));
 }
 
 /// Each runs in the tree as it stands; those that train or measure get a few steps.
