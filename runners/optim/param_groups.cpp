@@ -20,8 +20,9 @@ Schema<CustomKey> CustomKey::schema() {
       .optional("wd_mult", &CustomKey::wd_mult, "has no effect, as in MMEngine; see decay_mult")
       .validate([](const CustomKey& key, Problems& problems) {
         if (!key.wd_mult) return;
-        problems.warn("wd_mult",
-                      "has no effect, as in MMEngine; decay_mult is the factor of the weight decay");
+        problems.warn(
+            "wd_mult",
+            "has no effect, as in MMEngine; decay_mult is the factor of the weight decay");
       });
 }
 

@@ -96,7 +96,8 @@ TEST_F(ProgramsOfClasses, ListFindsWords) {
   // Options of mappings in options, too.
   EXPECT_THAT(run("list batch size").output,
               HasSubstr("batch_size (option of train_dataloader, val_dataloader, test_dataloader"));
-  EXPECT_THAT(run("list slide").output, AllOf(HasSubstr("mode (option of "), HasSubstr(" EncoderDecoder.test_cfg ")));
+  EXPECT_THAT(run("list slide").output,
+              AllOf(HasSubstr("mode (option of "), HasSubstr(" EncoderDecoder.test_cfg ")));
   // Where nothing has the word, the nearest name is of help.
   const CommandResult none = run("list SegformerHed");
   EXPECT_EQ(none.status, 2);

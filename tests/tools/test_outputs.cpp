@@ -264,7 +264,7 @@ TEST_F(Outputs, ProgressFillsTheLineOfATerminalAlone) {
       on_terminal(command("train tiny.yaml --work-dir bar --cfg-options train_cfg.max_iters=3 "
                           "train_cfg.val_interval=3"));
   const std::regex bar(
-      "\\r\\x1b\\[2K(train  3/3 \\[=+\\] eta 0:00:00  loss [0-9.]+  [0-9.]+ "
+      "\\r\\x1b\\[2K(train  3/3 \\[=+\\] eta 0:00:00  loss [0-9.]+  [ 0-9.]+ "
       "(?:images/s|s/image)  [ 0-9]?[0-9]+% waiting for data)\\r");
   std::smatch found;
   ASSERT_TRUE(std::regex_search(shown, found, bar)) << shown;
@@ -273,7 +273,7 @@ TEST_F(Outputs, ProgressFillsTheLineOfATerminalAlone) {
       on_terminal(command("predict files.yaml w/iter_4.pth img --out p2"));
   EXPECT_TRUE(
       std::regex_search(predicted, std::regex("\\r\\x1b\\[2Kpredict  [1-3]/3 \\[[=> ]+\\] eta "
-                                              "0:00:00  [0-9.]+ (?:images/s|s/image)\\r")))
+                                              "0:00:00  [ 0-9.]+ (?:images/s|s/image)\\r")))
       << predicted;
   for (const auto& entry : fs::recursive_directory_iterator(*dir_ / "bar")) {
     if (entry.path().extension() != ".log") continue;
