@@ -167,7 +167,7 @@ TEST_F(Launch, PredictionsAreSharedOut) {
     return std::pair(without_times(run.output), files);
   };
   const auto alone = predict("");
-  EXPECT_EQ(alone.second.size(), 10u);
+  EXPECT_EQ(alone.second.size(), 11u);  // two an image, and the legend
   EXPECT_THAT(alone.first, HasSubstr("error: 1 of 6 images could not be predicted:\n"));
   // The launcher adds who failed; nothing else differs.
   auto shared = predict("--nproc 3");
