@@ -1,13 +1,12 @@
 #include "registry/config_loader.hpp"
 
 #include <algorithm>
-#include <fstream>
 #include <memory>
-#include <sstream>
 #include <system_error>
 #include <utility>
 
 #include "registry/convert.hpp"
+#include "registry/file_text.hpp"
 #include "registry/merge.hpp"
 #include "registry/yaml_reader.hpp"
 
@@ -45,29 +44,16 @@ std::string nearest_file(const fs::path& path) {
   return did_you_mean(path.filename().string(), names);
 }
 
-/// The text of a file, or what is wrong with it in `wrong`.
-std::string config_file_text(const fs::path& path, std::string& wrong) {
+/// Why a path cannot be a configuration file; "" where it may be one.
+std::string config_file_problem(const fs::path& path) {
   std::error_code failure;
   const auto status = fs::status(path, failure);
-  if (!fs::exists(status)) {
-    wrong = "there is no such file." + nearest_file(path);
-    return {};
-  }
-  if (fs::is_directory(status)) {
-    wrong = "this is a folder, not a configuration file";
-    return {};
-  }
+  if (!fs::exists(status)) return "there is no such file." + nearest_file(path);
+  if (fs::is_directory(status)) return "this is a folder, not a configuration file";
   if (fs::is_regular_file(status) && fs::file_size(path, failure) > kMaxConfigBytes) {
-    wrong = "larger than 16 MiB; this is not a configuration file";
-    return {};
+    return "larger than 16 MiB; this is not a configuration file";
   }
-  std::ifstream in(path, std::ios::binary);
-  std::ostringstream text;
-  if (!in || !(in.peek() == std::ifstream::traits_type::eof() || text << in.rdbuf())) {
-    wrong = "the file cannot be read";
-    return {};
-  }
-  return text.str();
+  return {};
 }
 
 Config empty_map() {
@@ -108,8 +94,11 @@ std::optional<Config> ConfigLoader::load_new(const fs::path& path, const std::st
                                              const Config* from) {
   Origin here;
   here.file = std::make_shared<const std::string>(shown);
-  std::string wrong;
-  const std::string text = config_file_text(path, wrong);
+  // Python reads its files itself.
+  const bool python = path.extension() == ".py";
+  std::string wrong = config_file_problem(path);
+  const auto text = wrong.empty() && !python ? file_text(path.string()) : std::string();
+  if (!text) wrong = "the file cannot be read";
   if (!wrong.empty()) {
     if (from) {
       problems_.error(from->origin, kBaseKey, seg::text(shown, ": ", wrong));
@@ -118,8 +107,7 @@ std::optional<Config> ConfigLoader::load_new(const fs::path& path, const std::st
     }
     return std::nullopt;
   }
-  auto layers =
-      path.extension() == ".py" ? python_layers(path, shown) : yaml_layers(path, shown, text);
+  auto layers = python ? python_layers(path, shown) : yaml_layers(path, shown, *text);
   if (!layers) return std::nullopt;
   auto& [child, tree] = *layers;
   if (const Config::Item* item = child.find(kDeleteKey)) {

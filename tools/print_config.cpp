@@ -101,6 +101,12 @@ int print_config(const PrintConfigArguments& arguments) {
     std::cout << arguments.config << ": all parts can be built" << std::endl;
     return 0;
   }
+  if (arguments.digest) {
+    // Of the files as they are, without what this program replaces in them.
+    const seg::Config tree = seg::load_config(arguments.config, arguments.overrides);
+    std::cout << config_digest(tree) << std::endl;
+    return 0;
+  }
   seg::Diagnostics problems;
   seg::YamlComments comments;
   const seg::Config tree =
@@ -108,10 +114,6 @@ int print_config(const PrintConfigArguments& arguments) {
   if (problems.has_errors()) throw seg::ConfigError(problems);
   if (const std::string warnings = problems.warnings_text(); !warnings.empty()) {
     std::cerr << warnings << std::endl;
-  }
-  if (arguments.digest) {
-    std::cout << config_digest(tree) << std::endl;
-    return 0;
   }
   std::cout << (arguments.explain.empty()
                     ? seg::dump_yaml(tree, arguments.origins, arguments.python_tuples, comments)

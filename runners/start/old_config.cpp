@@ -7,6 +7,7 @@
 #include "registry/merge.hpp"
 #include "registry/text.hpp"
 #include "runners/start/old_config_parts.hpp"
+#include "runners/start/python_parts.hpp"
 #include "runners/start/run_config.hpp"
 
 namespace seg {
@@ -213,6 +214,7 @@ Config load_any_config(const std::string& path, const std::vector<std::string>& 
   };
   Config tree = load_config(path, overrides, problems, translate);
   check_variables(tree, overrides, known, problems);
+  replace_python_parts(tree, path, problems);
   return tree;
 }
 

@@ -11,7 +11,7 @@
 #include "registry/merge.hpp"
 #include "registry/python_reader.hpp"
 #include "registry/yaml.hpp"
-#include "segcore/data/dataset.hpp"
+#include "segcore/data/dataset_spec.hpp"
 
 namespace seg {
 namespace {
@@ -103,23 +103,20 @@ class PythonSources {
   std::set<std::string> seen_;
 };
 
+bool is_registered_dataset(const std::string& type) {
+  return Registry<Dataset>::instance().find(type) != nullptr;
+}
+
 class OwnDatasets {
  public:
   OwnDatasets(const std::string& config, std::vector<ImportedModule>& modules,
               Diagnostics& problems)
-      : sources_(config, modules), reader_(problems), problems_(problems) {}
+      : config_(config), modules_(modules), reader_(problems), problems_(problems) {}
 
   /// Visits a data set and those inside of it.
-  void replace_in(Config& node) {
-    if (node.is_list()) {
-      for (Config& element : node.list) replace_in(element);
-      return;
-    }
-    if (!node.is_map()) return;
-    for (const char* inner : {"dataset", "datasets"}) {
-      if (auto* item = node.find(inner)) replace_in(item->value);
-    }
-    replace(node);
+  void replace_in(Config& dataset) {
+    replace(dataset);
+    for_inner_datasets(dataset, [this](Config& inner) { replace_in(inner); });
   }
 
  private:
@@ -127,8 +124,7 @@ class OwnDatasets {
 
   void replace(Config& node) {
     const std::string type = detail::type_of_element(node);
-    const auto known = Registry<Dataset>::instance().names();
-    if (type.empty() || std::ranges::find(known, type) != known.end()) return;
+    if (type.empty() || is_registered_dataset(type)) return;
     const std::optional<Class> own = find_class(type, kMostBases);
     if (!own) return;
     auto* named = node.find("type");
@@ -177,7 +173,9 @@ class OwnDatasets {
 
   /// A class and its own bases as one; nothing where there is none, or its file cannot be read.
   std::optional<Class> find_class(const std::string& name, int depth) {
-    const SourceFile* file = depth > 0 ? sources_.with_class(name) : nullptr;
+    // Looked for only where a config names a type that is not ours.
+    if (!sources_) sources_.emplace(config_, modules_);
+    const SourceFile* file = depth > 0 ? sources_->with_class(name) : nullptr;
     if (!file) return std::nullopt;
     if (file->module) file->module->used = true;
     const std::string shown = fs::proximate(file->path).string();
@@ -187,9 +185,8 @@ class OwnDatasets {
     if (found == classes->end()) return std::nullopt;
     Class out = *found;
     translate_old(out);
-    const auto known = Registry<Dataset>::instance().names();
     const std::string base = out.bases.empty() ? "" : out.bases[0];
-    if (std::ranges::find(known, base) != known.end()) return out;
+    if (is_registered_dataset(base)) return out;
     const auto inherited = find_class(base, depth - 1);
     if (!inherited) {
       out.beyond.push_back(text("derives from ", base.empty() ? "nothing" : base));
@@ -205,7 +202,9 @@ class OwnDatasets {
   }
 
   static constexpr int kMostBases = 8;
-  PythonSources sources_;
+  std::string config_;
+  std::vector<ImportedModule>& modules_;
+  std::optional<PythonSources> sources_;
   detail::PythonReader reader_;
   Diagnostics& problems_;
 };

@@ -8,7 +8,6 @@
 #include "registry/log.hpp"
 #include "runners/start/old_config.hpp"
 #include "runners/start/processes.hpp"
-#include "runners/start/python_parts.hpp"
 
 namespace seg {
 
@@ -357,7 +356,6 @@ RunConfig load_run_config(const std::string& path, const std::vector<std::string
                           const std::function<void(Config&)>& edit) {
   Diagnostics problems;
   Config tree = load_any_config(path, overrides, problems);
-  replace_python_parts(tree, path, problems);
   if (edit) edit(tree);
   RunConfig config = read_run_config(std::move(tree), path, problems);
   if (is_first_process(config.launcher)) {

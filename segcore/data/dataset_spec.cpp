@@ -1,7 +1,6 @@
 #include "segcore/data/dataset_spec.hpp"
 
 #include <algorithm>
-#include <functional>
 
 namespace seg {
 namespace {
@@ -23,17 +22,6 @@ std::vector<OptionDoc> dataset_options(const Config& dataset) {
   return entry ? entry->info().options : std::vector<OptionDoc>();
 }
 
-/// Calls `use` for the config of each data set that a wrapper holds.
-void for_inner(Config& dataset, const std::function<void(Config&)>& use) {
-  for (const OptionDoc& option : dataset_options(dataset)) {
-    if (!holds_component(option.type, Category<Dataset>::name)) continue;
-    auto* item = dataset.find(option.name);
-    if (!item) continue;
-    if (item->value.is_map()) use(item->value);
-    for (Config& inner : item->value.list) use(inner);
-  }
-}
-
 /// The option that holds the pipeline; "pipeline", which is then reported, where there is none.
 std::string pipeline_option(const Config& dataset) {
   for (const OptionDoc& option : dataset_options(dataset)) {
@@ -48,10 +36,20 @@ void set_lazy_init(Config& dataset) {
                   [](const OptionDoc& option) { return option.name == "lazy_init"; })) {
     dataset.set("lazy_init", Config::of(true));
   }
-  for_inner(dataset, set_lazy_init);
+  for_inner_datasets(dataset, set_lazy_init);
 }
 
 }  // namespace
+
+void for_inner_datasets(Config& dataset, const std::function<void(Config&)>& use) {
+  for (const OptionDoc& option : dataset_options(dataset)) {
+    if (!holds_component(option.type, Category<Dataset>::name)) continue;
+    auto* item = dataset.find(option.name);
+    if (!item) continue;
+    if (item->value.is_map()) use(item->value);
+    for (Config& inner : item->value.list) use(inner);
+  }
+}
 
 Spec<Dataset> innermost_dataset(const Spec<Dataset>& spec) {
   const auto inner = spec.facts().inner;
@@ -69,7 +67,7 @@ Spec<Dataset> lazy_dataset(const Spec<Dataset>& spec) {
 
 void set_dataset_pipeline(Config& dataset, const Config& pipeline) {
   bool wraps = false;
-  for_inner(dataset, [&](Config& inner) {
+  for_inner_datasets(dataset, [&](Config& inner) {
     wraps = true;
     set_dataset_pipeline(inner, pipeline);
   });

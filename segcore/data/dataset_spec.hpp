@@ -1,9 +1,15 @@
 /// Data sets inside of wrappers, and edits of their configs. Schemas declare which options hold
 /// data sets and which the pipeline, so wrappers of any name are understood.
 #pragma once
+#include <functional>
+
 #include "segcore/data/dataset.hpp"
 
 namespace seg {
+
+/// Calls `use` for the config of each data set that a wrapper holds, in a config that was not read
+/// yet.
+void for_inner_datasets(Config& dataset, const std::function<void(Config&)>& use);
 
 /// The first data set inside of all wrappers; the given one where it wraps none.
 Spec<Dataset> innermost_dataset(const Spec<Dataset>& spec);

@@ -10,45 +10,15 @@
 #include "registry/python_json.hpp"
 #include "registry/python_reader.hpp"
 #include "registry/yaml.hpp"
-#include "tests/support/config_errors.hpp"
-#include "tests/support/temp_dir.hpp"
+#include "tests/support/config_files.hpp"
 
 namespace seg {
 namespace {
 
-using test::config_error;
-using test::TempDir;
 using ::testing::HasSubstr;
 using ::testing::StartsWith;
 
-class PythonConfig : public ::testing::Test {
- protected:
-  std::string without_dir(std::string s) const {
-    const std::string prefix = dir_.path().string() + "/";
-    for (size_t at = s.find(prefix); at != std::string::npos; at = s.find(prefix)) {
-      s.erase(at, prefix.size());
-    }
-    return s;
-  }
-  Config load(const std::string& name, const std::vector<std::string>& overrides = {}) {
-    return load_config(dir_ / name, overrides);
-  }
-  std::string flow(const std::string& name) { return dump_flow(load(name)); }
-  std::string error(const std::string& name) {
-    std::string found = without_dir(config_error([&] { load(name); }));
-    const std::string one = "\n1 error in the configuration";
-    return found.ends_with(one) ? found.substr(0, found.size() - one.size()) : found;
-  }
-  std::string origin(const Config& tree, const std::string& path) const {
-    return without_dir(tree.at_path(path)->origin.text());
-  }
-  std::string warnings(const std::string& name, const std::vector<std::string>& known) {
-    Diagnostics problems;
-    check_variables(load_config(dir_ / name, {}, problems), {}, known, problems);
-    return without_dir(problems.warnings_text());
-  }
-  TempDir dir_;
-};
+class PythonConfig : public test::ConfigFiles {};
 
 TEST_F(PythonConfig, IsWhatItsCodeComputes) {
   dir_.write("a.py", R"(

@@ -8,47 +8,13 @@
 #include <vector>
 
 #include "registry/yaml.hpp"
-#include "tests/support/config_errors.hpp"
+#include "tests/support/config_files.hpp"
 #include "tests/support/paths.hpp"
-#include "tests/support/temp_dir.hpp"
 
 namespace seg {
 namespace {
 
-using test::config_error;
-using test::TempDir;
-
-/// Messages name files by the paths they were given; the tests' own folder is cut off.
-class LoadConfig : public ::testing::Test {
- protected:
-  std::string without_dir(std::string s) const {
-    const std::string prefix = dir_.path().string() + "/";
-    for (size_t at = s.find(prefix); at != std::string::npos; at = s.find(prefix)) {
-      s.erase(at, prefix.size());
-    }
-    return s;
-  }
-  Config load(const std::string& name, const std::vector<std::string>& overrides = {}) {
-    return load_config(dir_ / name, overrides);
-  }
-  std::string flow(const std::string& name) { return dump_flow(load(name)); }
-  std::string error(const std::string& name, const std::vector<std::string>& overrides = {}) {
-    std::string found = without_dir(config_error([&] { load(name, overrides); }));
-    const std::string one = "\n1 error in the configuration";
-    return found.ends_with(one) ? found.substr(0, found.size() - one.size()) : found;
-  }
-  std::string warnings(const std::string& name, const std::vector<std::string>& known,
-                       const std::vector<std::string>& overrides = {}) {
-    Diagnostics problems;
-    const Config tree = load_config(dir_ / name, overrides, problems);
-    check_variables(tree, overrides, known, problems);
-    return without_dir(problems.warnings_text() + (problems.has_errors() ? problems.text() : ""));
-  }
-  std::string origin(const Config& tree, const std::string& path) const {
-    return without_dir(tree.at_path(path)->origin.text());
-  }
-  TempDir dir_;
-};
+class LoadConfig : public test::ConfigFiles {};
 
 TEST_F(LoadConfig, MergesMappingsDeeplyAndReplacesLists) {
   dir_.write("base.yaml", "a: {x: 1, y: {z: 2, w: 3}}\nl: [1, 2]\nk: 5\n");
@@ -372,7 +338,7 @@ TEST(AllConfigs, Resolve) {
     if (entry.path().extension() != ".yaml") continue;
     if (entry.path().string().find("/_base_/") != std::string::npos) continue;
     ++count;
-    EXPECT_EQ(config_error([&] { load_config(entry.path().string()); }), "no error");
+    EXPECT_EQ(test::config_error([&] { load_config(entry.path().string()); }), "no error");
   }
   EXPECT_GT(count, 0u);
 }

@@ -115,6 +115,13 @@ train_cfg = dict(max_iters=2, val_interval=2)
   EXPECT_EQ(dump_flow(*resolved.at_path("train_dataloader.dataset.metainfo.classes")),
             "[road, car, tree]");
   EXPECT_EQ(resolved.at_path("train_dataloader.dataset.type")->scalar, "BaseSegDataset");
+  // A sweep checks its runs before they start, and its configs lie elsewhere.
+  dir_.write("sweep.yaml", "base: net.py\nspace: {randomness.seed: [1, 2]}\n");
+  const CommandResult sweep = run("sweep sweep.yaml --dry-run");
+  EXPECT_EQ(sweep.status, 0) << sweep.output;
+  // Printed, it needs no Python any more.
+  EXPECT_THAT(run("print_config net.py --explain train_dataloader.dataset.type").output,
+              HasSubstr("BaseSegDataset"));
   dir_.write("odd.py",
              "_base_ = './net.py'\ntrain_dataloader = dict(dataset=dict(type='OddDataset'))\n");
   const CommandResult odd = run("print_config odd.py --check");
