@@ -3,6 +3,7 @@
 
 #include "registry/error.hpp"
 #include "segcore/models/backbone.hpp"
+#include "segcore/models/backbones/plain_transformer.hpp"
 #include "segcore/models/blocks/patch_embed.hpp"
 #include "segcore/models/blocks/position_embedding.hpp"
 #include "segcore/models/blocks/transformer.hpp"
@@ -13,29 +14,10 @@
 namespace seg {
 
 /// The options that BEiT and MAE share.
-struct MAEParams {
-  Size2 img_size = 224;
-  int64_t patch_size = 16;
-  int64_t in_channels = 3;
-  int64_t embed_dims = 768;
-  int64_t num_layers = 12;
-  int64_t num_heads = 12;
-  int64_t mlp_ratio = 4;
-  std::variant<int64_t, std::vector<int64_t>> out_indices = int64_t{-1};
-  double attn_drop_rate = 0;
-  double drop_path_rate = 0;
-  Spec<Norm> norm_cfg = Spec<Norm>::of("{type: LN}");
-  Spec<Activation> act_cfg = Spec<Activation>::of("{type: GELU}");
-  bool patch_norm = false;
-  bool final_norm = false;
-  int64_t num_fcs = 2;
-  bool norm_eval = false;
-  std::optional<std::string> pretrained;
+struct MAEParams : PlainTransformerParams {
   double init_values = 0.1;
-  InitCfg init_cfg;
 
   static Schema<MAEParams> schema();
-  Size2 grid() const { return {img_size.h / patch_size, img_size.w / patch_size}; }
 };
 
 struct BEiTParams : MAEParams {
@@ -239,46 +221,11 @@ Schema<MAEParams> MAEParams::schema() {
       .optional("img_size", &P::img_size,
                 "size of the images, which must have it: predict by a sliding window",
                 sides_at_least(1))
-      .optional("patch_size", &P::patch_size, "side of a patch", at_least(1))
-      .optional("in_channels", &P::in_channels, "bands of the image", at_least(1))
-      .optional("embed_dims", &P::embed_dims, "width of tokens", at_least(1))
-      .optional("num_layers", &P::num_layers, "blocks", at_least(1))
-      .optional("num_heads", &P::num_heads, "attention heads", at_least(1))
-      .optional("mlp_ratio", &P::mlp_ratio, "width of feed-forward blocks over embed_dims",
-                at_least(1))
-      .optional("out_indices", &P::out_indices, "blocks whose maps are returned; -1: the last",
-                at_least(-1))
-      .optional("attn_drop_rate", &P::attn_drop_rate, "dropout of attention weights",
-                in_range(0, 1))
-      .optional("drop_path_rate", &P::drop_path_rate,
-                "stochastic depth of the last block; rises from 0", in_range(0, 1))
-      .optional("norm_cfg", &P::norm_cfg, "norms")
-      .optional("act_cfg", &P::act_cfg, "activation of the feed-forward blocks")
-      .optional("patch_norm", &P::patch_norm, "a norm after the patch embedding")
-      .optional("final_norm", &P::final_norm, "a norm after the last block")
-      .optional("num_fcs", &P::num_fcs, "layers of a feed-forward block", at_least(2))
-      .optional("norm_eval", &P::norm_eval, "keep norms in evaluation mode")
-      .optional("pretrained", &P::pretrained, "checkpoint; older form of init_cfg")
+      .include(PlainTransformerParams::schema())
       .optional("init_values", &P::init_values, "first value of the scales of blocks")
-      .optional("init_cfg", &P::init_cfg, "initialisation; null: as timm's")
       .validate([](const P& p, Problems& problems) {
-        if (p.embed_dims % p.num_heads != 0) {
-          problems.error("num_heads", text("does not divide embed_dims ", p.embed_dims));
-        }
         if (p.img_size.h < p.patch_size || p.img_size.w < p.patch_size) {
           problems.error("img_size", text("must be at least patch_size, ", p.patch_size));
-        }
-        const auto check = [&](int64_t i) {
-          if (i >= p.num_layers) {
-            problems.error("out_indices", text("there is no block ", i, " among ", p.num_layers));
-          }
-        };
-        if (const auto* one = std::get_if<int64_t>(&p.out_indices)) {
-          check(*one);
-        } else {
-          for (const int64_t i : std::get<1>(p.out_indices)) {
-            i < 0 ? problems.error("out_indices", "a list cannot have -1") : check(i);
-          }
         }
       });
 }
@@ -326,11 +273,7 @@ class BEiTBase : public Backbone, public AdaptsPretrained {
 
   void train(bool on = true) override {
     Backbone::train(on);
-    if (on && params_.norm_eval) {
-      for_each_module(*this, [](torch::nn::Module& m) {
-        if (is_norm(m)) m.eval();
-      });
-    }
+    if (on && params_.norm_eval) freeze_norms(*this);
   }
 
   void init_weights() override {
@@ -410,9 +353,7 @@ class BEiTBase : public Backbone, public AdaptsPretrained {
       layers_->push_back(std::make_shared<BEiTBlock>(p, kind, rate));
     }
     if (p.final_norm) final_norm_ = register_norm(*this, p.norm_cfg, p.embed_dims, "1");
-    const auto* one = std::get_if<int64_t>(&p.out_indices);
-    out_indices_ = one ? std::vector<int64_t>{*one == -1 ? p.num_layers - 1 : *one}
-                       : std::get<1>(p.out_indices);
+    out_indices_ = p.out_blocks();
   }
 
  private:

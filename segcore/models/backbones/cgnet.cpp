@@ -52,14 +52,8 @@ ActCfg cgnet_act(const CGNetParams& p, int64_t channels) {
 
 std::shared_ptr<ConvModule> cgnet_conv(const CGNetParams& p, int64_t in, int64_t out,
                                        int64_t kernel_size, int64_t stride) {
-  return std::make_shared<ConvModule>(ConvModuleOptions{.in_channels = in,
-                                                        .out_channels = out,
-                                                        .kernel_size = kernel_size,
-                                                        .stride = stride,
-                                                        .padding = kernel_size / 2,
-                                                        .conv_cfg = p.conv_cfg,
-                                                        .norm_cfg = p.norm_cfg,
-                                                        .act_cfg = cgnet_act(p, out)});
+  return padded_conv(in, out, kernel_size, stride, p.norm_cfg, cgnet_act(p, out), /*groups=*/1,
+                     p.conv_cfg);
 }
 
 /// Weighs each channel by what two linear layers make of the means of all: child `fc`.

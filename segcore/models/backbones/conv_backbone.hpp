@@ -14,13 +14,15 @@ namespace seg {
 inline std::shared_ptr<ConvModule> padded_conv(int64_t in, int64_t out, int64_t kernel_size,
                                                int64_t stride = 1,
                                                const NormCfg& norm = norm_cfg_of("{type: BN}"),
-                                               const ActCfg& act = relu_cfg(), int64_t groups = 1) {
+                                               const ActCfg& act = relu_cfg(), int64_t groups = 1,
+                                               const ConvCfg& conv = {}) {
   return std::make_shared<ConvModule>(ConvModuleOptions{.in_channels = in,
                                                         .out_channels = out,
                                                         .kernel_size = kernel_size,
                                                         .stride = stride,
                                                         .padding = kernel_size / 2,
                                                         .groups = groups,
+                                                        .conv_cfg = conv,
                                                         .norm_cfg = norm,
                                                         .act_cfg = act});
 }

@@ -34,15 +34,7 @@ namespace {
 std::shared_ptr<ConvModule> fast_scnn_conv(const FastSCNNParams& p, int64_t in, int64_t out,
                                            int64_t kernel_size, const ActCfg& act,
                                            int64_t stride = 1, int64_t groups = 1) {
-  return std::make_shared<ConvModule>(ConvModuleOptions{.in_channels = in,
-                                                        .out_channels = out,
-                                                        .kernel_size = kernel_size,
-                                                        .stride = stride,
-                                                        .padding = kernel_size / 2,
-                                                        .groups = groups,
-                                                        .conv_cfg = p.conv_cfg,
-                                                        .norm_cfg = p.norm_cfg,
-                                                        .act_cfg = act});
+  return padded_conv(in, out, kernel_size, stride, p.norm_cfg, act, groups, p.conv_cfg);
 }
 
 /// Three strided convolutions to stride 8: children `conv`, `dsconv1`, `dsconv2`.

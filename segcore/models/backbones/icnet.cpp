@@ -1,5 +1,6 @@
 #include <array>
 
+#include "segcore/models/backbones/conv_backbone.hpp"
 #include "segcore/models/backbones/resnet.hpp"
 #include "segcore/models/blocks/ppm.hpp"
 #include "segcore/models/nn/conv_module.hpp"
@@ -30,14 +31,7 @@ namespace {
 std::shared_ptr<ConvModule> icnet_conv(const ICNetParams& p, int64_t in, int64_t out,
                                        int64_t kernel_size, int64_t stride,
                                        const ActCfg& act = relu_cfg()) {
-  return std::make_shared<ConvModule>(ConvModuleOptions{.in_channels = in,
-                                                        .out_channels = out,
-                                                        .kernel_size = kernel_size,
-                                                        .stride = stride,
-                                                        .padding = kernel_size / 2,
-                                                        .conv_cfg = p.conv_cfg,
-                                                        .norm_cfg = p.norm_cfg,
-                                                        .act_cfg = act});
+  return padded_conv(in, out, kernel_size, stride, p.norm_cfg, act, /*groups=*/1, p.conv_cfg);
 }
 
 /// The network of `backbone_cfg`.

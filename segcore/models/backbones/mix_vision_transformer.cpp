@@ -241,15 +241,7 @@ class MixVisionTransformer final : public Backbone {
 
   void init_weights() override {
     if (init_cfg_) return Backbone::init_weights();
-    for_each_module(*this, [](torch::nn::Module& m) {
-      if (dynamic_cast<Linear*>(&m)) {
-        trunc_normal_init(m, 0, 0.02);
-      } else if (is_norm(m)) {
-        constant_init(m, 1, 0);
-      } else if (auto* conv = dynamic_cast<Conv2d*>(&m)) {
-        group_fan_out_init(*conv);
-      }
-    });
+    efficient_transformer_init(*this);
   }
 
  private:

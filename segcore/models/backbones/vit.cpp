@@ -4,6 +4,7 @@
 
 #include "segcore/io/weights.hpp"
 #include "segcore/models/backbone.hpp"
+#include "segcore/models/backbones/plain_transformer.hpp"
 #include "segcore/models/blocks/patch_embed.hpp"
 #include "segcore/models/blocks/position_embedding.hpp"
 #include "segcore/models/blocks/vit_block.hpp"
@@ -12,36 +13,18 @@
 
 namespace seg {
 
-struct VisionTransformerParams {
-  Size2 img_size = 224;
-  int64_t patch_size = 16;
+struct VisionTransformerParams : PlainTransformerParams {
   std::variant<Size2, std::string> patch_pad = std::string("corner");
-  int64_t in_channels = 3;
-  int64_t embed_dims = 768;
-  int64_t num_layers = 12;
-  int64_t num_heads = 12;
-  int64_t mlp_ratio = 4;
   bool out_origin = false;
-  std::variant<int64_t, std::vector<int64_t>> out_indices = int64_t{-1};
   bool qkv_bias = true;
   double drop_rate = 0;
-  double attn_drop_rate = 0;
-  double drop_path_rate = 0;
   bool with_cls_token = true;
   bool output_cls_token = false;
-  Spec<Norm> norm_cfg = Spec<Norm>::of("{type: LN}");
-  Spec<Activation> act_cfg = Spec<Activation>::of("{type: GELU}");
-  bool patch_norm = false;
   bool patch_bias = false;
   bool pre_norm = false;
-  bool final_norm = false;
   std::string interpolate_mode = "bicubic";
-  int64_t num_fcs = 2;
-  bool norm_eval = false;
   bool with_cp = false;
   std::vector<std::string> frozen_exclude{"all"};
-  std::optional<std::string> pretrained;
-  InitCfg init_cfg;
 };
 
 /// A plain transformer over patches, whose maps all have one size.
@@ -56,48 +39,25 @@ class VisionTransformer final : public Backbone, public AdaptsPretrained, public
         .source("ViT, Dosovitskiy et al. 2021, arXiv:2010.11929")
         .optional("img_size", &P::img_size,
                   "image size of the position embeddings; they are resized for others")
-        .optional("patch_size", &P::patch_size, "side of a patch", at_least(1))
+        .include(PlainTransformerParams::schema())
         .optional("patch_pad", &P::patch_pad,
                   "padding of the patch embedding: pixels, or 'corner' or 'same' as needed")
-        .optional("in_channels", &P::in_channels, "bands of the image", at_least(1))
-        .optional("embed_dims", &P::embed_dims, "width of tokens", at_least(1))
-        .optional("num_layers", &P::num_layers, "blocks", at_least(1))
-        .optional("num_heads", &P::num_heads, "attention heads", at_least(1))
-        .optional("mlp_ratio", &P::mlp_ratio, "width of feed-forward blocks over embed_dims",
-                  at_least(1))
         .optional("out_origin", &P::out_origin, "also give the tokens before the first block")
-        .optional("out_indices", &P::out_indices, "blocks whose maps are returned; -1: the last",
-                  at_least(-1))
         .optional("qkv_bias", &P::qkv_bias, "biases in attention")
         .optional("drop_rate", &P::drop_rate, "dropout after projections", in_range(0, 1))
-        .optional("attn_drop_rate", &P::attn_drop_rate, "dropout of attention weights",
-                  in_range(0, 1))
-        .optional("drop_path_rate", &P::drop_path_rate,
-                  "stochastic depth of the last block; rises from 0", in_range(0, 1))
         .optional("with_cls_token", &P::with_cls_token, "let the class token through the blocks")
         .optional("output_cls_token", &P::output_cls_token,
                   "give the class token with each map, [N, embed_dims], to heads that ask for it")
-        .optional("norm_cfg", &P::norm_cfg, "norms")
-        .optional("act_cfg", &P::act_cfg, "activation of the feed-forward blocks")
-        .optional("patch_norm", &P::patch_norm, "a norm after the patch embedding")
         .optional("patch_bias", &P::patch_bias, "a bias in the patch embedding")
         .optional("pre_norm", &P::pre_norm, "a norm before the first block")
-        .optional("final_norm", &P::final_norm, "a norm after the last block")
         .optional("interpolate_mode", &P::interpolate_mode, "how position embeddings are resized",
                   one_of({"bicubic", "bilinear", "nearest", "area"}))
-        .optional("num_fcs", &P::num_fcs, "layers of a feed-forward block", at_least(2))
-        .optional("norm_eval", &P::norm_eval, "keep norms in evaluation mode")
         .optional("with_cp", &P::with_cp, "recompute blocks in the backward pass to save memory")
         .optional("frozen_exclude", &P::frozen_exclude,
                   "train only parameters whose name has one of these in it; 'all' for all")
-        .optional("pretrained", &P::pretrained, "checkpoint; older form of init_cfg")
-        .optional("init_cfg", &P::init_cfg, "initialisation; null: as timm's")
         .validate([](const P& p, Problems& problems) {
           if (p.output_cls_token && !p.with_cls_token) {
             problems.error("output_cls_token", "needs with_cls_token");
-          }
-          if (p.embed_dims % p.num_heads != 0) {
-            problems.error("num_heads", text("does not divide embed_dims ", p.embed_dims));
           }
           const auto* mode = std::get_if<std::string>(&p.patch_pad);
           if (mode && *mode != "corner" && *mode != "same") {
@@ -105,25 +65,11 @@ class VisionTransformer final : public Backbone, public AdaptsPretrained, public
                                              "'. Known: corner, same, or "
                                              "a number of pixels"));
           }
-          const auto check = [&](int64_t i) {
-            if (i >= p.num_layers) {
-              problems.error("out_indices", text("there is no block ", i, " among ", p.num_layers));
-            }
-          };
-          if (const auto* one = std::get_if<int64_t>(&p.out_indices)) {
-            check(*one);
-          } else {
-            for (const int64_t i : std::get<1>(p.out_indices)) {
-              i < 0 ? problems.error("out_indices", "a list cannot have -1") : check(i);
-            }
-          }
         });
   }
 
   explicit VisionTransformer(const Params& p)
-      : Backbone(with_pretrained(p.init_cfg, p.pretrained)),
-        params_(p),
-        grid_(p.img_size.h / p.patch_size, p.img_size.w / p.patch_size) {
+      : Backbone(with_pretrained(p.init_cfg, p.pretrained)), params_(p), grid_(p.grid()) {
     cls_token_ = register_parameter("cls_token", torch::zeros({1, 1, p.embed_dims}));
     pos_embed_ =
         register_parameter("pos_embed", torch::zeros({1, grid_.h * grid_.w + 1, p.embed_dims}));
@@ -138,9 +84,7 @@ class VisionTransformer final : public Backbone, public AdaptsPretrained, public
                            .norm_cfg = p.patch_norm ? NormCfg(p.norm_cfg) : NormCfg()}));
     drop_after_pos_ = register_module("drop_after_pos", std::make_shared<Dropout>(p.drop_rate));
     if (p.pre_norm) pre_norm_ = register_norm(*this, p.norm_cfg, p.embed_dims, "_pre");
-    const auto* one = std::get_if<int64_t>(&p.out_indices);
-    out_indices_ = one ? std::vector<int64_t>{*one == -1 ? p.num_layers - 1 : *one}
-                       : std::get<1>(p.out_indices);
+    out_indices_ = p.out_blocks();
     ViTBlockOptions block = vit_block_options(p);
     block.with_cp = p.with_cp;
     layers_ = register_module("layers", vit_blocks(p.num_layers, block));
@@ -189,11 +133,7 @@ class VisionTransformer final : public Backbone, public AdaptsPretrained, public
 
   void train(bool on = true) override {
     Backbone::train(on);
-    if (on && params_.norm_eval) {
-      for_each_module(*this, [](torch::nn::Module& m) {
-        if (is_norm(m)) m.eval();
-      });
-    }
+    if (on && params_.norm_eval) freeze_norms(*this);
   }
 
   void init_weights() override {

@@ -28,6 +28,18 @@ torch::Tensor EfficientMultiheadAttention::forward(const torch::Tensor& x, Size2
   return drop_path_->forward(proj_drop_->forward(attn_->forward(x, key, key)));
 }
 
+void efficient_transformer_init(torch::nn::Module& root) {
+  for_each_module(root, [](torch::nn::Module& m) {
+    if (dynamic_cast<Linear*>(&m)) {
+      trunc_normal_init(m, 0, 0.02);
+    } else if (is_norm(m)) {
+      constant_init(m, 1, 0);
+    } else if (auto* conv = dynamic_cast<Conv2d*>(&m)) {
+      group_fan_out_init(*conv);
+    }
+  });
+}
+
 void check_reducible(const std::string& backbone, Size2 image, size_t stage, Size2 map,
                      int64_t sr_ratio) {
   if (std::min(map.h, map.w) >= sr_ratio) return;

@@ -30,6 +30,10 @@ class EfficientMultiheadAttention final : public BaseModule {
   std::shared_ptr<Norm> norm_;  ///< likewise
 };
 
+/// The initial weights of the backbones that have this attention: linear maps by a truncated
+/// normal, convolutions by their fan out in a group, norms 1 and 0.
+void efficient_transformer_init(torch::nn::Module& root);
+
 /// \throws DataError if the map of a stage is smaller than the kernel that reduces it.
 /// \param image  height and width of the images that gave this map.
 void check_reducible(const std::string& backbone, Size2 image, size_t stage, Size2 map,
