@@ -160,16 +160,19 @@ cv::Mat read_rs_image(const Sample& sample, const std::string& path, const ReadI
   return image;
 }
 
+Schema<LoadRSImageParams> rs_image_schema(const char* summary) {
+  return Schema<LoadRSImageParams>(summary)
+      .source("MMSegmentation 1.2")
+      .include(ReadImageParams::schema())
+      .optional("to_float32", &LoadRSImageParams::to_float32, "convert the values to float32");
+}
+
 class LoadSingleRSImageFromFile final : public Transform {
  public:
   using Params = LoadRSImageParams;
   static Schema<Params> schema() {
-    return Schema<Params>(
-               "Reads a remote-sensing image: depth, bands and their order as in the "
-               "file.")
-        .source("MMSegmentation 1.2")
-        .include(ReadImageParams::schema())
-        .optional("to_float32", &Params::to_float32, "convert the values to float32");
+    return rs_image_schema(
+        "Reads a remote-sensing image: depth, bands and their order as in the file.");
   }
   explicit LoadSingleRSImageFromFile(const Params& p) : p_(p) {}
 
@@ -187,13 +190,9 @@ class LoadMultipleRSImageFromFile final : public Transform {
  public:
   using Params = LoadRSImageParams;
   static Schema<Params> schema() {
-    return Schema<Params>(
-               "Reads the two remote-sensing images of a sample: depth, bands and their order as "
-               "in "
-               "the files.")
-        .source("MMSegmentation 1.2")
-        .include(ReadImageParams::schema())
-        .optional("to_float32", &Params::to_float32, "convert the values to float32");
+    return rs_image_schema(
+        "Reads the two remote-sensing images of a sample: depth, bands and their order as in the "
+        "files.");
   }
   explicit LoadMultipleRSImageFromFile(const Params& p) : p_(p) {}
 
