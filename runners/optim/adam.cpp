@@ -5,8 +5,7 @@
 
 namespace seg {
 
-struct AdamParams : HyperParamsOf<AdamParams> {
-  std::array<double, 2> betas{0.9, 0.999};
+struct AdamParams : BetaParamsOf<AdamParams> {
   double eps = 1e-8;
   bool amsgrad = false;
   bool maximize = false;
@@ -27,8 +26,6 @@ struct AdamParams : HyperParamsOf<AdamParams> {
                             {"decoupled_weight_decay", &P::decoupled_weight_decay}};
     return names;
   }
-  double* scheduled_momentum() override { return &betas[0]; }
-  bool has_betas() const override { return true; }
   double* epsilon() override { return &eps; }
   static Schema<AdamParams> schema() {
     return Schema<AdamParams>("Steps scaled by running means of gradients and of their squares.")

@@ -7,8 +7,7 @@
 
 namespace seg {
 
-struct AdamaxParams : HyperParamsOf<AdamaxParams> {
-  std::array<double, 2> betas{0.9, 0.999};
+struct AdamaxParams : BetaParamsOf<AdamaxParams> {
   double eps = 1e-8;
   bool maximize = false;
   AdamaxParams() { lr = 2e-3; }
@@ -25,8 +24,6 @@ struct AdamaxParams : HyperParamsOf<AdamaxParams> {
                             {"capturable", Value(false)}};
     return names;
   }
-  double* scheduled_momentum() override { return &betas[0]; }
-  bool has_betas() const override { return true; }
   double* epsilon() override { return &eps; }
   static Schema<AdamaxParams> schema() {
     using P = AdamaxParams;
@@ -58,8 +55,7 @@ class Adamax final : public UnfusedOptimizer<AdamaxParams> {
 };
 SEG_REGISTER(Optimizer, Adamax);
 
-struct NAdamParams : HyperParamsOf<NAdamParams> {
-  std::array<double, 2> betas{0.9, 0.999};
+struct NAdamParams : BetaParamsOf<NAdamParams> {
   double eps = 1e-8;
   double momentum_decay = 4e-3;
   bool decoupled_weight_decay = false;
@@ -80,8 +76,6 @@ struct NAdamParams : HyperParamsOf<NAdamParams> {
                             {"differentiable", Value(false)}};
     return names;
   }
-  double* scheduled_momentum() override { return &betas[0]; }
-  bool has_betas() const override { return true; }
   double* epsilon() override { return &eps; }
   static Schema<NAdamParams> schema() {
     using P = NAdamParams;
@@ -128,8 +122,7 @@ class NAdam final : public UnfusedOptimizer<NAdamParams> {
 };
 SEG_REGISTER(Optimizer, NAdam);
 
-struct RAdamParams : HyperParamsOf<RAdamParams> {
-  std::array<double, 2> betas{0.9, 0.999};
+struct RAdamParams : BetaParamsOf<RAdamParams> {
   double eps = 1e-8;
   bool decoupled_weight_decay = false;
   bool maximize = false;
@@ -147,8 +140,6 @@ struct RAdamParams : HyperParamsOf<RAdamParams> {
                             {"differentiable", Value(false)}};
     return names;
   }
-  double* scheduled_momentum() override { return &betas[0]; }
-  bool has_betas() const override { return true; }
   double* epsilon() override { return &eps; }
   static Schema<RAdamParams> schema() {
     using P = RAdamParams;
@@ -197,10 +188,12 @@ class RAdam final : public UnfusedOptimizer<RAdamParams> {
 };
 SEG_REGISTER(Optimizer, RAdam);
 
-struct LionParams : HyperParamsOf<LionParams> {
-  std::array<double, 2> betas{0.9, 0.99};
+struct LionParams : BetaParamsOf<LionParams> {
   bool maximize = false;
-  LionParams() { lr = 1e-4; }
+  LionParams() {
+    lr = 1e-4;
+    betas = {0.9, 0.99};
+  }
 
   static const List& list() {
     using P = LionParams;
@@ -208,8 +201,6 @@ struct LionParams : HyperParamsOf<LionParams> {
         {"lr", &P::lr}, {"betas", &P::betas}, {"weight_decay", &P::weight_decay}};
     return names;
   }
-  double* scheduled_momentum() override { return &betas[0]; }
-  bool has_betas() const override { return true; }
   static Schema<LionParams> schema() {
     using P = LionParams;
     return Schema<P>("Steps by the signs of a running mean of gradients.")

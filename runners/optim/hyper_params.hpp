@@ -110,4 +110,13 @@ class HyperParamsOf : public HyperParams {
   }
 };
 
+/// The same for the relatives of Adam, whose first beta is their momentum.
+template <class Derived>
+class BetaParamsOf : public HyperParamsOf<Derived> {
+ public:
+  std::array<double, 2> betas{0.9, 0.999};
+  double* scheduled_momentum() override { return &betas[0]; }
+  bool has_betas() const override { return true; }
+};
+
 }  // namespace seg
