@@ -130,11 +130,13 @@ using PredictInputs = std::vector<std::pair<fs::path, fs::path>>;
 
 PredictInputs predict_inputs(const PredictOptions& options) {
   std::vector<FoundImage> found;
-  std::set<fs::path> inputs;
+  std::set<fs::path> given, inputs;
   for (const std::string& input : options.inputs) {
     for (FoundImage& image : images_at(input, options.out)) {
-      // A folder and an image of it: once.
-      if (inputs.insert(fs::weakly_canonical(image.path)).second) found.push_back(std::move(image));
+      // A folder and an image of it: once. Links are images of their own.
+      if (!given.insert(fs::absolute(image.path).lexically_normal()).second) continue;
+      inputs.insert(fs::weakly_canonical(image.path));
+      found.push_back(std::move(image));
     }
   }
   const auto target = [&](const FoundImage& image, bool whole_name) {

@@ -91,6 +91,12 @@ TEST_F(Predict, TakesSeveralInputs) {
   for (const char* name : {"a.png", "a_ids.png", "b.png", "b_ids.png", "classes.png"}) {
     EXPECT_TRUE(fs::exists(*dir_ / ("several/" + std::string(name)))) << name;
   }
+  // A link beside its image is predicted under its own name.
+  fs::create_symlink("a.png", *dir_ / "many/linked.png");
+  const CommandResult linked = predict(*dir_ / "many" + " --out " + *dir_ / "links");
+  EXPECT_EQ(linked.status, 0) << linked.output;
+  EXPECT_TRUE(fs::exists(*dir_ / "links/a_ids.png"));
+  EXPECT_TRUE(fs::exists(*dir_ / "links/linked_ids.png"));
   const CommandResult both =
       predict(*dir_ / "many/b.png" + " " + *dir_ / "other/b.png" + " --out " + *dir_ / "both");
   EXPECT_EQ(both.status, 1);
