@@ -85,9 +85,11 @@ std::optional<int> rank_of(const std::string& name, const std::string& meaning,
 
 /// ": whole, slide" for an option that takes these words alone.
 std::string choices_text(const TypeDoc& type) {
-  const std::string words = "one of: ", shown = type_text(type);
-  const size_t at = shown.find(words);
-  return at == std::string::npos ? "" : ": " + shown.substr(at + words.size());
+  if (!type.choices.empty()) return ": " + join(type.choices, ", ");
+  for (const TypeDoc& item : type.items) {
+    if (std::string inner = choices_text(item); !inner.empty()) return inner;
+  }
+  return {};
 }
 
 struct SearchHit {

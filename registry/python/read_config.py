@@ -1915,13 +1915,9 @@ class NotLiteral(Exception):
 class ClassReader:
     """The data set classes of a module, from its syntax tree: none of its code is run."""
 
-    def __init__(self, source: "Source", tree: ast.Module) -> None:
-        self.source = source
-        self.values: Dict[str, ast.expr] = {}
-        for statement in tree.body:
-            if isinstance(statement, ast.Assign) and len(statement.targets) == 1 and \
-                    isinstance(statement.targets[0], ast.Name):
-                self.values[statement.targets[0].id] = statement.value
+    def __init__(self, tree: ast.Module) -> None:
+        self.values = {assigned_name(statement): statement.value for statement in tree.body
+                       if assigned_name(statement)}
 
     def describe(self, node: ast.ClassDef) -> Dict[str, Any]:
         """Its bases, METAINFO, the options that its constructor sets, and what goes beyond that.
@@ -1930,22 +1926,15 @@ class ClassReader:
         """
         beyond: List[str] = []
         options: Dict[str, Any] = {}
-        metainfo = None
-        old_metainfo: List[Any] = []
+        facts: Dict[str, List[Any]] = {}  # items of a mapping
         for statement in node.body:
+            name = assigned_name(statement)
             if is_text(statement) or isinstance(statement, ast.Pass):
                 continue
-            if assigned_name(statement) == "METAINFO":
+            if name in ("METAINFO", "CLASSES", "PALETTE"):
                 try:
-                    metainfo = self.literal(statement.value, {})
-                except NotLiteral:
-                    beyond.append("computes METAINFO")
-            elif assigned_name(statement) in ("CLASSES", "PALETTE"):
-                name = assigned_name(statement)
-                try:
-                    old_metainfo.append([name.lower(), 0, statement.lineno,
-                                         statement.col_offset + 1,
-                                         self.literal(statement.value, {})])
+                    facts[name] = [name.lower(), 0, statement.lineno, statement.col_offset + 1,
+                                   self.literal(statement.value, {})]
                 except NotLiteral:
                     beyond.append(f"computes {name}")
             elif isinstance(statement, ast.FunctionDef) and statement.name == "__init__":
@@ -1954,8 +1943,11 @@ class ClassReader:
                 beyond.append(f"defines {statement.name}()")
             else:
                 beyond.append(f"holds more in line {statement.lineno}")
-        if metainfo is None and old_metainfo:
-            metainfo = ["map", 0, node.lineno, node.col_offset + 1, old_metainfo]
+        metainfo = None
+        if "METAINFO" in facts:
+            metainfo = facts["METAINFO"][-1]
+        elif facts:
+            metainfo = ["map", 0, node.lineno, node.col_offset + 1, list(facts.values())]
         return {"name": node.name, "file": 0, "line": node.lineno, "column": node.col_offset + 1,
                 "bases": [ast.unparse(base).rpartition(".")[2] for base in node.bases],
                 "metainfo": metainfo, "options": list(options.items()), "beyond": beyond}
@@ -1997,7 +1989,7 @@ class ClassReader:
         inner = lambda value: self.literal(value, names, depth + 1)  # noqa: E731
         place = [0, node.lineno, node.col_offset + 1]
         if isinstance(node, ast.Constant):
-            return [*constant_kind(node.value, place)]
+            return constant_kind(node.value, place)
         if isinstance(node, ast.Name):
             value = names.get(node.id, self.values.get(node.id))
             if value is None:
@@ -2006,7 +1998,7 @@ class ClassReader:
         if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub) and \
                 isinstance(node.operand, ast.Constant) and \
                 type(node.operand.value) in (int, float):
-            return [*constant_kind(-node.operand.value, place)]
+            return constant_kind(-node.operand.value, place)
         if isinstance(node, (ast.List, ast.Tuple)):
             kind = "list" if isinstance(node, ast.List) else "tuple"
             return [kind, *place, [inner(item) for item in node.elts]]
@@ -2059,9 +2051,8 @@ def is_constructor_of_base(call: Optional[ast.expr]) -> bool:
 
 
 def answer_classes(request: Dict[str, Any]) -> Dict[str, Any]:
-    source = Source(request["file"])
-    tree = source.parse()
-    reader = ClassReader(source, tree)
+    tree = Source(request["file"]).parse()
+    reader = ClassReader(tree)
     return {"classes": [reader.describe(node) for node in tree.body
                         if isinstance(node, ast.ClassDef)]}
 
