@@ -68,8 +68,7 @@ void OldOptions::leave_out_rest(OldNotes& notes, const std::string& why) {
 }
 
 std::string OldOptions::path(std::string_view key) const {
-  if (key.empty()) return path_;
-  return path_.empty() ? std::string(key) : text(path_, ".", key);
+  return key.empty() ? path_ : dotted(path_, key);
 }
 
 bool OldOptions::has(std::string_view key) const {
@@ -97,6 +96,11 @@ Config typed_map(const char* type, const Origin& origin) {
   Config out = placed_map(origin);
   out.set("type", placed(type, origin));
   return out;
+}
+
+const Config* old_value(const Config& map, std::string_view key) {
+  const Config::Item* item = map.find(key);
+  return item && !item->value.is_null() ? &item->value : nullptr;
 }
 
 std::string old_type(const Config& part) { return detail::type_of_element(part); }

@@ -107,6 +107,8 @@ Config placed_list(const Origin& origin, std::vector<Config> elements = {});
 /// A mapping with nothing but a type.
 Config typed_map(const char* type, const Origin& origin);
 
+/// The value of a key; null where it is absent or null.
+const Config* old_value(const Config& map, std::string_view key);
 /// A type without its scope; "" for what has none.
 std::string old_type(const Config& part);
 /// The number that a scalar says.

@@ -28,10 +28,7 @@ class RuntimeTranslation {
   }
 
  private:
-  const Config* value(const char* key) const {
-    const Config::Item* item = old_.find(key);
-    return item && !item->value.is_null() ? &item->value : nullptr;
-  }
+  const Config* value(const char* key) const { return old_value(old_, key); }
 
   void add_logger() {
     const Config* log = value("log_config");

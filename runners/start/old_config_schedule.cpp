@@ -10,11 +10,6 @@
 namespace seg {
 namespace {
 
-const Config* old_value(const Config& old, const char* key) {
-  const Config::Item* item = old.find(key);
-  return item && !item->value.is_null() ? &item->value : nullptr;
-}
-
 // --- the optimizer ---
 
 /// The options of `optimizer_config`, which is the hook that steps the optimizer.

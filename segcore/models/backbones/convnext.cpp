@@ -4,6 +4,7 @@
 #include "segcore/models/backbone.hpp"
 #include "segcore/models/backbones/conv_backbone.hpp"
 #include "segcore/models/backbones/convnext_layers.hpp"
+#include "segcore/models/backbones/out_indices.hpp"
 #include "segcore/models/nn/activation.hpp"
 #include "segcore/models/nn/conv.hpp"
 #include "segcore/models/nn/drop.hpp"
@@ -41,7 +42,7 @@ struct ConvNeXtParams {
   bool use_grn = false;
   double drop_path_rate = 0;
   double layer_scale_init_value = 1e-6;
-  std::variant<int64_t, std::vector<int64_t>> out_indices = int64_t{-1};
+  OutIndices out_indices = int64_t{-1};
   int64_t frozen_stages = 0;
   bool gap_before_final_norm = false;
   bool with_cp = false;
@@ -51,7 +52,7 @@ struct ConvNeXtParams {
 
   ConvNeXtArch sizes() const;
   /// Stages whose maps are returned; negative ones count from the last of four.
-  std::vector<int64_t> stages_given() const;
+  std::vector<int64_t> stages_given() const { return indices_among(out_indices, 4); }
 };
 
 namespace {
@@ -176,15 +177,6 @@ class ConvNeXtBlock final : public Layer {
 ConvNeXtArch ConvNeXtParams::sizes() const {
   const auto* name = std::get_if<std::string>(&arch);
   return name ? convnext_archs().at(*name) : std::get<ConvNeXtArch>(arch);
-}
-
-std::vector<int64_t> ConvNeXtParams::stages_given() const {
-  const auto* one = std::get_if<int64_t>(&out_indices);
-  auto out = one ? std::vector<int64_t>{*one} : std::get<1>(out_indices);
-  for (int64_t& index : out) {
-    if (index < 0) index += 4;
-  }
-  return out;
 }
 
 /// Stages of large depthwise convolutions whose widths double.

@@ -47,12 +47,6 @@ Schema<PlainTransformerParams> PlainTransformerParams::schema() {
       });
 }
 
-std::vector<int64_t> PlainTransformerParams::out_blocks() const {
-  const auto* one = std::get_if<int64_t>(&out_indices);
-  if (!one) return std::get<1>(out_indices);
-  return {*one == -1 ? num_layers - 1 : *one};
-}
-
 void freeze_norms(torch::nn::Module& root) {
   for_each_module(root, [](torch::nn::Module& m) {
     if (is_norm(m)) m.eval();

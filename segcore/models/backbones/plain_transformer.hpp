@@ -2,9 +2,9 @@
 #pragma once
 #include <optional>
 #include <string>
-#include <variant>
 #include <vector>
 
+#include "segcore/models/backbones/out_indices.hpp"
 #include "segcore/models/nn/activation.hpp"
 #include "segcore/models/nn/norm.hpp"
 #include "segcore/models/weights/init.hpp"
@@ -19,7 +19,7 @@ struct PlainTransformerParams {
   int64_t num_layers = 12;
   int64_t num_heads = 12;
   int64_t mlp_ratio = 4;
-  std::variant<int64_t, std::vector<int64_t>> out_indices = int64_t{-1};
+  OutIndices out_indices = int64_t{-1};
   double attn_drop_rate = 0;
   double drop_path_rate = 0;
   Spec<Norm> norm_cfg = Spec<Norm>::of("{type: LN}");
@@ -36,7 +36,7 @@ struct PlainTransformerParams {
   /// Patches of an image of `img_size`.
   Size2 grid() const { return {img_size.h / patch_size, img_size.w / patch_size}; }
   /// The blocks of `out_indices`, from 0.
-  std::vector<int64_t> out_blocks() const;
+  std::vector<int64_t> out_blocks() const { return indices_among(out_indices, num_layers); }
 };
 
 /// Puts all norms below `root` into evaluation mode (`norm_eval`).

@@ -4,6 +4,7 @@
 
 #include "segcore/models/backbone.hpp"
 #include "segcore/models/backbones/conv_backbone.hpp"
+#include "segcore/models/backbones/out_indices.hpp"
 #include "segcore/models/nn/activation.hpp"
 #include "segcore/models/nn/conv.hpp"
 #include "segcore/models/nn/drop.hpp"
@@ -52,7 +53,7 @@ struct PoolFormerParams {
   int64_t down_pad = 1;
   double drop_rate = 0;
   double drop_path_rate = 0;
-  std::variant<int64_t, std::vector<int64_t>> out_indices = int64_t{-1};
+  OutIndices out_indices = int64_t{-1};
   int64_t frozen_stages = 0;
   InitCfg init_cfg;
 
@@ -60,7 +61,7 @@ struct PoolFormerParams {
   /// Parts of the network, stages and what is between them.
   int64_t parts() const;
   /// Parts whose maps are returned; negative ones count from the last of seven.
-  std::vector<int64_t> parts_given() const;
+  std::vector<int64_t> parts_given() const { return indices_among(out_indices, 7); }
 };
 
 namespace {
@@ -171,15 +172,6 @@ int64_t PoolFormerParams::parts() const {
   int64_t out = 0;
   for (size_t i = 0; i < sizes.layers.size(); ++i) {
     out += poolformer_strides_after(sizes, i) ? 2 : 1;
-  }
-  return out;
-}
-
-std::vector<int64_t> PoolFormerParams::parts_given() const {
-  const auto* one = std::get_if<int64_t>(&out_indices);
-  auto out = one ? std::vector<int64_t>{*one} : std::get<1>(out_indices);
-  for (int64_t& index : out) {
-    if (index < 0) index += 7;
   }
   return out;
 }
