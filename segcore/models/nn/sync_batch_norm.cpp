@@ -1,16 +1,11 @@
+#include <ATen/OpMathType.h>
+
 #include "segcore/dist/communicator.hpp"
 #include "segcore/models/nn/batch_norm.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {
 namespace {
-
-/// Sums over all dimensions but that of channels.
-at::Tensor channel_sums(const at::Tensor& x) {
-  std::vector<int64_t> dims{0};
-  for (int64_t d = 2; d < x.dim(); ++d) dims.push_back(d);
-  return x.sum(dims);
-}
 
 /// [C] beside [N, C, ...]
 at::Tensor per_channel(const at::Tensor& v, const at::Tensor& like) {
@@ -19,61 +14,90 @@ at::Tensor per_channel(const at::Tensor& v, const at::Tensor& like) {
   return v.view(shape);
 }
 
+/// Those of all processes, in float32 where the input is narrower.
 struct SyncedStatistics {
-  at::Tensor mean, var;  ///< over all processes, biased
-  at::Tensor count;      ///< values per channel, over all processes; stays on the device, since
-                         ///< reading it would wait for all earlier layers
+  at::Tensor mean, var;  ///< [C]; biased
+  at::Tensor count;      ///< [1], values per channel; stays on the device, since reading it would
+                         ///< wait for all earlier layers
 };
 
+/// In one message: each process sends its own mean, variance and count in a row of its own.
 SyncedStatistics synced_statistics(const at::Tensor& x, Communicator& communicator) {
   const int64_t channels = x.size(1);
-  auto sums = at::empty({channels + 1}, x.options());
-  sums.narrow(0, 0, channels).copy_(channel_sums(x));
-  sums.narrow(0, channels, 1).fill_(static_cast<double>(x.numel() / channels));
-  communicator.all_reduce_sum_(sums);
+  const auto options = x.options().dtype(at::toOpMathType(x.scalar_type()));
+  // LibTorch computes in the type of the running statistics; these are not kept.
+  const auto [own_mean, own_var] = at::batch_norm_update_stats(
+      x, at::zeros({channels}, options), at::zeros({channels}, options), /*momentum=*/0);
+  auto rows = at::zeros({communicator.size(), 2 * channels + 1}, options);
+  const auto own = rows[communicator.rank()];
+  own.narrow(0, 0, channels).copy_(own_mean);
+  own.narrow(0, channels, channels).copy_(own_var);
+  own.narrow(0, 2 * channels, 1).fill_(static_cast<double>(x.numel() / channels));
+  communicator.all_reduce_sum_(rows);
+  const auto means = rows.narrow(1, 0, channels), vars = rows.narrow(1, channels, channels);
+  const auto counts = rows.narrow(1, 2 * channels, 1);
   SyncedStatistics out;
-  out.count = sums.narrow(0, channels, 1);
-  out.mean = sums.narrow(0, 0, channels) / out.count;
-  // The squares of differences in a second exchange: sums of squares would cancel.
-  out.var = channel_sums((x - per_channel(out.mean, x)).square());
-  communicator.all_reduce_sum_(out.var);
-  out.var = out.var / out.count;
+  out.count = counts.sum(0);
+  out.mean = (means * counts).sum(0) / out.count;
+  // The spread of the processes' means besides their variances; sums of squares would cancel.
+  out.var = ((vars + (means - out.mean).square()) * counts).sum(0) / out.count;
   return out;
+}
+
+/// (x - mean) / sqrt(var + eps) * weight + bias in one pass, in the type of x.
+at::Tensor normalised(const at::Tensor& x, const SyncedStatistics& statistics, double eps,
+                      const std::optional<at::Tensor>& weight,
+                      const std::optional<at::Tensor>& bias) {
+  return std::get<0>(at::native_batch_norm(x, weight, bias, statistics.mean, statistics.var,
+                                           /*training=*/false, /*momentum=*/0, eps));
 }
 
 /// What the backward pass needs beside tensors. The run owns the communicator.
 struct SyncedBackward : torch::CustomClassHolder {
-  explicit SyncedBackward(Communicator& c) : communicator(c) {}
+  SyncedBackward(Communicator& c, double e) : communicator(c), eps(e) {}
   Communicator& communicator;
+  double eps;
 };
 
-/// (x - mean) / sqrt(var + eps) with the gradient through the statistics of all processes.
+/// `normalised` with the gradient through the statistics of all processes.
 class SyncedNormalisation : public torch::autograd::Function<SyncedNormalisation> {
  public:
   static at::Tensor forward(torch::autograd::AutogradContext* ctx, const at::Tensor& x,
-                            const at::Tensor& mean, const at::Tensor& inverse_std,
-                            const at::Tensor& count,
+                            const std::optional<at::Tensor>& weight,
+                            const std::optional<at::Tensor>& bias,
+                            const SyncedStatistics& statistics,
                             const c10::intrusive_ptr<SyncedBackward>& for_backward) {
-    const auto normal = (x - per_channel(mean, x)) * per_channel(inverse_std, x);
-    ctx->save_for_backward({normal, inverse_std, count});
+    ctx->save_for_backward(
+        {x, weight.value_or(at::Tensor()), statistics.mean, statistics.var, statistics.count});
     ctx->saved_data["for_backward"] = c10::IValue::make_capsule(for_backward);
-    return normal;
+    return normalised(x, statistics, for_backward->eps, weight, bias);
   }
 
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext* ctx,
                                                  torch::autograd::variable_list grads) {
     const auto saved = ctx->get_saved_variables();
-    const auto& normal = saved[0];
-    const auto& grad = grads[0];
-    const int64_t channels = normal.size(1);
-    auto sums = at::cat({channel_sums(grad), channel_sums(grad * normal)});
+    const auto &x = saved[0], &weight = saved[1];
+    const SyncedStatistics statistics{saved[2], saved[3], saved[4]};
     const auto capsule = ctx->saved_data["for_backward"].toCapsule();
-    static_cast<const SyncedBackward&>(*capsule).communicator.all_reduce_sum_(sums);
-    sums = sums / saved[2];
-    const auto mean = per_channel(sums.narrow(0, 0, channels), grad);
-    const auto share = per_channel(sums.narrow(0, channels, channels), grad);
-    const auto out = (grad - mean - normal * share) * per_channel(saved[1], grad);
-    return {out, at::Tensor(), at::Tensor(), at::Tensor(), at::Tensor()};
+    const auto& whole = static_cast<const SyncedBackward&>(*capsule);
+    const auto grad = grads[0].contiguous(x.suggest_memory_format());
+    const int64_t channels = x.size(1);
+    const auto inverse_std = (statistics.var + whole.eps).rsqrt();
+    // Of this process: the sums of the gradient times the normalised input, and of the gradient.
+    const auto [input, for_weight, for_bias] =
+        at::native_batch_norm_backward(grad, x, {}, {}, {}, statistics.mean, inverse_std,
+                                       /*train=*/true, whole.eps, {false, true, true});
+    auto sums = at::cat({for_weight, for_bias});
+    whole.communicator.all_reduce_sum_(sums);
+    const auto means = sums / statistics.count;
+    const auto scale = weight.defined() ? inverse_std * weight : inverse_std;
+    // scale * (grad - mean(grad) - normal * mean(grad * normal)), all but its first term by the
+    // pass that normalises
+    auto out = normalised(x, statistics, whole.eps, -scale * means.narrow(0, 0, channels),
+                          -scale * means.narrow(0, channels, channels));
+    out.addcmul_(grad, per_channel(scale, grad));
+    if (!weight.defined()) return {out, {}, {}, {}, {}};
+    return {out, for_weight, for_bias, {}, {}};
   }
 };
 
@@ -84,26 +108,24 @@ torch::Tensor SyncBatchNorm::forward(const torch::Tensor& input) {
   auto* others = communicator();
   if (!others || !use_batch) return BatchNorm::forward(input);
   const double momentum = next_momentum();
-  const bool narrow = input.scalar_type() == at::kHalf || input.scalar_type() == at::kBFloat16;
-  const auto x = narrow ? input.to(at::kFloat) : input;
   SyncedStatistics statistics;
   {
     at::NoGradGuard no_grad;
-    statistics = synced_statistics(x, *others);
+    statistics = synced_statistics(input, *others);
     if (is_training() && running_mean_.defined()) {
       const auto unbiased = statistics.count / (statistics.count - 1).clamp_min(1);
       running_mean_.lerp_(statistics.mean.to(running_mean_.scalar_type()), momentum);
       running_var_.lerp_((statistics.var * unbiased).to(running_var_.scalar_type()), momentum);
     }
   }
-  auto out =
-      SyncedNormalisation::apply(x, statistics.mean, (statistics.var + params_.eps).rsqrt(),
-                                 statistics.count, c10::make_intrusive<SyncedBackward>(*others));
+  // Undefined tensors cannot be inputs of a function.
+  std::optional<at::Tensor> scale, shift;
   if (weight.defined()) {
-    out = out * per_channel(weight.to(out.scalar_type()), out) +
-          per_channel(bias.to(out.scalar_type()), out);
+    scale = weight;
+    shift = bias;
   }
-  return narrow ? out.to(input.scalar_type()) : out;
+  return SyncedNormalisation::apply(input, scale, shift, statistics,
+                                    c10::make_intrusive<SyncedBackward>(*others, params_.eps));
 }
 
 SEG_REGISTER_AS(Norm, SyncBatchNorm, "SyncBN");

@@ -17,39 +17,85 @@ using test::ThreadCommunicator;
 /// The half of a batch that a rank has.
 torch::Tensor part(const torch::Tensor& batch, int rank) { return batch.chunk(2)[rank]; }
 
-TEST(UsesCommunicator, SyncBatchNormIsThatOfTheWholeBatch) {
-  torch::manual_seed(0);
-  const auto x = torch::randn({4, 3, 5, 6}, torch::kFloat64) * 3 + 1;
+struct SyncedNorms {
+  std::shared_ptr<Norm> alone;
+  std::vector<std::shared_ptr<Norm>> joined;
+  torch::Tensor expected, expected_grad;  ///< of one process with the whole batch
+  torch::Tensor out, grad;                ///< of two
+};
+
+/// A batch of four through one norm, and one and three of its images through two joined ones.
+SyncedNorms normalise_in_unequal_parts(const std::string& yaml, const torch::Tensor& x) {
+  torch::manual_seed(1);
+  const auto weight = torch::rand({x.size(1)}, torch::kFloat64) + 0.5;
   const auto g = torch::randn_like(x);
-  const auto norm_of = [] {
-    auto norm = Spec<Norm>::of("{type: SyncBN}").build(int64_t{3});
-    norm->to(torch::kFloat64);
+  const auto norm_of = [&] {
+    auto norm = Spec<Norm>::of(yaml).build(x.size(1));
+    norm->to(x.scalar_type() == torch::kFloat64 ? torch::kFloat64 : torch::kFloat32);
+    const torch::NoGradGuard no_grad;
+    if (norm->weight.defined()) norm->weight.copy_(weight);
     norm->train();
     return norm;
   };
-  const auto alone = norm_of();
+  SyncedNorms out{norm_of(), {norm_of(), norm_of()}, {}, {}, {}, {}};
   const auto whole = x.clone().requires_grad_();
-  const auto expected = alone->forward(whole);
-  expected.backward(g);
-  std::vector<std::shared_ptr<Norm>> norms{norm_of(), norm_of()};
+  out.expected = out.alone->forward(whole);
+  out.expected.backward(g);
+  out.expected_grad = whole.grad();
   std::vector<torch::Tensor> outs(2), grads(2);
   run_thread_ranks(2, [&](ThreadCommunicator& ranks) {
     const auto k = static_cast<size_t>(ranks.rank());
-    set_communicator(*norms[k], &ranks);
-    const auto mine = part(x, ranks.rank()).clone().requires_grad_();
-    outs[k] = norms[k]->forward(mine);
-    outs[k].backward(part(g, ranks.rank()));
+    const auto own = [&](const torch::Tensor& batch) { return batch.split({1, 3})[k]; };
+    set_communicator(*out.joined[k], &ranks);
+    const auto mine = own(x).clone().requires_grad_();
+    outs[k] = out.joined[k]->forward(mine);
+    outs[k].backward(own(g));
     grads[k] = mine.grad();
   });
-  EXPECT_TRUE(torch::allclose(torch::cat(outs), expected, 1e-10, 1e-10));
-  EXPECT_TRUE(torch::allclose(torch::cat(grads), whole.grad(), 1e-10, 1e-10));
-  for (const auto& norm : norms) {
-    EXPECT_TRUE(torch::allclose(norm->named_buffers()["running_var"],
-                                alone->named_buffers()["running_var"], 1e-10, 1e-10));
+  out.out = torch::cat(outs);
+  out.grad = torch::cat(grads);
+  return out;
+}
+
+TEST(UsesCommunicator, SyncBatchNormIsThatOfTheWholeBatch) {
+  torch::manual_seed(0);
+  const auto x = torch::randn({4, 3, 5, 6}, torch::kFloat64) * 3 + 100;
+  for (const auto& input : {x, x.contiguous(torch::MemoryFormat::ChannelsLast)}) {
+    const auto norms = normalise_in_unequal_parts("{type: SyncBN}", input);
+    EXPECT_TRUE(torch::allclose(norms.out, norms.expected, 1e-10, 1e-10));
+    EXPECT_TRUE(torch::allclose(norms.grad, norms.expected_grad, 1e-10, 1e-10));
+    for (const auto& norm : norms.joined) {
+      for (const char* name : {"running_mean", "running_var"}) {
+        EXPECT_TRUE(torch::allclose(norm->named_buffers()[name], norms.alone->named_buffers()[name],
+                                    1e-10, 1e-10));
+      }
+    }
+    // The gradients of weights in a rank are its own share: the reducer adds them.
+    const auto &a = norms.joined[0], &b = norms.joined[1];
+    EXPECT_TRUE(torch::allclose(a->weight.grad() + b->weight.grad(), norms.alone->weight.grad(),
+                                1e-10, 1e-10));
+    EXPECT_TRUE(
+        torch::allclose(a->bias.grad() + b->bias.grad(), norms.alone->bias.grad(), 1e-10, 1e-10));
   }
-  // The gradient of the weights in a rank is its own share: the reducer adds them.
-  EXPECT_TRUE(torch::allclose(norms[0]->weight.grad() + norms[1]->weight.grad(),
-                              alone->weight.grad(), 1e-10, 1e-10));
+}
+
+TEST(UsesCommunicator, SyncBatchNormWithoutWeights) {
+  torch::manual_seed(0);
+  const auto norms = normalise_in_unequal_parts("{type: SyncBN, affine: false}",
+                                                torch::randn({4, 3, 5, 6}, torch::kFloat64));
+  EXPECT_TRUE(torch::allclose(norms.out, norms.expected, 1e-10, 1e-10));
+  EXPECT_TRUE(torch::allclose(norms.grad, norms.expected_grad, 1e-10, 1e-10));
+}
+
+TEST(UsesCommunicator, SyncBatchNormOfBfloat16KeepsItsStatisticsInFloat32) {
+  torch::manual_seed(0);
+  const auto x = (torch::randn({4, 3, 32, 32}) * 3 + 1).to(torch::kBFloat16);
+  const auto norms = normalise_in_unequal_parts("{type: SyncBN}", x);
+  EXPECT_EQ(norms.out.scalar_type(), torch::kBFloat16);
+  EXPECT_TRUE(torch::allclose(norms.joined[0]->named_buffers()["running_mean"],
+                              norms.alone->named_buffers()["running_mean"], 1e-6, 1e-6));
+  EXPECT_TRUE(torch::allclose(norms.out, norms.expected, 0.01, 0.01));
+  EXPECT_TRUE(torch::allclose(norms.grad, norms.expected_grad, 0.01, 0.02));
 }
 
 TEST(UsesCommunicator, BasesOfEmaNetAreThoseOfTheWholeBatch) {
