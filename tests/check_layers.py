@@ -60,7 +60,10 @@ MAY_INCLUDE = {
     # Heads of queries match them to objects and read fixed prototypes; both belong to a head's loss.
     MODELS + "decode_heads": MODEL_BASE + ["segcore/io", "segcore/ops", MODELS + "assigners",
                                            MODELS + "blocks", MODELS + "losses"],
-    MODELS + "segmentors": MODEL_BASE + ["segcore/ops", MODELS + "blocks"],
+    # Classes are known by name: those of data sets, and a published file of the parts of words.
+    MODELS + "open_vocabulary": MODEL_BASE + ["segcore/data", "segcore/io/model_zoo.hpp", MODELS + "blocks",
+                                              MODELS + "decode_heads/mask_set_losses.hpp"],
+    MODELS + "segmentors": MODEL_BASE + ["segcore/ops", MODELS + "blocks", MODELS + "open_vocabulary"],
     # The models of segmentation_models_pytorch stand beside mmseg's and adapt them.
     MODELS + "smp": MODEL_BASE + ["segcore/io", "segcore/ops", MODELS + "backbones", MODELS + "blocks",
                                   MODELS + "segmentors"],

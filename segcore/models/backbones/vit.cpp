@@ -8,6 +8,7 @@
 #include "segcore/models/blocks/patch_embed.hpp"
 #include "segcore/models/blocks/position_embedding.hpp"
 #include "segcore/models/blocks/vit_block.hpp"
+#include "segcore/models/nn/freeze.hpp"
 #include "segcore/models/weights/adapts_pretrained.hpp"
 #include "segcore/torch.hpp"
 
@@ -94,15 +95,7 @@ class VisionTransformer final : public Backbone, public AdaptsPretrained, public
       features_.push_back({p.embed_dims, p.patch_size});
       if (p.output_cls_token) features_.push_back({.channels = p.embed_dims, .stride = 0});
     }
-    const auto& kept = p.frozen_exclude;
-    if (std::find(kept.begin(), kept.end(), "all") == kept.end()) {
-      for (auto& item : named_parameters()) {
-        const bool trained = std::any_of(kept.begin(), kept.end(), [&](const auto& part) {
-          return item.key().find(part) != std::string::npos;
-        });
-        if (!trained) item.value().set_requires_grad(false);
-      }
-    }
+    freeze_all_but(*this, p.frozen_exclude);
   }
 
   std::vector<torch::Tensor> forward(const torch::Tensor& images) override {

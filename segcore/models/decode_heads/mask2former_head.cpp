@@ -1,8 +1,6 @@
 #include <torch/nn/modules/embedding.h>
 
-#include "segcore/models/blocks/point_sample.hpp"
 #include "segcore/models/decode_heads/mask_query_head.hpp"
-#include "segcore/models/nn/draws_random_numbers.hpp"
 #include "segcore/models/nn/precision.hpp"
 #include "segcore/torch.hpp"
 
@@ -18,7 +16,7 @@ struct Mask2FormerHeadParams : MaskQueryHeadParams {
 };
 
 /// Queries that attend to one map after another, each time inside the mask they predicted last.
-class Mask2FormerHead final : public MaskQueryHead, public DrawsRandomNumbers {
+class Mask2FormerHead final : public MaskQueryHead {
  public:
   using Params = Mask2FormerHeadParams;
   static Schema<Params> schema() {
@@ -30,7 +28,8 @@ class Mask2FormerHead final : public MaskQueryHead, public DrawsRandomNumbers {
   }
 
   Mask2FormerHead(const Params& p, const std::vector<FeatureInfo>& inputs)
-      : MaskQueryHead(p, inputs), levels_(static_cast<size_t>(p.num_transformer_feat_level)) {
+      : MaskQueryHead(p, inputs, compare_at_points(p.train_cfg.value_or(MaskTrainCfg{}))),
+        levels_(static_cast<size_t>(p.num_transformer_feat_level)) {
     if (width() != p.feat_channels) {
       throw OptionError("transformer_decoder",
                         text("embed_dims is ", width(), ", but feat_channels ", p.feat_channels));
@@ -103,37 +102,6 @@ class Mask2FormerHead final : public MaskQueryHead, public DrawsRandomNumbers {
     const torch::NoGradGuard no_grad;
     const auto inside = resize(full_precision(masks), size).flatten(2) >= 0;
     return (inside | ~inside.any(-1, true)).unsqueeze(1);
-  }
-
-  torch::Tensor match(const torch::Tensor& classes, const torch::Tensor& masks,
-                      const ImageMasks& truth) const override {
-    const auto points =
-        uniform({1, p_.train_cfg->num_points, 2}, masks.options().dtype(wide_type(masks)));
-    const auto at_points = [&](const torch::Tensor& x) {
-      if (x.size(0) == 0) return x.flatten(1).narrow(1, 0, 0);
-      return point_sample(x.unsqueeze(0), points).squeeze(0);  // [count, P]
-    };
-    return assigner_->assign({classes, at_points(masks), truth.labels, at_points(truth.masks)});
-  }
-
-  /// Points, most of them where the masks are least certain.
-  MaskPairs pairs_of(const torch::Tensor& masks, const torch::Tensor& truth) const override {
-    const auto& cfg = *p_.train_cfg;
-    const auto logits = masks.unsqueeze(1);  // [M, 1, h, w]
-    MaskPairs out;
-    torch::Tensor points;
-    {
-      const torch::NoGradGuard no_grad;
-      points = uncertain_points(
-          logits, [](const torch::Tensor& x) { return -x.squeeze(1).abs(); },
-          {.num_points = cfg.num_points,
-           .oversample_ratio = cfg.oversample_ratio,
-           .importance_sample_ratio = cfg.importance_sample_ratio},
-          random_source());
-      out.truth = point_sample(truth.unsqueeze(1), points).squeeze(1);
-    }
-    out.logits = point_sample(logits, points).squeeze(1);
-    return out;
   }
 
   size_t levels_;

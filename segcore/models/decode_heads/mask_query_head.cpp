@@ -1,5 +1,4 @@
 #include "segcore/models/decode_heads/mask_query_head.hpp"
-#include "segcore/models/label_error.hpp"
 
 #include <algorithm>
 
@@ -7,18 +6,6 @@
 #include "segcore/torch.hpp"
 
 namespace seg {
-
-Schema<MaskTrainCfg> MaskTrainCfg::schema() {
-  using P = MaskTrainCfg;
-  return Schema<P>("How queries are matched and masks compared.")
-      .required("assigner", &P::assigner, "pairs queries with the classes of the image")
-      .optional("num_points", &P::num_points, "points at which masks are compared", at_least(1))
-      .optional("oversample_ratio", &P::oversample_ratio,
-                "candidates for each point that is chosen by its uncertainty", at_least(1))
-      .optional("importance_sample_ratio", &P::importance_sample_ratio,
-                "share of the points that are chosen by their uncertainty", in_range(0, 1))
-      .accepted("sampler", "all queries take part, as with MaskPseudoSampler");
-}
 
 Schema<MaskQueryHeadParams> MaskQueryHeadParams::schema() {
   using P = MaskQueryHeadParams;
@@ -97,28 +84,23 @@ torch::Tensor padding_of(const std::vector<std::array<int64_t, 2>>& shapes,
   return padding.any().item<bool>() ? padding.to(map.device()) : torch::Tensor();
 }
 
-/// Scores of pixels, [N, classes, h, w].
-torch::Tensor semantic_scores(const torch::Tensor& classes, const torch::Tensor& masks) {
-  // Half precision would lose the order of near classes.
-  const Autocast off(masks.device().type(), std::nullopt);
-  const auto scores =
-      full_precision(classes).softmax(-1).narrow(2, 0, classes.size(2) - 1);  // [N, Q, classes]
-  return at::einsum("bqc,bqhw->bchw", {scores, full_precision(masks).sigmoid()});
-}
-
 }  // namespace
 
-MaskQueryHead::MaskQueryHead(const MaskQueryHeadParams& p, const std::vector<FeatureInfo>& inputs)
-    : DecodeHead(query_head_base(p, inputs), inputs),
-      p_(p),
-      loss_cls_(p.loss_cls.build()),
-      loss_mask_(p.loss_mask.build()),
-      loss_dice_(p.loss_dice.build()) {
+MaskQueryHead::MaskQueryHead(const MaskQueryHeadParams& p, const std::vector<FeatureInfo>& inputs,
+                             std::unique_ptr<MaskComparison> comparison)
+    : DecodeHead(query_head_base(p, inputs), inputs), p_(p) {
   pixel_decoder_ = register_module("pixel_decoder", p.pixel_decoder.build(PixelDecoderInputs{
                                                         inputs, p.feat_channels, p.out_channels}));
   decoder_ =
       register_module("transformer_decoder", std::make_shared<DetrDecoder>(p.transformer_decoder));
-  if (p.train_cfg) assigner_ = p.train_cfg->assigner.build();
+  if (!p.train_cfg) return;
+  std::vector<MaskSetTerm> terms;
+  terms.push_back({.name = "loss_cls", .classes = p.loss_cls.build(), .masks = nullptr});
+  terms.push_back({.name = "loss_mask", .classes = nullptr, .masks = p.loss_mask.build()});
+  terms.push_back({.name = "loss_dice", .classes = nullptr, .masks = p.loss_dice.build()});
+  mask_losses_.emplace(
+      MaskSetLosses::Options{.num_classes = p.num_classes, .ignore_index = ignore_index()},
+      p.train_cfg->assigner.build(), std::move(comparison), std::move(terms));
 }
 
 void MaskQueryHead::register_embeds() {
@@ -146,109 +128,28 @@ QueryOutput MaskQueryHead::predict_queries(const torch::Tensor& queries,
 }
 
 torch::Tensor MaskQueryHead::forward(const std::vector<torch::Tensor>& features) {
-  const auto last = outputs(features, {}, /*all=*/false).back();
-  return semantic_scores(last.classes, last.masks);
+  return semantic_scores(outputs(features, {}, /*all=*/false).back());
 }
 
 torch::Tensor MaskQueryHead::predict(const std::vector<torch::Tensor>& features, Size2 image) {
-  const auto last = outputs(features, {}, /*all=*/false).back();
-  return semantic_scores(last.classes, resize(full_precision(last.masks), image));
+  auto last = outputs(features, {}, /*all=*/false).back();
+  last.masks = resize(full_precision(last.masks), image);
+  return semantic_scores(last);
 }
 
-// --- Losses -------------------------------------------------------------------------------------
-
 LossMap MaskQueryHead::loss(const std::vector<torch::Tensor>& features, const Targets& targets) {
-  if (!assigner_) {
+  if (!mask_losses_) {
     throw Error("a head without train_cfg cannot be trained: give it train_cfg.assigner");
   }
   const auto padding = padding_of(targets.img_shapes, features.back());
-  const auto layers = outputs(features, padding, /*all=*/true);
-  const auto truths = masks_of(targets.labels, wide_type(layers[0].masks));
-  // All layers are matched before the first loss, so that processes exchange their counts once.
-  std::vector<std::vector<torch::Tensor>> matched;
-  std::vector<double> counts;
-  for (const auto& layer : layers) {
-    matched.push_back(match_images(layer, truths));
-    int64_t count = 0;
-    for (const auto& image : matched.back()) {
-      count += std::max<int64_t>((image >= 0).sum().item<int64_t>(), 1);
-    }
-    counts.push_back(static_cast<double>(count));
-  }
-  auto mean_counts = at::tensor(counts, at::kDouble);
-  average_over_processes_(mean_counts);
-
-  std::vector<std::array<torch::Tensor, 3>> losses;
-  for (size_t i = 0; i < layers.size(); ++i) {
-    const double count = std::max(mean_counts[static_cast<int64_t>(i)].item<double>(), 1.0);
-    losses.push_back(layer_losses(layers[i], truths, matched[i], count));
-  }
-  LossMap out;
-  const auto add = [&](const std::string& prefix, const std::array<torch::Tensor, 3>& values) {
-    const char* names[] = {"loss_cls", "loss_mask", "loss_dice"};
-    for (size_t k = 0; k < values.size(); ++k) out.emplace_back(prefix + names[k], values[k]);
-  };
-  add("", losses.back());
-  for (size_t i = 0; i + 1 < losses.size(); ++i) add(text("d", i, "."), losses[i]);
-  return out;
-}
-
-/// The classes that the labels of each image hold, ignored ones apart.
-/// \throws DataError for a label that is not a class.
-std::vector<ImageMasks> MaskQueryHead::masks_of(const torch::Tensor& labels,
-                                                at::ScalarType type) const {
-  std::vector<ImageMasks> out;
-  for (int64_t i = 0; i < labels.size(0); ++i) {
-    const auto present = std::get<0>(at::_unique(labels[i]));
-    ImageMasks truth;
-    truth.labels = present.masked_select(present != ignore_index());
-    const auto wrong = (truth.labels < 0) | (truth.labels >= p_.num_classes);
-    if (wrong.any().item<bool>()) {
-      throw LabelError(
-          i, text("label ", truth.labels.masked_select(wrong)[0].item<int64_t>(), " in image ", i,
-                  " of the batch is neither in [0, ", p_.num_classes - 1, "] nor ignored (",
-                  ignore_index(), "). Check num_classes, reduce_zero_label and the annotations"));
-    }
-    truth.masks = (labels[i].unsqueeze(0) == truth.labels.view({-1, 1, 1})).to(type);
-    out.push_back(std::move(truth));
+  const auto layers = (*mask_losses_)(
+      outputs(features, padding, /*all=*/true), targets.labels,
+      [this](at::Tensor& counts) { average_over_processes_(counts); }, random_source());
+  LossMap out = layers.back();
+  for (size_t i = 0; i + 1 < layers.size(); ++i) {
+    for (const auto& [name, value] : layers[i]) out.emplace_back(text("d", i, ".", name), value);
   }
   return out;
-}
-
-std::vector<torch::Tensor> MaskQueryHead::match_images(
-    const QueryOutput& output, const std::vector<ImageMasks>& truths) const {
-  std::vector<torch::Tensor> out;
-  for (size_t i = 0; i < truths.size(); ++i) {
-    const auto n = static_cast<int64_t>(i);
-    out.push_back(match(output.classes[n].detach(), output.masks[n].detach(), truths[i]));
-  }
-  return out;
-}
-
-/// Losses of classes, pixels and overlap of one layer.
-/// \param matched  what match() returned for each image.
-/// \param count  pairs of a query and a class, a mean over processes.
-std::array<torch::Tensor, 3> MaskQueryHead::layer_losses(const QueryOutput& output,
-                                                         const std::vector<ImageMasks>& truths,
-                                                         const std::vector<torch::Tensor>& matched,
-                                                         double count) const {
-  std::vector<torch::Tensor> labels, masks, truth_masks;
-  for (size_t i = 0; i < truths.size(); ++i) {
-    const auto device = truths[i].labels.device();
-    const auto found = (matched[i] >= 0).nonzero().squeeze(1);
-    const auto queries = found.to(device);
-    const auto classes = matched[i].index_select(0, found).to(device);
-    labels.push_back(at::full({matched[i].size(0)}, p_.num_classes, truths[i].labels.options())
-                         .index_copy(0, queries, truths[i].labels.index_select(0, classes)));
-    masks.push_back(output.masks[static_cast<int64_t>(i)].index_select(0, queries));
-    truth_masks.push_back(truths[i].masks.index_select(0, classes));
-  }
-  const auto loss_cls = (*loss_cls_)(output.classes.flatten(0, 1), at::cat(labels));
-  const auto mask = at::cat(masks);  // [M, h, w]
-  if (mask.size(0) == 0) return {loss_cls, mask.sum(), mask.sum()};
-  const auto pairs = pairs_of(mask, at::cat(truth_masks));
-  return {loss_cls, (*loss_mask_)(pairs.logits, pairs.truth, count),
-          (*loss_dice_)(pairs.logits, pairs.truth, count)};
 }
 
 }  // namespace seg

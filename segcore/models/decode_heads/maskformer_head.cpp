@@ -1,7 +1,6 @@
 #include <torch/nn/modules/embedding.h>
 
 #include "segcore/models/decode_heads/mask_query_head.hpp"
-#include "segcore/models/nn/precision.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {
@@ -17,7 +16,7 @@ class MaskFormerHead final : public MaskQueryHead {
   }
 
   MaskFormerHead(const Params& p, const std::vector<FeatureInfo>& inputs)
-      : MaskQueryHead(p, inputs) {
+      : MaskQueryHead(p, inputs, compare_all_pixels()) {
     if (width() != p.out_channels || width() != p.feat_channels) {
       throw OptionError("transformer_decoder",
                         text("embed_dims is ", width(), "; feat_channels (", p.feat_channels,
@@ -65,21 +64,6 @@ class MaskFormerHead final : public MaskQueryHead {
       }
     }
     return out;
-  }
-
-  torch::Tensor match(const torch::Tensor& classes, const torch::Tensor& masks,
-                      const ImageMasks& truth) const override {
-    auto small = truth.masks;
-    if (small.size(0) > 0) {
-      small = resize(small.unsqueeze(0), map_size(masks), false, "nearest").squeeze(0);
-    }
-    return assigner_->assign({classes, masks.flatten(1), truth.labels, small.flatten(1)});
-  }
-
-  /// All pixels, at the size of the labels.
-  MaskPairs pairs_of(const torch::Tensor& masks, const torch::Tensor& truth) const override {
-    const auto large = resize(full_precision(masks).unsqueeze(0), map_size(truth)).squeeze(0);
-    return {large.flatten(1), truth.flatten(1)};
   }
 
   std::shared_ptr<Conv2d> input_proj_;  ///< null where the memory has the width of the queries

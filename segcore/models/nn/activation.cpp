@@ -54,6 +54,8 @@ SEG_PLAIN_ACTIVATION(HSwish, "x * ReLU6(x + 3) / 6.", at::hardswish(x), at::hard
 SEG_PLAIN_ACTIVATION(Hardswish, "x * ReLU6(x + 3) / 6, by LibTorch's name.", at::hardswish(x),
                      at::hardswish_(x));
 SEG_PLAIN_ACTIVATION(Mish, "x * tanh(softplus(x)).", at::mish(x), at::mish_(x));
+SEG_PLAIN_ACTIVATION(QuickGELU, "x * sigmoid(1.702 x), CLIP's approximation of GELU.",
+                     x* torch::sigmoid(1.702 * x), x* torch::sigmoid(1.702 * x));
 SEG_PLAIN_ACTIVATION(SELU, "Scaled exponential linear unit.", torch::selu(x), torch::selu_(x));
 
 struct LeakyReLUParams : InplaceParams {
