@@ -28,9 +28,10 @@ struct WantedWeights {
   std::string location, where;
 };
 
-/// Keys under which configurations name files of weights.
+/// Keys under which configurations name files of weights, and what belongs to them.
 bool names_weights(const std::string& key) {
-  return key == "load_from" || key == "checkpoint" || key == "pretrained";
+  return key == "load_from" || key == "checkpoint" || key == "pretrained" ||
+         key == "vocabulary_file";
 }
 
 /// An encoder of segmentation_models_pytorch: a model names its weights or takes the default ones;

@@ -106,12 +106,9 @@ class SideAdapterCLIPHead final : public VocabularyHead,
                        "maskgen_cfg.num_heads", p.maskgen_cfg.num_heads);
           check_biases(problems, "san_cfg.cfg_decoder.num_layers", decoder.num_layers,
                        "maskgen_cfg.num_layers", p.maskgen_cfg.num_layers);
-          for (size_t i = 0; i < p.loss_decode.values.size(); ++i) {
-            const auto& loss = p.loss_decode.values[i];
-            if (loss.name != kClassLoss) continue;
-            const auto problem = loss.classes.build()->problem_with(p.num_classes);
-            if (!problem.empty()) problems.error("loss_decode", problem);
-          }
+          // Published settings for testing alone keep the weights of other classes.
+          const auto problem = problem_with_classes(p);
+          if (!problem.empty()) problems.warn("loss_decode", problem + "; training will fail");
         });
   }
   static VocabularyHeadFacts facts(const Params& p) { return {.num_classes = p.num_classes}; }
@@ -148,6 +145,8 @@ class SideAdapterCLIPHead final : public VocabularyHead,
     if (!losses_) {
       throw Error("a head without train_cfg cannot be trained: give it train_cfg.assigner");
     }
+    const auto problem = problem_with_classes(p_);
+    if (!problem.empty()) throw OptionError("loss_decode", problem);
     const auto layers = (*losses_)(
         outputs(inputs, p_.deep_supervision_idxs), targets.labels,
         [this](at::Tensor& counts) { average_over_processes_(counts); }, random_source());
@@ -165,6 +164,16 @@ class SideAdapterCLIPHead final : public VocabularyHead,
   bool align_corners() const override { return p_.align_corners; }
 
  private:
+  /// Why the loss of classes cannot be used; empty if it can.
+  static std::string problem_with_classes(const Params& p) {
+    for (const auto& loss : p.loss_decode.values) {
+      if (loss.name != kClassLoss) continue;
+      const auto problem = loss.classes.build()->problem_with(p.num_classes);
+      if (!problem.empty()) return problem;
+    }
+    return {};
+  }
+
   static void check_biases(Problems& problems, const char* option, int64_t count,
                            const char* of_clip, int64_t all) {
     if (count == 1 || count == all) return;
