@@ -49,9 +49,24 @@ std::string saved_class_difference(const ClassNames& own, const ClassNames& save
   return class_list_difference(own, saved, "the checkpoint " + path);
 }
 
-/// Labels above the last output of a head would stop training in the middle.
-void check_class_counts(const RunConfig& config, Diagnostics& problems) {
+/// Whether the training data are of more classes than the model, but those of tests are of as many:
+/// settings that only serve to test weights from elsewhere.
+bool only_tests(const RunConfig& config) {
   const SegmentorFacts model = config.model.facts();
+  const auto& training = config.train_dataloader;
+  const auto& test = config.test_dataloader ? config.test_dataloader : config.val_dataloader;
+  if (model.heads.empty() || !training || !training->dataset || !test || !test->dataset) {
+    return false;
+  }
+  const auto count = static_cast<size_t>(model.heads.back().count);
+  return training->dataset.facts().classes.size() > count &&
+         test->dataset.facts().classes.size() == count;
+}
+
+/// Labels above the last output of a head would stop training in the middle.
+void check_class_counts(const RunConfig& config, bool trains, Diagnostics& problems) {
+  const SegmentorFacts model = config.model.facts();
+  const bool tolerant = !trains && only_tests(config);
   std::vector<std::vector<std::string>> reported;
   const auto check = [&](const std::optional<DataLoaderParams>& loader, const char* key) {
     if (!loader || !loader->dataset) return;
@@ -64,12 +79,14 @@ void check_class_counts(const RunConfig& config, Diagnostics& problems) {
       const auto [where, path] = config.model.place_of(head.option);
       if (head.count < classes) {
         const bool one_map = head.count == 1 && classes == 2 && path.ends_with("num_classes");
-        problems.error(where, path,
-                       text(head.count, " classes, but ", key, "'s data set has ", classes, " (",
-                            join(names, ", "), ")",
-                            one_map ? ". For one map of logits write num_classes: 2 and "
-                                      "out_channels: 1"
-                                    : ""));
+        const std::string found = text(
+            head.count, " classes, but ", key, "'s data set has ", classes, " (", join(names, ", "),
+            ")", one_map ? ". For one map of logits write num_classes: 2 and out_channels: 1" : "");
+        if (tolerant) {
+          problems.warn(where, path, found + ": it can be tested, but training would fail");
+        } else {
+          problems.error(where, path, found);
+        }
       } else if (head.count > classes && &head == &model.heads.back()) {
         problems.warn(where, path,
                       text(head.count, " classes, but ", key, "'s data set has only ", classes));
@@ -87,7 +104,7 @@ void check_class_counts(const RunConfig& config, Diagnostics& problems) {
 /// Data sets of validations and tests whose classes are not those of training, in its order. Those
 /// without names are left alone.
 void check_class_lists(const RunConfig& config, Diagnostics& problems) {
-  if (!config.train_dataloader || !config.train_dataloader->dataset) return;
+  if (!config.train_dataloader || !config.train_dataloader->dataset || only_tests(config)) return;
   const ClassNames trained = config.train_dataloader->dataset.facts().classes;
   if (trained.empty()) return;
   for (const auto* loader : {&config.val_dataloader, &config.test_dataloader}) {
@@ -117,9 +134,9 @@ std::vector<std::string> saved_classes(const Value& checkpoint) {
   return out;
 }
 
-void check_classes(const RunConfig& config, Diagnostics& problems) {
+void check_classes(const RunConfig& config, bool trains, Diagnostics& problems) {
   const size_t before = problems.error_count();
-  check_class_counts(config, problems);
+  check_class_counts(config, trains, problems);
   if (problems.error_count() == before) check_class_lists(config, problems);
 }
 

@@ -11,7 +11,9 @@ namespace seg {
 
 /// Reports heads with fewer classes than a data set has, warns of those with more, and reports data
 /// sets of validations and tests whose classes are not those of training.
-void check_classes(const RunConfig& config, Diagnostics& problems);
+/// \param trains  whether the run trains: else data for training that have more classes than the
+///                model and the data for tests are only warned of.
+void check_classes(const RunConfig& config, bool trains, Diagnostics& problems);
 
 /// Names of the classes that a checkpoint was trained with (`meta.dataset_meta.classes`, or
 /// `meta.CLASSES` of MMSegmentation 0.x); empty where it does not say.

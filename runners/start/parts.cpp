@@ -44,7 +44,7 @@ class PartsBuilder {
       attempt("freeze", [&] { parts_.model->freeze(config_.freeze); });
     }
     // The names of a data set that is wrong would be compared in vain.
-    if (datasets_fit_) check_classes(config_, errors_.found());
+    if (datasets_fit_) check_classes(config_, wanted_.train, errors_.found());
     if (wanted_.train || all) build_training();
     attempt("default_hooks", [&] {
       parts_.hooks = build_hooks(config_.default_hooks,

@@ -124,11 +124,30 @@ TEST_F(ClassLists, MoreOutputsThanClassesAreWarnedOf) {
   check_classes(load_run_config(dir_.write("a.yaml",
                                            "_base_: pairs.yaml\n"
                                            "model: {decode_head: {num_classes: 4}}\n")),
-                problems);
+                /*trains=*/true, problems);
   EXPECT_EQ(problems.warnings_text(),
             place("2:36") +
                 "warning: model.decode_head.num_classes: 4 classes, but train_dataloader's data "
                 "set has only 3");
+}
+
+// As MMSegmentation's SAN on PASCAL VOC: weights of other data, tested without the background.
+TEST_F(ClassLists, WhatOnlyTestsMayHaveOtherTrainingData) {
+  const std::string yaml =
+      "_base_: pairs.yaml\n"
+      "model: {decode_head: {num_classes: 2}}\n"
+      "val_dataloader: &val {dataset: {metainfo: {classes: [red, green]}}}\n"
+      "test_dataloader: *val\n";
+  EXPECT_EQ(errors(yaml), "no error");
+  const RunConfig config = load_run_config(dir_.write("a.yaml", yaml));
+  const std::string difference =
+      "2 classes, but train_dataloader's data set has 3 (ground, red, green)";
+  Diagnostics test, train;
+  check_classes(config, /*trains=*/false, test);
+  EXPECT_EQ(test.warnings_text(), place("2:36") + "warning: model.decode_head.num_classes: " +
+                                      difference + ": it can be tested, but training would fail");
+  check_classes(config, /*trains=*/true, train);
+  EXPECT_THAT(train.text(), HasSubstr("error: model.decode_head.num_classes: " + difference));
 }
 
 TEST_F(ClassLists, OneClassForTwoNamesTheOptionsOfOneMap) {
