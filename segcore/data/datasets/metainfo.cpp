@@ -1,6 +1,7 @@
 #include "segcore/data/datasets/metainfo.hpp"
 
 #include <algorithm>
+#include <cctype>
 #include <filesystem>
 
 #include "registry/error.hpp"
@@ -109,6 +110,12 @@ std::string Convert<MetaInfo>::show(const MetaInfo&) { return "{}"; }
 
 std::string seen_from(const std::string& path) {
   if (path.empty() || path[0] == '/') return {};
+  const bool drive = path.size() > 2 && std::isalpha(static_cast<unsigned char>(path[0])) != 0 &&
+                     path[1] == ':' && (path[2] == '\\' || path[2] == '/');
+  if (drive || path.starts_with("\\\\")) return ", which is a path of Windows";
+  if (path.find('\\') != std::string::npos) {
+    return " (folders are separated by '/' here, not by '\\' as on Windows)";
+  }
   std::error_code none;
   return " (seen from " + std::filesystem::current_path(none).string() + ")";
 }

@@ -54,7 +54,8 @@ struct ResolvedClasses {
 ResolvedClasses resolve_classes(const std::optional<MetaInfo>& info, const KnownClasses& known,
                                 std::optional<int64_t> unlabelled, int64_t ignore_index);
 
-/// " (seen from /home/me)" where a path is relative.
+/// What explains that a path is not there: " (seen from /home/me)" where it is relative, or that it
+/// is one of Windows.
 std::string seen_from(const std::string& path);
 
 }  // namespace seg

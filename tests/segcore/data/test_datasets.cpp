@@ -109,6 +109,20 @@ TEST(BaseSegDataset, Indices) {
               HasSubstr("indices: 5 is no index into the 5 samples of this data set"));
 }
 
+TEST(BaseSegDataset, PathsOfWindowsAreToldApart) {
+  const auto error = [](const std::string& root) {
+    return build_error("{type: BaseSegDataset, data_root: '" + root + "'}");
+  };
+  for (const char* root : {R"(D:\data\camvid)", "c:/data/camvid", R"(\\server\data)"}) {
+    EXPECT_THAT(error(root), HasSubstr(text("data_root: there is no folder '", root,
+                                            "', which is a path of Windows: set data_root to "
+                                            "where the data set is")));
+  }
+  EXPECT_THAT(error(R"(data\camvid)"),
+              HasSubstr(R"(there is no folder 'data\camvid' (folders are separated by '/' here, )"
+                        R"(not by '\' as on Windows): set data_root)"));
+}
+
 TEST(BaseSegDataset, MissingFoldersAndFiles) {
   const TempDir dir;
   test::write_tiny_dataset(dir, 2);
