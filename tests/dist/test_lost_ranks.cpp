@@ -48,7 +48,9 @@ class Ranks {
                                       {"WORLD_SIZE", text(count)},
                                       {"MASTER_ADDR", "127.0.0.1"},
                                       {"MASTER_PORT", text(port)},
-                                      {"LD_PRELOAD", program_path("libexit_on_signal.so")}}));
+                                      {"LD_PRELOAD", program_path("libexit_on_signal.so")},
+                                      // The sanitizer's own library would have to come first.
+                                      {"ASAN_OPTIONS", "verify_asan_link_order=0"}}));
     }
   }
   BackgroundTool& operator[](int rank) { return *ranks_[static_cast<size_t>(rank)]; }

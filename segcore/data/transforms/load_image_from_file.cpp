@@ -126,6 +126,8 @@ class LoadImageFromFile final : public Transform {
 };
 SEG_REGISTER(Transform, LoadImageFromFile);
 SEG_REGISTER_AS(Transform, LoadImageFromFile, "InferencerLoader");
+// That of many repositories: files .npy as arrays, others as pictures.
+SEG_REGISTER_AS(Transform, LoadImageFromFile, "LoadImageFromNpyFile");
 
 class LoadImageFromNDArray final : public Transform {
  public:

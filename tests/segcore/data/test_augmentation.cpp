@@ -386,6 +386,10 @@ TEST(LoadImageFromFile, ArraysOfNumpy) {
   EXPECT_EQ(sample.image.channels(), 4);
   EXPECT_EQ(sample.image.size(), cv::Size(2, 1));
   EXPECT_EQ(sample.image.ptr<uint8_t>(0)[5], 6);
+  Sample again;
+  again.meta.img_path = dir / "a.npy";
+  again = transformed({{"type", "LoadImageFromNpyFile"}, {"to_float32", true}}, again);
+  EXPECT_EQ(again.image.ptr<float>(0)[5], 6);
   dir.write("b.npy", npy_file("|u1", "(8,)", "\x01\x02\x03\x04\x05\x06\x07\x08"));
   Sample flat;
   flat.meta.img_path = dir / "b.npy";
