@@ -112,6 +112,40 @@ decode_head:
 )";
 }
 
+std::string san_yaml() {
+  return R"(
+type: MultimodalEncoderDecoder
+asymetric_input: true
+encoder_resolution: 0.5
+image_encoder: {type: VisionTransformer, img_size: 16, patch_size: 4, patch_pad: 0, embed_dims: 16, num_layers: 2,
+                num_heads: 2, mlp_ratio: 2, out_origin: true, out_indices: [0, 1], output_cls_token: true,
+                pre_norm: true, act_cfg: {type: QuickGELU}, frozen_exclude: [pos_embed]}
+text_encoder: {type: CLIPTextEncoder, vocabulary: [car, tree, road], embed_dims: 8, num_layers: 1, num_heads: 2,
+               output_dims: 8, total_vocab_size: 547, vocabulary_file: )" +
+         source_path("tests/data/open_vocabulary/vocabulary.txt") + R"(}
+decode_head:
+  type: SideAdapterCLIPHead
+  num_classes: 3
+  deep_supervision_idxs: [1]
+  san_cfg: {clip_channels: 16, embed_dims: 16, patch_size: 8, num_queries: 5, fusion_index: [0, 1, 2],
+            cfg_encoder: {num_encode_layer: 2, num_heads: 2, mlp_ratio: 2},
+            cfg_decoder: {num_heads: 2, num_layers: 1, embed_channels: 8, mlp_channels: 8, num_mlp: 2}}
+  maskgen_cfg: {sos_token_num: 5, num_layers: 1, embed_dims: 16, num_heads: 2, mlp_ratio: 2, out_dims: 8}
+  train_cfg:
+    num_points: 64
+    assigner:
+      type: HungarianAssigner
+      match_costs:
+      - {type: ClassificationCost, weight: 2.0}
+      - {type: CrossEntropyLossCost, weight: 5.0, use_sigmoid: true}
+      - {type: DiceCost, weight: 5.0, pred_act: true, eps: 1.0}
+  loss_decode:
+  - {type: CrossEntropyLoss, loss_name: loss_cls_ce, loss_weight: 2.0}
+  - {type: CrossEntropyLoss, use_sigmoid: true, loss_name: loss_mask_ce, loss_weight: 5.0}
+  - {type: DiceLoss, naive_dice: true, eps: 1, loss_name: loss_mask_dice, loss_weight: 5.0}
+)";
+}
+
 /// The same numbers for each image or mask, so that they do not depend on what else is in a batch.
 at::Tensor same_for_each(at::IntArrayRef shape, const at::TensorOptions& options) {
   const int64_t count = at::empty(shape).numel() / std::max<int64_t>(shape[0], 1);
@@ -170,7 +204,7 @@ std::vector<double> train(Segmentor& model, const TrainingData& data, GradientRe
 
 struct JoinedCase {
   const char* name;
-  const char* yaml;
+  std::string yaml;
   double tolerance;
 };
 
@@ -277,7 +311,8 @@ TEST(JoinedRuns, TwoAndFourProcessesHaveTheLossesOfOne) {
 INSTANTIATE_TEST_SUITE_P(Models, JoinedTraining,
                          ::testing::Values(JoinedCase{"FcnWithSyncBn", fcn_yaml(), 1e-9},
                                            JoinedCase{"Segformer", segformer_yaml(), 1e-9},
-                                           JoinedCase{"Mask2Former", mask2former_yaml(), 1e-8}),
+                                           JoinedCase{"Mask2Former", mask2former_yaml(), 1e-8},
+                                           JoinedCase{"San", san_yaml(), 1e-8}),
                          [](const auto& tested) { return std::string(tested.param.name); });
 
 }  // namespace
