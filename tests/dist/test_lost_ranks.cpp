@@ -49,8 +49,9 @@ class Ranks {
                                       {"MASTER_ADDR", "127.0.0.1"},
                                       {"MASTER_PORT", text(port)},
                                       {"LD_PRELOAD", program_path("libexit_on_signal.so")},
-                                      // The sanitizer's own library would have to come first.
-                                      {"ASAN_OPTIONS", "verify_asan_link_order=0"}}));
+                                      // The sanitizer's library would have to come first, and it
+                                      // would report a crash in place of the program.
+                                      {"ASAN_OPTIONS", "verify_asan_link_order=0:handle_segv=0"}}));
     }
   }
   BackgroundTool& operator[](int rank) { return *ranks_[static_cast<size_t>(rank)]; }
