@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -199,6 +200,23 @@ TEST(ConfigDigests, AreThoseOfThePublishedConfigs) {
   }
   for (const auto& [digest, name] : listed_digests(list)) {
     EXPECT_EQ(digest_of(folder + "/" + name), digest) << name;
+  }
+}
+
+/// Minutes, so only where the variable asks for it.
+TEST(StateDicts, AreThoseOfThePublishedModels) {
+  const char* folder = std::getenv("SEGCORE_MMSEG_CONFIGS");
+  if (!folder) GTEST_SKIP() << "SEGCORE_MMSEG_CONFIGS names no configs of mmsegmentation";
+  const auto listed = listed_digests(source_path("tests/data/python_configs/state_digests.tsv"));
+  ASSERT_EQ(listed.size(), 414u);
+  for (const auto& [digest, name] : listed) {
+    const CommandResult printed = run_command(program_path("inspect") + " --state-dict " + folder +
+                                              "/" + name + " 2>/dev/null");
+    std::vector<std::string> rows;
+    std::istringstream in(printed.output);
+    for (std::string row; std::getline(in, row);) rows.push_back(row.substr(0, row.rfind('\t')));
+    std::ranges::sort(rows);
+    EXPECT_EQ(sha256_of_text(join(rows, "\n")).substr(0, 16), digest) << name;
   }
 }
 
