@@ -149,7 +149,8 @@ void merge_maps(Config& base, Config child, const std::string& path, bool index_
 void merge_value(Config& old, Config fresh, const std::string& path, bool index_lists,
                  Diagnostics& problems) {
   if (fresh.is_map() && !take_delete(fresh, path, problems)) {
-    if (old.is_list() && (index_lists || names_elements(fresh, old))) {
+    const bool indexes = index_lists && !fresh.map.empty();
+    if (old.is_list() && (indexes || names_elements(fresh, old))) {
       merge_into_list(old, std::move(fresh), path, problems);
       return;
     }
@@ -159,6 +160,11 @@ void merge_value(Config& old, Config fresh, const std::string& path, bool index_
           seg::text("cannot merge a mapping into ", kind_in_words(old), " (", old.origin.text(),
                     "). ", no_such_element(fresh, old), "Add '_delete_: true' to replace it"));
       return;
+    }
+    if (index_lists && fresh.map.empty() && !old.map.empty()) {
+      problems.warn(fresh.origin, path,
+                    "an empty mapping over one with keys changes nothing; '_delete_: true' in it "
+                    "empties that");
     }
     // Where a component is complained about as a whole, its type is what people look for.
     if (fresh.find("type")) old.origin = fresh.origin;

@@ -111,10 +111,45 @@ Config override_scalar(std::string_view word, const Origin& origin) {
   return value;
 }
 
+/// Whether the text begins with a word and a colon, as in "a: 1" and "'a':1".
+bool begins_with_key(std::string_view s) {
+  s = trimmed(s, " ");
+  const bool quoted = s.starts_with('"') || s.starts_with('\'');
+  size_t end = quoted ? 1 : 0;
+  const size_t begin = end;
+  while (end < s.size() && (std::isalnum(static_cast<unsigned char>(s[end])) || s[end] == '_')) {
+    ++end;
+  }
+  if (end == begin) return false;
+  if (quoted && (end == s.size() || s[end++] != s.front())) return false;
+  end = s.find_first_not_of(' ', end);
+  return end != std::string_view::npos && s[end] == ':';
+}
+
+/// Whether the text has a mapping as YAML writes it, "{a: 1}", alone or in a list. Such words as
+/// "{{_base_.a}}" and "iter_{iter:06d}.pth" are none.
+bool has_flow_mapping(std::string_view s) {
+  char before = '[';  // the last one that is no blank; a value begins like an element
+  for (size_t i = 0; i < s.size(); ++i) {
+    if (s[i] == '{' && (before == '[' || before == '(' || before == ',') &&
+        begins_with_key(s.substr(i + 1))) {
+      return true;
+    }
+    if (s[i] != ' ') before = s[i];
+  }
+  return false;
+}
+
 Config override_value(std::string_view given, const Origin& origin) {
   const std::string_view word = trimmed(given, " ");
   std::string_view s = trimmed(trimmed(word, "'\""), " ");
   Config out;
+  if (word.starts_with('{') && word.ends_with('}') &&
+      trimmed(word.substr(1, word.size() - 2), " ").empty()) {
+    out.kind = Config::Kind::kMap;
+    out.origin = origin;
+    return out;
+  }
   if (one_bracket_around(s)) {
     out.is_tuple = s.front() == '(';
     s = s.substr(1, s.size() - 2);
@@ -195,6 +230,13 @@ Config detail::read_overrides(const std::vector<std::string>& overrides, Diagnos
     }
     if (bracket_depth(value) >= kMaxConfigDepth) {
       problems.error(origin, key, "lists are nested too deeply");
+      continue;
+    }
+    if (has_flow_mapping(value)) {
+      problems.error(
+          origin, key,
+          seg::text("a mapping is given key by key, as '", key,
+                    ".KEY=VALUE'; only an empty one, {}, is a value of its own: got ", value));
       continue;
     }
     Config read = override_value(value, origin);

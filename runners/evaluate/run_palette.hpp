@@ -10,7 +10,7 @@
 namespace seg {
 
 /// Colours of the command line: "default", the type of a data set ("CityscapesDataset" or
-/// "cityscapes"), "#e6194b #0082c8 ...", or a file with a colour a line ("230 25 75", "#e6194b").
+/// "cityscapes"), "#e6194b blue ...", or a file with a colour a line ("230 25 75", "#e6194b").
 /// \throws UsageError
 Palette palette_option(const std::vector<std::string>& words);
 

@@ -2,6 +2,7 @@
 
 #include "registry/log.hpp"
 #include "runners/evaluate/evaluation_run.hpp"
+#include "runners/evaluate/object_scale.hpp"
 #include "runners/evaluate/run_palette.hpp"
 #include "runners/evaluate/test_outputs.hpp"
 #include "runners/log/flight_record.hpp"
@@ -35,7 +36,11 @@ Scalars test_weights(const RunInfo& run, RunParts parts, const Value& contents,
                      const std::string& checkpoint, const TestOptions& options) {
   flight_recorder().enter("test");
   EvaluationRun test(std::move(*parts.test), {.of_training = false, .tta = options.tta}, run);
-  if (run.is_main()) log::info(check_files(test.dataset(), "test", test.needs_labels()));
+  if (run.is_main()) {
+    log::info(check_files(test.dataset(), "test", test.needs_labels()));
+    const std::string warning = test_scale_warning(*run.config, test.dataset());
+    if (!warning.empty()) log::warn(warning);
+  }
   if (options.out) test.write_predictions(*options.out);
   test.set_palette(
       run_palette(options.palette, &test.dataset().meta(), contents, parts.model->num_classes()));

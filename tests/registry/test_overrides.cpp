@@ -69,6 +69,12 @@ TEST_F(Overrides, ReadValuesAsDictAction) {
       {"(1)", "[1]"},
       {"[]", "[]"},
       {"()", "[]"},
+      {"{}", "{}"},
+      {"[{}, { }]", "[{}, {}]"},
+      {"'{}'", "'{}'"},
+      {"{x}", "'{x}'"},
+      {"\"{a: 1}\"", "'{a: 1}'"},
+      {"iter_{iter:06d}.pth", "'iter_{iter:06d}.pth'"},
       {"[(1, 2), [a, b], c]", "[[1, 2], [a, b], c]"},
       {"(1,2),(3,4)", "[[1, 2], [3, 4]]"},
       {"[[1,2],[3,[4,None]]]", "[[1, 2], [3, [4, null]]]"},
@@ -136,6 +142,18 @@ TEST_F(Overrides, ReportErrors) {
       {{"a..b=1"}, "--cfg-options #1: error: a..b: a part of the key between the dots is empty"},
       {{"=1"}, "--cfg-options #1: error: a part of the key between the dots is empty"},
       {{"word"}, "--cfg-options #1: error: expected KEY=VALUE, got 'word'"},
+      {{"a.c={}"},
+       "--cfg-options #1: error: a.c: cannot merge a mapping into a list (a.yaml:1:14). Add "
+       "'_delete_: true' to replace it"},
+      {{"n={}"},
+       "--cfg-options #1: error: n: cannot merge a mapping into null (a.yaml:3:4). Add "
+       "'_delete_: true' to replace it"},
+      {{"x={a: 1, b: 2}"},
+       "--cfg-options #1: error: x: a mapping is given key by key, as 'x.KEY=VALUE'; only an "
+       "empty one, {}, is a value of its own: got {a: 1, b: 2}"},
+      {{"x=[{'type': A}]"},
+       "--cfg-options #1: error: x: a mapping is given key by key, as 'x.KEY=VALUE'; only an "
+       "empty one, {}, is a value of its own: got [{'type': A}]"},
   };
   for (const auto& row : table) {
     EXPECT_EQ(error(row.given), std::string(row.message) + "\n1 error in the configuration");
@@ -148,6 +166,20 @@ TEST_F(Overrides, WarnOfNullReadAsAString) {
   EXPECT_EQ(tree.at_path("s")->kind, Config::Kind::kString);
   EXPECT_EQ(problems.warnings_text(),
             "--cfg-options #1: warning: s: 'null' is taken as a string; write None for no value");
+}
+
+TEST_F(Overrides, OfEmptyMappingsAndListsReachTheConfig) {
+  Diagnostics problems;
+  const Config tree = load_config(file_, {"a={}", "fresh={}", "s=[]", "a.c=[]"}, problems);
+  EXPECT_EQ(problems.warnings_text(), "");  // the last of a.c is a key in the mapping
+  EXPECT_EQ(dump_flow(*tree.at_path("fresh")), "{}");
+  EXPECT_EQ(dump_flow(*tree.at_path("s")), "[]");
+  EXPECT_EQ(dump_flow(*tree.at_path("a.c")), "[]");
+  const Config unchanged = load_config(file_, {"a={}"}, problems);
+  EXPECT_EQ(dump_flow(*unchanged.at_path("a")), "{b: 1, c: [10, {d: 20}]}");
+  EXPECT_EQ(problems.warnings_text(),
+            "--cfg-options #1: warning: a: an empty mapping over one with keys changes nothing; "
+            "'_delete_: true' in it empties that");
 }
 
 TEST_F(Overrides, AreBounded) {

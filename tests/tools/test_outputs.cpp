@@ -228,10 +228,12 @@ TEST_F(Outputs, WrongPalettesAreReported) {
   };
   EXPECT_EQ(error_of("CityscapeDataset"),
             "predict: --palette: 'CityscapeDataset' is neither a file of colours nor a type of "
-            "data set. Did you mean 'CityscapesDataset'? (see predict --help)");
-  EXPECT_EQ(error_of("'#12345'"),
-            "predict: --palette: expected a colour as '#e6194b', got '#12345' (see predict "
-            "--help)");
+            "data set nor 'default', and no list of colours as '#e6194b' or 'red', one for each "
+            "class. Did you mean 'CityscapesDataset'? (see predict --help)");
+  EXPECT_EQ(
+      error_of("'#12345'"),
+      "predict: --palette: expected a colour as '#e6194b' or 'red', got '#12345' (see predict "
+      "--help)");
   EXPECT_EQ(error_of("'#123456' '#123457'"),
             "predict: --palette has 2 colours for 5 classes (see predict --help)");
   EXPECT_EQ(error_of("BaseSegDataset"),

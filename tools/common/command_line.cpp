@@ -202,7 +202,7 @@ CLI::Validator number_between(double least, double most) {
 
 void add_palette(CLI::App& app, std::vector<std::string>& words) {
   app.add_option("--palette", words,
-                 "colours of the classes: '#e6194b' '#0082c8' ..., a file with a colour a line, a "
+                 "colours of the classes: '#e6194b' blue ..., a file with a colour a line, a "
                  "type of data set such as CityscapesDataset, or default (default: those of the "
                  "configuration's data set, else of the checkpoint)")
       ->type_name("COLOURS ...")

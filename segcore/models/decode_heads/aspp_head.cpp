@@ -5,6 +5,8 @@ namespace seg {
 
 struct ASPPHeadParams : DecodeHeadParams {
   std::vector<int64_t> dilations{1, 6, 12, 18};
+  int64_t bottleneck_kernel_size = 3;
+  double bottleneck_dropout_ratio = 0;
 };
 
 /// Parallel dilated convolutions and a pooled copy, joined (DeepLabV3).
@@ -15,7 +17,18 @@ class ASPPHead : public DecodeHead {
     return Schema<Params>("")
         .include(DecodeHead::base_schema())
         .optional("dilations", &Params::dilations, "one branch each; 1 is a 1x1 convolution",
-                  at_least(1));
+                  at_least(1))
+        .optional("bottleneck_kernel_size", &Params::bottleneck_kernel_size,
+                  "of the convolution that joins the branches, odd", at_least(1))
+        .optional("bottleneck_dropout_ratio", &Params::bottleneck_dropout_ratio,
+                  "dropout of single values after it; dropout_ratio drops whole maps",
+                  in_range(0, 1))
+        .validate([](const Params& p, Problems& problems) {
+          if (p.bottleneck_kernel_size % 2 == 0) {
+            problems.error("bottleneck_kernel_size",
+                           text("must be odd, got ", p.bottleneck_kernel_size));
+          }
+        });
   }
   static Schema<Params> schema() {
     return Schema<Params>("Parallel dilated convolutions and global pooling.")
@@ -45,7 +58,10 @@ class ASPPHead : public DecodeHead {
       }
     }
     const auto branches = static_cast<int64_t>(p.dilations.size()) + 1;
-    bottleneck_ = register_module("bottleneck", head_conv(p, branches * p.channels, p.channels, 3));
+    bottleneck_ = register_module(
+        "bottleneck", head_conv(p, branches * p.channels, p.channels, p.bottleneck_kernel_size));
+    bottleneck_dropout_ = register_module("bottleneck_dropout",
+                                          std::make_shared<Dropout>(p.bottleneck_dropout_ratio));
   }
 
   static std::shared_ptr<Layer> separable_conv(const Params& p, int64_t in, int64_t dilation) {
@@ -64,13 +80,14 @@ class ASPPHead : public DecodeHead {
   torch::Tensor fuse(const torch::Tensor& x) {
     std::vector<torch::Tensor> maps{resize(image_pool_->forward(x), map_size(x), align_corners())};
     for (const auto& branch : *aspp_modules_) maps.push_back(branch->forward(x));
-    return bottleneck_->forward(at::cat(maps, 1));
+    return bottleneck_dropout_->forward(bottleneck_->forward(at::cat(maps, 1)));
   }
 
  private:
   std::shared_ptr<Sequential> image_pool_;
   std::shared_ptr<ListOf<Layer>> aspp_modules_;
   std::shared_ptr<ConvModule> bottleneck_;
+  std::shared_ptr<Dropout> bottleneck_dropout_;
 };
 
 SEG_REGISTER(DecodeHead, ASPPHead);

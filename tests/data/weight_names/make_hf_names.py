@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes hf_*.txt: names and shapes of small models of transformers 4.57.1, one tensor a line.
+"""Writes hf_*.txt: names and shapes of small models of transformers 4.57.1 (MobileViT: 5.24.0), one tensor a line.
 
     make_hf_names.py [FOLDER]      # needs torch, transformers, scipy
 """
@@ -93,6 +93,16 @@ def models():
         num_labels=5,
     )
     yield "dpt", transformers.DPTForSemanticSegmentation(dpt)
+    mobilevit = transformers.MobileViTConfig(
+        hidden_sizes=[8, 12, 16],
+        neck_hidden_sizes=[4, 4, 8, 8, 12, 16, 64],
+        expand_ratio=2.0,
+        output_stride=16,
+        aspp_out_channels=8,
+        num_labels=5,
+    )
+    yield "mobilevit", transformers.MobileViTForImageClassification(mobilevit)
+    yield "deeplabv3_mobilevit", transformers.MobileViTForSemanticSegmentation(mobilevit)
 
 
 folder = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else pathlib.Path(__file__).parent)

@@ -1,10 +1,12 @@
-#include "runners/train/object_scale.hpp"
+#include "runners/evaluate/object_scale.hpp"
 
 #include <algorithm>
 #include <cmath>
 #include <limits>
 
+#include "registry/error.hpp"
 #include "registry/text.hpp"
+#include "runners/start/run_config.hpp"
 #include "segcore/data/dataset.hpp"
 
 namespace seg {
@@ -50,23 +52,41 @@ ScaleRange observed_scales(const Dataset& dataset) {
   return out;
 }
 
+std::string compare_scales(const ScaleRange& trained, const ScaleRange& evaluated,
+                           const char* evaluation) {
+  constexpr double kTolerated = 1.5;
+  if (trained.most <= 0 || evaluated.most <= 0) return "";
+  if (evaluated.least <= trained.most * kTolerated &&
+      evaluated.most * kTolerated >= trained.least) {
+    return "";
+  }
+  return text("training resizes images by ", trained.text(), ", ", evaluation, " by ",
+              evaluated.text(),
+              ": models recognise objects at the sizes that they were trained on. Give both "
+              "pipelines a Resize to the same scale");
+}
+
 }  // namespace
 
 std::string scale_warning(const Dataset& training, const Batch& validation) {
-  constexpr double kTolerated = 1.5;
   // Reading a damaged sample would count it among those that the run has met.
   if (training.skips_corrupt()) return "";
-  const ScaleRange trained = observed_scales(training);
   ScaleRange validated;
   for (const PackedSample& sample : validation.samples) validated.add(sample.meta);
-  if (trained.most <= 0 || validated.most <= 0) return "";
-  if (validated.least <= trained.most * kTolerated &&
-      validated.most * kTolerated >= trained.least) {
+  return compare_scales(observed_scales(training), validated, "validation");
+}
+
+std::string test_scale_warning(const RunConfig& config, const Dataset& test) {
+  if (!config.train_dataloader || test.skips_corrupt()) return "";
+  try {
+    const auto training = config.train_dataloader->dataset.build();
+    if (training->skips_corrupt()) return "";
+    return compare_scales(observed_scales(*training), observed_scales(test), "the test");
+  } catch (const DataError&) {
+    return "";  // the machine of the test need not have the files of training
+  } catch (const ConfigError&) {
     return "";
   }
-  return text("training resizes images by ", trained.text(), ", validation by ", validated.text(),
-              ": models recognise objects at the sizes that they were trained on. Give both "
-              "pipelines a Resize to the same scale");
 }
 
 }  // namespace seg
