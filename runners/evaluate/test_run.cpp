@@ -1,5 +1,7 @@
 #include "runners/evaluate/test_run.hpp"
 
+#include <algorithm>
+
 #include "registry/log.hpp"
 #include "runners/evaluate/evaluation_run.hpp"
 #include "runners/evaluate/run_palette.hpp"
@@ -31,10 +33,17 @@ Progress saved_progress(const Value& checkpoint) {
   return out;
 }
 
+bool joins_augmentations(const TestOptions& options, const Hooks& hooks) {
+  return options.tta || std::ranges::any_of(hooks.entries(), [](const HookEntry& entry) {
+           return entry.hook->joins_augmentations();
+         });
+}
+
 Scalars test_weights(const RunInfo& run, RunParts parts, const Value& contents,
                      const std::string& checkpoint, const TestOptions& options) {
   flight_recorder().enter("test");
-  EvaluationRun test(std::move(*parts.test), {.of_training = false, .tta = options.tta}, run);
+  EvaluationRun test(std::move(*parts.test),
+                     {.of_training = false, .tta = joins_augmentations(options, parts.hooks)}, run);
   if (run.is_main()) log::info(check_files(test.dataset(), "test", test.needs_labels()));
   if (options.out) test.write_predictions(*options.out);
   test.set_palette(
