@@ -62,9 +62,7 @@ struct AdafactorParams : HyperParamsOf<AdafactorParams> {
   }
   static Schema<AdafactorParams> schema() {
     using P = AdafactorParams;
-    return Schema<P>(
-               "Steps divided by a root mean square that is kept by rows and columns alone, as "
-               "transformers has it.")
+    return Schema<P>("Mean squares of rows and columns alone; the version of transformers.")
         .source(kAdafactorPaper)
         .optional("lr", &P::given_lr,
                   "learning rate; null with relative_step, whose steps schedules and multipliers "
@@ -183,9 +181,7 @@ struct TorchAdafactorParams : HyperParamsOf<TorchAdafactorParams> {
   }
   static Schema<TorchAdafactorParams> schema() {
     using P = TorchAdafactorParams;
-    return Schema<P>(
-               "Steps divided by a root mean square that is kept by rows and columns alone, as "
-               "torch.optim.Adafactor has it.")
+    return Schema<P>("Mean squares of rows and columns alone; the version of torch.optim.")
         .source(kAdafactorPaper)
         .optional("lr", &P::lr, "largest relative step", at_least(0))
         .optional("beta2_decay", &P::beta2_decay,

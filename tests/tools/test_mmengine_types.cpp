@@ -64,7 +64,7 @@ TEST_F(MmengineTypesInRuns, ARateFallsOnAPlateauAlsoAfterAResume) {
 
 TEST_F(MmengineTypesInRuns, TheListKnowsWhyATypeIsLeftOut) {
   const std::string expected =
-      "error: LBFGS is left out: it computes the loss several times in a step, and an OptimWrapper "
+      "list: LBFGS is left out: it computes the loss several times in a step, and an OptimWrapper "
       "computes it once, in Python too. Write AdamW or SGD";
   for (const std::string line : {"list LBFGS", "list optimizer LBFGS"}) {
     const CommandResult result = run(line);
