@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "registry/left_out.hpp"
 #include "registry/yaml.hpp"
 
 namespace seg {
@@ -67,7 +68,12 @@ std::optional<std::string> detail::type_of(const Config& c, const std::string& p
 void detail::unknown_type(const Config& c, const std::string& path, std::string_view category,
                           const std::string& type, const std::vector<std::string>& known,
                           Diagnostics& problems) {
-  problems.error(c.find("type")->value.origin, path,
+  const Origin& where = c.find("type")->value.origin;
+  if (const std::string reason = reason_left_out(category, type); !reason.empty()) {
+    problems.error(where, path, text(type, " is left out: ", reason));
+    return;
+  }
+  problems.error(where, path,
                  text("no ", category, " is called '", type, "'.", did_you_mean(type, known),
                       " Known: ", join(known, ", ")));
 }

@@ -1,6 +1,7 @@
 /// Prints the registered types with their options.
 #include <iostream>
 
+#include "registry/left_out.hpp"
 #include "registry/listing.hpp"
 #include "registry/listing_search.hpp"
 #include "runners/start/run_config.hpp"
@@ -27,6 +28,10 @@ std::string listed(const ListArguments& arguments) {
       found.push_back({&registry, seg::find_type(registry, arguments.type)});
     }
   } catch (const seg::UsageError& e) {
+    const std::string& type = arguments.type.empty() ? arguments.name : arguments.type;
+    if (const std::string reason = seg::reason_left_out(type); !reason.empty()) {
+      throw seg::UsageError(seg::text(type, " is left out: ", reason));
+    }
     // No name as it stands: words, then.
     std::string hits =
         seg::search_listed(arguments.name + " " + arguments.type, seg::run_config_docs());

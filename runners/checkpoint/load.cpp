@@ -146,13 +146,16 @@ class CheckpointLoader {
     std::vector<std::string> changes;
     std::set<std::string> reported;
     for (size_t i = 0; i < std::min(kept.size(), configured.size()); ++i) {
-      const bool scheduled = configured[i].find("initial_lr") != nullptr;
+      const auto scheduled = [&](const std::string& name) {
+        return configured[i].find("initial_" + (name == "betas" ? "momentum" : name)) != nullptr;
+      };
       for (const auto& [key, value] : configured[i].as_dict()) {
         const std::string& name = key.as_string();
         const Value* in_checkpoint = kept[i].find(name);
-        // The current rate is the schedule's; the rate that it started from is compared instead.
-        if (!in_checkpoint || (name == "lr" && scheduled)) continue;
-        const std::string shown = name == "initial_lr" ? "lr" : name;
+        // The present value is the schedule's; the one that it started from is compared instead.
+        if (!in_checkpoint || scheduled(name)) continue;
+        const bool initial = name.starts_with("initial_");
+        const std::string shown = initial ? name.substr(std::string("initial_").size()) : name;
         const std::string was = short_text(*in_checkpoint), is = short_text(value);
         if (was == is || was.empty() || !reported.insert(shown).second) continue;
         changes.push_back(text(shown, " is ", is, " in the configuration and stays ", was));
@@ -168,7 +171,6 @@ class CheckpointLoader {
     const Progress& progress = *state_.progress;
     for (int64_t iter = 1; iter <= progress.iter; ++iter) {
       for (const auto& schedule : *state_.schedulers) {
-        if (schedule->needs_metrics()) continue;
         const bool epoch_ends = progress.by_epoch && iter % progress.epoch_length == 0;
         if (!schedule->by_epoch() || epoch_ends) schedule->step();
       }

@@ -125,7 +125,7 @@ std::vector<Prediction> EvaluationRun::predict(Segmentor& model, const Batch& ba
     if (sample.meta.variant == 0) continue;
     throw DataError(text(sample.meta.img_path,
                          ": the pipeline makes several augmentations of an image "
-                         "(TestTimeAug), which only a test with --tta joins"));
+                         "(TestTimeAug), which only a test with --tta or PrepareTTAHook joins"));
   }
   const ModelInput input = model.data_preprocessor()(batch, /*training=*/false, run_.device);
   return with_input_errors(model, input, [&] { return predict_inputs(model, {input}); });

@@ -1,5 +1,7 @@
 #include "runners/evaluate/test_run.hpp"
 
+#include <algorithm>
+
 #include "registry/log.hpp"
 #include "runners/evaluate/evaluation_run.hpp"
 #include "runners/evaluate/object_scale.hpp"
@@ -32,10 +34,17 @@ Progress saved_progress(const Value& checkpoint) {
   return out;
 }
 
+bool joins_augmentations(const TestOptions& options, const Hooks& hooks) {
+  return options.tta || std::ranges::any_of(hooks.entries(), [](const HookEntry& entry) {
+           return entry.hook->joins_augmentations();
+         });
+}
+
 Scalars test_weights(const RunInfo& run, RunParts parts, const Value& contents,
                      const std::string& checkpoint, const TestOptions& options) {
   flight_recorder().enter("test");
-  EvaluationRun test(std::move(*parts.test), {.of_training = false, .tta = options.tta}, run);
+  EvaluationRun test(std::move(*parts.test),
+                     {.of_training = false, .tta = joins_augmentations(options, parts.hooks)}, run);
   if (run.is_main()) {
     log::info(check_files(test.dataset(), "test", test.needs_labels()));
     const std::string warning = test_scale_warning(*run.config, test.dataset());

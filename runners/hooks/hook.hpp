@@ -102,6 +102,8 @@ class Hook : public CheckpointPart {
 
   /// Whether it ends a run whose loss is not finite: one such hook is enough.
   virtual bool checks_loss() const { return false; }
+  /// Whether a test joins the augmentations that its data come in.
+  virtual bool joins_augmentations() const { return false; }
   int priority() const { return priority_; }
 
  private:

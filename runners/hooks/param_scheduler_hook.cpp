@@ -19,9 +19,7 @@ class ParamSchedulerHook final : public Hook {
   void after_train_iter(const RunInfo&, const Progress& progress, const StepResult&,
                         RunControl&) override {
     for (auto& scheduler : *schedulers_) {
-      if (!scheduler->needs_metrics() && (!scheduler->by_epoch() || progress.ends_epoch())) {
-        scheduler->step();
-      }
+      if (!scheduler->by_epoch() || progress.ends_epoch()) scheduler->step();
     }
   }
   void after_val(const RunInfo&, const Progress&, const EvalResult& result, RunControl&) override {

@@ -2,6 +2,7 @@
 #include <ATen/Functions.h>
 #include <ATen/core/grad_mode.h>
 
+#include <charconv>
 #include <map>
 
 #include "registry/log.hpp"
@@ -36,7 +37,7 @@ struct AmpOptimWrapperParams : OptimWrapperParams {
   std::optional<std::string> dtype;
 };
 
-class AmpOptimWrapper final : public OptimWrapper {
+class AmpOptimWrapper : public OptimWrapper {
  public:
   using Params = AmpOptimWrapperParams;
   static Schema<Params> schema() {
@@ -158,5 +159,72 @@ class AmpOptimWrapper final : public OptimWrapper {
   at::Tensor scale_, growth_tracker_;
 };
 SEG_REGISTER(OptimWrapper, AmpOptimWrapper);
+
+struct ApexOptimWrapperParams : OptimWrapperParams {
+  std::string opt_level = "O1";
+  std::optional<std::variant<double, std::string>> loss_scale = "dynamic";
+  bool enabled = true;
+};
+
+/// NVIDIA's Apex, whose level O1 is what PyTorch's autocast grew out of.
+class ApexOptimWrapper final : public AmpOptimWrapper {
+ public:
+  using Params = ApexOptimWrapperParams;
+  static Schema<Params> schema() {
+    using P = Params;
+    constexpr const char* kOfApex = "of Apex, which is not used";
+    Schema<P> out("The mixed precision of AmpOptimWrapper for configs of Apex.");
+    out.source("MMEngine 0.10, ApexOptimWrapper")
+        .include(OptimWrapper::schema())
+        .optional("opt_level", &P::opt_level,
+                  "O1: mixed precision; O0: full precision; O2 and O3 compute as O1",
+                  one_of({"O0", "O1", "O2", "O3"}))
+        .optional("loss_scale", &P::loss_scale, "'dynamic' or a fixed scale of the loss")
+        .optional("enabled", &P::enabled, "false: full precision");
+    for (const char* option :
+         {"cast_model_type", "patch_torch_functions", "keep_batchnorm_fp32", "master_weights",
+          "cast_model_outputs", "num_losses", "verbosity", "min_loss_scale", "max_loss_scale"}) {
+      out.accepted(option, kOfApex);
+    }
+    return out.validate([](const P& p, Problems& problems) {
+      const auto* word = p.loss_scale ? std::get_if<std::string>(&*p.loss_scale) : nullptr;
+      if (word && *word != "dynamic" && !fixed_scale(p)) {
+        problems.error("loss_scale", "expected 'dynamic' or a number, got '" + *word + "'");
+      }
+      problems.warn("type",
+                    "Apex is a Python package: PyTorch's mixed precision stands for it, as in "
+                    "AmpOptimWrapper");
+      if (p.enabled && (p.opt_level == "O2" || p.opt_level == "O3")) {
+        problems.warn("opt_level", p.opt_level + " computes as O1: weights stay in float32");
+      }
+    });
+  }
+  ApexOptimWrapper(const Params& params, torch::nn::Module& model)
+      : AmpOptimWrapper(without_apex(params), model) {}
+
+ private:
+  /// A number, which Apex also reads from a word.
+  static std::optional<double> fixed_scale(const Params& params) {
+    if (!params.loss_scale) return std::nullopt;
+    if (const auto* number = std::get_if<double>(&*params.loss_scale)) return *number;
+    const auto& word = std::get<std::string>(*params.loss_scale);
+    double out = 0;
+    const auto [end, failure] = std::from_chars(word.data(), word.data() + word.size(), out);
+    if (failure != std::errc() || end != word.data() + word.size()) return std::nullopt;
+    return out;
+  }
+  static AmpOptimWrapperParams without_apex(const Params& params) {
+    AmpOptimWrapperParams out;
+    static_cast<OptimWrapperParams&>(out) = params;
+    if (!params.enabled || params.opt_level == "O0") {
+      out.dtype = "float32";
+      out.loss_scale = GradScalerCfg{.enabled = false};
+    } else if (const auto scale = fixed_scale(params)) {
+      out.loss_scale = *scale;
+    }
+    return out;
+  }
+};
+SEG_REGISTER(OptimWrapper, ApexOptimWrapper);
 
 }  // namespace seg

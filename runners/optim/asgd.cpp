@@ -44,6 +44,9 @@ class ASGD final : public UnfusedOptimizer<ASGDParams> {
   std::vector<Kept> kept() const override {
     return {{"step", true}, {"eta", true}, {"mu", true}, {"ax", true}};
   }
+  std::vector<int64_t> kept_shape(const std::string& name, const at::Tensor& param) const override {
+    return name == "ax" ? param.sizes().vec() : std::vector<int64_t>{};
+  }
   void step_one(const at::Tensor& param, const at::Tensor& grad, State& state,
                 const ASGDParams& h) override {
     at::Tensor& rate = state["eta"];

@@ -2,6 +2,7 @@
 #pragma once
 #include <array>
 #include <memory>
+#include <optional>
 #include <string>
 #include <type_traits>
 #include <variant>
@@ -26,6 +27,8 @@ class HyperParams {
   virtual double* scheduled_momentum() { return nullptr; }
   virtual bool has_betas() const { return false; }
   virtual double* epsilon() { return nullptr; }
+  /// The option of this name where it is one number, which a schedule can change; else null.
+  virtual double* number(const std::string& name) = 0;
 
   /// All options as numbers, in the order of the list. Groups with equal numbers are updated
   /// together.
@@ -40,16 +43,56 @@ namespace detail {
 using Betas = std::array<double, 2>;
 inline Value hyper_value(double v) { return v; }
 inline Value hyper_value(bool v) { return v; }
-inline Value hyper_value(const Betas& v) { return Value::tuple({v[0], v[1]}); }
-inline void take_hyper_value(double& to, const Value& v) { to = v.as_float(); }
-inline void take_hyper_value(bool& to, const Value& v) { to = v.as_int() != 0; }
-inline void take_hyper_value(Betas& to, const Value& v) {
-  to = {v.as_list().at(0).as_float(), v.as_list().at(1).as_float()};
+inline Value hyper_value(int64_t v) { return v; }
+inline Value hyper_value(const std::string& v) { return v; }
+template <class T>
+Value hyper_value(const std::optional<T>& v) {
+  return v ? hyper_value(*v) : Value();
 }
+template <class T, size_t N>
+Value hyper_value(const std::array<T, N>& v) {
+  ValueList items;
+  for (const T& item : v) items.push_back(hyper_value(item));
+  return Value::tuple(std::move(items));
+}
+
+// None stands for a rate that transformers' Adafactor finds itself.
+inline void take_hyper_value(double& to, const Value& v) {
+  if (!v.is_none()) to = v.as_float();
+}
+inline void take_hyper_value(bool& to, const Value& v) { to = v.as_int() != 0; }
+inline void take_hyper_value(int64_t& to, const Value& v) { to = v.as_int(); }
+inline void take_hyper_value(std::string& to, const Value& v) { to = v.as_string(); }
+template <class T>
+void take_hyper_value(std::optional<T>& to, const Value& v) {
+  if (v.is_none()) {
+    to.reset();
+  } else {
+    take_hyper_value(to.emplace(), v);
+  }
+}
+template <class T, size_t N>
+void take_hyper_value(std::array<T, N>& to, const Value& v) {
+  for (size_t i = 0; i < N; ++i) take_hyper_value(to[i], v.as_list().at(i));
+}
+
 inline void add_hyper_numbers(std::vector<double>& out, double v) { out.push_back(v); }
 inline void add_hyper_numbers(std::vector<double>& out, bool v) { out.push_back(v ? 1 : 0); }
-inline void add_hyper_numbers(std::vector<double>& out, const Betas& v) {
+inline void add_hyper_numbers(std::vector<double>& out, int64_t v) {
+  out.push_back(static_cast<double>(v));
+}
+inline void add_hyper_numbers(std::vector<double>& out, const std::string& v) {
+  out.push_back(static_cast<double>(v.size()));
   out.insert(out.end(), v.begin(), v.end());
+}
+template <class T>
+void add_hyper_numbers(std::vector<double>& out, const std::optional<T>& v) {
+  out.push_back(v ? 1 : 0);
+  if (v) add_hyper_numbers(out, *v);
+}
+template <class T, size_t N>
+void add_hyper_numbers(std::vector<double>& out, const std::array<T, N>& v) {
+  for (const T& item : v) add_hyper_numbers(out, item);
 }
 }  // namespace detail
 
@@ -59,11 +102,13 @@ class HyperParamsOf : public HyperParams {
  public:
   /// A name of the list and its member, or a constant that is written only for other readers.
   struct Entry {
-    using Member =
-        std::variant<double Derived::*, bool Derived::*, detail::Betas Derived::*, Value>;
-    Entry(const char* n, double Derived::*m) : name(n), member(m) {}
-    Entry(const char* n, bool Derived::*m) : name(n), member(m) {}
-    Entry(const char* n, detail::Betas Derived::*m) : name(n), member(m) {}
+    using Member = std::variant<double Derived::*, bool Derived::*, int64_t Derived::*,
+                                detail::Betas Derived::*, std::array<double, 3> Derived::*,
+                                std::optional<double> Derived::*,
+                                std::array<std::optional<double>, 2> Derived::*,
+                                std::optional<std::string> Derived::*, Value>;
+    template <class T, class Base>
+    Entry(const char* n, T Base::*m) : name(n), member(static_cast<T Derived::*>(m)) {}
     Entry(const char* n, const Value& constant) : name(n), member(constant) {}
     const char* name;
     Member member;
@@ -94,6 +139,13 @@ class HyperParamsOf : public HyperParams {
       return true;
     }
     return false;
+  }
+  double* number(const std::string& name) override {
+    for (const Entry& entry : Derived::list()) {
+      const auto* member = std::get_if<double Derived::*>(&entry.member);
+      if (member && name == entry.name) return &(static_cast<Derived&>(*this).**member);
+    }
+    return nullptr;
   }
 
  private:

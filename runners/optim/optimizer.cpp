@@ -55,6 +55,23 @@ void ParamGroup::set_epsilon(double value) {
   }
 }
 
+std::optional<double> ParamGroup::note(const std::string& name) const {
+  for (const auto& own : kGroupNotes) {
+    if (name == own.name) return this->*own.member;
+  }
+  const Value* kept = other.find(name);
+  return kept && !kept->is_none() ? std::optional(kept->as_float()) : std::nullopt;
+}
+
+void ParamGroup::set_note(const std::string& name, double value) {
+  for (const auto& own : kGroupNotes) {
+    if (name != own.name) continue;
+    this->*own.member = value;
+    return;
+  }
+  other.set(name, value);
+}
+
 Value ParamGroup::options() const {
   Value out = Value::dict();
   hyper->write(out);
@@ -101,6 +118,7 @@ void Optimizer::add_group(ParamGroup group) {
   for (size_t i = 0; i < group.params.size(); ++i) {
     SEG_CHECK(seen.insert(group.params[i].unsafeGetTensorImpl()).second, optim_name(group, i),
               " is in more than one parameter group");
+    check_param(group.params[i], optim_name(group, i));
   }
   states_.emplace_back(group.params.size());
   groups_.push_back(std::move(group));
@@ -209,11 +227,15 @@ Optimizer::State Optimizer::read_state(const Value& saved, const at::Tensor& par
       continue;
     }
     const at::Tensor& tensor = value.as_tensor();
-    if (tensor.sizes() != param.sizes()) {
+    const std::vector<int64_t> shape = kept_shape(name, param);
+    if (tensor.sizes() != shape) {
       throw CheckpointError(text("the optimizer's '", name, "' of ", param_name, " has shape ",
                                  tensor.sizes(), ", the parameter has ", param.sizes()));
     }
-    out[name] = at::empty_like(param.detach()).copy_(tensor);
+    at::Tensor& own = out[name];
+    own = param.sizes() == shape ? at::empty_like(param.detach())
+                                 : at::empty(shape, param.detach().options());
+    own.copy_(tensor);
   }
   return out;
 }

@@ -36,6 +36,10 @@ struct ParamGroup {
   void set_momentum(double value);
   void set_epsilon(double value);
 
+  /// A number that a schedule keeps with the group, such as "initial_lr".
+  std::optional<double> note(const std::string& name) const;
+  void set_note(const std::string& name, double value);
+
   /// {name: value} of all but the parameters, as torch.optim keeps them.
   Value options() const;
   /// Takes saved options; those of no name that is known here are kept in `other`.
@@ -93,6 +97,13 @@ class Optimizer {
     bool always;
   };
   virtual std::vector<Kept> kept() const = 0;
+  /// The shape of an entry, unless it is "step", which is a scalar.
+  virtual std::vector<int64_t> kept_shape(const std::string& /*name*/,
+                                          const at::Tensor& param) const {
+    return param.sizes().vec();
+  }
+  /// \throws OptionError for a parameter that it cannot train.
+  virtual void check_param(const at::Tensor& /*param*/, const std::string& /*name*/) const {}
 
  private:
   void check_kept(const Value& saved) const;

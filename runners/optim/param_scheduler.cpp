@@ -37,7 +37,7 @@ ParamScheduler::ParamScheduler(const ParamSchedulerParams& params, What what, Op
                                const ScheduleLength& length)
     : begin_(params.begin),
       last_step_(params.last_step),
-      what_(what),
+      what_(std::move(what)),
       by_epoch_(params.by_epoch),
       verbose_(params.verbose),
       unit_(1),
@@ -54,42 +54,48 @@ ParamScheduler::ParamScheduler(const ParamSchedulerParams& params, What what, Op
     begin_ *= unit_;
     if (end_ != kScheduleForever) end_ *= unit_;
   }
-  if (what_ == What::kMomentum) {
+  if (what_.is_momentum) {
     if (!groups_.front()->hyper->scheduled_momentum()) {
       throw OptionError("type", "the optimizer has no momentum");
     }
     for (ParamGroup* g : groups_) g->set_momentum(g->momentum());
+  } else if (!groups_.front()->hyper->number(what_.name)) {
+    throw OptionError("param_name",
+                      text("the optimizer has no number '", what_.name, "' among its options"));
   }
 }
 
 void ParamScheduler::start() {
-  base_values_.clear();
-  for (size_t i = 0; i < groups_.size(); ++i) {
-    ParamGroup& g = *groups_[i];
-    std::optional<double>& initial = what_ == What::kLr ? g.initial_lr : g.initial_momentum;
-    if (!initial) {
-      if (last_step_ != -1) {
-        throw OptionError("last_step",
-                          text("needs groups with initial_", param_name(), ", of a resumed run"));
-      }
-      initial = value(i);
-    }
-    base_values_.push_back(*initial);
-  }
+  take_base_values();
   step();
 }
 
+void ParamScheduler::take_base_values() {
+  const std::string note = "initial_" + what_.name;
+  base_values_.clear();
+  for (size_t i = 0; i < groups_.size(); ++i) {
+    ParamGroup& g = *groups_[i];
+    if (!g.note(note)) {
+      if (last_step_ != -1) {
+        throw OptionError("last_step", text("needs groups with ", note, ", of a resumed run"));
+      }
+      g.set_note(note, value(i));
+    }
+    base_values_.push_back(*g.note(note));
+  }
+}
+
 double ParamScheduler::value(size_t i) const {
-  return what_ == What::kLr ? groups_[i]->hyper->lr : groups_[i]->momentum();
+  return what_.is_momentum ? groups_[i]->momentum() : *groups_[i]->hyper->number(what_.name);
 }
 
 void ParamScheduler::set_value(size_t i, double v) {
-  if (what_ == What::kMomentum) {
+  if (what_.is_momentum) {
     groups_[i]->set_momentum(v);
   } else {
-    groups_[i]->hyper->lr = v;
+    *groups_[i]->hyper->number(what_.name) = v;
   }
-  if (verbose_) log::info("group ", i, ": ", param_name(), " is ", v);
+  if (verbose_) log::info("group ", i, ": ", what_.name, " is ", v);
 }
 
 void ParamScheduler::step() {
@@ -100,6 +106,10 @@ void ParamScheduler::step() {
     for (size_t i = 0; i < groups_.size(); ++i) values.push_back(next(i, value(i)));
     for (size_t i = 0; i < groups_.size(); ++i) set_value(i, values[i]);
   }
+  remember_values();
+}
+
+void ParamScheduler::remember_values() {
   last_value_.clear();
   for (size_t i = 0; i < groups_.size(); ++i) last_value_.push_back(value(i));
 }
@@ -109,21 +119,23 @@ void ParamScheduler::set_steps_done(int64_t steps) {
   last_step_ = first_last_step_ + std::max<int64_t>(0, std::min(global_step_ + 1, end_) - begin_);
 }
 
-void ParamScheduler::observe(const std::vector<std::pair<std::string, double>>&) {}
+void ParamScheduler::write_range(Value& state) const {
+  if (what_.is_momentum) state.set("use_betas", groups_.front()->hyper->has_betas());
+  state.set("param_name", what_.name);
+  state.set("begin", begin_);
+  state.set("end", end_);
+  state.set("by_epoch", by_epoch_);
+  state.set("last_step", last_step_);
+  state.set("_global_step", global_step_);
+  state.set("verbose", verbose_);
+  state.set("_last_value", schedule_list(last_value_));
+}
 
 Value ParamScheduler::state_dict() const {
   Value out = Value::dict();
   describe(out);
-  if (what_ == What::kMomentum) out.set("use_betas", groups_.front()->hyper->has_betas());
-  out.set("param_name", param_name());
-  out.set("begin", begin_);
-  out.set("end", end_);
-  out.set("by_epoch", by_epoch_);
   out.set("base_values", schedule_list(base_values_));
-  out.set("last_step", last_step_);
-  out.set("_global_step", global_step_);
-  out.set("verbose", verbose_);
-  out.set("_last_value", schedule_list(last_value_));
+  write_range(out);
   return out;
 }
 
@@ -135,10 +147,14 @@ void ParamScheduler::load_state_dict(const Value& state) {
   }
   for (size_t i = 0; i < base.size(); ++i) base_values_[i] = base[i].as_float();
   set_steps_done(state.at("_global_step").as_int());
-  if (const Value* last = state.find("_last_value")) {
-    last_value_.clear();
-    for (const Value& v : last->as_list()) last_value_.push_back(v.as_float());
-  }
+  load_last_values(state);
+}
+
+void ParamScheduler::load_last_values(const Value& state) {
+  const Value* last = state.find("_last_value");
+  if (!last) return;
+  last_value_.clear();
+  for (const Value& v : last->as_list()) last_value_.push_back(v.as_float());
 }
 
 }  // namespace seg

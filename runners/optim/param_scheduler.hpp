@@ -40,6 +40,7 @@ struct ParamSchedulerFacts {
   bool by_epoch = true;
   std::vector<int64_t> milestones;
   bool ends_at_zero = false;  ///< leaves a learning rate of 0 behind
+  bool needs_metrics = false;
 };
 
 /// Sets an option of all groups, once at construction and then at each step.
@@ -53,11 +54,14 @@ class ParamScheduler {
   ParamScheduler& operator=(const ParamScheduler&) = delete;
 
   /// After an iteration, or after an epoch where `by_epoch()`.
-  void step();
+  virtual void step();
   bool by_epoch() const { return by_epoch_; }
   /// Whether it depends on validations instead: then `observe` is called after each.
   virtual bool needs_metrics() const { return false; }
-  virtual void observe(const std::vector<std::pair<std::string, double>>& metrics);
+  virtual void observe(const std::vector<std::pair<std::string, double>>& /*metrics*/) {}
+  /// Before training, with the names that the metrics of validations will have.
+  /// \throws OptionError where an option names another.
+  virtual void check_metrics(const std::vector<std::string>& /*known*/) const {}
 
   /// As mmengine saves it; counters and base values are taken back, options are the config's.
   virtual Value state_dict() const;
@@ -68,11 +72,20 @@ class ParamScheduler {
   void set_steps_done(int64_t steps);
 
  protected:
-  enum class What { kLr, kMomentum };
+  /// The option of the groups that a schedule changes.
+  struct What {
+    std::string name;  ///< "lr"
+    /// "momentum" by its own name, or the first of `betas`.
+    bool is_momentum = false;
+  };
   ParamScheduler(const ParamSchedulerParams& params, What what, OptimWrapper& wrapper,
                  const ScheduleLength& length);
   /// Makes the first step; called at the end of a derived constructor.
   void start();
+  /// Remembers the values that the schedule began with, in the groups.
+  void take_base_values();
+  void remember_values();
+  void load_last_values(const Value& state);
   /// The new value of a group from its present one.
   virtual double next(size_t group, double value) = 0;
   /// Adds the options to the state, for other programs.
@@ -82,7 +95,9 @@ class ParamScheduler {
   void set_value(size_t group, double value);
   size_t num_groups() const { return groups_.size(); }
   ParamGroup& group(size_t i) { return *groups_[i]; }
-  std::string param_name() const { return what_ == What::kLr ? "lr" : "momentum"; }
+  const std::string& param_name() const { return what_.name; }
+  bool verbose() const { return verbose_; }
+  void write_range(Value& state) const;
   /// Iterations that one unit of the config's steps has: epoch_length when converted, else 1.
   int64_t unit() const { return unit_; }
 

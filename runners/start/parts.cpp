@@ -50,7 +50,10 @@ class PartsBuilder {
       parts_.hooks = build_hooks(config_.default_hooks,
                                  config_.custom_hooks.value_or(std::vector<Spec<Hook>>{}));
     });
-    if (wanted_.train || all) check_metrics();
+    if (wanted_.train || all) {
+      check_metrics();
+      check_schedule_metrics();
+    }
     attempt("visualizer", [&] { build_visualizer(config_, {}); });
     errors_.throw_if_any();
     if (const std::string warnings = errors_.found().warnings_text();
@@ -129,6 +132,31 @@ class PartsBuilder {
         entry.hook->check_metrics(names);
       } catch (const OptionError& e) {
         const Spec<Hook>& spec = spec_of_hook(entry.type);
+        errors_.found().add(detail::located(e, spec.config(), spec.path()).diagnostics);
+      }
+    }
+  }
+
+  /// The same for schedules that wait for one.
+  void check_schedule_metrics() {
+    if (!config_.param_scheduler) return;
+    // One that could not be built is reported already, and those after it would be confused.
+    if (parts_.schedulers.size() != config_.param_scheduler->values.size()) return;
+    for (size_t i = 0; i < parts_.schedulers.size(); ++i) {
+      const ParamScheduler& schedule = *parts_.schedulers[i];
+      if (!schedule.needs_metrics()) continue;
+      const Spec<ParamScheduler>& spec = config_.param_scheduler->values[i];
+      if (!parts_.val) {
+        const auto [where, path] = spec.place_of("");
+        errors_.found().warn(where, path,
+                             text(spec.type(), " acts after validations, and there are none"));
+        continue;
+      }
+      const auto names = metric_names(parts_.val->metrics);
+      if (names.empty()) continue;
+      try {
+        schedule.check_metrics(names);
+      } catch (const OptionError& e) {
         errors_.found().add(detail::located(e, spec.config(), spec.path()).diagnostics);
       }
     }

@@ -234,6 +234,37 @@ void leave_out_trackers(Config& tree, Diagnostics& problems) {
   if (list.empty()) list.push_back(parse_config("{type: LocalVisBackend}"));
 }
 
+/// An optimizer whose state the processes share out computes as the one that it wraps.
+void unwrap_shared_optimizer(Config& tree, Diagnostics& problems) {
+  auto* wrapper = tree.find("optim_wrapper");
+  auto* item = wrapper ? wrapper->value.find("optimizer") : nullptr;
+  Config* optimizer = item ? &item->value : nullptr;
+  if (!optimizer || detail::type_of_element(*optimizer) != "ZeroRedundancyOptimizer") return;
+  auto* type = optimizer->find("type");
+  const Config* wrapped = optimizer->at_path("optimizer_type");
+  const std::string path = "optim_wrapper.optimizer";
+  if (!wrapped || wrapped->kind != Config::Kind::kString) {
+    problems.error(type->value.origin, path,
+                   "ZeroRedundancyOptimizer needs 'optimizer_type' (string): the optimizer that it "
+                   "wraps");
+    // The line above says it all.
+    *optimizer = parse_config("{type: SGD}");
+    return;
+  }
+  // By the name that torch.optim has for it.
+  const std::string name = wrapped->scalar == "Adafactor" ? "TorchAdafactor" : wrapped->scalar;
+  problems.warn(type->value.origin, path,
+                text("ZeroRedundancyOptimizer computes as ", name,
+                     ", and each process keeps the whole state here"));
+  const Origin where = wrapped->origin;
+  type->value = Config::of(name);
+  type->value.origin = where;
+  std::erase_if(optimizer->map, [](const Config::Item& option) {
+    return option.key == "optimizer_type" || option.key == "process_group" ||
+           option.key == "parameters_as_bucket_view" || option.key == "overlap_with_ddp";
+  });
+}
+
 }  // namespace
 
 void replace_python_parts(Config& tree, const std::string& path, Diagnostics& problems) {
@@ -245,6 +276,7 @@ void replace_python_parts(Config& tree, const std::string& path, Diagnostics& pr
     if (dataset) own.replace_in(dataset->value);
   }
   leave_out_trackers(tree, problems);
+  unwrap_shared_optimizer(tree, problems);
   for (const ImportedModule& module : modules) {
     if (module.used || is_known_package(module.name)) continue;
     problems.warn(module.where, "custom_imports",

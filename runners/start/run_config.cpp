@@ -150,7 +150,7 @@ void check_schedules(const RunConfig& config, Diagnostics& problems) {
     const auto length = facts.by_epoch ? training.max_epochs : training.max_iters;
     if (length) {
       check_schedule(schedule, *length, facts.end == last_end(facts.by_epoch), problems);
-    } else if (facts.by_epoch) {
+    } else if (facts.by_epoch && !facts.needs_metrics) {
       const auto [where, path] = schedule.place_of("");
       problems.warn(where, path,
                     "counts epochs (by_epoch), while training counts iterations. Write 'by_epoch: "

@@ -57,5 +57,7 @@ class SegLocalVisualizer final : public Visualizer {
   double alpha_;
 };
 SEG_REGISTER(Visualizer, SegLocalVisualizer);
+// MMEngine's base class, which leaves pictures of predictions to derived ones.
+SEG_REGISTER_AS(Visualizer, SegLocalVisualizer, "Visualizer");
 
 }  // namespace seg

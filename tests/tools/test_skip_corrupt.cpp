@@ -202,7 +202,7 @@ test_dataloader:
   EXPECT_EQ(result.status, 1);
   EXPECT_THAT(result.output,
               HasSubstr("error: img/00.png: the pipeline makes several augmentations of an image "
-                        "(TestTimeAug), which only a test with --tta joins"));
+                        "(TestTimeAug), which only a test with --tta or PrepareTTAHook joins"));
 }
 
 }  // namespace
