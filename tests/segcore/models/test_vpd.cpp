@@ -36,10 +36,9 @@ std::string narrow_backbone(const std::string& more = "", const std::string& che
 }
 
 std::string narrow_model(const std::string& more = "", const std::string& backbone = "",
-                         const std::string& head = "") {
+                         const std::string& head = "feature_dim: 32") {
   return "{type: DepthEstimator, backbone: " + narrow_backbone(backbone) +
-         ", decode_head: {type: VPDDepthHead, embed_dim: 4, feature_dim: 32, num_deconv_filters: "
-         "[4, 4, 4]" +
+         ", decode_head: {type: VPDDepthHead, embed_dim: 4, num_deconv_filters: [4, 4, 4], " +
          head + "}" + more + "}";
 }
 
@@ -137,7 +136,7 @@ TEST(DepthEstimator, HeadsFitTheTypeOfTheModel) {
   EXPECT_THAT(model_error("{type: EncoderDecoder, backbone: " + narrow_backbone() +
                           ", decode_head: {type: VPDDepthHead}}"),
               HasSubstr("decode_head: VPDDepthHead estimates depth: use the type DepthEstimator"));
-  EXPECT_THAT(model_error(narrow_model("", "", ", loss_decode: {type: CrossEntropyLoss}")),
+  EXPECT_THAT(model_error(narrow_model("", "", "loss_decode: {type: CrossEntropyLoss}")),
               HasSubstr("no depth loss is called 'CrossEntropyLoss'"));
 }
 
@@ -175,9 +174,9 @@ TEST(DepthEstimator, TrainsOnDepthAlone) {
 }
 
 TEST(VPDDepthHead, WrongOptions) {
-  EXPECT_THAT(model_error(narrow_model("", "", ", feature_dim: 64")),
+  EXPECT_THAT(model_error(narrow_model("", "", "feature_dim: 64")),
               HasSubstr("feature_dim: must be 8 times embed_dim (32), got 64"));
-  EXPECT_THAT(model_error(narrow_model("", "", ", num_deconv_layers: 2")),
+  EXPECT_THAT(model_error(narrow_model("", "", "feature_dim: 32, num_deconv_layers: 2")),
               HasSubstr("num_deconv_filters: has 3 widths for 2 layers (num_deconv_layers)"));
 }
 
@@ -258,8 +257,9 @@ TEST(VPD, ReadsEmbeddingsAndWeightsOfTheDiffusionModel) {
   write_checkpoint(dir / "more.pth", Value(torch::randn({5, 8})));
   const std::string select = ", class_embed_select: true, class_embed_path: ";
   const auto source = Spec<Backbone>::of(narrow_backbone()).build();
+  const Value own = state_dict(*source);
   Value weights = Value::dict();
-  for (const auto& [key, tensor] : state_dict(*source).as_dict()) {
+  for (const auto& [key, tensor] : own.as_dict()) {
     const std::string& name = key.as_string();
     const std::string vq = "encoder_vq.", unet = "unet.unet.";
     if (name.starts_with(vq)) {
