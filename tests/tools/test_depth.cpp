@@ -33,8 +33,8 @@ model:
     diffusion_cfg:
       params:
         unet_config:
-          params: {model_channels: 32, channel_mult: [1, 1, 1, 1], num_heads: 2, attention_resolutions: [8],
-                   context_dim: 8}
+          params: {model_channels: 32, channel_mult: [1, 1, 1, 1], num_heads: 2,
+                   attention_resolutions: [8], context_dim: 8}
         first_stage_config:
           params: {ddconfig: {ch: 32, ch_mult: [1, 1, 1, 1], num_res_blocks: 1}}
   decode_head: {type: VPDDepthHead, embed_dim: 4, feature_dim: 32, num_deconv_filters: [4, 4, 4]}
