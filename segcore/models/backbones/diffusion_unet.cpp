@@ -98,7 +98,7 @@ constexpr double kResBlockEps = 1e-5, kTransformerEps = 1e-6;
 
 std::shared_ptr<Layer> diffusion_silu() { return act_cfg_of("{type: SiLU}")->build(false); }
 
-std::shared_ptr<Layer> pointwise(int64_t in, int64_t out) {
+std::shared_ptr<Layer> diffusion_pointwise(int64_t in, int64_t out) {
   return std::make_shared<Conv2d>(ConvOptions{.in_channels = in, .out_channels = out});
 }
 
@@ -125,7 +125,7 @@ class DiffusionResBlock final : public BaseModule {
     register_module("in_layers", in_layers_);
     register_module("emb_layers", emb_layers_);
     register_module("out_layers", out_layers_);
-    skip_connection_ = in == out ? std::make_shared<Identity>() : pointwise(in, out);
+    skip_connection_ = in == out ? std::make_shared<Identity>() : diffusion_pointwise(in, out);
     register_module("skip_connection", skip_connection_);
   }
   torch::Tensor forward(const DiffusionBlock::State& state) {
@@ -230,14 +230,14 @@ class SpatialTransformer final : public BaseModule {
  public:
   SpatialTransformer(int64_t width, const UNetModelParams& p) {
     norm_ = register_module("norm", diffusion_norm(width, kTransformerEps));
-    proj_in_ = register_module("proj_in", pointwise(width, width));
+    proj_in_ = register_module("proj_in", diffusion_pointwise(width, width));
     blocks_ = register_module("transformer_blocks",
                               std::make_shared<ListOf<DiffusionTransformerBlock>>());
     for (int64_t i = 0; i < p.transformer_depth; ++i) {
       blocks_->push_back(
           std::make_shared<DiffusionTransformerBlock>(width, p.context_dim, p.heads(width)));
     }
-    proj_out_ = register_module("proj_out", zeroed(pointwise(width, width)));
+    proj_out_ = register_module("proj_out", zeroed(diffusion_pointwise(width, width)));
   }
   torch::Tensor forward(const DiffusionBlock::State& state) {
     const Size2 size{state.x.size(2), state.x.size(3)};

@@ -27,7 +27,7 @@ bool flips_alike(const ModelInput& input) {
       input.metas, [&](const auto& meta) { return vertical(meta) == vertical(input.metas[0]); });
 }
 
-std::vector<Prediction> of_classes(std::vector<torch::Tensor> ids) {
+std::vector<Prediction> class_predictions(std::vector<torch::Tensor> ids) {
   std::vector<Prediction> out;
   for (auto& one : ids) out.push_back({.ids = std::move(one)});
   return out;
@@ -140,7 +140,7 @@ std::vector<Prediction> LogitSegmentor::predict(const ModelInput& input) {
     return out;
   }
   const Size2 crop = *test_cfg_.crop_size, stride = *test_cfg_.stride;
-  if (flips_alike(input)) return of_classes(predict_strips({input}, crop, stride));
+  if (flips_alike(input)) return class_predictions(predict_strips({input}, crop, stride));
   for (int64_t i = 0; i < input.images.size(0); ++i) {
     out.push_back({.ids = predict_strips({input_of_image(input, i)}, crop, stride).at(0)});
   }
