@@ -135,6 +135,8 @@ TEST_F(DepthRun, TrainsTestsAndPredicts) {
   ASSERT_EQ(trained.status, 0) << trained.output;
   EXPECT_THAT(trained.output, HasSubstr("decode.loss_silog: "));
   EXPECT_THAT(trained.output, HasSubstr("VPD: class_embeddings is loaded from texts.pth"));
+  EXPECT_THAT(trained.output, HasSubstr("custom_keys: 'backbone.encoder_vq' has no effect: its "
+                                        "176 tensors are frozen"));
   EXPECT_THAT(trained.output, HasSubstr("rmse: "));
   EXPECT_TRUE(fs::exists(dir_ / "w/best_rmse_iter_2.pth")) << trained.output;
   // The image, its depth and the estimate.
