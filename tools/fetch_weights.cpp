@@ -31,7 +31,7 @@ struct WantedWeights {
 /// Keys under which configurations name files of weights, and what belongs to them.
 bool names_weights(const std::string& key) {
   return key == "load_from" || key == "checkpoint" || key == "pretrained" ||
-         key == "vocabulary_file";
+         key == "vocabulary_file" || key == "class_embed_path";
 }
 
 /// An encoder of segmentation_models_pytorch: a model names its weights or takes the default ones;

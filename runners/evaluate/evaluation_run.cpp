@@ -73,7 +73,7 @@ bool EvaluationRun::needs_labels() const {
 }
 
 void EvaluationRun::write_predictions(const std::string& folder) {
-  writers_.assign(1, PredictionWriter(folder));
+  writers_.assign(1, PredictionWriter({.folder = folder, .only = false, .values = {}}));
 }
 
 std::optional<EvalResult> EvaluationRun::run(Segmentor& model, Hooks& hooks, Records& records,
@@ -150,11 +150,7 @@ std::vector<Prediction> EvaluationRun::predict_augmented(Segmentor& model,
 std::vector<Prediction> EvaluationRun::predict_inputs(Segmentor& model,
                                                       const std::vector<ModelInput>& inputs) const {
   if (needs_scores_) return model.predict_scores(inputs);
-  std::vector<Prediction> out;
-  for (at::Tensor& ids : options_.tta ? model.predict_tta(inputs) : model.predict(inputs.at(0))) {
-    out.push_back({.ids = std::move(ids)});
-  }
-  return out;
+  return options_.tta ? model.predict_tta(inputs) : model.predict(inputs.at(0));
 }
 
 std::vector<PackedSample> EvaluationRun::truths(const Batch& batch) const {
@@ -168,7 +164,7 @@ void EvaluationRun::measure(const std::vector<PackedSample>& truths,
   SEG_CHECK(predictions.size() == truths.size(), "expected a prediction for each image");
   for (size_t i = 0; i < truths.size(); ++i) {
     for (const auto& writer : writers_) {
-      writer.write(predictions[i].ids,
+      writer.write(predictions[i],
                    loader_->dataset().output_name(static_cast<size_t>(truths[i].meta.index)),
                    truths[i].meta, info_.palette);
     }

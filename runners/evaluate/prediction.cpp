@@ -27,6 +27,7 @@
 #include "segcore/data/folder_walk.hpp"
 #include "segcore/data/pipeline.hpp"
 #include "segcore/evaluation/class_legend.hpp"
+#include "segcore/evaluation/depth_picture.hpp"
 #include "segcore/evaluation/pictures.hpp"
 #include "segcore/image/image_io.hpp"
 #include "segcore/io/atomic_file.hpp"
@@ -99,9 +100,11 @@ ProgressFacts predict_progress(size_t done, size_t total, std::chrono::duration<
 
 /// The files written for an image.
 struct PredictPictures {
-  explicit PredictPictures(const fs::path& stem)
-      : shown(fitting_path(stem.string(), ".png")), ids(fitting_path(stem.string(), "_ids.png")) {}
-  fs::path shown, ids;
+  PredictPictures(const fs::path& stem, bool depth)
+      : shown(fitting_path(stem.string(), ".png")),
+        values(fitting_path(stem.string(), depth ? "_depth.png" : "_ids.png")) {}
+  fs::path shown;
+  fs::path values;  ///< class ids or depth
 };
 
 /// An image, and its name below the folder of the pictures.
@@ -125,10 +128,11 @@ std::vector<FoundImage> images_at(const std::string& input, const std::string& o
   return found;
 }
 
-/// Each image with the path of its pictures, without suffix.
-using PredictInputs = std::vector<std::pair<fs::path, fs::path>>;
+/// Each image with its pictures.
+using PredictInputs = std::vector<std::pair<fs::path, PredictPictures>>;
 
-PredictInputs predict_inputs(const PredictOptions& options) {
+/// \param depth  the model estimates depth.
+PredictInputs predict_inputs(const PredictOptions& options, bool depth) {
   std::vector<FoundImage> found;
   std::set<fs::path> given, inputs;
   for (const std::string& input : options.inputs) {
@@ -146,18 +150,17 @@ PredictInputs predict_inputs(const PredictOptions& options) {
   };
   std::map<fs::path, int> written;
   for (const FoundImage& image : found) {
-    const PredictPictures pictures(target(image, false));
+    const PredictPictures pictures(target(image, false), depth);
     ++written[pictures.shown];
-    ++written[pictures.ids];
+    ++written[pictures.values];
   }
   PredictInputs result;
   std::map<fs::path, fs::path> owners;
   for (const FoundImage& image : found) {
     // a.jpg beside a.png: both keep their suffix; and so does a_ids.png beside a.png.
-    const bool shared = written.at(PredictPictures(target(image, false)).shown) > 1;
-    const fs::path to = target(image, shared);
-    const PredictPictures pictures(to);
-    for (const fs::path& picture : {pictures.shown, pictures.ids}) {
+    const bool shared = written.at(PredictPictures(target(image, false), depth).shown) > 1;
+    const PredictPictures pictures(target(image, shared), depth);
+    for (const fs::path& picture : {pictures.shown, pictures.values}) {
       if (inputs.count(fs::weakly_canonical(picture)) > 0) {
         throw DataError(text(picture.string(), " is an image to predict, which the prediction of ",
                              image.path.string(),
@@ -171,7 +174,7 @@ PredictInputs predict_inputs(const PredictOptions& options) {
                              "predict them by two commands"));
       }
     }
-    result.emplace_back(image.path, to);
+    result.emplace_back(image.path, pictures);
   }
   return result;
 }
@@ -182,8 +185,7 @@ void write_legend(const RunConfig& config, const PredictOptions& options,
                   int64_t classes) {
   const fs::path path = fs::path(options.out) / "classes.png";
   const bool taken = std::any_of(inputs.begin(), inputs.end(), [&](const auto& input) {
-    const PredictPictures pictures(input.second);
-    return pictures.shown == path || pictures.ids == path;
+    return input.second.shown == path || input.second.values == path;
   });
   if (taken) return;
   const auto dataset = predict_dataset(config);
@@ -207,8 +209,7 @@ class Predictor {
     if (slides_ && !asked && test.stride) stride_ = *test.stride;
   }
 
-  /// Class ids, int64 [ori H, ori W].
-  at::Tensor predict(std::vector<PackedSample> samples) const {
+  Prediction predict(std::vector<PackedSample> samples) const {
     std::vector<ModelInput> inputs;
     for (PackedSample& sample : samples) {
       Batch one;
@@ -253,11 +254,11 @@ PredictReport predict_together(const PredictInputs& inputs, Communicator& commun
   const size_t each = world == 1 ? 1 : 8;
   PredictReport result;
   const auto report = [&](size_t i, const std::string& failure) {
-    const auto& [path, target] = inputs[i];
+    const auto& [path, pictures] = inputs[i];
     if (failure.empty()) {
       result.done.push_back(path.string());
       log::info("[", i + 1, "/", inputs.size(), "] ", path.string(), " -> ",
-                PredictPictures(target).shown.string());
+                pictures.shown.string());
     } else {
       result.failed.emplace_back(path.string(), failure);
       // That of a single image is told at the end.
@@ -302,7 +303,8 @@ void apply_options(Config& tree, const PredictOptions& options) {
 
 PredictReport predict_images(const RunConfig& config, const std::string& checkpoint_path,
                              const PredictOptions& options) {
-  const auto inputs = predict_inputs(options);
+  const bool depth = config.model.facts().estimates_depth;
+  const auto inputs = predict_inputs(options, depth);
   const SplitPipeline pipeline = predict_pipeline(config);
   // That of the config is the training's.
   const std::string launcher = options.launcher.value_or("none");
@@ -327,23 +329,31 @@ PredictReport predict_images(const RunConfig& config, const std::string& checkpo
                                                : join_processes(launcher, config.env_cfg, device);
 
   if (is_first_process(launcher)) {
-    write_legend(config, options, inputs, checkpoint, palette, model->num_classes());
+    if (!depth) {
+      write_legend(config, options, inputs, checkpoint, palette, model->num_classes());
+    }
     log::info("predicting ", inputs.size(), inputs.size() == 1 ? " image on " : " images on ",
               device.str());
   }
   const torch::NoGradGuard no_grad;
   return predict_together(inputs, *communicator, [&](size_t i) {
-    const auto& [path, target] = inputs[i];
+    const auto& [path, pictures] = inputs[i];
     Sample sample;
     sample.meta.index = static_cast<int64_t>(i);
     sample.meta.img_path = path.string();
     Rng rng(0, RngPurpose::kAugmentation, 0, i);
     Sample loaded = std::move(pipeline.load.run(std::move(sample), rng).at(0));
     const cv::Mat shown = displayable(loaded.image);
-    const at::Tensor ids = predictor.predict(pipeline.rest(std::move(loaded), 0, 0)).cpu();
-    const PredictPictures pictures(target);
+    const Prediction found = predictor.predict(pipeline.rest(std::move(loaded), 0, 0));
+    if (found.depth.defined()) {
+      constexpr double kMillimetres = 1000;
+      write_png(pictures.shown, depth_picture(shown, {}, found.depth));
+      write_depth(pictures.values, found.depth, kMillimetres);
+      return;
+    }
+    const at::Tensor ids = found.ids.cpu();
     write_png(pictures.shown, overlay(shown, ids, palette, options.opacity));
-    write_class_ids(pictures.ids, ids, /*one_up=*/false, palette);
+    write_class_ids(pictures.values, ids, /*one_up=*/false, palette);
   });
 }
 

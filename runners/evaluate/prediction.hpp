@@ -32,7 +32,9 @@ struct PredictReport {
 };
 
 /// For each image writes <out>/<stem>.png, the classes in colour over the image, and
-/// <out>/<stem>_ids.png, the class ids; and <out>/classes.png, what the colours mean. The images go
+/// <out>/<stem>_ids.png, the class ids; and <out>/classes.png, what the colours mean. Of a model
+/// that estimates depth <out>/<stem>.png, the depth in colour beside the image, and
+/// <out>/<stem>_depth.png, 16 bits, times 1000: millimetres where depth is in metres. The images go
 /// through the pipeline of the test set without its labels, or where there is none are only loaded;
 /// one that cannot be read does not keep the others from being done. \throws ConfigError,
 /// CheckpointError, WeightsMismatch; DataError where there is no image at all.

@@ -36,7 +36,8 @@ TestOutputs::TestOutputs(const TestOptions& options, const Dataset& dataset)
 
 void TestOutputs::add(const Prediction& prediction, const PackedSample& truth,
                       int64_t ignore_index) {
-  const bool comparable = truth.labels.defined() && truth.labels.sizes() == prediction.ids.sizes();
+  const bool comparable = truth.labels.defined() && prediction.ids.defined() &&
+                          truth.labels.sizes() == prediction.ids.sizes();
   if (!comparable && (options_.per_image || options_.confusion)) {
     throw DataError(text(truth.meta.img_path,
                          ": has no labels of its size to compare the prediction with, as ",

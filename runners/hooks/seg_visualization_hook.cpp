@@ -1,6 +1,7 @@
 #include "runners/hooks/hook.hpp"
 #include "runners/visualization/visualizer.hpp"
 #include "segcore/data/dataset.hpp"
+#include "segcore/evaluation/depth_picture.hpp"
 #include "segcore/evaluation/pictures.hpp"
 #include "segcore/evaluation/prediction_picture.hpp"
 #include "segcore/image/image_io.hpp"
@@ -46,7 +47,7 @@ class SegVisualizationHook final : public Hook {
     if (!params_.draw || step.done() % params_.interval != 0) return;
     for (size_t i = 0; i < step.truths->size(); ++i) {
       const PackedSample& sample = (*step.truths)[i];
-      const cv::Mat picture = draw(eval, sample, step.predictions->at(i).ids);
+      const cv::Mat picture = draw(eval, sample, step.predictions->at(i));
       const std::string name = eval.dataset->output_name(static_cast<size_t>(sample.meta.index));
       if (params_.out_dir) {
         write_image(fitting_path(*params_.out_dir + "/" + name, ".png"), picture);
@@ -58,14 +59,17 @@ class SegVisualizationHook final : public Hook {
 
  private:
   cv::Mat draw(const EvalInfo& eval, const PackedSample& sample,
-               const at::Tensor& prediction) const {
+               const Prediction& prediction) const {
     const Dataset& dataset = *eval.dataset;
     const Sample raw = dataset.with_image(static_cast<size_t>(sample.meta.index));
+    if (prediction.depth.defined()) {
+      return depth_picture(displayable(raw.image), sample.depth, prediction.depth);
+    }
     const Palette palette = palette_or_default(eval.palette, model_->num_classes());
     return prediction_picture({.name = fs::path(sample.meta.img_path).filename().string(),
                                .image = displayable(raw.image),
                                .truth = sample.labels,
-                               .prediction = prediction,
+                               .prediction = prediction.ids,
                                .palette = &palette,
                                .classes = &dataset.meta().classes,
                                .ignore_index = eval.ignore_index,

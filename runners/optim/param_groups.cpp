@@ -202,11 +202,13 @@ const std::set<std::string>& common_custom_keys() {
   return keys;
 }
 
+/// Names of parameters by the custom key that selects them.
+using NamesByKey = std::map<std::string, std::vector<std::string>>;
+
 /// Reports what each custom key selected. For one that selects nothing: information where configs
-/// commonly list it, else a warning with the nearest name of a module.
-void grouping_log_keys(const std::map<std::string, CustomKey>& keys,
-                       const std::map<std::string, std::vector<std::string>>& matched,
-                       const torch::nn::Module& model) {
+/// commonly list it or its parameters are frozen, else a warning with the nearest name of a module.
+void grouping_log_keys(const std::map<std::string, CustomKey>& keys, const NamesByKey& matched,
+                       const NamesByKey& frozen, const torch::nn::Module& model) {
   std::set<std::string> known;
   for (const auto& item : model.named_modules("", /*include_self=*/false)) {
     known.insert(item.key());
@@ -218,6 +220,11 @@ void grouping_log_keys(const std::map<std::string, CustomKey>& keys,
     const auto found = matched.find(key);
     if (found == matched.end() && common_custom_keys().contains(key)) {
       absent.push_back(key);
+      continue;
+    }
+    if (const auto still = frozen.find(key); found == matched.end() && still != frozen.end()) {
+      log::info("paramwise_cfg.custom_keys: '", key, "' has no effect: its ", still->second.size(),
+                still->second.size() == 1 ? " tensor is frozen" : " tensors are frozen");
       continue;
     }
     if (found == matched.end()) {
@@ -269,9 +276,9 @@ class DefaultOptimWrapperConstructor : public ParamGrouping {
                         "force_default_settings needs constructor: "
                         "ForceDefaultOptimWrapperConstructor");
     }
-    Walk walk{optimizer, cfg, {}, {}};
+    Walk walk{optimizer, cfg, {}, {}, {}};
     add_module(walk, model, "", false);
-    grouping_log_keys(cfg.custom_keys, walk.matched, model);
+    grouping_log_keys(cfg.custom_keys, walk.matched, walk.frozen, model);
     grouping_log_totals(optimizer);
   }
 
@@ -283,7 +290,7 @@ class DefaultOptimWrapperConstructor : public ParamGrouping {
     Optimizer& optimizer;
     const ParamwiseCfg& cfg;
     std::unordered_set<const void*> seen;
-    std::map<std::string, std::vector<std::string>> matched;
+    NamesByKey matched, frozen;
   };
 
   void add_module(Walk& walk, torch::nn::Module& module, const std::string& prefix,
@@ -302,6 +309,10 @@ class DefaultOptimWrapperConstructor : public ParamGrouping {
         throw OptionError("paramwise_cfg", text(name,
                                                 " is the same tensor as a parameter of "
                                                 "another name: set bypass_duplicate"));
+      }
+      if (!param.requires_grad()) {
+        const auto* custom = grouping_key(walk.cfg.custom_keys, prefix + "." + item.key());
+        if (custom) walk.frozen[custom->first].push_back(name);
       }
       if (!param.requires_grad() && !knows_force()) {
         log::debug(name, " is frozen and not optimized");

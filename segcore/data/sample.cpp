@@ -15,4 +15,10 @@ std::vector<uint8_t> read_sample_file(const Sample& sample, const std::string& p
   return bytes;
 }
 
+std::vector<int64_t> categories_of(const std::vector<SampleMeta>& metas) {
+  std::vector<int64_t> out;
+  for (const SampleMeta& meta : metas) out.push_back(meta.category_id);
+  return out;
+}
+
 }  // namespace seg

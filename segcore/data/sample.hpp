@@ -78,15 +78,20 @@ struct ModelInput {
   at::Tensor images;  ///< float [N, C, H, W]
   at::Tensor labels;  ///< int64 [N, H, W]; undefined without annotations
   at::Tensor edges;   ///< int64 [N, H, W], 255 in padding; only after GenerateEdge
+  at::Tensor depth;   ///< float [N, H, W]; only after LoadDepthAnnotation
   std::vector<SampleMeta> metas;
 };
 
-/// What a model predicts for one image, at the original shape.
+/// The category of each image, -1 where it is unknown.
+std::vector<int64_t> categories_of(const std::vector<SampleMeta>& metas);
+
+/// What a model predicts for one image, at the original shape: classes or depth.
 struct Prediction {
-  at::Tensor ids;  ///< class ids, int64 [H, W]
+  at::Tensor ids;  ///< class ids, int64 [H, W]; undefined for a model that estimates depth
   /// Probabilities that the classes were chosen by, float [C, H, W]: softmax over the channels, or
   /// the sigmoid of a single one. Undefined unless requested.
   at::Tensor scores;
+  at::Tensor depth;  ///< float [H, W], in the unit of the annotations; of models that estimate it
 };
 
 }  // namespace seg

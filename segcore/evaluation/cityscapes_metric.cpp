@@ -128,12 +128,13 @@ class CityscapesMetric final : public Metric {
   void process(const Prediction& prediction, const PackedSample& sample) override {
     if (p_.format_only) return;
     const std::string& name = sample.meta.img_path;
-    if (!sample.labels.defined() || sample.labels.sizes() != prediction.ids.sizes()) {
+    const at::Tensor& predicted = class_ids_of(prediction, sample);
+    if (!sample.labels.defined() || sample.labels.sizes() != predicted.sizes()) {
       throw DataError(text(name,
                            ": CityscapesMetric needs labels of the size of the prediction. Give "
                            "the data set annotations, and resize none in the test pipeline"));
     }
-    const at::Tensor ids = prediction.ids.to(at::kCPU, at::kLong).contiguous();
+    const at::Tensor ids = predicted.to(at::kCPU, at::kLong).contiguous();
     const at::Tensor labels = sample.labels.to(at::kCPU, at::kLong);
     const at::Tensor counted = labels.ne(p_.ignore_index) & labels.ge(0) & labels.lt(n_);
     const at::Tensor pairs = (labels * n_ + ids).masked_select(counted);

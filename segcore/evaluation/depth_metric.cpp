@@ -42,6 +42,9 @@ struct DepthMetricParams {
   double max_depth_eval = std::numeric_limits<double>::infinity();
   std::optional<std::string> crop_type;
   std::string collect_device = "cpu";
+  std::optional<std::string> output_dir;
+  bool format_only = false;
+  double depth_scale_factor = 1000;
   std::optional<std::string> prefix;
 };
 
@@ -62,28 +65,42 @@ class DepthMetric final : public Metric {
         .optional("collect_device", &Params::collect_device,
                   "accepted; errors are summed on their own device", one_of({"cpu", "gpu"}))
         .optional("prefix", &Params::prefix, "goes before the names of results")
-        .accepted("depth_scale_factor", "of maps of depth as files, which are not written")
-        .accepted("output_dir", "maps of depth are not written as files")
-        .accepted("format_only", "maps of depth are not written as files");
+        .optional("output_dir", &Params::output_dir,
+                  "folder for the estimates, PNG files of 16 bits; null: none")
+        .optional("depth_scale_factor", &Params::depth_scale_factor,
+                  "factor of depth in these files", above(0))
+        .optional("format_only", &Params::format_only,
+                  "only writes the estimates and needs no true depth")
+        .validate([](const Params& p, Problems& problems) {
+          if (p.format_only && !p.output_dir) {
+            problems.error("output_dir", "is needed by format_only");
+          }
+        });
   }
   DepthMetric(const Params& p, const DatasetMeta&)
       : p_(p), chosen_(p.depth_metrics.value_or(kDepthMetrics)) {
     reset();
   }
 
-  /// A model that estimates depth has it in place of scores.
-  bool needs_scores() const override { return true; }
+  std::optional<PredictionOutput> output() const override {
+    if (!p_.output_dir) return std::nullopt;
+    return PredictionOutput{.folder = *p_.output_dir,
+                            .only = p_.format_only,
+                            .values = {},
+                            .depth_scale = p_.depth_scale_factor};
+  }
   void process(const Prediction& prediction, const PackedSample& sample) override {
+    if (p_.format_only) return;
     const std::string& name = sample.meta.img_path;
     if (!sample.depth.defined()) {
       throw DataError(text(name,
                            ": has no depth to compare the prediction with. Use NYUDataset with "
                            "data_prefix.depth_map_path, and LoadDepthAnnotation in its pipeline"));
     }
-    if (!prediction.scores.defined() || prediction.scores.size(0) != 1) {
+    if (!prediction.depth.defined()) {
       throw DataError(text(name, ": the model estimates no depth, which DepthMetric measures"));
     }
-    const at::Tensor depth = prediction.scores[0].to(at::kFloat);
+    const at::Tensor depth = prediction.depth.to(at::kFloat);
     const at::Tensor truth = sample.depth.to(depth.device());
     if (depth.sizes() != truth.sizes()) {
       throw DataError(text(name, ": the estimated depth is ", depth.size(0), " x ", depth.size(1),
@@ -111,6 +128,7 @@ class DepthMetric final : public Metric {
     communicator.all_reduce_sum_(sums);
     reset();
     MetricResult out;
+    if (p_.format_only) return out;
     for (size_t i = 0; i < kDepthMetrics.size(); ++i) {
       const std::string& name = kDepthMetrics[i];
       if (std::find(chosen_.begin(), chosen_.end(), name) == chosen_.end()) continue;

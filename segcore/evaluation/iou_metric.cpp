@@ -194,7 +194,7 @@ class IoUMetric final : public Metric {
   void process(const Prediction& prediction, const PackedSample& sample) override {
     if (p_.format_only) return;
     const std::string& name = sample.meta.img_path;
-    const at::Tensor& ids = prediction.ids;
+    const at::Tensor& ids = class_ids_of(prediction, sample);
     if (!sample.labels.defined()) {
       throw DataError(text(name,
                            ": has no labels to compare the prediction with. Give the data set "

@@ -28,7 +28,12 @@ struct PredictionOutput {
   std::string folder;           ///< empty: only where the command line names one
   bool only = false;            ///< predictions are all that is wanted: nothing is computed
   std::vector<uint8_t> values;  ///< what class ids are in the files; empty: as they are
+  double depth_scale = 1000;    ///< factor of estimated depth in the files
 };
+
+/// The classes that a metric measures. \throws DataError naming the image, where the model
+/// estimates depth instead.
+const at::Tensor& class_ids_of(const Prediction& prediction, const PackedSample& sample);
 
 /// Accumulates over the images of a data set, and computes at the end. Memory does not grow with
 /// the number of images.

@@ -4,23 +4,37 @@
 
 #include <algorithm>
 
+#include "segcore/evaluation/depth_picture.hpp"
 #include "segcore/evaluation/pictures.hpp"
 #include "segcore/image/image_io.hpp"
 
 namespace seg {
 
-void PredictionWriter::write(const at::Tensor& ids, const std::string& name, const SampleMeta& meta,
-                             const Palette& palette) const {
-  const std::string path = fitting_path(folder_ + "/" + name, ".png");
-  if (values_.empty()) {
+const at::Tensor& class_ids_of(const Prediction& prediction, const PackedSample& sample) {
+  if (prediction.ids.defined()) return prediction.ids;
+  throw DataError(text(sample.meta.img_path,
+                       ": the model estimates depth, but the metric measures classes: use "
+                       "DepthMetric"));
+}
+
+void PredictionWriter::write(const Prediction& prediction, const std::string& name,
+                             const SampleMeta& meta, const Palette& palette) const {
+  const std::string path = fitting_path(folder() + "/" + name, ".png");
+  if (prediction.depth.defined()) {
+    write_depth(path, prediction.depth, output_.depth_scale);
+    return;
+  }
+  const auto& values_of = output_.values;
+  const at::Tensor& ids = prediction.ids;
+  if (values_of.empty()) {
     write_class_ids(path, ids, meta.reduce_zero_label, palette);
     return;
   }
-  Palette colors(size_t{*std::max_element(values_.begin(), values_.end())} + 1);
-  const at::Tensor values = at::zeros({static_cast<int64_t>(values_.size())}, at::kLong);
-  for (size_t i = 0; i < values_.size(); ++i) {
-    values[static_cast<int64_t>(i)] = static_cast<int64_t>(values_[i]);
-    if (i < palette.size()) colors[values_[i]] = palette[i];
+  Palette colors(size_t{*std::max_element(values_of.begin(), values_of.end())} + 1);
+  const at::Tensor values = at::zeros({static_cast<int64_t>(values_of.size())}, at::kLong);
+  for (size_t i = 0; i < values_of.size(); ++i) {
+    values[static_cast<int64_t>(i)] = static_cast<int64_t>(values_of[i]);
+    if (i < palette.size()) colors[values_of[i]] = palette[i];
   }
   const at::Tensor flat = ids.to(at::kCPU).flatten();
   write_class_ids(path, values.index_select(0, flat).view_as(ids), /*one_up=*/false, colors);
@@ -35,7 +49,7 @@ std::vector<PredictionWriter> prediction_writers(
     const bool known = std::any_of(out.begin(), out.end(), [&](const PredictionWriter& writer) {
       return writer.folder() == output->folder;
     });
-    if (!known) out.emplace_back(output->folder, output->values);
+    if (!known) out.emplace_back(*output);
   }
   return out;
 }

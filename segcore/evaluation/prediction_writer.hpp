@@ -1,4 +1,4 @@
-/// Writes the predictions of an evaluation as pictures of class ids.
+/// Writes the predictions of an evaluation as files.
 #pragma once
 #include <memory>
 #include <string>
@@ -11,19 +11,17 @@ namespace seg {
 
 /// Class ids of each image as <folder>/<name>.png, one more each where the data set has
 /// `reduce_zero_label`, as they are in its annotations; or the values that a metric asks for.
+/// Depth is written as PNG of 16 bits, times 1000 or the factor that a metric asks for.
 class PredictionWriter {
  public:
-  explicit PredictionWriter(std::string folder, std::vector<uint8_t> values = {})
-      : folder_(std::move(folder)), values_(std::move(values)) {}
-  /// \param ids  int64 [H, W]
+  explicit PredictionWriter(const PredictionOutput& output) : output_(output) {}
   /// \param name  as Dataset::output_name.
-  void write(const at::Tensor& ids, const std::string& name, const SampleMeta& meta,
+  void write(const Prediction& prediction, const std::string& name, const SampleMeta& meta,
              const Palette& palette) const;
-  const std::string& folder() const { return folder_; }
+  const std::string& folder() const { return output_.folder; }
 
  private:
-  std::string folder_;
-  std::vector<uint8_t> values_;
+  PredictionOutput output_;
 };
 
 /// One writer for each folder that the metrics name.

@@ -64,7 +64,7 @@ struct TrainCfg {
 
 /// What is known of a head before it is built.
 struct DecodeHeadFacts {
-  /// Of the data set; 0 for a head that learns from other labels, such as boundaries.
+  /// Of the data set; 0 for a head that learns from other labels, such as boundaries or depth.
   int64_t num_classes = 0;
   std::string option = "num_classes";  ///< that gives them
 };
@@ -99,6 +99,9 @@ class DecodeHead : public BaseModule {
   const std::shared_ptr<Conv2d>& conv_seg() const { return conv_seg_; }  ///< may be null
   /// Takes the model's train_cfg and test_cfg; called once, after construction.
   virtual void configure(const TrainCfg&, const TestCfg&) {}
+
+  /// Whether its outputs are depth, one channel, instead of logits of classes.
+  virtual bool estimates_depth() const { return false; }
 
   static DecodeHeadFacts facts(const DecodeHeadParams& p) { return {.num_classes = p.num_classes}; }
   int64_t num_classes() const { return params_.num_classes; }

@@ -16,16 +16,22 @@ namespace seg {
 /// "decode.acc_seg"). Those whose name contains "loss" are differentiated; accuracies are detached.
 using LossMap = std::vector<std::pair<std::string, torch::Tensor>>;
 
-/// The truth that a training step compares logits with.
+/// The truth that a training step compares logits with, and what is known of the images.
 struct Targets {
-  torch::Tensor labels;  ///< int64 [N, H, W]
+  torch::Tensor labels;  ///< int64 [N, H, W]; undefined where depth is learned
   torch::Tensor edges;   ///< int64 [N, H, W], 1 where classes meet; only for heads that learn them
+  torch::Tensor depth;   ///< float [N, H, W], 0 where it is unknown; only where it is learned
   /// Height and width of each image before it was padded; empty: none was.
   std::vector<std::array<int64_t, 2>> img_shapes;
+  std::vector<int64_t> categories;                ///< as categories_of; empty: none is known
   Targets(torch::Tensor l, torch::Tensor e = {},  // NOLINT: most have labels alone
           std::vector<std::array<int64_t, 2>> shapes = {})
       : labels(std::move(l)), edges(std::move(e)), img_shapes(std::move(shapes)) {}
-  explicit Targets(const ModelInput& input) : labels(input.labels), edges(input.edges) {
+  explicit Targets(const ModelInput& input)
+      : labels(input.labels),
+        edges(input.edges),
+        depth(input.depth),
+        categories(categories_of(input.metas)) {
     for (const auto& meta : input.metas) img_shapes.push_back(meta.img_shape);
   }
 };

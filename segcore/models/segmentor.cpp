@@ -20,6 +20,19 @@ torch::Tensor total_loss(const LossMap& losses) {
   return sum;
 }
 
+void check_targets(const Targets& targets, bool learns_depth) {
+  if (learns_depth && !targets.depth.defined()) {
+    throw DataError(
+        "the model learns depth, but the training data have none: use NYUDataset with "
+        "data_prefix.depth_map_path, and LoadDepthAnnotation in its pipeline");
+  }
+  if (!learns_depth && !targets.labels.defined()) {
+    throw DataError(
+        "the model learns classes, but the training data have maps of depth: use the type "
+        "DepthEstimator with a head that estimates depth, or a data set with classes");
+  }
+}
+
 std::optional<int64_t> Segmentor::bands() const {
   for (const auto& weight : parameters()) {
     if (weight.dim() == 4) return weight.size(1);

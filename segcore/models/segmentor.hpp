@@ -16,6 +16,9 @@ namespace seg {
 /// The sum of all entries whose name contains "loss"; what is differentiated.
 torch::Tensor total_loss(const LossMap& losses);
 
+/// \throws DataError where a step has maps of depth and the model learns classes, or the reverse.
+void check_targets(const Targets& targets, bool learns_depth);
+
 /// The classes that one head of a model tells apart.
 struct HeadClasses {
   int64_t count = 0;
@@ -25,9 +28,10 @@ struct HeadClasses {
 /// What is known of a model before it is built.
 struct SegmentorFacts {
   std::vector<HeadClasses> heads;  ///< the one that predicts comes last
+  bool estimates_depth = false;    ///< predictions are maps of depth, not classes
 };
 
-/// A model for semantic segmentation.
+/// A model for semantic segmentation, or one that estimates depth.
 class Segmentor : public BaseModule {
  public:
   using BaseModule::BaseModule;
@@ -43,18 +47,19 @@ class Segmentor : public BaseModule {
   virtual LossMap loss(const torch::Tensor& images, const Targets& targets) = 0;
   /// Logits as `test_cfg` asks for them, whole or by sliding window, at the size of the images.
   virtual torch::Tensor inference(const torch::Tensor& images) = 0;
-  /// Class ids, int64 [ori H, ori W], one an image: inference, padding removed, flips undone,
-  /// resized to the original shape, argmax (or threshold for one output channel).
-  virtual std::vector<torch::Tensor> predict(const ModelInput& input) = 0;
+  /// One prediction an image, without scores: inference, padding removed, flips undone, resized to
+  /// the original shape; for classes argmax (or threshold for one output channel).
+  virtual std::vector<Prediction> predict(const ModelInput& input) = 0;
   /// The same for one image, by this sliding window whatever `test_cfg` has.
-  virtual torch::Tensor predict_windows(const ModelInput& input, Size2 crop, Size2 stride) = 0;
+  virtual Prediction predict_windows(const ModelInput& input, Size2 crop, Size2 stride) = 0;
   /// The same for several augmentations of one image each (test-time augmentation): the
-  /// probabilities at the original shape are averaged.
+  /// probabilities, or depths, at the original shape are averaged.
   /// \param augmented  one input for each augmentation, each of the same images in the same order.
-  virtual std::vector<torch::Tensor> predict_tta(const std::vector<ModelInput>& augmented) = 0;
-  /// The classes that predict_tta gives (predict for one input), with their scores.
+  virtual std::vector<Prediction> predict_tta(const std::vector<ModelInput>& augmented) = 0;
+  /// What predict_tta gives (predict for one input), with the scores of the classes.
   virtual std::vector<Prediction> predict_scores(const std::vector<ModelInput>& augmented) = 0;
   virtual const DataPreProcessor& data_preprocessor() const = 0;
+  /// 0 for a model that estimates depth.
   virtual int64_t num_classes() const = 0;
   /// Label without loss; -100, which no data set has, for none.
   virtual int64_t ignore_index() const = 0;

@@ -4,8 +4,10 @@ namespace seg {
 
 Schema<TestCfg> TestCfg::schema() {
   return Schema<TestCfg>("How images are predicted.")
-      .optional("mode", &TestCfg::mode, "the whole image at once, or by a sliding window",
-                one_of({"whole", "slide"}))
+      .optional("mode", &TestCfg::mode,
+                "the whole image at once, by a sliding window, or by one whose logits are the mean "
+                "of each window's and its mirror image's",
+                one_of({"whole", "slide", "slide_flip"}))
       .optional("crop_size", &TestCfg::crop_size, "height and width of the window",
                 sides_at_least(1))
       .optional("stride", &TestCfg::stride, "steps of the window, down and right",
@@ -18,9 +20,10 @@ Schema<TestCfg> TestCfg::schema() {
       .accepted("rescale", "has no effect: predictions always have the original shape")
       .accepted("size_divisor", "has no effect here: it belongs to the preprocessor's test_cfg")
       .validate([](const TestCfg& cfg, Problems& problems) {
-        if (cfg.mode == "slide") {
-          if (!cfg.crop_size) problems.error("crop_size", "is needed by mode 'slide'");
-          if (!cfg.stride) problems.error("stride", "is needed by mode 'slide'");
+        if (cfg.slides()) {
+          const std::string needed = text("is needed by mode '", cfg.mode, "'");
+          if (!cfg.crop_size) problems.error("crop_size", needed);
+          if (!cfg.stride) problems.error("stride", needed);
         }
         if (cfg.crop_size && cfg.stride &&
             (cfg.stride->h > cfg.crop_size->h || cfg.stride->w > cfg.crop_size->w)) {

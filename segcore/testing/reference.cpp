@@ -121,11 +121,16 @@ Comparison Fixture::compare(bool single, const std::optional<Config>& given,
     const bool smp = is_smp(fixture);
     compare_evaluation(compare, fixture, *model, x, smp);
     if (fixture.contains("losses")) {
-      const bool ignored = !fixture.contains("labels");
       const std::vector<int64_t> size{shape.at(0), shape.at(2), shape.at(3)};
-      const Targets targets(labels(size, fixture.at("classes"), ignored).to(device),
-                            edges(size).to(device),
-                            fixture.value("img_shapes", std::vector<std::array<int64_t, 2>>{}));
+      Targets targets(torch::Tensor(), edges(size).to(device),
+                      fixture.value("img_shapes", std::vector<std::array<int64_t, 2>>{}));
+      if (spec->facts().estimates_depth) {
+        targets.depth = depth(size).to(device, type);
+      } else {
+        const bool ignored = !fixture.contains("labels");
+        targets.labels = labels(size, fixture.at("classes"), ignored).to(device);
+      }
+      targets.categories = fixture.value("categories", std::vector<int64_t>{});
       compare_training(compare, fixture, *model, x, targets, smp);
     }
     return std::move(compare.out);

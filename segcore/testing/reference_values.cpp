@@ -102,6 +102,11 @@ torch::Tensor labels(const std::vector<int64_t>& shape, int64_t classes, bool ig
   return spread_blocks(values, shape, 8);
 }
 
+torch::Tensor depth(const std::vector<int64_t>& shape) {
+  const auto values = uniform("depth", shape[0] * shape[1] * shape[2]).mul(10);
+  return values.masked_fill(values < 0.5, 0).reshape(shape);
+}
+
 torch::Tensor edges(const std::vector<int64_t>& shape) {
   const auto values = (uniform("edges", block_count(shape, 4)) < 0.25).to(torch::kLong);
   return spread_blocks(values, shape, 4);

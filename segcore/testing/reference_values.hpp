@@ -25,6 +25,8 @@ void fill(torch::nn::Module& model, double gain);
 torch::Tensor image(const std::vector<int64_t>& shape);
 /// Labels [N, H, W], int64: blocks of 8x8 pixels; with `ignored` one in 16 is 255.
 torch::Tensor labels(const std::vector<int64_t>& shape, int64_t classes, bool ignored = true);
+/// Maps of depth [N, H, W], float64 in [0, 10): 0, unknown, where the formula gives less than 0.5.
+torch::Tensor depth(const std::vector<int64_t>& shape);
 /// Boundary maps [N, H, W], int64: blocks of 4x4 pixels.
 torch::Tensor edges(const std::vector<int64_t>& shape);
 

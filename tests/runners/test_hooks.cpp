@@ -31,9 +31,9 @@ class OneWeightModel final : public Segmentor {
   torch::Tensor encode_decode(const torch::Tensor& x) override { return x; }
   LossMap loss(const torch::Tensor&, const Targets&) override { return {}; }
   torch::Tensor inference(const torch::Tensor& x) override { return x; }
-  std::vector<torch::Tensor> predict(const ModelInput&) override { return {}; }
-  torch::Tensor predict_windows(const ModelInput&, Size2, Size2) override { return {}; }
-  std::vector<torch::Tensor> predict_tta(const std::vector<ModelInput>&) override { return {}; }
+  std::vector<Prediction> predict(const ModelInput&) override { return {}; }
+  Prediction predict_windows(const ModelInput&, Size2, Size2) override { return {}; }
+  std::vector<Prediction> predict_tta(const std::vector<ModelInput>&) override { return {}; }
   std::vector<Prediction> predict_scores(const std::vector<ModelInput>&) override { return {}; }
   const DataPreProcessor& data_preprocessor() const override { throw Error("none"); }
   int64_t num_classes() const override { return 2; }

@@ -115,9 +115,9 @@ TEST(PredictWindows, GivesTheClassesOfWindowsOverTheWholeImage) {
     const auto slides = sliding_model(c.test_cfg());
     const auto expected = slid_logits(*slides, input, 0, crop, stride).argmax(0);
     EXPECT_GT(std::get<0>(at::_unique(expected)).numel(), 1);
-    EXPECT_TRUE(torch::equal(slides->predict(input).at(0), expected));
+    EXPECT_TRUE(torch::equal(slides->predict(input).at(0).ids, expected));
     const auto whole = sliding_model("{mode: whole}");
-    EXPECT_TRUE(torch::equal(whole->predict_windows(input, crop, stride), expected));
+    EXPECT_TRUE(torch::equal(whole->predict_windows(input, crop, stride).ids, expected));
   }
 }
 
@@ -131,8 +131,8 @@ TEST(PredictWindows, TakesAThresholdForOneMap) {
   const auto input = sliding_input(sliding_image({40, 30}), {sliding_meta({40, 30}, {40, 30})});
   const auto expected = (slid_logits(*model, input, 0, 16, 8).sigmoid() > 0.5)[0].to(torch::kInt64);
   EXPECT_EQ(std::get<0>(at::_unique(expected)).numel(), 2);
-  EXPECT_TRUE(torch::equal(model->predict(input).at(0), expected));
-  EXPECT_TRUE(torch::equal(model->predict_windows(input, 16, 8), expected));
+  EXPECT_TRUE(torch::equal(model->predict(input).at(0).ids, expected));
+  EXPECT_TRUE(torch::equal(model->predict_windows(input, 16, 8).ids, expected));
 }
 
 TEST(PredictWindows, TakesImagesOfABatchThatBecomeDifferentResults) {
@@ -149,7 +149,7 @@ TEST(PredictWindows, TakesImagesOfABatchThatBecomeDifferentResults) {
     ASSERT_EQ(ids.size(), 3u);
     for (int64_t i = 0; i < 3; ++i) {
       const auto expected = slid_logits(*model, input, i, {16, 20}, {10, 12}).argmax(0);
-      EXPECT_TRUE(torch::equal(ids[static_cast<size_t>(i)], expected)) << i;
+      EXPECT_TRUE(torch::equal(ids[static_cast<size_t>(i)].ids, expected)) << i;
     }
   }
 }
@@ -179,7 +179,7 @@ TEST(PredictWindows, AveragesAugmentationsOfAnySizeAndFlip) {
       mean += slid_logits(*model, input, i, {16, 20}, {10, 12}).softmax(0);
     }
     EXPECT_GT(std::get<0>(at::_unique(mean.argmax(0))).numel(), 1);
-    EXPECT_TRUE(torch::equal(ids[static_cast<size_t>(i)], mean.argmax(0)));
+    EXPECT_TRUE(torch::equal(ids[static_cast<size_t>(i)].ids, mean.argmax(0)));
   }
 }
 

@@ -137,7 +137,7 @@ TEST_F(ScoreMetrics, ScoresOfAugmentationsAreAveraged) {
   for (int64_t i = 0; i < 2; ++i) {
     const auto& one = found[static_cast<size_t>(i)];
     EXPECT_TRUE(torch::allclose(one.scores, expected[i], 1e-4, 1e-5));
-    EXPECT_TRUE(torch::equal(one.ids, ids[static_cast<size_t>(i)]));
+    EXPECT_TRUE(torch::equal(one.ids, ids[static_cast<size_t>(i)].ids));
     EXPECT_TRUE(
         torch::allclose(single[static_cast<size_t>(i)].scores, scores(plain)[i], 1e-4, 1e-5));
   }

@@ -59,7 +59,11 @@ Batch synthetic_batch(const BenchmarkArguments& arguments, const RunConfig& conf
     sample.meta.img_path = "synthetic";
     sample.meta.ori_shape = sample.meta.img_shape = sample.meta.pad_shape = shape;
     sample.image = torch::randint(0, 256, {bands, shape[0], shape[1]}, torch::kByte);
-    sample.labels = torch::randint(0, classes, {shape[0], shape[1]}, torch::kByte);
+    if (classes > 0) {
+      sample.labels = torch::randint(0, classes, {shape[0], shape[1]}, torch::kByte);
+    } else {
+      sample.depth = torch::rand({shape[0], shape[1]});
+    }
     batch.samples.push_back(std::move(sample));
   }
   return batch;

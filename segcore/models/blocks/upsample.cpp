@@ -104,12 +104,14 @@ SEG_REGISTER(UpsampleLayer, InterpConv);
 // --- Transposed convolution ---------------------------------------------------------------------
 
 ConvTranspose2d::ConvTranspose2d(int64_t in, int64_t out, int64_t kernel_size, int64_t stride,
-                                 int64_t padding, int64_t output_padding)
+                                 int64_t padding, int64_t output_padding, bool bias)
     : stride_(stride), padding_(padding), output_padding_(output_padding) {
-  const torch::nn::ConvTranspose2d made(
-      torch::nn::ConvTranspose2dOptions(in, out, kernel_size).stride(stride).padding(padding));
+  const torch::nn::ConvTranspose2d made(torch::nn::ConvTranspose2dOptions(in, out, kernel_size)
+                                            .stride(stride)
+                                            .padding(padding)
+                                            .bias(bias));
   weight_ = register_parameter("weight", made->weight.detach());
-  bias_ = register_parameter("bias", made->bias.detach());
+  if (bias) bias_ = register_parameter("bias", made->bias.detach());
 }
 
 torch::Tensor ConvTranspose2d::forward(const torch::Tensor& x) {

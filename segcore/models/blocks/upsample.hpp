@@ -26,7 +26,7 @@ struct Category<UpsampleLayer> {
 class ConvTranspose2d final : public Layer {
  public:
   ConvTranspose2d(int64_t in, int64_t out, int64_t kernel_size, int64_t stride, int64_t padding,
-                  int64_t output_padding = 0);
+                  int64_t output_padding = 0, bool bias = true);
   torch::Tensor forward(const torch::Tensor& x) override;
   std::vector<std::string> python_names() const override {
     return {"ConvTranspose2d", "_ConvTransposeNd", "_ConvNd"};

@@ -101,27 +101,33 @@ class SegDataPreProcessor final : public DataPreProcessor {
                                       : ". Test with batch_size 1, or resize to one size"));
       }
     }
-    std::vector<torch::Tensor> images, labels, edges;
-    upload(batch, device, images, labels, edges);
-    for (auto& part : images) {
+    Uploaded on_device = upload(batch, device);
+    for (auto& part : on_device.images) {
       // In the order of channels that models get everywhere; padding would keep another one.
       part = pad(normalised(part, device).contiguous(), targets[0], params_.pad_val);
     }
-    for (auto* maps : {&labels, &edges}) {
+    const auto& images = on_device.images;
+    for (auto* maps : {&on_device.labels, &on_device.edges, &on_device.depths}) {
       for (auto& part : *maps) {
         // Labels travel as they are and widen on the device.
-        part = part.to(torch::kLong);
+        if (maps != &on_device.depths) part = part.to(torch::kLong);
         if (training) part = pad(part, targets[0], static_cast<double>(params_.seg_pad_val));
       }
     }
     out.images = images.size() == 1 ? images[0] : torch::cat(images);
-    out.labels = joined(labels, batch);
-    out.edges = joined(edges, batch);
+    out.labels = joined(on_device.labels, batch);
+    out.edges = joined(on_device.edges, batch);
+    out.depth = joined(on_device.depths, batch);
     return out;
   }
   std::optional<Size2> train_size() const override { return params_.size; }
 
  private:
+  /// Maps of a batch, [n, ...] each: one tensor where the samples are alike, else one a sample.
+  struct Uploaded {
+    std::vector<torch::Tensor> images, labels, edges, depths;
+  };
+
   static std::string name(const PackedSample& sample) {
     return sample.meta.img_path.empty() ? text("sample ", sample.meta.index) : sample.meta.img_path;
   }
@@ -146,14 +152,17 @@ class SegDataPreProcessor final : public DataPreProcessor {
       throw DataError(text(name(sample), ": has ", bands, " bands, ", name(first), " has ",
                            first.image.size(0)));
     }
-    if (training && !sample.labels.defined()) {
+    if (!training) return;
+    if (!sample.labels.defined() && !sample.depth.defined()) {
       throw DataError(text(name(sample), ": has no labels to train on"));
     }
-    if (sample.labels.defined() && training &&
-        (sample.labels.size(-1) != image.size(2) || sample.labels.size(-2) != image.size(1))) {
-      throw DataError(text(name(sample), ": the image is ", shape(image), ", its labels are ",
-                           shape(sample.labels)));
-    }
+    const auto check_size = [&](const torch::Tensor& map, const char* what) {
+      if (!map.defined() || shape(map) == shape(image)) return;
+      throw DataError(
+          text(name(sample), ": the image is ", shape(image), ", its ", what, shape(map)));
+    };
+    check_size(sample.labels, "labels are ");
+    check_size(sample.depth, "map of depth is ");
   }
 
   /// The size that all images are padded to; 0 for as they are.
@@ -176,11 +185,9 @@ class SegDataPreProcessor final : public DataPreProcessor {
     return {up(largest.h), up(largest.w)};
   }
 
-  /// All to the device, [n, ...] each: the whole batch as one tensor where the samples are alike,
-  /// else one tensor a sample. A GPU copies on a side stream, while it still computes the
-  /// step before.
-  void upload(const Batch& batch, c10::Device device, std::vector<torch::Tensor>& images,
-              std::vector<torch::Tensor>& labels, std::vector<torch::Tensor>& edges) const {
+  /// All to the device. A GPU copies on a side stream, while it still computes the step before.
+  Uploaded upload(const Batch& batch, c10::Device device) const {
+    Uploaded out;
     std::optional<c10::StreamGuard> on_side;
     std::optional<c10::Stream> main;
     if (!device.is_cpu()) {
@@ -198,17 +205,19 @@ class SegDataPreProcessor final : public DataPreProcessor {
       }
       to = on_device(from, device);
     };
-    copied(&PackedSample::image, images);
-    copied(&PackedSample::labels, labels);
-    copied(&PackedSample::edges, edges);
-    if (!main) return;
+    copied(&PackedSample::image, out.images);
+    copied(&PackedSample::labels, out.labels);
+    copied(&PackedSample::edges, out.edges);
+    copied(&PackedSample::depth, out.depths);
+    if (!main) return out;
     c10::Event done(device.type());
     done.record(*side_);
     on_side.reset();
     done.block(*main);
-    for (const auto* parts : {&images, &labels, &edges}) {
+    for (const auto* parts : {&out.images, &out.labels, &out.edges, &out.depths}) {
       for (const auto& part : *parts) part.record_stream(*main);
     }
+    return out;
   }
 
   static std::vector<torch::Tensor> on_device(const std::vector<torch::Tensor>& from,

@@ -57,16 +57,18 @@ SegmentorFacts EncoderDecoder::facts(const Params& p) {
   return out;
 }
 
-EncoderDecoder::EncoderDecoder(const Params& p) : EncoderDecoder(p, false) {}
+EncoderDecoder::EncoderDecoder(const Params& p) : EncoderDecoder(p, Kind::kPlain) {}
 
-EncoderDecoder::EncoderDecoder(const Params& p, bool cascade)
-    : LogitSegmentor(p.init_cfg, p.test_cfg, p.data_preprocessor), cascade_(cascade) {
+EncoderDecoder::EncoderDecoder(const Params& p, Kind kind)
+    : LogitSegmentor(p.init_cfg, p.test_cfg, p.data_preprocessor), kind_(kind) {
+  const bool cascade = kind == Kind::kCascade;
   if (p.decode_head.is_list != cascade) {
     throw OptionError("decode_head", cascade ? "must be a list of heads, one a stage"
                                              : "must be one head; a list needs the type "
                                                "CascadeEncoderDecoder");
   }
   backbone_ = register_module("backbone", encoder_decoder_backbone(p).build());
+  by_category_ = dynamic_cast<TakesCategories*>(backbone_.get());
   auto features = backbone_->features();
   if (p.neck) {
     std::erase_if(features, [](const FeatureInfo& f) { return f.is_token(); });
@@ -99,6 +101,13 @@ EncoderDecoder::EncoderDecoder(const Params& p, bool cascade)
     }
   }
   errors.throw_if_any();
+  check_heads(p);
+  const TrainCfg train_cfg = p.train_cfg.value_or(TrainCfg{});
+  for (const auto& head : heads_) head->configure(train_cfg, test_cfg());
+  for (const auto& head : auxiliary_) head->configure(train_cfg, test_cfg());
+}
+
+void EncoderDecoder::check_heads(const Params& p) const {
   for (size_t i = 0; i < heads_.size(); ++i) {
     const bool refines = dynamic_cast<CascadeDecodeHead*>(heads_[i].get()) != nullptr;
     if (refines && i == 0) {
@@ -112,13 +121,30 @@ EncoderDecoder::EncoderDecoder(const Params& p, bool cascade)
                                             "first of a cascade"));
     }
   }
-  const TrainCfg train_cfg = p.train_cfg.value_or(TrainCfg{});
-  for (const auto& head : heads_) head->configure(train_cfg, test_cfg());
-  for (const auto& head : auxiliary_) head->configure(train_cfg, test_cfg());
+  const bool depth = kind_ == Kind::kDepth;
+  const auto check_kind = [&](const std::vector<std::shared_ptr<DecodeHead>>& heads,
+                              const std::string& role, const OneOrMany<Spec<DecodeHead>>& specs) {
+    for (size_t i = 0; i < heads.size(); ++i) {
+      if (heads[i]->estimates_depth() == depth) continue;
+      throw OptionError(
+          role, specs.values[i].type() +
+                    (depth ? " predicts classes: DepthEstimator needs a head that estimates depth, "
+                             "such as VPDDepthHead"
+                           : " estimates depth: use the type DepthEstimator"));
+    }
+  };
+  check_kind(heads_, "decode_head", p.decode_head);
+  if (p.auxiliary_head) check_kind(auxiliary_, "auxiliary_head", *p.auxiliary_head);
 }
 
 std::vector<torch::Tensor> EncoderDecoder::extract_feat(const torch::Tensor& images) {
-  auto features = backbone_->forward(images);
+  return features(images, {});
+}
+
+std::vector<torch::Tensor> EncoderDecoder::features(const torch::Tensor& images,
+                                                    const std::vector<int64_t>& categories) {
+  auto features = by_category_ ? by_category_->forward_categories(images, categories)
+                               : backbone_->forward(images);
   if (!neck_) return features;
   const auto infos = backbone_->features();
   std::vector<torch::Tensor> maps;
@@ -128,8 +154,9 @@ std::vector<torch::Tensor> EncoderDecoder::extract_feat(const torch::Tensor& ima
   return neck_->forward(maps);
 }
 
-torch::Tensor EncoderDecoder::logits(const torch::Tensor& images) {
-  const auto features = extract_feat(images);
+torch::Tensor EncoderDecoder::logits(const torch::Tensor& images,
+                                     const std::vector<int64_t>& categories) {
+  const auto features = this->features(images, categories);
   const Size2 size = map_size(images);
   if (heads_.size() == 1) return heads_[0]->predict(features, size);
   auto previous = heads_[0]->forward(features);
@@ -140,12 +167,13 @@ torch::Tensor EncoderDecoder::logits(const torch::Tensor& images) {
 }
 
 LossMap EncoderDecoder::loss(const torch::Tensor& images, const Targets& targets) {
-  const auto features = extract_feat(images);
+  check_targets(targets, kind_ == Kind::kDepth);
+  const auto features = this->features(images, targets.categories);
   LossMap out;
   const auto add = [&out](const std::string& prefix, const LossMap& losses) {
     for (const auto& [name, value] : losses) out.emplace_back(prefix + "." + name, value);
   };
-  add(cascade_ ? "decode_0" : "decode", heads_[0]->loss(features, targets));
+  add(kind_ == Kind::kCascade ? "decode_0" : "decode", heads_[0]->loss(features, targets));
   torch::Tensor previous;
   for (size_t i = 1; i < heads_.size(); ++i) {
     // The output of the head before is recomputed, as in MMSegmentation: in training, dropout may
@@ -180,7 +208,7 @@ class CascadeEncoderDecoder final : public EncoderDecoder {
           }
         });
   }
-  explicit CascadeEncoderDecoder(const Params& p) : EncoderDecoder(p, true) {}
+  explicit CascadeEncoderDecoder(const Params& p) : EncoderDecoder(p, Kind::kCascade) {}
 };
 SEG_REGISTER(Segmentor, CascadeEncoderDecoder);
 

@@ -2,6 +2,7 @@
 #pragma once
 #include "segcore/models/neck.hpp"
 #include "segcore/models/segmentors/logit_segmentor.hpp"
+#include "segcore/models/takes_categories.hpp"
 
 namespace seg {
 
@@ -38,20 +39,30 @@ class EncoderDecoder : public LogitSegmentor {
   int64_t ignore_index() const override { return last_head().ignore_index(); }
 
  protected:
-  /// \param cascade  the decode head is a list, each refining the one before.
-  EncoderDecoder(const Params& p, bool cascade);
-  torch::Tensor logits(const torch::Tensor& images) override;
+  enum class Kind {
+    kPlain,
+    kCascade,  ///< the decode head is a list, each refining the one before
+    kDepth     ///< heads estimate depth
+  };
+  EncoderDecoder(const Params& p, Kind kind);
+  torch::Tensor logits(const torch::Tensor& images,
+                       const std::vector<int64_t>& categories) override;
   bool align_corners() const override { return last_head().align_corners(); }
   double threshold() const override { return last_head().threshold(); }
 
  private:
   DecodeHead& last_head() const { return *heads_.back(); }
+  void check_heads(const Params& p) const;
+  std::vector<torch::Tensor> features(const torch::Tensor& images,
+                                      const std::vector<int64_t>& categories);
 
   std::shared_ptr<Backbone> backbone_;
+  TakesCategories* by_category_ = nullptr;  ///< the backbone, where it uses them
   std::shared_ptr<Neck> neck_;
   std::vector<std::shared_ptr<DecodeHead>> heads_;
   std::vector<std::shared_ptr<DecodeHead>> auxiliary_;
-  bool cascade_, auxiliary_list_ = false;
+  Kind kind_;
+  bool auxiliary_list_ = false;
 };
 
 }  // namespace seg

@@ -27,6 +27,12 @@ bool flips_alike(const ModelInput& input) {
       input.metas, [&](const auto& meta) { return vertical(meta) == vertical(input.metas[0]); });
 }
 
+std::vector<Prediction> class_predictions(std::vector<torch::Tensor> ids) {
+  std::vector<Prediction> out;
+  for (auto& one : ids) out.push_back({.ids = std::move(one)});
+  return out;
+}
+
 }  // namespace
 
 LogitSegmentor::LogitSegmentor(const InitCfg& init_cfg, const std::optional<TestCfg>& test_cfg,
@@ -38,22 +44,28 @@ LogitSegmentor::LogitSegmentor(const InitCfg& init_cfg, const std::optional<Test
 }
 
 /// Half precision would lose the order of near classes in the interpolation.
-torch::Tensor LogitSegmentor::full_size_logits(const torch::Tensor& images) {
-  return resize(full_precision(logits(images)), map_size(images), align_corners());
+torch::Tensor LogitSegmentor::full_size_logits(const torch::Tensor& images,
+                                               const Categories& categories) {
+  return resize(full_precision(logits(images, categories)), map_size(images), align_corners());
 }
 
 torch::Tensor LogitSegmentor::encode_decode(const torch::Tensor& images) {
   return output(full_size_logits(images));
 }
 
-SlidingLogits LogitSegmentor::slide(const torch::Tensor& images, Size2 crop, Size2 stride,
-                                    bool upwards) {
-  return {[this](const torch::Tensor& window) { return full_size_logits(window); }, images, crop,
-          stride, upwards};
+SlidingLogits LogitSegmentor::slide(const torch::Tensor& images, const Categories& categories,
+                                    Size2 crop, Size2 stride, bool upwards) {
+  const auto of_window = [this, categories](const torch::Tensor& window) {
+    const auto plain = full_size_logits(window, categories);
+    if (!test_cfg_.flips()) return plain;
+    return (plain + full_size_logits(window.flip({3}), categories).flip({3})) / 2;
+  };
+  return {of_window, images, crop, stride, upwards};
 }
 
-torch::Tensor LogitSegmentor::slid_logits(const torch::Tensor& images) {
-  auto rows = slide(images, *test_cfg_.crop_size, *test_cfg_.stride);
+torch::Tensor LogitSegmentor::slid_logits(const torch::Tensor& images, const Categories& categories,
+                                          Size2 crop, Size2 stride) {
+  auto rows = slide(images, categories, crop, stride);
   std::vector<torch::Tensor> strips;
   for (int64_t begin = 0; !rows.done(); begin = rows.final_rows()) {
     rows.advance();
@@ -63,7 +75,8 @@ torch::Tensor LogitSegmentor::slid_logits(const torch::Tensor& images) {
 }
 
 torch::Tensor LogitSegmentor::inference(const torch::Tensor& images) {
-  return output(test_cfg_.slides() ? slid_logits(images) : full_size_logits(images));
+  if (!test_cfg_.slides()) return encode_decode(images);
+  return output(slid_logits(images, {}, *test_cfg_.crop_size, *test_cfg_.stride));
 }
 
 LogitsGeometry LogitSegmentor::geometry(const ModelInput& input, size_t i) const {
@@ -94,6 +107,15 @@ std::vector<LogitRows> LogitSegmentor::rows_of(torch::Tensor raw, const ModelInp
   return out;
 }
 
+std::vector<LogitRows> LogitSegmentor::rows(const ModelInput& input) {
+  if (test_cfg_.slides()) return rows(input, *test_cfg_.crop_size, *test_cfg_.stride);
+  return rows_of(logits(input.images, categories_of(input.metas)), input);
+}
+
+std::vector<LogitRows> LogitSegmentor::rows(const ModelInput& input, Size2 crop, Size2 stride) {
+  return rows_of(slid_logits(input.images, categories_of(input.metas), crop, stride), input);
+}
+
 std::vector<torch::Tensor> LogitSegmentor::predict_strips(const std::vector<ModelInput>& augmented,
                                                           Size2 crop, Size2 stride) {
   std::vector<SlidImages> sources;
@@ -105,71 +127,69 @@ std::vector<torch::Tensor> LogitSegmentor::predict_strips(const std::vector<Mode
       // Rows of the result have to come in order: those of a flipped image are read from its end.
       upwards = std::exchange(geometries.back().flip_vertical, false);
     }
-    sources.push_back({slide(input.images, crop, stride, upwards), std::move(geometries)});
+    sources.push_back({slide(input.images, categories_of(input.metas), crop, stride, upwards),
+                       std::move(geometries)});
   }
   return classes_by_strips(std::move(sources), threshold());
 }
 
-std::vector<torch::Tensor> LogitSegmentor::predict(const ModelInput& input) {
-  std::vector<torch::Tensor> out;
+std::vector<Prediction> LogitSegmentor::predict(const ModelInput& input) {
+  std::vector<Prediction> out;
   if (!test_cfg_.slides()) {
-    for (auto& rows : rows_of(logits(input.images), input))
-      out.push_back(resize_argmax(rows, threshold()));
+    for (const auto& one : rows(input)) out.push_back({.ids = resize_argmax(one, threshold())});
     return out;
   }
   const Size2 crop = *test_cfg_.crop_size, stride = *test_cfg_.stride;
-  if (flips_alike(input)) return predict_strips({input}, crop, stride);
+  if (flips_alike(input)) return class_predictions(predict_strips({input}, crop, stride));
   for (int64_t i = 0; i < input.images.size(0); ++i) {
-    out.push_back(predict_strips({input_of_image(input, i)}, crop, stride).at(0));
+    out.push_back({.ids = predict_strips({input_of_image(input, i)}, crop, stride).at(0)});
   }
   return out;
 }
 
-torch::Tensor LogitSegmentor::predict_windows(const ModelInput& input, Size2 crop, Size2 stride) {
+Prediction LogitSegmentor::predict_windows(const ModelInput& input, Size2 crop, Size2 stride) {
   SEG_CHECK(input.images.size(0) == 1, "expected one image, got ", input.images.size(0));
-  return predict_strips({input}, crop, stride).at(0);
+  return {.ids = predict_strips({input}, crop, stride).at(0)};
 }
 
-std::vector<torch::Tensor> LogitSegmentor::predict_tta(const std::vector<ModelInput>& augmented) {
+std::vector<Prediction> LogitSegmentor::predict_tta(const std::vector<ModelInput>& augmented) {
   SEG_CHECK(!augmented.empty(), "no images to predict");
   if (augmented.size() == 1) return predict(augmented.front());
-  std::vector<torch::Tensor> out;
+  std::vector<Prediction> out;
   if (test_cfg_.slides()) {
     for (int64_t i = 0; i < augmented.front().images.size(0); ++i) {
       std::vector<ModelInput> of_image;
       for (const auto& input : augmented) of_image.push_back(input_of_image(input, i));
-      out.push_back(predict_strips(of_image, *test_cfg_.crop_size, *test_cfg_.stride).at(0));
+      out.push_back(
+          {.ids = predict_strips(of_image, *test_cfg_.crop_size, *test_cfg_.stride).at(0)});
     }
     return out;
   }
-  std::vector<std::vector<LogitRows>> by_image;
-  for (const auto& input : augmented) {
-    auto rows = rows_of(logits(input.images), input);
-    by_image.resize(std::max(by_image.size(), rows.size()));
-    for (size_t i = 0; i < rows.size(); ++i) by_image[i].push_back(std::move(rows[i]));
-  }
-  for (const auto& sources : by_image) {
-    out.push_back(resize_argmax_mean(sources, threshold()));
+  for (const auto& sources : rows_by_image(augmented)) {
+    out.push_back({.ids = resize_argmax_mean(sources, threshold())});
   }
   return out;
 }
 
 std::vector<Prediction> LogitSegmentor::predict_scores(const std::vector<ModelInput>& augmented) {
-  SEG_CHECK(!augmented.empty(), "no images to predict");
   // The scores of an image are as large as its logits, so there is nothing to save by strips.
-  std::vector<std::vector<LogitRows>> by_image(
-      static_cast<size_t>(augmented.front().images.size(0)));
-  for (const auto& input : augmented) {
-    auto rows =
-        rows_of(test_cfg_.slides() ? slid_logits(input.images) : logits(input.images), input);
-    for (size_t i = 0; i < by_image.size(); ++i) by_image[i].push_back(std::move(rows.at(i)));
-  }
   std::vector<Prediction> out;
-  for (const auto& sources : by_image) {
+  for (const auto& sources : rows_by_image(augmented)) {
     // Of one input by its logits, as predict chooses: softmax may round near classes to equal.
     out.push_back({.ids = sources.size() == 1 ? resize_argmax(sources[0], threshold())
                                               : resize_argmax_mean(sources, threshold()),
                    .scores = resize_scores_mean(sources)});
+  }
+  return out;
+}
+
+std::vector<std::vector<LogitRows>> LogitSegmentor::rows_by_image(
+    const std::vector<ModelInput>& augmented) {
+  SEG_CHECK(!augmented.empty(), "no images to predict");
+  std::vector<std::vector<LogitRows>> out(static_cast<size_t>(augmented.front().images.size(0)));
+  for (const auto& input : augmented) {
+    auto of_input = rows(input);
+    for (size_t i = 0; i < out.size(); ++i) out[i].push_back(std::move(of_input.at(i)));
   }
   return out;
 }

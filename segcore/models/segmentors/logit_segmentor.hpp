@@ -11,9 +11,9 @@ class LogitSegmentor : public Segmentor {
  public:
   torch::Tensor encode_decode(const torch::Tensor& images) override;
   torch::Tensor inference(const torch::Tensor& images) override;
-  std::vector<torch::Tensor> predict(const ModelInput& input) override;
-  torch::Tensor predict_windows(const ModelInput& input, Size2 crop, Size2 stride) override;
-  std::vector<torch::Tensor> predict_tta(const std::vector<ModelInput>& augmented) override;
+  std::vector<Prediction> predict(const ModelInput& input) override;
+  Prediction predict_windows(const ModelInput& input, Size2 crop, Size2 stride) override;
+  std::vector<Prediction> predict_tta(const std::vector<ModelInput>& augmented) override;
   std::vector<Prediction> predict_scores(const std::vector<ModelInput>& augmented) override;
   const DataPreProcessor& data_preprocessor() const override { return *data_preprocessor_; }
   const TestCfg& test_cfg() const override { return test_cfg_; }
@@ -22,7 +22,9 @@ class LogitSegmentor : public Segmentor {
   LogitSegmentor(const InitCfg& init_cfg, const std::optional<TestCfg>& test_cfg,
                  const std::optional<Spec<DataPreProcessor>>& data_preprocessor);
   /// Logits of any size, [N, out channels, h, w].
-  virtual torch::Tensor logits(const torch::Tensor& images) = 0;
+  /// \param categories  of the images, as categories_of; empty: none is known.
+  virtual torch::Tensor logits(const torch::Tensor& images,
+                               const std::vector<int64_t>& categories) = 0;
   /// Turns logits at the size of the images into the outputs of encode_decode and inference.
   /// Classes are chosen, and augmentations averaged, by the logits themselves.
   virtual torch::Tensor output(const torch::Tensor& logits) { return logits; }
@@ -31,12 +33,21 @@ class LogitSegmentor : public Segmentor {
   /// For one output channel: the probability above which a pixel belongs to the class.
   virtual double threshold() const = 0;
 
- private:
-  torch::Tensor full_size_logits(const torch::Tensor& images);
-  SlidingLogits slide(const torch::Tensor& images, Size2 crop, Size2 stride, bool upwards = false);
-  /// The same of whole images, [N, C, H, W].
-  torch::Tensor slid_logits(const torch::Tensor& images);
   /// The logits of each image, on their way to its original shape.
+  std::vector<LogitRows> rows(const ModelInput& input);
+  /// The same by a sliding window, whatever `test_cfg` has.
+  std::vector<LogitRows> rows(const ModelInput& input, Size2 crop, Size2 stride);
+  /// For each image the rows of its augmentations.
+  std::vector<std::vector<LogitRows>> rows_by_image(const std::vector<ModelInput>& augmented);
+
+ private:
+  using Categories = std::vector<int64_t>;
+  torch::Tensor full_size_logits(const torch::Tensor& images, const Categories& categories = {});
+  SlidingLogits slide(const torch::Tensor& images, const Categories& categories, Size2 crop,
+                      Size2 stride, bool upwards = false);
+  /// The same of whole images, [N, C, H, W].
+  torch::Tensor slid_logits(const torch::Tensor& images, const Categories& categories, Size2 crop,
+                            Size2 stride);
   /// \param raw  of any size.
   std::vector<LogitRows> rows_of(torch::Tensor raw, const ModelInput& input) const;
   /// Classes by a sliding window, strip by strip, so that the logits of no whole image are held.

@@ -98,6 +98,7 @@ class MultimodalEncoderDecoder final : public LogitSegmentor {
     return image_encoder_->forward(resolution_ ? resize_by(images, *resolution_) : images);
   }
   LossMap loss(const torch::Tensor& images, const Targets& targets) override {
+    check_targets(targets, /*learns_depth=*/false);
     LossMap out;
     for (const auto& [name, value] : head_->loss(inputs(images), targets)) {
       out.emplace_back("decode." + name, value);
@@ -108,7 +109,7 @@ class MultimodalEncoderDecoder final : public LogitSegmentor {
   int64_t ignore_index() const override { return head_->ignore_index(); }
 
  protected:
-  torch::Tensor logits(const torch::Tensor& images) override {
+  torch::Tensor logits(const torch::Tensor& images, const std::vector<int64_t>&) override {
     return head_->predict(inputs(images));
   }
   bool align_corners() const override { return head_->align_corners(); }

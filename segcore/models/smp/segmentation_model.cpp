@@ -115,13 +115,14 @@ std::vector<torch::Tensor> SegmentationModel::extract_feat(const torch::Tensor& 
   return encoder_->forward(images);
 }
 
-torch::Tensor SegmentationModel::logits(const torch::Tensor& images) {
+torch::Tensor SegmentationModel::logits(const torch::Tensor& images, const std::vector<int64_t>&) {
   return head_->forward(decoder_->forward(extract_feat(images)));
 }
 
 LossMap SegmentationModel::loss(const torch::Tensor& images, const Targets& targets) {
-  const auto full =
-      resize(full_precision(logits(images)), map_size(targets.labels), align_corners());
+  check_targets(targets, /*learns_depth=*/false);
+  const auto full = resize(full_precision(logits(images, targets.categories)),
+                           map_size(targets.labels), align_corners());
   LossMap out;
   for (const auto& [name, value] :
        losses_of(losses_, /*sampler=*/nullptr, full, targets.labels, ignore_index_)) {

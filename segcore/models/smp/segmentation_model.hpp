@@ -121,7 +121,7 @@ class SegmentationModel : public LogitSegmentor {
   /// \throws OptionError where the encoder has no map of 1/2 of the images' size.
   void require_half_size_map() const;
 
-  torch::Tensor logits(const torch::Tensor& images) override;
+  torch::Tensor logits(const torch::Tensor& images, const std::vector<int64_t>&) override;
   torch::Tensor output(const torch::Tensor& logits) override {
     return output_activation(activation_, logits);
   }

@@ -4,7 +4,7 @@
 
 namespace seg {
 
-/// A module whose position embeddings or tables must be resized to fit.
+/// A module whose position embeddings or tables must be resized, or completed, to fit.
 class AdaptsPretrained {
  public:
   virtual ~AdaptsPretrained() = default;

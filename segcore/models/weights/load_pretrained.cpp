@@ -241,4 +241,48 @@ class PretrainedInitializer final : public Initializer {
 };
 SEG_REGISTER_AS(Initializer, PretrainedInitializer, "Pretrained");
 
+struct PretrainedTensorParams {
+  std::string checkpoint, name;
+};
+
+/// One tensor of a module, from a file that holds nothing else.
+class PretrainedTensor final : public Initializer {
+ public:
+  using Params = PretrainedTensorParams;
+  static Schema<Params> schema() {
+    return Schema<Params>("A single tensor from a file that holds nothing else.")
+        .required("checkpoint", &Params::checkpoint, "file, or the address of a published one")
+        .required("name", &Params::name, "of the module's tensor");
+  }
+  explicit PretrainedTensor(const Params& p) : p_(p) {}
+  void apply(torch::nn::Module& module) const override {
+    const Value found = read_checkpoint(resolve_checkpoint(p_.checkpoint));
+    if (!found.is_tensor()) {
+      throw CheckpointError(
+          text(p_.checkpoint, ": expected one tensor, found ", found.kind_text()));
+    }
+    const Value own = state_dict(module);
+    const Value* target = own.find(p_.name);
+    if (!target) throw OptionError("name", text("no tensor is called '", p_.name, "'"));
+    Value state = Value::dict();
+    state.set(p_.name, found);
+    adapt_weights(module, "", state);
+    const at::Tensor& loaded = state.at(p_.name).as_tensor();
+    at::Tensor mine = target->as_tensor();
+    if (loaded.sizes() != mine.sizes()) {
+      throw CheckpointError(text(p_.checkpoint, ": its tensor ", found.as_tensor().sizes(),
+                                 " does not fit ", p_.name, " ", mine.sizes()));
+    }
+    const torch::NoGradGuard no_grad;
+    mine.copy_(loaded);
+    log::info(layer_names(module).front(), ": ", p_.name, " is loaded from ", p_.checkpoint);
+  }
+  void apply_to_all(torch::nn::Module& module) const override { apply(module); }
+  bool reads_file() const override { return true; }
+
+ private:
+  Params p_;
+};
+SEG_REGISTER(Initializer, PretrainedTensor);
+
 }  // namespace seg

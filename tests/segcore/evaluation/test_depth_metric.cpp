@@ -30,11 +30,10 @@ TEST(DepthMetric, NumbersOfMmsegmentation) {
   const json images =
       json::parse(std::ifstream(source_path("tests/data/augmentation/augmentation.json")))["depth"];
   const auto metric = depth_metric(", min_depth_eval: 0.001, max_depth_eval: 10.0");
-  EXPECT_TRUE(metric->needs_scores());
   for (const json& image : images) {
     PackedSample sample;
     sample.depth = depth_map(image["truth"]);
-    metric->process({{}, depth_map(image["depth"]).unsqueeze(0)}, sample);
+    metric->process({.depth = depth_map(image["depth"])}, sample);
   }
   SingleProcess alone;
   const auto scalars = metric->compute(alone).scalars;
@@ -50,9 +49,9 @@ TEST(DepthMetric, CropAndChoice) {
   const auto metric = depth_metric(", depth_metrics: [rmse], crop_type: nyu_crop, prefix: val");
   PackedSample sample;
   sample.depth = torch::ones({480, 640});
-  at::Tensor depth = torch::full({1, 480, 640}, 3.0);
-  depth.slice(1, 45, 471).slice(2, 41, 601).fill_(1.5);
-  metric->process({{}, depth}, sample);
+  at::Tensor depth = torch::full({480, 640}, 3.0);
+  depth.slice(0, 45, 471).slice(1, 41, 601).fill_(1.5);
+  metric->process({.depth = depth}, sample);
   SingleProcess alone;
   EXPECT_THAT(metric->compute(alone).scalars, ElementsAre(Pair("val/rmse", 0.5)));
 }
@@ -74,7 +73,7 @@ TEST(DepthMetric, WrongData) {
   sample.depth = torch::ones({2, 3});
   EXPECT_EQ(error_of(sample, {}),
             "a.png: the model estimates no depth, which DepthMetric measures");
-  EXPECT_EQ(error_of(sample, {{}, torch::ones({1, 3, 3})}),
+  EXPECT_EQ(error_of(sample, {.depth = torch::ones({3, 3})}),
             "a.png: the estimated depth is 3 x 3, the true one 2 x 3 (height x width); depth must "
             "not be resized in a test pipeline");
   EXPECT_THAT(test::config_error([] { depth_metric(", depth_metrics: [d4]"); }),

@@ -46,7 +46,7 @@ TEST(EncoderDecoder, PredictsTheBestClassOfEachPixel) {
   const auto ids = m->predict(input_of(images));
   const auto expected = m->encode_decode(images).argmax(1);
   ASSERT_EQ(ids.size(), 2u);
-  EXPECT_TRUE(torch::equal(torch::stack(ids), expected));
+  EXPECT_TRUE(torch::equal(torch::stack({ids[0].ids, ids[1].ids}), expected));
 }
 
 TEST(EncoderDecoder, PredictsAtTheOriginalShape) {
@@ -60,7 +60,8 @@ TEST(EncoderDecoder, PredictsAtTheOriginalShape) {
   meta.flip = true;
   meta.flip_direction = "horizontal";
   auto logits = m->encode_decode(images).narrow(2, 0, 48).narrow(3, 0, 60).flip({3});
-  EXPECT_TRUE(torch::equal(m->predict(input)[0], resize(logits, {100, 130}, true).argmax(1)[0]));
+  EXPECT_TRUE(
+      torch::equal(m->predict(input)[0].ids, resize(logits, {100, 130}, true).argmax(1)[0]));
 }
 
 TEST(EncoderDecoder, SlidesAWindow) {
@@ -79,7 +80,7 @@ TEST(EncoderDecoder, SlidesAWindow) {
     }
   }
   EXPECT_TRUE(torch::allclose(m->inference(images), sum / count, 1e-10, 1e-10));
-  EXPECT_TRUE(torch::equal(m->predict(input_of(images))[0], (sum / count).argmax(1)[0]));
+  EXPECT_TRUE(torch::equal(m->predict(input_of(images))[0].ids, (sum / count).argmax(1)[0]));
 }
 
 TEST(EncoderDecoder, AWindowLargerThanTheImageIsTheImage) {
@@ -101,7 +102,7 @@ TEST(EncoderDecoder, OneChannelPredictsByItsThreshold) {
   m->eval();
   const auto images = torch::randn({1, 3, 32, 32});
   const auto expected = (m->encode_decode(images).sigmoid() > 0.6)[0][0].to(torch::kLong);
-  EXPECT_TRUE(torch::equal(m->predict(input_of(images))[0], expected));
+  EXPECT_TRUE(torch::equal(m->predict(input_of(images))[0].ids, expected));
 }
 
 TEST(EncoderDecoder, AveragesAugmentations) {
@@ -115,7 +116,7 @@ TEST(EncoderDecoder, AveragesAugmentations) {
   const auto mean = (m->encode_decode(images).softmax(1) +
                      m->encode_decode(images.flip({3})).flip({3}).softmax(1)) /
                     2;
-  EXPECT_TRUE(torch::equal(m->predict_tta({plain, flipped})[0], mean.argmax(1)[0]));
+  EXPECT_TRUE(torch::equal(m->predict_tta({plain, flipped})[0].ids, mean.argmax(1)[0]));
 }
 
 TEST(EncoderDecoder, AuxiliaryHeadsHavePrefixes) {

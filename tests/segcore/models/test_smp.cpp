@@ -169,7 +169,7 @@ TEST(SmpModels, OneClassIsBinary) {
   ModelInput input;
   input.images = images;
   EXPECT_TRUE(
-      torch::equal(model->predict(input)[0], (logits.sigmoid() > 0.5)[0][0].to(torch::kLong)));
+      torch::equal(model->predict(input)[0].ids, (logits.sigmoid() > 0.5)[0][0].to(torch::kLong)));
 }
 
 TEST(SmpModels, ApplyTheirActivationToTheOutputAlone) {
@@ -185,7 +185,7 @@ TEST(SmpModels, ApplyTheirActivationToTheOutputAlone) {
     const auto model = smp_model(options + ", activation: " + activation);
     model->eval();
     EXPECT_TRUE(torch::allclose(model->encode_decode(images), expected)) << activation;
-    EXPECT_TRUE(torch::equal(model->predict(input)[0], logits.argmax(1)[0])) << activation;
+    EXPECT_TRUE(torch::equal(model->predict(input)[0].ids, logits.argmax(1)[0])) << activation;
   };
   expect("identity", logits);
   expect("sigmoid", logits.sigmoid());
