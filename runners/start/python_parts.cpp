@@ -65,19 +65,28 @@ class PythonSources {
       std::replace(relative.begin(), relative.end(), '.', '/');
       for (const fs::path& root : roots) {
         add(root / (relative + ".py"), &module);
-        add_folder(root / relative, &module);
+        add_folder<fs::recursive_directory_iterator>(root / relative, &module);
       }
     }
-    add_folder(folder, nullptr);
+    add_folder<fs::directory_iterator>(folder, nullptr);
+    // Copies of MMSegmentation have the classes of a project among its own, without an import.
+    for (const fs::path& root : roots) {
+      add_folder<fs::recursive_directory_iterator>(root / "mmseg/datasets", nullptr);
+    }
   }
 
-  /// The file with a class of this name.
-  const SourceFile* with_class(const std::string& name) const {
+  /// The files that may have a class of this name, or one that is registered under it.
+  std::vector<const SourceFile*> naming(const std::string& name) const {
+    std::vector<const SourceFile*> out;
     for (const SourceFile& file : files_) {
       const std::string text = file_text(file.path.string()).value_or("");
-      if (text.find("class " + name + "(") != std::string::npos) return &file;
+      const auto has = [&](const std::string& part) { return text.find(part) != text.npos; };
+      if (has("class " + name) ||
+          (has("register_module") && (has("'" + name + "'") || has("\"" + name + "\"")))) {
+        out.push_back(&file);
+      }
     }
-    return nullptr;
+    return out;
   }
 
  private:
@@ -88,10 +97,11 @@ class PythonSources {
     if (files_.size() >= kMostFiles || !fs::is_regular_file(path, ignored)) return;
     if (seen_.insert(path.lexically_normal().string()).second) files_.push_back({path, module});
   }
+  template <typename Iterator>
   void add_folder(const fs::path& folder, ImportedModule* module) {
     std::error_code failure;
     std::vector<fs::path> found;
-    for (fs::directory_iterator it(folder, failure), end; !failure && it != end;
+    for (Iterator it(folder, failure), end; !failure && it != end;
          it.increment(failure)) {
       if (it->path().extension() == ".py") found.push_back(it->path());
     }
@@ -125,16 +135,11 @@ class OwnDatasets {
   void replace(Config& node) {
     const std::string type = detail::type_of_element(node);
     if (type.empty() || is_registered_dataset(type)) return;
-    const std::optional<Class> own = find_class(type, kMostBases);
+    const std::optional<Class> own = find_class(type, Name::kOfConfig, kMostBases);
     if (!own) return;
     auto* named = node.find("type");
     if (!own->beyond.empty()) {
-      problems_.error(
-          named->value.origin, "type",
-          text("the class ", type, " (", own->where.text(), ") ", join(own->beyond, ", "),
-               ", and Python code is not run here. Give BaseSegDataset its options "
-               "(metainfo, img_suffix, seg_map_suffix, reduce_zero_label, label_map, "
-               "ann_file), or write the class in C++"));
+      report(type, *own, named->value.origin);
       // The line above says it all.
       named->value.scalar = "BaseSegDataset";
       return;
@@ -146,6 +151,16 @@ class OwnDatasets {
       if (!node.find(option.key)) node.map.push_back(option);
     }
     if (own->metainfo) add_metainfo(node, *own->metainfo);
+  }
+
+  void report(const std::string& type, const Class& own, const Origin& where) {
+    // Data sets that share a variable are wrong at one place.
+    if (!reported_.insert(where.text()).second) return;
+    problems_.error(where, "type",
+                    text("the class ", type, " (", own.where.text(), ") ", join(own.beyond, ", "),
+                         ", and Python code is not run here. Give BaseSegDataset its options "
+                         "(metainfo, img_suffix, seg_map_suffix, reduce_zero_label, label_map, "
+                         "ann_file), or write the class in C++"));
   }
 
   static void add_metainfo(Config& node, const Config& own) {
@@ -171,23 +186,34 @@ class OwnDatasets {
     }
   }
 
-  /// A class and its own bases as one; nothing where there is none, or its file cannot be read.
-  std::optional<Class> find_class(const std::string& name, int depth) {
+  enum class Name { kOfConfig, kOfClass };
+
+  std::optional<Class> find_in_files(const std::string& name, Name kind) {
     // Looked for only where a config names a type that is not ours.
     if (!sources_) sources_.emplace(config_, modules_);
-    const SourceFile* file = depth > 0 ? sources_->with_class(name) : nullptr;
-    if (!file) return std::nullopt;
-    if (file->module) file->module->used = true;
-    const std::string shown = fs::proximate(file->path).string();
-    const auto classes = reader_.classes(file->path, shown);
-    if (!classes) return std::nullopt;
-    const auto found = std::ranges::find(*classes, name, &Class::name);
-    if (found == classes->end()) return std::nullopt;
-    Class out = *found;
+    for (const SourceFile* file : sources_->naming(name)) {
+      const auto classes = reader_.classes(file->path, fs::proximate(file->path).string());
+      if (!classes) return std::nullopt;
+      const auto found = std::ranges::find_if(*classes, [&](const Class& one) {
+        return kind == Name::kOfClass ? one.name == name
+                                      : std::ranges::count(one.registered, name) > 0;
+      });
+      if (found == classes->end()) continue;
+      if (file->module) file->module->used = true;
+      return *found;
+    }
+    return std::nullopt;
+  }
+
+  /// A class and its own bases as one; nothing where there is none, or its file cannot be read.
+  std::optional<Class> find_class(const std::string& name, Name kind, int depth) {
+    std::optional<Class> found = depth > 0 ? find_in_files(name, kind) : std::nullopt;
+    if (!found) return std::nullopt;
+    Class out = std::move(*found);
     translate_old(out);
     const std::string base = out.bases.empty() ? "" : out.bases[0];
     if (is_registered_dataset(base)) return out;
-    const auto inherited = find_class(base, depth - 1);
+    const auto inherited = find_class(base, Name::kOfClass, depth - 1);
     if (!inherited) {
       out.beyond.push_back(text("derives from ", base.empty() ? "nothing" : base));
       return out;
@@ -205,6 +231,7 @@ class OwnDatasets {
   std::string config_;
   std::vector<ImportedModule>& modules_;
   std::optional<PythonSources> sources_;
+  std::set<std::string> reported_;  // places
   detail::PythonReader reader_;
   Diagnostics& problems_;
 };

@@ -7,7 +7,7 @@ classes = [c.strip() for c in '''
     steel
     aluminium
 '''.split('\n') if c.strip()]
-n = num_classes = len(classes)
+n = len(classes)
 crop_size = (64, 64)
 points, queries = 64, 8
 ffn = {'type': 'FFN', 'embed_dims': 16, 'feedforward_channels': 32, 'num_fcs': 2, 'ffn_drop': .0}

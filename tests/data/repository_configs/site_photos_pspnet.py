@@ -1,7 +1,7 @@
-# 🚧 工事現場の写真 🚧
+# 🚧 工事現場の写真 🚧 「さび」は少ない ⚠️
 custom_imports = dict(imports=['works'], allow_failed_imports=False)
 default_scope = 'mmseg'
-メモ = '「さび」は少ない ⚠️'; クラス数 = 3; 大きさ = (64, 64)
+クラス数 = 3; 大きさ = (64, 64)
 norm_cfg = dict(type='BN', requires_grad=True); act = dict(type='ReLU6')
 model = dict(
     type='EncoderDecoder',

@@ -21,7 +21,6 @@ val_pipeline = [
     dict(type='LoadAnnotations'),
     dict(type='PackSegInputs')
 ]
-test_pipeline = val_pipeline
 # image_scale = (1024, 1024)
 """
 data = dict(
