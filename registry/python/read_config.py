@@ -2160,7 +2160,10 @@ def registered_names(call: ast.Call) -> List[str]:
 
 def may_override(function: Any) -> bool:
     special = function.name.startswith("__") and function.name.endswith("__")
-    return special or function.name in BASE_METHODS or bool(function.decorator_list)
+    # A property can hide an attribute.
+    methods = all(getattr(decorator, "id", "") in ("staticmethod", "classmethod")
+                  for decorator in function.decorator_list)
+    return special or function.name in BASE_METHODS or not methods
 
 
 def constant_kind(value: Any, place: List[int]) -> List[Any]:

@@ -1,4 +1,4 @@
-from mmseg.datasets import ADE20KDataset, BaseSegDataset
+from mmseg.datasets import BaseSegDataset
 from mmseg.registry import DATASETS
 
 
@@ -32,6 +32,5 @@ class FloorsDataset(BaseSegDataset):
             **kwargs,
         )
 
-    @staticmethod
-    def _hex(colour):
+    def hex(self, colour):
         return "%02x%02x%02x" % tuple(colour)

@@ -63,7 +63,7 @@ test_dataloader = val_dataloader
 val_evaluator = test_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])
 embed_multi = dict(lr_mult=1.0, decay_mult=0.0)
 custom_keys = {'backbone': dict(lr_mult=0.1, decay_mult=1.0), **{k: embed_multi for k in ('query_embed', 'query_feat', 'level_embed')}}
-custom_keys.update({f'backbone.layer{i + 1}.{b}.bn1': dict(decay_mult=0.0) for i, d in enumerate(depths) for b in range(d)})
+custom_keys.update({f'backbone.layer{i + 1}.{b}.conv1': dict(lr_mult=0.1, decay_mult=0.5) for i, d in enumerate(depths) for b in range(d)})
 optimizer = dict(type='AdamW', lr=1e-4, weight_decay=.05, eps=1e-8, betas=(.9, .999))
 optim_wrapper = dict(type='OptimWrapper', optimizer=optimizer, clip_grad=dict(max_norm=.01, norm_type=2),
                      paramwise_cfg=dict(custom_keys=custom_keys, norm_decay_mult=0.0))

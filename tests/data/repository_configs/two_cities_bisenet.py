@@ -31,14 +31,14 @@ model = dict(
     data_preprocessor=dict(type='SegDataPreProcessor', mean=[0.0, 0.0, 0.0], std=[255.0, 255.0, 255.0],
                            bgr_to_rgb=True, pad_val=0, seg_pad_val=255, size=size),
     backbone=dict(
-        type='BiSeNetV1', in_channels=3, context_channels=(4, 8, 16), spatial_channels=(4, 4, 4, 8), out_indices=(0, 1, 2),
+        type='BiSeNetV1', in_channels=3, context_channels=(4, 8, 16), spatial_channels=(4, 4, 4, 4), out_indices=(0, 1, 2),
         out_channels=16, align_corners=False, norm_cfg=norm_cfg,
         backbone_cfg=dict(type='ResNet', in_channels=3, depth=18, base_channels=2, stem_channels=2, num_stages=4,
                           out_indices=(0, 1, 2, 3), dilations=(1, 1, 1, 1), strides=(1, 2, 2, 2), norm_cfg=norm_cfg,
                           norm_eval=False, style='pytorch', contract_dilation=True)),
     decode_head=aux | dict(in_channels=16, in_index=0, channels=16, loss_decode=dict(
         type='OhemCrossEntropy', thres=0.9, min_kept=131072, loss_weight=1.0)),
-    auxiliary_head=[dict(**aux, in_channels=8, channels=4, in_index=i, loss_decode=dict(
+    auxiliary_head=[dict(**aux, in_channels=4, channels=4, in_index=i, loss_decode=dict(
         type='CrossEntropyLoss', use_sigmoid=False, loss_weight=1.0)) for i in (1, 2)],
     train_cfg=dict(), test_cfg=dict(mode='whole'))
 optim_wrapper = dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=0.025, momentum=0.9, weight_decay=5e-4), accumulative_counts=4)
