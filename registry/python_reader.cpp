@@ -259,6 +259,7 @@ std::optional<std::vector<PythonReader::Class>> PythonReader::classes(const fs::
   for (const Json& found : answer->at("classes")) {
     Class one;
     one.name = found.at("name");
+    one.registered = found.at("registered").get<std::vector<std::string>>();
     one.where = files.origin_of(found);
     one.bases = found.at("bases").get<std::vector<std::string>>();
     if (!found.at("metainfo").is_null()) one.metainfo = config_of(found.at("metainfo"), files);

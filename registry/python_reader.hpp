@@ -39,9 +39,11 @@ class PythonReader {
   std::optional<Config> run(const std::filesystem::path& file, const std::string& shown,
                             Config& bases);
 
-  /// A class of a Python file, from its syntax tree; none of its code is run.
+  /// A class of a Python file, from its syntax tree. Its code is not run; only expressions that can
+  /// do no more than make a value are computed.
   struct Class {
     std::string name;
+    std::vector<std::string> registered;  ///< the names that configs have for it
     Origin where;
     std::vector<std::string> bases;   ///< names without modules
     std::optional<Config> metainfo;   ///< METAINFO

@@ -928,6 +928,7 @@ class Module:
         self.assigned: Set[str] = set()
         self.names_read = {node.id for node in ast.walk(tree)
                            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
+        self.reads_by_text = any(is_read_by_text(node) for node in ast.walk(tree))
         MODULES[source.path] = self
 
     def compile(self, tree: ast.Module) -> types.CodeType:
@@ -936,6 +937,13 @@ class Module:
             Bindings(self).collect(tree)
             tree = Tracking(self).visit(tree)
             return compile(tree, self.source.path, "exec", dont_inherit=True)
+
+
+def is_read_by_text(node: ast.AST) -> bool:
+    """globals()['name'], whose name only the running code knows."""
+    return (isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Load) and
+            isinstance(node.value, ast.Call) and
+            getattr(node.value.func, "id", "") in ("globals", "locals", "vars"))
 
 
 def call_helper(name: str, at: Any, args: List[ast.expr],
@@ -1912,12 +1920,57 @@ class NotLiteral(Exception):
     """An expression whose value only running code would tell."""
 
 
+# What an expression may be made of to be computed: nothing that could do more than make a value.
+PURE_NODES = (
+    ast.Constant, ast.Name, ast.Load, ast.Store, ast.List, ast.Tuple, ast.Dict, ast.Set, ast.Starred,
+    ast.BinOp, ast.UnaryOp, ast.BoolOp, ast.Compare, ast.IfExp, ast.Subscript, ast.Slice,
+    ast.ListComp, ast.DictComp, ast.SetComp, ast.GeneratorExp, ast.comprehension, ast.JoinedStr,
+    ast.FormattedValue, ast.operator, ast.unaryop, ast.boolop, ast.cmpop, ast.keyword)
+PURE_FUNCTIONS = {function.__name__: function for function in (
+    abs, dict, divmod, enumerate, float, int, len, list, max, min, range, reversed, round, set,
+    sorted, str, sum, tuple, zip)}
+PURE_METHODS = frozenset(
+    ["capitalize", "copy", "get", "items", "join", "keys", "lower", "replace", "rstrip", "lstrip",
+     "split", "splitlines", "strip", "title", "upper", "values"])
+# Methods of BaseSegDataset and of its bases, also in MMSegmentation 0.x. One of another name is
+# called by nothing but the class itself.
+BASE_METHODS = frozenset(
+    ["evaluate", "filter_data", "format_results", "full_init", "get_ann_info", "get_cat_ids",
+     "get_classes_and_palette", "get_data_info", "get_gt_seg_map_by_idx", "get_gt_seg_maps",
+     "get_label_map", "get_palette_for_custom_classes", "get_subset", "get_subset_",
+     "load_annotations", "load_data_list", "metainfo", "parse_data_info", "pre_eval",
+     "pre_pipeline", "prepare_data", "prepare_test_img", "prepare_train_img", "results2img",
+     "_copy_without_annotation", "_get_serialized_data", "_get_unserialized_subset", "_join_prefix",
+     "_load_metainfo", "_rand_another", "_serialize_data", "_update_palette"])
+
+
 class ClassReader:
-    """The data set classes of a module, from its syntax tree: none of its code is run."""
+    """The data set classes of a module, from its syntax tree. Its code is not run; only expressions
+    that cannot do more than make a value are computed."""
 
     def __init__(self, tree: ast.Module) -> None:
-        self.values = {assigned_name(statement): statement.value for statement in tree.body
-                       if assigned_name(statement)}
+        self.values: Dict[str, ast.expr] = {}
+        self.names: Dict[str, List[str]] = {}  # of classes that are registered by a call, by class
+        changed: Set[str] = set()
+        for statement in tree.body:
+            names = assigned_names(statement)
+            self.values.update((name, statement.value) for name in names)
+            known = names or isinstance(statement, KNOWN_STATEMENTS) or is_text(statement)
+            if not known:
+                self.read_registration(statement)
+                changed.update(node.id for node in ast.walk(statement)
+                               if isinstance(node, ast.Name))
+        # Loops and calls may have changed what these names stand for.
+        for name in changed:
+            self.values.pop(name, None)
+
+    def read_registration(self, statement: ast.stmt) -> None:
+        """DATASETS.register_module(name='X', module=MyDataset)"""
+        call = statement.value if isinstance(statement, ast.Expr) else None
+        if not is_registration(call):
+            return
+        module = next((k.value for k in call.keywords if k.arg == "module"), None)
+        self.names.setdefault(getattr(module, "id", ""), []).extend(registered_names(call))
 
     def describe(self, node: ast.ClassDef) -> Dict[str, Any]:
         """Its bases, METAINFO, the options that its constructor sets, and what goes beyond that.
@@ -1927,30 +1980,51 @@ class ClassReader:
         beyond: List[str] = []
         options: Dict[str, Any] = {}
         facts: Dict[str, List[Any]] = {}  # items of a mapping
+        own: Dict[str, ast.expr] = {}  # attributes
         for statement in node.body:
-            name = assigned_name(statement)
+            names = assigned_names(statement)
             if is_text(statement) or isinstance(statement, ast.Pass):
                 continue
-            if name in ("METAINFO", "CLASSES", "PALETTE"):
-                try:
-                    facts[name] = [name.lower(), 0, statement.lineno, statement.col_offset + 1,
-                                   self.literal(statement.value, {})]
-                except NotLiteral:
-                    beyond.append(f"computes {name}")
+            if names:
+                self.read_attribute(names, statement, own, facts, beyond)
             elif isinstance(statement, ast.FunctionDef) and statement.name == "__init__":
                 self.read_constructor(statement, options, beyond)
             elif isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef)):
-                beyond.append(f"defines {statement.name}()")
+                if may_override(statement):
+                    beyond.append(f"defines {statement.name}()")
             else:
                 beyond.append(f"holds more in line {statement.lineno}")
         metainfo = None
         if "METAINFO" in facts:
             metainfo = facts["METAINFO"][-1]
-        elif facts:
+        elif "CLASSES" in facts or "PALETTE" in facts:
             metainfo = ["map", 0, node.lineno, node.col_offset + 1, list(facts.values())]
         return {"name": node.name, "file": 0, "line": node.lineno, "column": node.col_offset + 1,
+                "registered": self.registered(node),
                 "bases": [ast.unparse(base).rpartition(".")[2] for base in node.bases],
                 "metainfo": metainfo, "options": list(options.items()), "beyond": beyond}
+
+    def registered(self, node: ast.ClassDef) -> List[str]:
+        """The names that configs have for it."""
+        names = list(self.names.get(node.name, []))
+        for decorator in node.decorator_list:
+            if is_registration(decorator):
+                names += registered_names(decorator)
+        return names or [node.name]
+
+    def read_attribute(self, names: List[str], statement: Any, own: Dict[str, ast.expr],
+                       facts: Dict[str, List[Any]], beyond: List[str]) -> None:
+        for name in names:
+            known = name in ("METAINFO", "CLASSES", "PALETTE")
+            try:
+                value = self.literal(statement.value, own)
+                if known:
+                    facts[name] = [name.lower(), 0, statement.lineno, statement.col_offset + 1,
+                                   value]
+            except NotLiteral:
+                beyond.append(f"computes {name}" if known
+                              else f"holds more in line {statement.lineno}")
+            own[name] = statement.value
 
     def read_constructor(self, function: ast.FunctionDef, options: Dict[str, Any],
                          beyond: List[str]) -> None:
@@ -1960,12 +2034,12 @@ class ClassReader:
         defaults.update((argument.arg, default)
                         for argument, default in zip(arguments.kwonlyargs, arguments.kw_defaults)
                         if default is not None)
-        for name, default in defaults.items():
-            self.take_option(name, default, {}, options, beyond)
         for statement in function.body:
             if is_text(statement) or isinstance(statement, (ast.Assert, ast.Pass)):
                 continue
             call = statement.value if isinstance(statement, ast.Expr) else None
+            if isinstance(call, ast.Call) and getattr(call.func, "id", "") == "print":
+                continue
             if not is_constructor_of_base(call):
                 beyond.append(f"does more in line {statement.lineno}")
                 continue
@@ -1976,7 +2050,7 @@ class ClassReader:
     def take_option(self, name: str, value: ast.expr, defaults: Dict[str, ast.expr],
                     options: Dict[str, Any], beyond: List[str]) -> None:
         # What is passed on as it was given is an option of the class itself.
-        if isinstance(value, ast.Name) and value.id == name:
+        if isinstance(value, ast.Name) and value.id == name and name not in defaults:
             return
         try:
             options[name] = self.literal(value, defaults)
@@ -1984,6 +2058,7 @@ class ClassReader:
             beyond.append(f"computes '{name}' in line {value.lineno}")
 
     def literal(self, node: ast.expr, names: Dict[str, ast.expr], depth: int = 0) -> List[Any]:
+        """As a NODE, with the places of what is written out."""
         if depth > MAX_DEPTH:
             raise NotLiteral
         inner = lambda value: self.literal(value, names, depth + 1)  # noqa: E731
@@ -1991,24 +2066,14 @@ class ClassReader:
         if isinstance(node, ast.Constant):
             return constant_kind(node.value, place)
         if isinstance(node, ast.Name):
-            value = names.get(node.id, self.values.get(node.id))
-            if value is None:
-                raise NotLiteral
-            return inner(value)
-        if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub) and \
-                isinstance(node.operand, ast.Constant) and \
-                type(node.operand.value) in (int, float):
-            return constant_kind(-node.operand.value, place)
-        if isinstance(node, (ast.List, ast.Tuple)):
+            return inner(self.meaning(node, names))
+        if isinstance(node, (ast.List, ast.Tuple)) and \
+                not any(isinstance(item, ast.Starred) for item in node.elts):
             kind = "list" if isinstance(node, ast.List) else "tuple"
             return [kind, *place, [inner(item) for item in node.elts]]
-        if isinstance(node, ast.Dict):
-            pairs = zip(node.keys, node.values)
-        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and \
-                node.func.id == "dict" and not node.args:
-            pairs = zip(node.keywords, (keyword.value for keyword in node.keywords))
-        else:
-            raise NotLiteral
+        pairs = written_pairs(node)
+        if pairs is None:
+            return made_kind(self.computed(node, names, depth), place)
         items = []
         for key, value in pairs:
             text = key.arg if isinstance(key, ast.keyword) else getattr(key, "value", None)
@@ -2017,6 +2082,88 @@ class ClassReader:
             where = key if isinstance(key, ast.expr) else value
             items.append([text, 0, where.lineno, where.col_offset + 1, inner(value)])
         return ["map", *place, items]
+
+    def meaning(self, node: ast.Name, names: Dict[str, ast.expr]) -> ast.expr:
+        value = names.get(node.id, self.values.get(node.id))
+        if value is None:
+            raise NotLiteral
+        return value
+
+    def computed(self, node: ast.expr, names: Dict[str, ast.expr], depth: int) -> Any:
+        """The value of an expression of which every part is known to be harmless."""
+        if depth > MAX_DEPTH:
+            raise NotLiteral
+        called = [call.func for call in ast.walk(node) if isinstance(call, ast.Call)]
+        bound = {name.id for name in ast.walk(node)
+                 if isinstance(name, ast.Name) and isinstance(name.ctx, ast.Store)}
+        scope: Dict[str, Any] = {"__builtins__": {}}
+        for part in ast.walk(node):
+            if isinstance(part, ast.Attribute):
+                if part not in called or part.attr not in PURE_METHODS:
+                    raise NotLiteral
+            elif isinstance(part, ast.Name) and part in called:
+                if part.id not in PURE_FUNCTIONS or part.id in bound:
+                    raise NotLiteral
+                scope[part.id] = PURE_FUNCTIONS[part.id]
+            elif isinstance(part, ast.Name):
+                if part.id not in bound:
+                    scope[part.id] = self.computed(self.meaning(part, names), names, depth + 1)
+            elif not isinstance(part, (ast.Call,) + PURE_NODES):
+                raise NotLiteral
+        try:
+            return eval(compile(ast.Expression(node), "<class>", "eval"), scope)
+        except Exception:
+            raise NotLiteral from None
+
+
+# Those that cannot change a value of the module.
+KNOWN_STATEMENTS = (ast.Import, ast.ImportFrom, ast.ClassDef, ast.FunctionDef,
+                    ast.AsyncFunctionDef, ast.Pass, ast.Assert)
+
+
+def written_pairs(node: ast.expr) -> Optional[List[Any]]:
+    """Keys and values of a mapping that is written out; None for any other expression."""
+    if isinstance(node, ast.Dict) and None not in node.keys:
+        return list(zip(node.keys, node.values))
+    if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "dict" and not node.args and \
+            all(keyword.arg is not None for keyword in node.keywords):
+        return [(keyword, keyword.value) for keyword in node.keywords]
+    return None
+
+
+def made_kind(value: Any, place: List[int], depth: int = 0) -> List[Any]:
+    """A computed value as a NODE."""
+    if depth > MAX_DEPTH:
+        raise NotLiteral
+    if type(value) in (list, tuple):
+        return [type(value).__name__, *place, [made_kind(item, place, depth + 1) for item in value]]
+    if type(value) is dict:
+        if not all(isinstance(key, str) for key in value):
+            raise NotLiteral
+        return ["map", *place, [[key, *place, made_kind(item, place, depth + 1)]
+                                for key, item in value.items()]]
+    return constant_kind(value, place)
+
+
+def is_registration(node: Any) -> bool:
+    """X.register_module(...)"""
+    return isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "register_module"
+
+
+def registered_names(call: ast.Call) -> List[str]:
+    given = call.args[:1] + [k.value for k in call.keywords if k.arg == "name"]
+    texts = [text for node in given
+             for text in (node.elts if isinstance(node, (ast.List, ast.Tuple)) else [node])]
+    return [text.value for text in texts
+            if isinstance(text, ast.Constant) and isinstance(text.value, str)]
+
+
+def may_override(function: Any) -> bool:
+    special = function.name.startswith("__") and function.name.endswith("__")
+    # A property can hide an attribute.
+    methods = all(getattr(decorator, "id", "") in ("staticmethod", "classmethod")
+                  for decorator in function.decorator_list)
+    return special or function.name in BASE_METHODS or not methods
 
 
 def constant_kind(value: Any, place: List[int]) -> List[Any]:
@@ -2031,12 +2178,15 @@ def constant_kind(value: Any, place: List[int]) -> List[Any]:
     raise NotLiteral
 
 
-def assigned_name(statement: ast.stmt) -> str:
-    if isinstance(statement, ast.Assign) and len(statement.targets) == 1:
-        return getattr(statement.targets[0], "id", "")
-    if isinstance(statement, ast.AnnAssign) and statement.value is not None:
-        return getattr(statement.target, "id", "")
-    return ""
+def assigned_names(statement: ast.stmt) -> List[str]:
+    """a = b = value; empty where anything else than names is assigned to."""
+    targets: List[ast.expr] = []
+    if isinstance(statement, ast.Assign):
+        targets = statement.targets
+    elif isinstance(statement, ast.AnnAssign) and statement.value is not None:
+        targets = [statement.target]
+    names = [target.id for target in targets if isinstance(target, ast.Name)]
+    return names if len(names) == len(targets) else []
 
 
 def is_text(statement: ast.stmt) -> bool:
@@ -2044,10 +2194,12 @@ def is_text(statement: ast.stmt) -> bool:
 
 
 def is_constructor_of_base(call: Optional[ast.expr]) -> bool:
-    """super().__init__(...) or super(MyDataset, self).__init__(...), with keywords alone."""
+    """super().__init__(...) or super(MyDataset, self).__init__(...), with keywords, and `*args` as
+    they were given."""
     return (isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and
             call.func.attr == "__init__" and isinstance(call.func.value, ast.Call) and
-            getattr(call.func.value.func, "id", "") == "super" and not call.args)
+            getattr(call.func.value.func, "id", "") == "super" and
+            all(isinstance(argument, ast.Starred) for argument in call.args))
 
 
 def answer_classes(request: Dict[str, Any]) -> Dict[str, Any]:
@@ -2128,12 +2280,22 @@ def answer_run(request: Dict[str, Any]) -> Dict[str, Any]:
         "tree": tree,
         "bases": changed,
         "referred": result.referred,
-        "used": sorted(run.names_read & set(result.values)),
+        "used": sorted(used_names(result, run, bases)),
         "imports": run.importer.imports,
         "left_out": left_out,
         "deprecated": result.deprecated,
         "files": answered.paths,
     }
+
+
+def used_names(result: Result, run: Run, bases: ConfigDict) -> Set[str]:
+    # A whole config that mmengine has written keeps the variables that its file was written with,
+    # and has no code that could read them.
+    written = (not bases and run.names_read <= {"dict"} and
+               {"default_scope", "model"} <= result.values.keys())
+    if written or result.module.reads_by_text:
+        return set(result.values)
+    return run.names_read & set(result.values)
 
 
 def encoded(result: Result, run: Run, files: Files,

@@ -65,19 +65,28 @@ class PythonSources {
       std::replace(relative.begin(), relative.end(), '.', '/');
       for (const fs::path& root : roots) {
         add(root / (relative + ".py"), &module);
-        add_folder(root / relative, &module);
+        add_folder<fs::recursive_directory_iterator>(root / relative, &module);
       }
     }
-    add_folder(folder, nullptr);
+    add_folder<fs::directory_iterator>(folder, nullptr);
+    // Copies of MMSegmentation have the classes of a project among its own, without an import.
+    for (const fs::path& root : roots) {
+      add_folder<fs::recursive_directory_iterator>(root / "mmseg/datasets", nullptr);
+    }
   }
 
-  /// The file with a class of this name.
-  const SourceFile* with_class(const std::string& name) const {
+  /// The files that may have a class of this name, or one that is registered under it.
+  std::vector<const SourceFile*> naming(const std::string& name) const {
+    std::vector<const SourceFile*> out;
     for (const SourceFile& file : files_) {
       const std::string text = file_text(file.path.string()).value_or("");
-      if (text.find("class " + name + "(") != std::string::npos) return &file;
+      const auto has = [&](const std::string& part) { return text.find(part) != text.npos; };
+      if (has("class " + name) ||
+          (has("register_module") && (has("'" + name + "'") || has("\"" + name + "\"")))) {
+        out.push_back(&file);
+      }
     }
-    return nullptr;
+    return out;
   }
 
  private:
@@ -88,11 +97,11 @@ class PythonSources {
     if (files_.size() >= kMostFiles || !fs::is_regular_file(path, ignored)) return;
     if (seen_.insert(path.lexically_normal().string()).second) files_.push_back({path, module});
   }
+  template <typename Iterator>
   void add_folder(const fs::path& folder, ImportedModule* module) {
     std::error_code failure;
     std::vector<fs::path> found;
-    for (fs::directory_iterator it(folder, failure), end; !failure && it != end;
-         it.increment(failure)) {
+    for (Iterator it(folder, failure), end; !failure && it != end; it.increment(failure)) {
       if (it->path().extension() == ".py") found.push_back(it->path());
     }
     std::sort(found.begin(), found.end());
@@ -105,6 +114,36 @@ class PythonSources {
 
 bool is_registered_dataset(const std::string& type) {
   return Registry<Dataset>::instance().find(type) != nullptr;
+}
+
+/// METAINFO of its own takes the place of a published data set's classes; that one's other facts
+/// stay, as defaults.
+void leave_known_classes(detail::PythonReader::Class& own) {
+  if (!own.metainfo) return;
+  const auto& registry = Registry<Dataset>::instance();
+  const auto options = registry.find(own.bases.at(0))->info().options;
+  const auto has = [&](std::string_view name) {
+    return std::ranges::count(options, name, &OptionDoc::name) > 0;
+  };
+  if (!has("img_suffix")) return;
+  own.bases[0] = has("img_suffix2") ? "BaseCDDataset" : "BaseSegDataset";
+  for (const OptionDoc& general : registry.find(own.bases[0])->info().options) {
+    const auto known = std::ranges::find(options, general.name, &OptionDoc::name);
+    if (known == options.end() || known->default_value == general.default_value) continue;
+    if (own.options.find(general.name)) continue;
+    Config value = parse_config(known->default_value);
+    value.origin = own.where;
+    own.options.map.push_back({general.name, own.where, std::move(value)});
+  }
+}
+
+/// The names in `metainfo`; nothing where it has none, or the name of a file of them.
+std::optional<std::vector<std::string>> names_of_classes(const Config& metainfo) {
+  const auto* classes = metainfo.is_map() ? metainfo.find("classes") : nullptr;
+  if (!classes || !classes->value.is_list()) return std::nullopt;
+  std::vector<std::string> out;
+  for (const Config& name : classes->value.list) out.push_back(name.scalar);
+  return out;
 }
 
 class OwnDatasets {
@@ -125,16 +164,11 @@ class OwnDatasets {
   void replace(Config& node) {
     const std::string type = detail::type_of_element(node);
     if (type.empty() || is_registered_dataset(type)) return;
-    const std::optional<Class> own = find_class(type, kMostBases);
+    const std::optional<Class> own = find_class(type, Name::kOfConfig, kMostBases);
     if (!own) return;
     auto* named = node.find("type");
     if (!own->beyond.empty()) {
-      problems_.error(
-          named->value.origin, "type",
-          text("the class ", type, " (", own->where.text(), ") ", join(own->beyond, ", "),
-               ", and Python code is not run here. Give BaseSegDataset its options "
-               "(metainfo, img_suffix, seg_map_suffix, reduce_zero_label, label_map, "
-               "ann_file), or write the class in C++"));
+      report(type, *own, named->value.origin);
       // The line above says it all.
       named->value.scalar = "BaseSegDataset";
       return;
@@ -145,18 +179,80 @@ class OwnDatasets {
     for (const Config::Item& option : own->options.map) {
       if (!node.find(option.key)) node.map.push_back(option);
     }
-    if (own->metainfo) add_metainfo(node, *own->metainfo);
+    if (own->metainfo) add_metainfo(node, type, *own->metainfo);
   }
 
-  static void add_metainfo(Config& node, const Config& own) {
-    auto* given = node.find("metainfo");
-    if (!given || !given->value.is_map()) {
+  void report(const std::string& type, const Class& own, const Origin& where) {
+    // Data sets that share a variable are wrong at one place.
+    if (!reported_.insert(where.text()).second) return;
+    problems_.error(where, "type",
+                    text("the class ", type, " (", own.where.text(), ") ", join(own.beyond, ", "),
+                         ", and Python code is not run here. Give BaseSegDataset its options "
+                         "(metainfo, img_suffix, seg_map_suffix, reduce_zero_label, label_map, "
+                         "ann_file), or write the class in C++"));
+  }
+
+  void add_metainfo(Config& node, const std::string& type, const Config& own) {
+    if (const auto* given = node.find("metainfo"); !given || !given->value.is_map()) {
       if (!given) node.set("metainfo", own);
       return;
     }
+    choose_classes(node, type, own);
+    Config& given = node.find("metainfo")->value;
     for (const Config::Item& item : own.map) {
-      if (!given->value.find(item.key)) given->value.map.push_back(item);
+      if (!given.find(item.key)) given.map.push_back(item);
     }
+  }
+
+  /// `metainfo` of a config chooses among the classes that METAINFO has.
+  void choose_classes(Config& node, const std::string& type, const Config& own) {
+    const auto known = names_of_classes(own);
+    const auto chosen = names_of_classes(node.find("metainfo")->value);
+    if (!known || !chosen || *known == *chosen) return;
+    const Config& where = node.find("metainfo")->value.find("classes")->value;
+    for (size_t i = 0; i < chosen->size(); ++i) {
+      if (std::ranges::count(*known, (*chosen)[i]) > 0) continue;
+      problems_.error(where.list[i].origin, "metainfo.classes",
+                      text("'", (*chosen)[i], "' is no class of ", type, ".",
+                           did_you_mean((*chosen)[i], *known), " Known: ", join(*known, ", ")));
+      return;
+    }
+    const auto* reduced = node.find("reduce_zero_label");
+    if (reduced && reduced->value.scalar == "true") {
+      problems_.error(where.origin, "metainfo.classes",
+                      text("classes of ", type,
+                           " cannot be chosen where reduce_zero_label maps "
+                           "the labels, too; its classes are ",
+                           join(*known, ", ")));
+      return;
+    }
+    const auto* ignored = node.find("ignore_index");
+    Config labels;
+    labels.kind = Config::Kind::kMap;
+    labels.origin = where.origin;
+    for (size_t i = 0; i < known->size(); ++i) {
+      const auto at = std::ranges::find(*chosen, (*known)[i]);
+      const std::string label = at != chosen->end() ? text(at - chosen->begin())
+                                : ignored           ? ignored->value.scalar
+                                                    : "255";
+      labels.set(text(i), parse_config(label));
+    }
+    if (!node.find("label_map")) node.set("label_map", labels);
+    choose_palette(node.find("metainfo")->value, *known, *chosen, own);
+  }
+
+  /// Colours go with their classes.
+  static void choose_palette(Config& given, const std::vector<std::string>& known,
+                             const std::vector<std::string>& chosen, const Config& own) {
+    const auto* palette = own.find("palette");
+    if (given.find("palette") || !palette || palette->value.list.size() != known.size()) return;
+    Config colors = palette->value;
+    colors.list.clear();
+    for (const std::string& name : chosen) {
+      const auto at = std::ranges::find(known, name) - known.begin();
+      colors.list.push_back(palette->value.list[static_cast<size_t>(at)]);
+    }
+    given.set("palette", colors);
   }
 
   /// A class for MMSegmentation 0.x: its base and the list of its samples have other names today.
@@ -171,33 +267,49 @@ class OwnDatasets {
     }
   }
 
-  /// A class and its own bases as one; nothing where there is none, or its file cannot be read.
-  std::optional<Class> find_class(const std::string& name, int depth) {
+  enum class Name { kOfConfig, kOfClass };
+
+  std::optional<Class> find_in_files(const std::string& name, Name kind) {
     // Looked for only where a config names a type that is not ours.
     if (!sources_) sources_.emplace(config_, modules_);
-    const SourceFile* file = depth > 0 ? sources_->with_class(name) : nullptr;
-    if (!file) return std::nullopt;
-    if (file->module) file->module->used = true;
-    const std::string shown = fs::proximate(file->path).string();
-    const auto classes = reader_.classes(file->path, shown);
-    if (!classes) return std::nullopt;
-    const auto found = std::ranges::find(*classes, name, &Class::name);
-    if (found == classes->end()) return std::nullopt;
-    Class out = *found;
+    for (const SourceFile* file : sources_->naming(name)) {
+      const auto classes = reader_.classes(file->path, fs::proximate(file->path).string());
+      if (!classes) return std::nullopt;
+      const auto found = std::ranges::find_if(*classes, [&](const Class& one) {
+        return kind == Name::kOfClass ? one.name == name
+                                      : std::ranges::count(one.registered, name) > 0;
+      });
+      if (found == classes->end()) continue;
+      if (file->module) file->module->used = true;
+      return *found;
+    }
+    return std::nullopt;
+  }
+
+  /// A class and its own bases as one; nothing where there is none, or its file cannot be read.
+  std::optional<Class> find_class(const std::string& name, Name kind, int depth) {
+    std::optional<Class> found = depth > 0 ? find_in_files(name, kind) : std::nullopt;
+    if (!found) return std::nullopt;
+    Class out = std::move(*found);
     translate_old(out);
     const std::string base = out.bases.empty() ? "" : out.bases[0];
-    if (is_registered_dataset(base)) return out;
-    const auto inherited = find_class(base, depth - 1);
+    if (is_registered_dataset(base)) {
+      leave_known_classes(out);
+      return out;
+    }
+    const auto inherited = find_class(base, Name::kOfClass, depth - 1);
     if (!inherited) {
       out.beyond.push_back(text("derives from ", base.empty() ? "nothing" : base));
       return out;
     }
     out.bases = inherited->bases;
-    if (!out.metainfo) out.metainfo = inherited->metainfo;
+    const bool own_classes = out.metainfo.has_value();
+    if (!own_classes) out.metainfo = inherited->metainfo;
     for (const Config::Item& option : inherited->options.map) {
       if (!out.options.find(option.key)) out.options.map.push_back(option);
     }
     out.beyond.insert(out.beyond.end(), inherited->beyond.begin(), inherited->beyond.end());
+    if (own_classes && !inherited->metainfo) leave_known_classes(out);
     return out;
   }
 
@@ -205,6 +317,7 @@ class OwnDatasets {
   std::string config_;
   std::vector<ImportedModule>& modules_;
   std::optional<PythonSources> sources_;
+  std::set<std::string> reported_;  // places
   detail::PythonReader reader_;
   Diagnostics& problems_;
 };

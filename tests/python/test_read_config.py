@@ -661,6 +661,106 @@ class Places(Case):
         tree = self.answer("a = dict(b='äöü', c=1)\n")["tree"]
         self.assertEqual(find(tree, "a", "c")[0][1:4], [0, 1, 21])
 
+    def test_names_that_only_the_code_knows_are_used(self):
+        text = "a = [1]\nb = [2]\nc = dict(d={}()['a' * 1])\n"
+        self.assertEqual(self.answer(text.format("globals"))["used"], ["a", "b", "c"])
+        self.assertEqual(self.answer("a = [1]\nglobals()['b'] = a\n")["used"], ["a"])
+
+
+    def test_a_config_that_mmengine_has_written_keeps_its_variables(self):
+        text = "crop_size = (1, 2, )\ndefault_scope = 'mmseg'\nmodel = dict(size=(1, 2, ), type='A')\n"
+        self.assertEqual(self.answer(text)["used"], ["crop_size", "default_scope", "model"])
+        self.assertEqual(self.answer(text + "x = model\n")["used"], ["model"])
+        self.assertEqual(self.answer("crop_size = 1\nmodel = dict(a=1)\n")["used"], [])
+
+
+class Classes(Case):
+    """Data set classes, whose code is not run."""
+
+    def described(self, text, name=None):
+        path = self.write(text, "street.py")
+        classes = self.reader.ask(do="classes", file=path)["classes"]
+        return next(one for one in classes if name in (None, one["name"]))
+
+    def metainfo(self, value_of_classes, before=""):
+        found = self.described(f"{before}\nclass A(B):\n    METAINFO = dict(classes="
+                               f"{value_of_classes})\n")
+        return value(found["metainfo"])["classes"] if found["metainfo"] else found["beyond"]
+
+    def test_values_are_computed_where_nothing_else_can_happen(self):
+        for text, before, expected in [
+                ("('a',) + NAMES", "NAMES = ('b', 'c')", ("a", "b", "c")),
+                ("[f'x{i}' for i in range(2)]", "", ["x0", "x1"]),
+                ("['x'] * N", "M = N = 2", ["x", "x"]),
+                ("TEXT.strip().split(',')", "TEXT = ' a,b'", ["a", "b"]),
+                ("tuple(COLOURS)", "COLOURS = {'a': 1, **dict(b=2)}", ("a", "b")),
+                ("(*NAMES, 'z')", "NAMES = sorted({'b', 'a'})", ("a", "b", "z"))]:
+            self.assertEqual(self.metainfo(text, before), expected, text)
+
+    def test_other_values_are_named(self):
+        for text, before in [
+                ("open('x').read()", ""), ("NAMES", ""), ("().__class__", ""), ("[1][3]", ""),
+                ("'{0.x}'.format(1)", ""), ("(lambda: ['a'])()", ""), ("f()", "f = list"),
+                ("NAMES", "NAMES = NAMES + ['a']"),
+                # What the module does to a value later is not known.
+                ("NAMES", "NAMES = []\nfor i in range(2):\n    NAMES.append(i)"),
+                ("NAMES", "NAMES = ['a']\nNAMES += ['b']"),
+                ("NAMES", "NAMES = ['a']\nNAMES[0] = 'b'")]:
+            self.assertEqual(self.metainfo(text, before), ["computes METAINFO"], (text, before))
+
+    def test_attributes_and_methods_of_its_own(self):
+        found = self.described("""\
+            class A(B):
+                classes = ('a', 'b')
+                palette = [[i] * 3 for i in range(len(classes))]
+                METAINFO = dict(classes=classes, palette=palette)
+                folds = 5
+
+                def colour(self, i):
+                    return self.palette[i]
+            """)
+        self.assertEqual(found["beyond"], [])
+        self.assertEqual(value(found["metainfo"]),
+                         {"classes": ("a", "b"), "palette": [[0] * 3, [1] * 3]})
+        for method in ("def load_data_list(self): pass", "def __len__(self): return 1",
+                       "@property\n    def size(self): return 1"):
+            found = self.described(f"class A(B):\n    {method}\n")
+            name = method.partition("def ")[2].partition("(")[0]
+            self.assertEqual(found["beyond"], [f"defines {name}()"])
+
+    def test_constructors(self):
+        found = self.described("""\
+            class A(B):
+                def __init__(self, *args, img_suffix='.tif', seg_map_suffix='.png', mode=None,
+                             zero=False, **kwargs):
+                    print('reading')
+                    super(B, self).__init__(*args, img_suffix=img_suffix, reduce_zero_label=zero,
+                                            ignore_index=0, seg_map_suffix=seg_map_suffix, **kwargs)
+                    assert self.metainfo
+            """)
+        self.assertEqual(found["beyond"], [])
+        # 'mode' does not reach the base.
+        self.assertEqual({name: value(option) for name, option in found["options"]},
+                         {"img_suffix": ".tif", "seg_map_suffix": ".png",
+                          "reduce_zero_label": False, "ignore_index": 0})
+        found = self.described("""\
+            class A(B):
+                def __init__(self, root, **kwargs):
+                    super().__init__(root, **kwargs)
+                    self.files = sorted(root)
+            """)
+        self.assertEqual(found["beyond"], ["does more in line 3", "does more in line 4"])
+
+    def test_names_that_they_are_registered_under(self):
+        for text, expected in [
+                ("@DATASETS.register_module()\nclass A(B): pass", ["A"]),
+                ("@DATASETS.register_module(name='X', force=True)\nclass A(B): pass", ["X"]),
+                ("@DATASETS.register_module(['X', 'Y'])\nclass A(B): pass", ["X", "Y"]),
+                ("class A(B): pass", ["A"]),
+                ("class A(B): pass\nDATASETS.register_module(name='X', module=A)", ["X"]),
+                ("class A(B): pass\nDATASETS.register_module(module=A)", ["A"])]:
+            self.assertEqual(self.described(text)["registered"], expected, text)
+
 
 if __name__ == "__main__":
     unittest.main()

@@ -26,5 +26,6 @@ torch::Tensor LayerNorm2d::forward_channels_last(const torch::Tensor& x) const {
 }
 
 SEG_REGISTER_AS(Norm, LayerNorm2d, "LN2d");
+SEG_REGISTER(Norm, LayerNorm2d);
 
 }  // namespace seg

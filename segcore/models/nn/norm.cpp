@@ -72,6 +72,10 @@ SEG_REGISTER_AS(Norm, BatchNorm, "BN");
 SEG_REGISTER_AS(Norm, BatchNorm, "BN1d");
 SEG_REGISTER_AS(Norm, BatchNorm, "BN2d");
 SEG_REGISTER_AS(Norm, BatchNorm, "BN3d");
+// Configs that import their types have PyTorch's names.
+SEG_REGISTER_AS(Norm, BatchNorm, "BatchNorm1d");
+SEG_REGISTER_AS(Norm, BatchNorm, "BatchNorm2d");
+SEG_REGISTER_AS(Norm, BatchNorm, "BatchNorm3d");
 
 // --- Layer norm ---------------------------------------------------------------------------------
 
@@ -105,6 +109,7 @@ class LayerNorm final : public Norm {
   int64_t channels_;
 };
 SEG_REGISTER_AS(Norm, LayerNorm, "LN");
+SEG_REGISTER(Norm, LayerNorm);
 
 // --- Group norm ---------------------------------------------------------------------------------
 
@@ -144,6 +149,7 @@ class GroupNorm final : public Norm {
   int64_t groups_;
 };
 SEG_REGISTER_AS(Norm, GroupNorm, "GN");
+SEG_REGISTER(Norm, GroupNorm);
 
 // --- Instance norm ------------------------------------------------------------------------------
 
@@ -194,5 +200,8 @@ SEG_REGISTER_AS(Norm, InstanceNorm, "IN");
 SEG_REGISTER_AS(Norm, InstanceNorm, "IN1d");
 SEG_REGISTER_AS(Norm, InstanceNorm, "IN2d");
 SEG_REGISTER_AS(Norm, InstanceNorm, "IN3d");
+SEG_REGISTER_AS(Norm, InstanceNorm, "InstanceNorm1d");
+SEG_REGISTER_AS(Norm, InstanceNorm, "InstanceNorm2d");
+SEG_REGISTER_AS(Norm, InstanceNorm, "InstanceNorm3d");
 
 }  // namespace seg

@@ -129,5 +129,6 @@ torch::Tensor SyncBatchNorm::forward(const torch::Tensor& input) {
 }
 
 SEG_REGISTER_AS(Norm, SyncBatchNorm, "SyncBN");
+SEG_REGISTER(Norm, SyncBatchNorm);
 
 }  // namespace seg

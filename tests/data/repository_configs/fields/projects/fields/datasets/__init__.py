@@ -1,0 +1,3 @@
+from .crops import CropFieldsDataset, WinterFieldsDataset
+
+__all__ = ['CropFieldsDataset', 'WinterFieldsDataset']
