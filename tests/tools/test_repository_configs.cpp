@@ -145,10 +145,10 @@ TEST_F(OwnClasses, CanBeChosenFrom) {
             "[[2, 2, 2], [0, 0, 0]]}, seg_map_suffix: _gtFine_labelTrainIds.png, label_map: {0: 1, "
             "1: 255, 2: 0}}");
   EXPECT_THAT(resolved("type='Town', metainfo=dict(classes=['tree', 'rode'])"),
-              HasSubstr("net.py:1:81: error: metainfo.classes: 'rode' is no class of Town. Did you "
+              HasSubstr("net.py:1:82: error: metainfo.classes: 'rode' is no class of Town. Did you "
                         "mean 'road'? Known: road, shed, tree"));
   EXPECT_THAT(resolved("type='OldTown', metainfo=dict(classes=['tree'])"),
-              HasSubstr("net.py:1:75: error: metainfo.classes: classes of OldTown cannot be chosen "
+              HasSubstr("net.py:1:76: error: metainfo.classes: classes of OldTown cannot be chosen "
                         "where reduce_zero_label maps the labels, too; its classes are road, shed, "
                         "tree"));
 }
