@@ -30,7 +30,7 @@ struct RepositoryConfig {
 
 std::string repository_folder() { return source_path("tests/data/repository_configs"); }
 
-std::vector<std::string> split(const std::string& text, char separator) {
+std::vector<std::string> divided(const std::string& text, char separator) {
   std::vector<std::string> out;
   std::istringstream in(text);
   for (std::string part; std::getline(in, part, separator);) out.push_back(part);
@@ -42,7 +42,7 @@ std::vector<RepositoryConfig> repository_configs() {
   std::ifstream in(repository_folder() + "/digests.tsv");
   for (std::string line; std::getline(in, line);) {
     if (line.starts_with('#')) continue;
-    const std::vector<std::string> columns = split(line, '\t');
+    const std::vector<std::string> columns = divided(line, '\t');
     out.push_back({columns.at(0), columns.at(1), {columns.begin() + 2, columns.end()}});
   }
   return out;
@@ -78,7 +78,7 @@ TEST(RepositoryConfigs, CanBeBuilt) {
     const std::string output = checked_in_process(repository_folder() + "/" + config.name);
     EXPECT_THAT(output, Not(HasSubstr("error")));
     std::vector<std::string> warnings;
-    for (const std::string& line : split(output, '\n')) {
+    for (const std::string& line : divided(output, '\n')) {
       if (line.find("WARNING") != std::string::npos) warnings.push_back(line);
     }
     ASSERT_EQ(warnings.size(), config.warnings.size()) << output;
