@@ -85,7 +85,8 @@ TEST(CityscapesMetric, FilesHoldLabelIds) {
                    .build(cityscapes_meta());
   const auto writers = prediction_writers(metrics);
   ASSERT_EQ(writers.size(), 1u);
-  writers[0].write(torch::tensor({{0, 18}, {11, 2}}), "a/b", {}, cityscapes_meta().palette);
+  const Prediction prediction{.ids = torch::tensor({{0, 18}, {11, 2}}), .scores = {}, .depth = {}};
+  writers[0].write(prediction, "a/b", {}, cityscapes_meta().palette);
   const cv::Mat read = read_labels(dir / "a/b.png");
   EXPECT_EQ(read.at<uint8_t>(0, 0), 7);
   EXPECT_EQ(read.at<uint8_t>(0, 1), 33);

@@ -12,11 +12,12 @@ namespace {
 TEST(PredictionWriter, WritesClassIdsAsTheDataSetNumbersThem) {
   for (const bool reduced : {false, true}) {
     const test::TempDir folder;
-    const PredictionWriter writer(folder.path().string());
+    const PredictionWriter writer({.folder = folder.path().string(), .only = false, .values = {}});
     SampleMeta meta;
     meta.reduce_zero_label = reduced;
-    writer.write(torch::tensor({0, 1, 2, 0, 1, 2}, at::kLong).reshape({2, 3}), "north/street", meta,
-                 default_palette(3));
+    const Prediction prediction{
+        .ids = torch::tensor({{0, 1, 2}, {0, 1, 2}}, at::kLong), .scores = {}, .depth = {}};
+    writer.write(prediction, "north/street", meta, default_palette(3));
     const cv::Mat written = read_labels(folder / "north/street.png");
     ASSERT_EQ(written.rows, 2);
     ASSERT_EQ(written.cols, 3);
