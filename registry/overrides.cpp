@@ -174,14 +174,19 @@ Config override_value(std::string_view given, const Origin& origin) {
 
 /// Puts a value at a dotted key. Gives the error back, "" for none.
 std::string put_override(Config& tree, std::string_view key, Config value, const Origin& origin) {
+  // Before any mapping is made for it: an empty one would be taken as given.
+  if (key.empty() || key.front() == '.' || key.back() == '.' ||
+      key.find("..") != std::string_view::npos) {
+    return "a part of the key between the dots is empty";
+  }
+  if (static_cast<size_t>(std::ranges::count(key, '.')) >= detail::kMaxConfigDepth) {
+    return "the key has too many parts";
+  }
   Config* node = &tree;
   std::string so_far;
-  size_t levels = 0;
   while (true) {
     const size_t dot = key.find('.');
     const std::string part(key.substr(0, dot));
-    if (part.empty()) return "a part of the key between the dots is empty";
-    if (++levels > detail::kMaxConfigDepth) return "the key has too many parts";
     Config::Item* item = node->find(part);
     if (dot == std::string_view::npos) {
       if (item) {

@@ -97,7 +97,7 @@ TEST_F(ProgramsOfClasses, ListFindsWords) {
   EXPECT_THAT(run("list batch size").output,
               HasSubstr("batch_size (option of train_dataloader, val_dataloader, test_dataloader"));
   EXPECT_THAT(run("list slide").output,
-              AllOf(HasSubstr("mode (option of "), HasSubstr(" EncoderDecoder.test_cfg ")));
+              AllOf(HasSubstr("mode (option of "), HasSubstr("EncoderDecoder.test_cfg")));
   // Where nothing has the word, the nearest name is of help.
   const CommandResult none = run("list SegformerHed");
   EXPECT_EQ(none.status, 2);
