@@ -21,7 +21,7 @@ TEST(WaitPolicy, IsToSleepSoon) {
   const CommandResult result = with_settings("", "--version");
   EXPECT_EQ(result.status, 0);
   EXPECT_THAT(result.output, HasSubstr("OMP_WAIT_POLICY = 'PASSIVE'"));
-  EXPECT_THAT(result.output, HasSubstr("GOMP_SPINCOUNT = '1000'"));
+  EXPECT_THAT(result.output, HasSubstr("GOMP_SPINCOUNT = '2500'"));
   EXPECT_THAT(result.output, HasSubstr("segcore "));
 }
 
