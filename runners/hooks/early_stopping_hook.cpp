@@ -49,7 +49,9 @@ class EarlyStoppingHook final : public Hook {
         });
   }
   explicit EarlyStoppingHook(const Params& params)
-      : Hook(params, Priority::kLowest),
+      // Before checkpoints: that of a validation's step may be written anew after it, and then has
+      // what this hook counted.
+      : Hook(params, Priority::kLow),
         params_(params),
         greater_(rule_of(params) == "greater"),
         best_(greater_ ? -std::numeric_limits<double>::infinity()

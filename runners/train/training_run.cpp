@@ -247,9 +247,11 @@ class TrainingRun final : private RunControl {
         data_error_in([&] { result = validation_->run(*model_, hooks_, records_, progress_); });
     if (error) end_on_data_error(*error);
     if (result) {
-      hooks_.call(&Hook::after_val, run_, progress_, *result, control());
+      // Before the hooks: the last of them may save once more, after the others (a schedule that
+      // waits for a plateau) have counted this result.
       progress_.validation_due = false;
       state_.generators_to_resume.reset();
+      hooks_.call(&Hook::after_val, run_, progress_, *result, control());
     }
     model_->train();
     stop_if_asked();
