@@ -1,6 +1,6 @@
 # dataset settings
 dataset_type = 'SwimmingPoolDataset'
-data_root = '/root/autodl-tmp/pools'
+data_root = 'data/pools'
 crop_size = (64,64)
 train_pipeline = [
     dict(type='LoadImageFromFile'),
