@@ -1,6 +1,7 @@
 #include <cmath>
 
 #include "segcore/models/decode_heads/head_conv.hpp"
+#include "segcore/models/nn/normalize.hpp"
 #include "segcore/models/nn/uses_communicator.hpp"
 #include "segcore/torch.hpp"
 
@@ -16,10 +17,6 @@ struct EMAHeadParams : DecodeHeadParams {
 
 namespace {
 
-torch::Tensor ema_normalize(const torch::Tensor& x, int64_t p, int64_t dim) {
-  return x / x.norm(p, {dim}, /*keepdim=*/true).clamp_min(1e-12);
-}
-
 /// Reconstructs a map from few bases that expectation maximisation finds in it.
 class EMAModule final : public Layer, public UsesCommunicator {
  public:
@@ -27,7 +24,7 @@ class EMAModule final : public Layer, public UsesCommunicator {
       : stages_(stages), momentum_(momentum) {
     const auto first =
         torch::empty({1, channels, bases}).normal_(0, std::sqrt(2.0 / static_cast<double>(bases)));
-    bases_ = register_buffer("bases", ema_normalize(first, 2, 1));
+    bases_ = register_buffer("bases", normalize(first, 1));
   }
   torch::Tensor forward(const torch::Tensor& x) override {
     // No gradient passes: neither bases nor attention are differentiated, as in the paper.
@@ -37,13 +34,13 @@ class EMAModule final : public Layer, public UsesCommunicator {
     torch::Tensor attention;
     for (int64_t i = 0; i < stages_; ++i) {
       attention = at::bmm(flat.transpose(1, 2), bases).softmax(2);  // [N, H*W, K]
-      bases = ema_normalize(at::bmm(flat, ema_normalize(attention, 1, 1)), 2, 1);
+      bases = normalize(at::bmm(flat, normalize(attention, 1, /*p=*/1)), 1);
     }
     const auto out = at::bmm(bases, attention.transpose(1, 2)).view_as(x);
     if (is_training()) {
       auto mean = bases.mean(0, true);
       average_over_processes_(mean);
-      bases_.mul_(1 - momentum_).add_(ema_normalize(mean, 2, 1), momentum_);
+      bases_.mul_(1 - momentum_).add_(normalize(mean, 1), momentum_);
     }
     return out;
   }

@@ -4,6 +4,7 @@
 #include "segcore/models/decode_head.hpp"
 #include "segcore/models/nn/conv_module.hpp"
 #include "segcore/models/nn/draws_random_numbers.hpp"
+#include "segcore/models/nn/normalize.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {
@@ -62,8 +63,7 @@ class NMF2D final : public Layer, public DrawsRandomNumbers {
 
  private:
   torch::Tensor make_bases(int64_t count, int64_t d, const torch::TensorOptions& options) const {
-    const auto bases = uniform({count, d, params_.MD_R}, options);
-    return bases / bases.norm(2, {1}, /*keepdim=*/true).clamp_min(1e-12);
+    return normalize(uniform({count, d, params_.MD_R}, options), 1);
   }
   static torch::Tensor updated_coef(const torch::Tensor& x, const torch::Tensor& bases,
                                     const torch::Tensor& coef) {

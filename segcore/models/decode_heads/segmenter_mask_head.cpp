@@ -1,6 +1,7 @@
 #include "segcore/models/blocks/patch_embed.hpp"
 #include "segcore/models/blocks/vit_block.hpp"
 #include "segcore/models/decode_head.hpp"
+#include "segcore/models/nn/normalize.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {
@@ -76,11 +77,8 @@ class SegmenterMaskTransformerHead final : public DecodeHead {
     x = at::cat({x, cls_emb_.expand({n, -1, -1})}, 1);  // [N, h * w + classes, C]
     for (const auto& layer : *layers_) x = layer->forward(x);
     x = decoder_norm_->forward(x);
-    const auto unit = [](const torch::Tensor& t) {
-      return t / t.norm(2, {2}, /*keepdim=*/true).clamp_min(1e-12);
-    };
-    const auto patches = unit(patch_proj_->forward(x.narrow(1, 0, h * w)));
-    const auto classes = unit(classes_proj_->forward(x.narrow(1, h * w, num_classes())));
+    const auto patches = normalize(patch_proj_->forward(x.narrow(1, 0, h * w)), 2);
+    const auto classes = normalize(classes_proj_->forward(x.narrow(1, h * w, num_classes())), 2);
     const auto masks = mask_norm_->forward(at::matmul(patches, classes.transpose(1, 2)));
     return masks.transpose(1, 2).reshape({n, -1, h, w});
   }

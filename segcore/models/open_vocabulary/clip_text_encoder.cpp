@@ -8,6 +8,7 @@
 #include "segcore/io/model_zoo.hpp"
 #include "segcore/models/blocks/pre_norm_layer.hpp"
 #include "segcore/models/nn/freeze.hpp"
+#include "segcore/models/nn/normalize.hpp"
 #include "segcore/models/nn/precision.hpp"
 #include "segcore/models/open_vocabulary/clip_tokenizer.hpp"
 #include "segcore/models/open_vocabulary/prompt_templates.hpp"
@@ -176,7 +177,7 @@ class CLIPTextEncoder final : public TextEncoder {
 
   torch::Tensor class_embeddings() override {
     auto classes = p_.cache_feature ? cached_embeddings() : embed_classes();
-    if (p_.cat_bg) classes = unit_rows(at::cat({classes, bg_embed_}));
+    if (p_.cat_bg) classes = normalize(at::cat({classes, bg_embed_}), -1);
     return logit_scale_.exp() * classes;
   }
 
@@ -188,12 +189,6 @@ class CLIPTextEncoder final : public TextEncoder {
   static std::vector<std::string> prompts_of(const Params& p) {
     const auto* name = std::get_if<std::string>(&p.templates);
     return name ? known_prompts(*name) : std::get<1>(p.templates);
-  }
-
-  /// Rows of length one.
-  static torch::Tensor unit_rows(const torch::Tensor& x) {
-    constexpr double kLeastLength = 1e-12;
-    return x / x.norm(2, -1, /*keepdim=*/true).clamp_min(kLeastLength);
   }
 
   /// The embeddings of the names, [classes, width], as long as no weight changes.
@@ -226,7 +221,7 @@ class CLIPTextEncoder final : public TextEncoder {
         rows.push_back(
             at::tensor(tokenizer_->encode(prompt_of(prompt, name), p_.context_length), at::kLong));
       }
-      const auto embedded = unit_rows(encode(at::stack(rows)));
+      const auto embedded = normalize(encode(at::stack(rows)), -1);
       sum = sum.defined() ? sum + embedded : embedded;
     }
     const auto mean = sum / static_cast<double>(prompts_.size());

@@ -1,4 +1,5 @@
 #include "segcore/models/open_vocabulary/mask_recognition.hpp"
+#include "segcore/models/nn/normalize.hpp"
 
 #include "segcore/models/nn/freeze.hpp"
 #include "segcore/torch.hpp"
@@ -98,8 +99,7 @@ torch::Tensor MaskRecognition::forward(const std::vector<torch::Tensor>& biases,
     masks = all.narrow(1, 0, cfg_.sos_token_num);
   }
   const auto out = proj_->forward(ln_post_->forward(masks));
-  constexpr double kLeastLength = 1e-12;
-  return cfg_.final_norm ? out / out.norm(2, -1, /*keepdim=*/true).clamp_min(kLeastLength) : out;
+  return cfg_.final_norm ? normalize(out, -1) : out;
 }
 
 }  // namespace seg
