@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "registry/changed_spec.hpp"
+
 namespace seg {
 namespace {
 
@@ -59,10 +61,7 @@ Spec<Dataset> innermost_dataset(const Spec<Dataset>& spec) {
 Spec<Dataset> lazy_dataset(const Spec<Dataset>& spec) {
   Config config = spec.config();
   set_lazy_init(config);
-  Diagnostics problems;
-  auto lazy = Spec<Dataset>::parse(config, spec.path(), problems);
-  if (!lazy) throw ConfigError(problems);
-  return *lazy;
+  return changed_spec(spec, config);
 }
 
 void set_dataset_pipeline(Config& dataset, const Config& pipeline) {

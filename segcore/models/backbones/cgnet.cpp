@@ -1,5 +1,6 @@
 #include <array>
 
+#include "registry/changed_spec.hpp"
 #include "segcore/models/backbone.hpp"
 #include "segcore/models/backbones/conv_backbone.hpp"
 #include "segcore/models/nn/pool.hpp"
@@ -44,10 +45,7 @@ ActCfg cgnet_act(const CGNetParams& p, int64_t channels) {
   if (p.act_cfg.type() != "PReLU") return p.act_cfg;
   Config c = p.act_cfg.config();
   c.set("num_parameters", Config::of(channels));
-  Diagnostics problems;
-  auto act = Spec<Activation>::parse(c, p.act_cfg.path(), problems);
-  if (problems.has_errors()) throw ConfigError(problems);
-  return act;
+  return changed_spec(p.act_cfg, c);
 }
 
 std::shared_ptr<ConvModule> cgnet_conv(const CGNetParams& p, int64_t in, int64_t out,

@@ -7,6 +7,7 @@
 #include "segcore/models/nn/activation.hpp"
 #include "segcore/models/takes_categories.hpp"
 #include "segcore/models/weights/adapts_pretrained.hpp"
+#include "segcore/models/weights/load_pretrained.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {
@@ -108,8 +109,7 @@ namespace {
 InitCfg weights_of_diffusion(const std::optional<std::string>& checkpoint,
                              const std::string& prefix) {
   if (!checkpoint) return {};
-  return init_cfg_of(text("{type: Pretrained, checkpoint: ", dump_flow(Config::of(*checkpoint)),
-                          ", prefix: ", prefix, "}"));
+  return OneOrMany<Spec<Initializer>>{{pretrained_below(*checkpoint, prefix)}};
 }
 
 /// DiffusionWrapper of ldm; child `diffusion_model`.

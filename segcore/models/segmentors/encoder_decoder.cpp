@@ -1,5 +1,6 @@
 #include "segcore/models/segmentors/encoder_decoder.hpp"
 
+#include "registry/changed_spec.hpp"
 #include "segcore/models/nn/plain_list.hpp"
 #include "segcore/torch.hpp"
 
@@ -31,10 +32,7 @@ Spec<Backbone> encoder_decoder_backbone(const EncoderDecoderParams& p) {
   Config checkpoint = Config::of(*p.pretrained);
   checkpoint.origin = config.origin;
   config.set("pretrained", std::move(checkpoint));
-  Diagnostics problems;
-  auto spec = Spec<Backbone>::parse(config, p.backbone.path(), problems);
-  if (problems.has_errors()) throw ConfigError(problems);
-  return *spec;
+  return changed_spec(p.backbone, config);
 }
 
 void append_classes(SegmentorFacts& facts, const std::string& role,

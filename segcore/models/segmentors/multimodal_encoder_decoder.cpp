@@ -1,6 +1,8 @@
+#include "registry/changed_spec.hpp"
 #include "segcore/models/open_vocabulary/text_encoder.hpp"
 #include "segcore/models/open_vocabulary/vocabulary_head.hpp"
 #include "segcore/models/segmentors/logit_segmentor.hpp"
+#include "segcore/models/weights/load_pretrained.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {
@@ -29,16 +31,10 @@ Spec<Part> with_weights_of(const Spec<Part>& part, const std::optional<std::stri
   if (const auto* own = config.find("init_cfg"); own && !own->value.is_null()) {
     throw OptionError("pretrained", text("is given besides ", part.path(), ".init_cfg"));
   }
-  Config weights;
+  Config weights = pretrained_below(*file, prefix).config();
   weights.origin = config.origin;
-  weights.set("type", Config::of("Pretrained"));
-  weights.set("checkpoint", Config::of(*file));
-  weights.set("prefix", Config::of(prefix));
   config.set("init_cfg", std::move(weights));
-  Diagnostics problems;
-  auto spec = Spec<Part>::parse(config, part.path(), problems);
-  if (problems.has_errors()) throw ConfigError(problems);
-  return *spec;
+  return changed_spec(part, config);
 }
 
 }  // namespace

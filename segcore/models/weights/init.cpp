@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "segcore/models/nn/base_module.hpp"
+#include "segcore/models/weights/load_pretrained.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {
@@ -32,14 +33,19 @@ InitCfg init_cfg_of(const std::string& yaml) {
   return cfg;
 }
 
-Spec<Initializer> pretrained_from(const std::string& checkpoint) {
+Spec<Initializer> pretrained_below(const std::string& checkpoint, const std::string& prefix) {
   Config c;
   c.set("type", Config::of("Pretrained"));
   c.set("checkpoint", Config::of(checkpoint));
+  if (!prefix.empty()) c.set("prefix", Config::of(prefix));
   Diagnostics problems;
   auto rule = Spec<Initializer>::parse(c, "pretrained", problems);
   if (problems.has_errors()) throw ConfigError(problems);
   return *rule;
+}
+
+Spec<Initializer> pretrained_from(const std::string& checkpoint) {
+  return pretrained_below(checkpoint, "");
 }
 
 InitCfg with_pretrained(const InitCfg& init_cfg, const std::optional<std::string>& pretrained) {

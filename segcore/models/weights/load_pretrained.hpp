@@ -7,6 +7,7 @@
 #include "registry/schema.hpp"
 #include "segcore/io/named_weights.hpp"
 #include "segcore/io/value.hpp"
+#include "segcore/models/weights/init.hpp"
 
 namespace seg {
 
@@ -18,6 +19,9 @@ struct PretrainedParams {
   KeyMapping key_mapping;
   static Schema<PretrainedParams> schema();
 };
+
+/// A rule that loads the weights of a file whose names begin with a prefix, "" for all.
+Spec<Initializer> pretrained_below(const std::string& checkpoint, const std::string& prefix);
 
 /// The weights of a file under the names of a module: name -> tensor. Modules resize their position
 /// embeddings and tables. The stem of a backbone for images with other than three bands gets the
