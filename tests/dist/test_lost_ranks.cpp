@@ -209,14 +209,8 @@ train_dataloader:
   batch_size: 1
   num_workers: 0
   sampler: {type: DefaultSampler, shuffle: false}
-  dataset:
-    _delete_: true
-    type: BaseSegDataset
-    data_prefix: {img_path: img, seg_map_path: ann}
-    img_suffix: .png
-    metainfo: {classes: [background, disc, square, triangle, ring]}
-    pipeline: [{type: LoadImageFromFile}, {type: LoadAnnotations}, {type: PackSegInputs}]
-)");
+  dataset: )" + tiny_dataset_yaml() +
+                               "\n");
   config_ = dir_ / "files.yaml";
   // Relative to the folder of the processes.
   Ranks ranks(2, dir_,

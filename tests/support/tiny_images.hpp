@@ -42,4 +42,20 @@ inline void write_tiny_dataset(const TempDir& dir, int count, int classes = 3, i
   }
 }
 
+/// A data set of these files, with five classes, for programs that run in the folder.
+/// \param steps  of the pipeline, after the image is loaded.
+inline std::string tiny_dataset_yaml(
+    const std::string& steps = "{type: LoadAnnotations}, {type: PackSegInputs}") {
+  return "{_delete_: true, type: BaseSegDataset, data_prefix: {img_path: img, seg_map_path: ann}, "
+         "img_suffix: .png, metainfo: {classes: [background, disc, square, triangle, ring]}, "
+         "pipeline: [{type: LoadImageFromFile}, " +
+         steps + "]}";
+}
+
+/// A step that gives each image as it is and mirrored, with its labels.
+inline std::string tiny_flips_yaml() {
+  return "{type: TestTimeAug, transforms: [[{type: RandomFlip, prob: 0.0}, {type: RandomFlip, "
+         "prob: 1.0}], [{type: LoadAnnotations}], [{type: PackSegInputs}]]}";
+}
+
 }  // namespace seg::test

@@ -74,35 +74,15 @@ TEST_F(MmengineTypesInRuns, TheListKnowsWhyATypeIsLeftOut) {
 }
 
 TEST_F(MmengineTypesInRuns, AHookJoinsTheAugmentationsOfATest) {
-  dir_.write("flipped.yaml", R"(_base_: tiny.yaml
-test_dataloader:
-  dataset:
-    _delete_: true
-    type: BaseSegDataset
-    data_prefix: {img_path: img, seg_map_path: ann}
-    img_suffix: .png
-    metainfo: {classes: [background, disc, square, triangle, ring]}
-    pipeline:
-    - {type: LoadImageFromFile}
-    - type: TestTimeAug
-      transforms:
-      - [{type: RandomFlip, prob: 0.0}, {type: RandomFlip, prob: 1.0}]
-      - [{type: LoadAnnotations}]
-      - [{type: PackSegInputs}]
-)");
+  dir_.write("flipped.yaml", "_base_: tiny.yaml\ntest_dataloader: {dataset: " +
+                                 tiny_dataset_yaml(tiny_flips_yaml()) + "}\n");
   dir_.write("joined.yaml", R"(_base_: flipped.yaml
 custom_hooks: [{type: PrepareTTAHook, tta_cfg: {type: SegTTAModel}}]
 )");
-  dir_.write("option.yaml", R"(_base_: flipped.yaml
-tta_model: {type: SegTTAModel}
-tta_pipeline:
-- {type: LoadImageFromFile}
-- type: TestTimeAug
-  transforms:
-  - [{type: RandomFlip, prob: 0.0}, {type: RandomFlip, prob: 1.0}]
-  - [{type: LoadAnnotations}]
-  - [{type: PackSegInputs}]
-)");
+  dir_.write("option.yaml",
+             "_base_: flipped.yaml\ntta_model: {type: SegTTAModel}\n"
+             "tta_pipeline: [{type: LoadImageFromFile}, " +
+                 tiny_flips_yaml() + "]\n");
   write_tiny_dataset(dir_, 3, 5, 40, 40);
   const CommandResult trained =
       run("train tiny.yaml --work-dir w --cfg-options train_cfg.max_iters=1");

@@ -32,22 +32,8 @@ class Reports : public ::testing::Test {
 train_dataloader: &pairs
   num_workers: 1
   batch_size: 2
-  dataset:
-    _delete_: true
-    type: BaseSegDataset
-    data_prefix: {img_path: img, seg_map_path: ann}
-    img_suffix: .png
-    metainfo: {classes: [background, disc, square, triangle, ring]}
-    pipeline: [{type: LoadImageFromFile}, {type: LoadAnnotations}, {type: PackSegInputs}]
-test_dataloader:
-  dataset:
-    _delete_: true
-    type: BaseSegDataset
-    data_prefix: {img_path: img, seg_map_path: ann}
-    img_suffix: .png
-    metainfo: {classes: [background, disc, square, triangle, ring]}
-    pipeline: [{type: LoadImageFromFile}, {type: LoadAnnotations}, {type: PackSegInputs}]
-)");
+  dataset: )" + tiny_dataset_yaml() +
+                                 "\ntest_dataloader: {dataset: " + tiny_dataset_yaml() + "}\n");
     write_tiny_dataset(dir_, 4, 5, 40, 40);
   }
 

@@ -47,14 +47,8 @@ val_dataloader: &val
 test_dataloader: *val
 train_cfg: {max_iters: 2, val_interval: 1}
 tta_model: {type: SegTTAModel}
-tta_pipeline:
-- {type: LoadImageFromFile}
-- type: TestTimeAug
-  transforms:
-  - [{type: RandomFlip, prob: 0.0}, {type: RandomFlip, prob: 1.0}]
-  - [{type: LoadAnnotations}]
-  - [{type: PackSegInputs}]
-)");
+tta_pipeline: [{type: LoadImageFromFile}, )" +
+                                  tiny_flips_yaml() + "]\n");
     write_tiny_dataset(*dir_, 5, 5, 40, 40);
     dir_->write("good.txt", "00\n03\n04\n");
     trained_ = run("train tiny.yaml --work-dir w --cfg-options train_cfg.max_iters=1");
@@ -186,18 +180,10 @@ TEST_F(SkipCorrupt, AnEvaluationOfNothingIsAnError) {
 }
 
 TEST_F(SkipCorrupt, AugmentationsWithoutTtaAreAnError) {
-  dir_->write("augmented.yaml", R"(_base_: files.yaml
-test_dataloader:
-  dataset:
-    ann_file: good.txt
-    pipeline:
-    - {type: LoadImageFromFile}
-    - type: TestTimeAug
-      transforms:
-      - [{type: RandomFlip, prob: 0.0}, {type: RandomFlip, prob: 1.0}]
-      - [{type: LoadAnnotations}]
-      - [{type: PackSegInputs}]
-)");
+  dir_->write("augmented.yaml",
+              "_base_: files.yaml\ntest_dataloader: {dataset: {ann_file: good.txt, pipeline: "
+              "[{type: LoadImageFromFile}, " +
+                  tiny_flips_yaml() + "]}}\n");
   const CommandResult result = run("test augmented.yaml w/iter_1.pth --work-dir p");
   EXPECT_EQ(result.status, 1);
   EXPECT_THAT(result.output,

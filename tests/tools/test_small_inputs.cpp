@@ -27,12 +27,8 @@ class SmallInputs : public ::testing::Test {
   /// A test on the images of the folder.
   /// \param resize  a step before the labels are loaded.
   static std::string files_config(const std::string& resize) {
-    return text("_base_: tiny.yaml\ntest_dataloader:\n  dataset:\n    _delete_: true\n",
-                "    type: BaseSegDataset\n    img_suffix: .png\n",
-                "    data_prefix: {img_path: img, seg_map_path: ann}\n",
-                "    metainfo: {classes: [background, disc, square, triangle, ring]}\n",
-                "    pipeline: [{type: LoadImageFromFile}, ", resize,
-                "{type: LoadAnnotations}, {type: PackSegInputs}]\n");
+    return "_base_: tiny.yaml\ntest_dataloader: {dataset: " +
+           tiny_dataset_yaml(resize + "{type: LoadAnnotations}, {type: PackSegInputs}") + "}\n";
   }
   CommandResult run(const std::string& line) const { return run_program_line(dir_, line); }
   /// The weights of one step, in w/iter_1.pth.
