@@ -60,10 +60,8 @@ int main(int argc, char** argv) {
       "Predicts images without labels. Writes OUT/<stem>.png, the classes in colour over the "
       "image, and OUT/<stem>_ids.png, the class ids (0 is the first class) with a palette; and "
       "OUT/classes.png, what the colours mean. Of a model that estimates depth, it shows that "
-      "beside "
-      "the image, and writes it times 1000 into OUT/<stem>_depth.png. Images of subfolders go into "
-      "subfolders of OUT. "
-      "Images of more than 4 million pixels are predicted "
+      "beside the image, and writes it times 1000 into OUT/<stem>_depth.png. Images of subfolders "
+      "go into subfolders of OUT. Images of more than 4 million pixels are predicted "
       "by a sliding window. Unreadable images are listed at the end, and the exit code is then 1; "
       "all others are predicted.",
       [argc, argv](CLI::App& app) {

@@ -10,13 +10,6 @@
 
 namespace seg {
 
-const at::Tensor& class_ids_of(const Prediction& prediction, const PackedSample& sample) {
-  if (prediction.ids.defined()) return prediction.ids;
-  throw DataError(text(sample.meta.img_path,
-                       ": the model estimates depth, but the metric measures classes: use "
-                       "DepthMetric"));
-}
-
 void PredictionWriter::write(const Prediction& prediction, const std::string& name,
                              const SampleMeta& meta, const Palette& palette) const {
   const std::string path = fitting_path(folder() + "/" + name, ".png");
