@@ -53,6 +53,8 @@ MAY_INCLUDE = {
     MODELS + "data_preprocessors": MODEL_BASE,
     # A backbone may know names of weights that it had in the past.
     MODELS + "backbones": MODEL_BASE + ["segcore/io/weights.hpp", "segcore/ops", MODELS + "blocks"],
+    # Networks of other libraries, as backbones and as encoders of smp's models.
+    MODELS + "encoders": MODEL_BASE + ["segcore/io", "segcore/ops", MODELS + "backbones", MODELS + "blocks"],
     MODELS + "necks": MODEL_BASE + ["segcore/ops", MODELS + "blocks"],
     MODELS + "losses": MODEL_BASE + ["segcore/ops"],
     MODELS + "assigners": MODEL_BASE + ["segcore/ops"],
@@ -65,12 +67,12 @@ MAY_INCLUDE = {
                                               MODELS + "decode_heads/mask_set_losses.hpp"],
     MODELS + "segmentors": MODEL_BASE + ["segcore/ops", MODELS + "blocks", MODELS + "open_vocabulary"],
     # The models of segmentation_models_pytorch stand beside mmseg's and adapt them.
-    MODELS + "smp": MODEL_BASE + ["segcore/io", "segcore/ops", MODELS + "backbones", MODELS + "blocks",
+    MODELS + "smp": MODEL_BASE + ["segcore/io", "segcore/ops", MODELS + "blocks", MODELS + "encoders",
                                   MODELS + "segmentors"],
     "segcore/profile": ["segcore/models", "segcore/ops"],
     # Comparison with Python's numbers: may look at everything that it compares.
     "segcore/testing": ["segcore/data", "segcore/image", "segcore/io", "segcore/ops",
-                        "segcore/models", MODELS + "nn", MODELS + "smp"],
+                        "segcore/models", MODELS + "encoders", MODELS + "nn"],
     # --- runners: engines first, what happens last ---
     # Other processes: who they are and which device is ours is found out at the start.
     # A process that is lost leaves a record of what it did.

@@ -41,17 +41,16 @@ std::optional<WantedWeights> weights_of_encoder(const seg::Config& model) {
   const bool backbone = type && type->value.scalar == "SmpEncoder";
   const seg::Config::Item* encoder = model.find(backbone ? "name" : "encoder_name");
   const seg::Config::Item* weights = model.find(backbone ? "weights" : "encoder_weights");
-  seg::smp::EncoderOptions options{.weights = seg::smp::ModelParams{}.encoder_weights};
+  seg::EncoderOptions options{.weights = seg::smp::ModelParams{}.encoder_weights};
   if (weights ? weights->value.is_null() : backbone) return std::nullopt;
   if (weights) options.weights = weights->value.scalar;
-  const auto names = seg::Registry<seg::smp::Encoder>::instance().names();
   // What is misspelt is told by the programs that build the model.
-  if (!encoder || std::count(names.begin(), names.end(), encoder->value.scalar) == 0) {
+  if (!encoder || !seg::EncoderTable::instance().find(encoder->value.scalar)) {
     return std::nullopt;
   }
   const std::string where = (weights ? weights : encoder)->value.origin.text();
   try {
-    const auto built = seg::smp::build_encoder(encoder->value.scalar, options);
+    const auto built = seg::build_plain_encoder(encoder->value.scalar, options);
     const auto rules = built->pretrained_rules();
     return WantedWeights{rules.back().config().find("checkpoint")->value.scalar, where};
   } catch (const seg::OptionError& error) {

@@ -6,10 +6,10 @@
 #include "registry/registry.hpp"
 #include "registry/yaml.hpp"
 #include "segcore/image/image_io.hpp"
+#include "segcore/models/encoders/encoder_table.hpp"
 #include "segcore/models/nn/draws_random_numbers.hpp"
 #include "segcore/models/nn/drop.hpp"
 #include "segcore/models/segmentor.hpp"
-#include "segcore/models/smp/encoder.hpp"
 #include "segcore/testing/reference_model.hpp"
 #include "segcore/testing/reference_values.hpp"
 #include "segcore/torch.hpp"
@@ -85,7 +85,7 @@ std::string Fixture::not_there_yet() const {
   }
   const Config config = model();
   if (const auto* encoder = config.find("encoder_name");
-      encoder && !Registry<smp::Encoder>::instance().find(encoder->value.scalar)) {
+      encoder && !EncoderTable::instance().find(encoder->value.scalar)) {
     return seg::text("no encoder is called '", encoder->value.scalar, "'");
   }
   Diagnostics problems;

@@ -1,10 +1,12 @@
-#include "segcore/models/smp/encoder.hpp"
+#include "segcore/models/encoders/encoder.hpp"
 
 #include <algorithm>
+#include <utility>
 
+#include "segcore/models/weights/load_pretrained.hpp"
 #include "segcore/torch.hpp"
 
-namespace seg::smp {
+namespace seg {
 namespace {
 
 bool is_weights_file(const std::string& weights) {
@@ -17,44 +19,62 @@ std::string weights_address(const std::string& encoder, const std::string& weigh
   if (is_weights_file(weights)) return weights;
   std::vector<std::string> known;
   for (const auto& p : published) {
-    if (p.name == weights) {
-      return text("https://huggingface.co/smp-hub/", encoder, ".", p.name, "/resolve/", p.revision,
-                  "/model.safetensors");
-    }
-    known.emplace_back(p.name);
+    if (p.name == weights) return p.address;
+    known.push_back(p.name);
   }
   throw OptionError(
       "encoder_weights",
       text("unknown weights '", weights, "' of ", encoder, ".", did_you_mean(weights, known),
-           " Known: ", join(known, ", "), "; a file of weights; or null for random ones"));
+           known.empty() ? "" : " Known: ", join(known, ", "), known.empty() ? " Take " : "; ",
+           "a file of weights; or null for random ones"));
 }
 
 }  // namespace
 
-Encoder::Encoder(std::string name, const EncoderOptions& options, std::vector<int64_t> out_channels,
-                 const std::vector<EncoderWeights>& published)
+Encoder::Encoder(EncoderFacts facts, const EncoderOptions& options)
     : BaseModule(init_cfg_of("[{type: Kaiming, layer: Conv2d}, "
                              "{type: Constant, val: 1, layer: [_BatchNorm, GroupNorm]}]")),
-      name_(std::move(name)),
-      options_(options),
-      out_channels_(std::move(out_channels)) {
-  const auto deepest = static_cast<int64_t>(out_channels_.size()) - 1;
-  if (options_.depth < 1 || options_.depth > deepest) {
-    throw OptionError("encoder_depth", text("must be between 1 and ", deepest, " for ", name_,
-                                            ", got ", options_.depth));
+      facts_(std::move(facts)),
+      options_(options) {
+  const auto deepest = static_cast<int64_t>(facts_.channels.size());
+  const int64_t shallowest = facts_.channels.front() > 0 ? 1 : 2;
+  if (options_.depth < shallowest || options_.depth > deepest) {
+    throw OptionError("encoder_depth", text("must be between ", shallowest, " and ", deepest,
+                                            " for ", facts_.name, ", got ", options_.depth));
+  }
+  if (options_.output_stride != 32 && !facts_.dilates) {
+    throw OptionError(
+        "encoder_name",
+        text(facts_.name, " cannot be dilated to the output stride ", options_.output_stride,
+             " that this model asks of its encoder. Take a resnet or mobilenet_v2"));
+  }
+  if (options_.drop_path_rate > 0 && !facts_.drops_paths) {
+    throw OptionError("drop_path_rate", text(facts_.name, " has no stochastic depth"));
   }
   if (options_.weights) {
-    weights_address_ = weights_address(name_, *options_.weights, published);
-    init_cfg_->values.push_back(pretrained_from(weights_address_));
+    const auto address = weights_address(facts_.name, *options_.weights, facts_.published);
+    init_cfg_->values.push_back(pretrained_from(address));
   }
-  // VGG's first map is its own, of as many channels whatever the images have.
-  if (out_channels_[0] == 3) out_channels_[0] = options_.in_channels;
-  out_channels_.resize(static_cast<size_t>(options_.depth) + 1);
 }
 
-int64_t Encoder::output_stride() const {
-  return std::min(options_.output_stride, int64_t{1} << options_.depth);
+std::vector<FeatureInfo> Encoder::maps() const {
+  std::vector<FeatureInfo> out{
+      {.channels = facts_.image_channels > 0 ? facts_.image_channels : options_.in_channels,
+       .stride = 1}};
+  for (int64_t i = 1; i <= options_.depth; ++i) {
+    out.push_back({.channels = facts_.channels[static_cast<size_t>(i - 1)],
+                   .stride = std::min(int64_t{1} << i, options_.output_stride)});
+  }
+  return out;
 }
+
+std::vector<int64_t> Encoder::out_channels() const {
+  std::vector<int64_t> out;
+  for (const auto& map : maps()) out.push_back(map.channels);
+  return out;
+}
+
+int64_t Encoder::output_stride() const { return maps().back().stride; }
 
 int64_t Encoder::dilation_of(int64_t stage_stride) const {
   return std::max<int64_t>(stage_stride / options_.output_stride, 1);
@@ -68,14 +88,13 @@ void Encoder::set_first_conv(const std::string& name, std::shared_ptr<Conv2d> co
 void Encoder::init_weights() {
   BaseModule::init_weights();
   // As in the library, which replaces the first convolution for images of other bands.
-  if (options_.in_channels != 3) {
+  if (options_.in_channels != 3 && first_conv_) {
     torch::NoGradGuard no_grad;
     first_conv_->reset_parameters();
   }
 }
 
 void Encoder::adapt_pretrained(Value& state) const {
-  const auto own = named_parameters();
   Value kept = Value::dict();
   bool whole_model = false;
   for (const auto& [key, value] : state.as_dict()) {
@@ -87,7 +106,10 @@ void Encoder::adapt_pretrained(Value& state) const {
       if (!name.starts_with("encoder.")) continue;
       name = name.substr(8);
     }
-    if (name.starts_with("fc.") || name.starts_with("classifier.")) continue;
+    if (std::ranges::any_of(facts_.classifier,
+                            [&](const std::string& head) { return name.starts_with(head); })) {
+      continue;
+    }
     if (name != first_conv_name_ || !value.is_tensor()) {
       kept.set(name, value);
       continue;
@@ -95,32 +117,20 @@ void Encoder::adapt_pretrained(Value& state) const {
     auto weight = value.as_tensor();
     const int64_t bands = options_.in_channels;
     if (weight.dim() == 4 && weight.size(1) == 3 && bands != 3) {
-      if (bands == 1) {
-        weight = weight.sum(1, /*keepdim=*/true);
-      } else {
-        const auto source = torch::arange(bands, torch::kLong).remainder(3);
-        weight = weight.index_select(1, source) * (3.0 / static_cast<double>(bands));
-      }
+      weight = stem_for_bands(weight, bands);
     }
     kept.set(name, Value(weight));
   }
   state = kept;
 }
 
-std::shared_ptr<Encoder> build_encoder(const std::string& name, const EncoderOptions& options) {
-  const auto& registry = Registry<Encoder>::instance();
-  const auto* entry = registry.find(name);
-  SEG_CHECK(entry, "no encoder is called '", name, "'");
-  Config none;
-  none.kind = Config::Kind::kMap;
-  Diagnostics problems;
-  const auto params = entry->parse(none, "encoder_name", name, problems);
-  if (problems.has_errors()) throw ConfigError(problems);
-  return entry->create(params.get(), options);
+torch::Tensor empty_half(const torch::Tensor& images, const torch::Tensor& like) {
+  return torch::zeros({images.size(0), 0, (images.size(2) + 1) / 2, (images.size(3) + 1) / 2},
+                      like.options());
 }
 
 void leave_untrained(torch::nn::Module& module) {
   for (auto& parameter : module.parameters()) parameter.set_requires_grad(false);
 }
 
-}  // namespace seg::smp
+}  // namespace seg

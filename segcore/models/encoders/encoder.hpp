@@ -1,15 +1,15 @@
-/// The interface of the encoders of segmentation_models_pytorch: classifiers without their
-/// classifier, under torchvision's tensor names.
+/// The interface of encoders: networks for the classification of images without their classifier,
+/// under the tensor names of the library that published them.
 #pragma once
 #include <optional>
 #include <string>
 #include <vector>
 
-#include "segcore/models/nn/base_module.hpp"
+#include "segcore/models/backbone.hpp"
 #include "segcore/models/nn/conv.hpp"
 #include "segcore/models/weights/adapts_pretrained.hpp"
 
-namespace seg::smp {
+namespace seg {
 
 /// What a model requires of its encoder.
 struct EncoderOptions {
@@ -18,84 +18,81 @@ struct EncoderOptions {
   int64_t output_stride = 32;  ///< stages beyond it are dilated instead of strided
   /// Published weights by their name ("imagenet"), or a file of weights; nothing: random ones.
   std::optional<std::string> weights;
+  /// Of the position embeddings of plain transformers; nothing: as published. Others take any size.
+  std::optional<Size2> img_size;
+  double drop_path_rate = 0;  ///< stochastic depth of the last block, rising from 0 at the first
 };
 
-/// Weights that the library publishes for an encoder.
+/// Weights that a library publishes for an encoder.
 struct EncoderWeights {
-  const char* name;      ///< "imagenet"
-  const char* revision;  ///< commit of their repository
+  std::string name;     ///< "imagenet"
+  std::string address;  ///< of the file
+};
+
+/// What an encoder is, for all its options.
+struct EncoderFacts {
+  std::string name;  ///< as `encoder_name` has it
+  /// Widths of the maps at 1/2, 1/4, ... of the images' size; 0: it makes no map of that size.
+  std::vector<int64_t> channels;
+  int64_t image_channels = 0;  ///< of a map at the images' own size (VGG); 0: it makes none
+  std::vector<EncoderWeights> published = {};  ///< the first is the default
+  /// Beginnings of the names that weights of the whole classifier have besides, such as "fc.".
+  std::vector<std::string> classifier = {"fc.", "classifier."};
+  bool dilates = true;       ///< whether its strides can become dilations
+  bool drops_paths = false;  ///< whether it has stochastic depth
 };
 
 /// Makes maps of 1/2, 1/4, ... of the images' size, and the first one at their own size.
 class Encoder : public BaseModule, public AdaptsPretrained {
  public:
   /// \param images  float [N, in_channels, H, W].
-  /// \return depth + 1 maps [N, out_channels[i], ceil(H / 2^i), ceil(W / 2^i)], the first the
-  ///         images themselves (VGG: what it makes at their size); dilated stages keep the size.
+  /// \return a map [N, C_i, ~H/s_i, ~W/s_i] for each entry of maps(); one without channels where
+  /// the
+  ///         encoder makes no map of that size. Usually depth + 1 maps, the first the images
+  ///         themselves (VGG: what it makes at their size); dilated stages keep the size.
   virtual std::vector<torch::Tensor> forward(const torch::Tensor& images) = 0;
-  /// Widths of the depth + 1 maps.
-  const std::vector<int64_t>& out_channels() const { return out_channels_; }
+  /// Widths and strides of what forward gives: strides 1, 2, 4, ..., but for plain transformers.
+  virtual std::vector<FeatureInfo> maps() const;
+  /// Widths of the maps.
+  std::vector<int64_t> out_channels() const;
   /// Of the last map.
   int64_t output_stride() const;
+  virtual LayerOrder layer_order() const { return {}; }
   /// Kaiming's normal by the fan out; norms to 1; then published weights.
   void init_weights() override;
   /// Leaves out the classifier, and fits the first convolution to in_channels: one band takes the
   /// sum over the three of the weights, others repeat them in order, times 3 / in_channels.
   void adapt_pretrained(Value& state) const override;
-  std::vector<std::string> python_names() const override { return {name_}; }
+  std::vector<std::string> python_names() const override { return {facts_.name}; }
+  const EncoderFacts& facts() const { return facts_; }
   /// What a model registers as its encoder.
   virtual std::shared_ptr<BaseModule> module() {
     return std::static_pointer_cast<BaseModule>(shared_from_this());
   }
 
  protected:
-  /// \param name          as `encoder_name` has it.
-  /// \param out_channels  widths of all six maps, for three bands.
-  /// \throws OptionError where it lacks the depth or the weights.
-  Encoder(std::string name, const EncoderOptions& options, std::vector<int64_t> out_channels,
-          const std::vector<EncoderWeights>& published);
+  /// \throws OptionError where it lacks the depth, the weights, the output stride or the paths.
+  Encoder(EncoderFacts facts, const EncoderOptions& options);
   int64_t depth() const { return options_.depth; }
   int64_t in_channels() const { return options_.in_channels; }
+  double drop_path_rate() const { return options_.drop_path_rate; }
   /// Of the convolutions of a stage that would end at this stride; 1: the stage strides.
   int64_t dilation_of(int64_t stage_stride) const;
   /// Encoders register the convolution that sees the images, and its name, with this.
   void set_first_conv(const std::string& name, std::shared_ptr<Conv2d> conv);
 
  private:
-  std::string name_;
+  EncoderFacts facts_;
   EncoderOptions options_;
-  std::vector<int64_t> out_channels_;
-  std::string weights_address_;  ///< "" for random weights
   std::string first_conv_name_;
   std::shared_ptr<Conv2d> first_conv_;
 };
 
-/// Builds the encoder of a name.
-/// \throws OptionError where the encoder lacks the depth, the weights or the dilation.
-std::shared_ptr<Encoder> build_encoder(const std::string& name, const EncoderOptions& options);
+/// A map [N, 0, ceil(H / 2), ceil(W / 2)] for encoders that begin at a quarter of the images' size.
+torch::Tensor empty_half(const torch::Tensor& images, const torch::Tensor& like);
 
 /// Modules that stay in the state dict but that no map depends on: they are not trained, so that
 /// neither an optimiser nor other processes wait for their gradients.
 void leave_untrained(torch::nn::Module& module);
-
-/// Registered variant of an encoder class that is made from a constant: E(kKind, options).
-template <class E, const auto& kKind>
-class EncoderOf final : public E {
- public:
-  using Params = NoParams;
-  static Schema<Params> schema() { return Schema<Params>(E::summary(kKind)).source(E::kSource); }
-  EncoderOf(const Params&, const EncoderOptions& options) : E(kKind, options) {}
-};
-
-}  // namespace seg::smp
-
-namespace seg {
-
-/// The option `encoder_name`: a new encoder is a class with SEG_REGISTER_AS(smp::Encoder, X, "x").
-template <>
-struct Category<smp::Encoder> {
-  static constexpr std::string_view name = "encoder";
-  using Signature = std::shared_ptr<smp::Encoder>(const smp::EncoderOptions&);
-};
 
 }  // namespace seg

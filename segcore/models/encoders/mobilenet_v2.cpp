@@ -1,11 +1,14 @@
+#include <algorithm>
 #include <array>
 
 #include "segcore/models/backbones/mobilenet.hpp"
+#include "segcore/models/encoders/chain_encoder.hpp"
+#include "segcore/models/encoders/encoder_table.hpp"
+#include "segcore/models/encoders/published.hpp"
 #include "segcore/models/nn/norm.hpp"
-#include "segcore/models/smp/encoder.hpp"
 #include "segcore/torch.hpp"
 
-namespace seg::smp {
+namespace seg {
 namespace {
 
 struct MobileConv {
@@ -32,8 +35,6 @@ std::shared_ptr<Sequential> mobile_block(const std::shared_ptr<Conv2d>& conv) {
   return out;
 }
 
-}  // namespace
-
 /// Widens, convolves each channel alone, narrows, under torchvision's names.
 class TorchInvertedResidual final : public Layer {
  public:
@@ -59,16 +60,14 @@ class TorchInvertedResidual final : public Layer {
 };
 
 /// MobileNetV2 with torchvision's names, up to the last convolution.
-class MobileNetV2Encoder final : public Encoder {
+class TorchMobileNetV2 final : public ChainEncoder {
  public:
-  using Params = NoParams;
-  static Schema<Params> schema() {
-    return Schema<Params>("MobileNetV2.").source("Sandler et al. 2018, arXiv:1801.04381");
-  }
-  MobileNetV2Encoder(const Params&, const EncoderOptions& options)
-      : Encoder("mobilenet_v2", options, {3, 16, 24, 32, 96, 1280},
-                {{"imagenet", "e67aa804e17f7b404b629127eabbd224c4e0690b"}}),
-        features_(std::make_shared<Sequential>()) {
+  TorchMobileNetV2(const std::string& name, std::vector<EncoderWeights> published,
+                   const EncoderOptions& options)
+      : ChainEncoder(
+            {.name = name, .channels = {16, 24, 32, 96, 1280}, .published = std::move(published)},
+            options) {
+    run_one_level_more();
     const auto first = mobile_conv({in_channels(), kMobileNetV2Stem, 3, 2});
     set_first_conv("features.0.0.weight", first);
     push(mobile_block(first));
@@ -83,34 +82,33 @@ class MobileNetV2Encoder final : public Encoder {
       }
     }
     push(mobile_block(mobile_conv({in, 1280, 1})));
-    register_module("features", features_);
-  }
-
-  std::vector<torch::Tensor> forward(const torch::Tensor& images) override {
-    std::vector<torch::Tensor> out{images};
-    auto x = images;
-    const auto used = static_cast<size_t>(depth());
-    for (size_t i = 0; i <= kEnds[used - 1]; ++i) {
-      x = (*features_)[i]->forward(x);
-      if (i == kEnds[out.size() - 1]) out.push_back(x);
-    }
-    if (is_training() && used < kEnds.size()) {
-      // The library runs one stage more than it gives, whose norms count the batch.
-      const torch::NoGradGuard no_grad;
-      for (size_t i = kEnds[used - 1] + 1; i <= kEnds[used]; ++i) x = (*features_)[i]->forward(x);
-    }
-    return out;
   }
 
  private:
-  static constexpr std::array<size_t, 5> kEnds{1, 3, 6, 13, 18};  ///< the layer of each map
+  static constexpr std::array<int64_t, 5> kEnds{1, 3, 6, 13, 18};  ///< the layer of each map
   void push(const std::shared_ptr<Layer>& layer) {
-    if (features_->size() > kEnds[static_cast<size_t>(depth() - 1)]) leave_untrained(*layer);
-    features_->push_back(layer);
+    add(text("features.", count_), layer);
+    if (std::ranges::count(kEnds, count_++) > 0) end_level();
   }
 
-  std::shared_ptr<Sequential> features_;
+  int64_t count_ = 0;
 };
-SEG_REGISTER_AS(Encoder, MobileNetV2Encoder, "mobilenet_v2");
 
-}  // namespace seg::smp
+std::vector<EncoderEntry> mobilenet_v2_encoders() {
+  const auto entry = [](const std::string& name, const EncoderWeights& weights) {
+    return EncoderEntry{.name = name,
+                        .summary = "MobileNetV2.",
+                        .source = "Sandler et al. 2018, arXiv:1801.04381",
+                        .build = [name, weights](const EncoderOptions& options) {
+                          return std::make_shared<TorchMobileNetV2>(
+                              name, std::vector<EncoderWeights>{weights}, options);
+                        }};
+  };
+  const std::string name = "mobilenet_v2";
+  return {entry(name, smp_weights(name, "imagenet", "e67aa804e17f7b404b629127eabbd224c4e0690b")),
+          entry("tv-" + name, torchvision_weights(name, "7ebf99e0"))};
+}
+SEG_REGISTER_ENCODERS(mobilenet_v2_encoders);
+
+}  // namespace
+}  // namespace seg

@@ -4,7 +4,6 @@
 #include <utility>
 
 #include "registry/log.hpp"
-#include "segcore/models/nn/resize.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg::smp {
@@ -13,8 +12,8 @@ namespace {
 /// Which of a backbone's maps each level of a decoder takes.
 struct EncoderLevels {
   static constexpr size_t kNone = static_cast<size_t>(-1);
-  std::vector<int64_t> channels;  ///< of level 0, the images, and of the levels below
-  std::vector<size_t> maps;       ///< of levels 1 and more; kNone: a map without channels
+  std::vector<int64_t> channels;  ///< of the levels below the images
+  std::vector<size_t> maps;       ///< of the same; kNone: a map without channels
 };
 
 EncoderLevels encoder_levels(const Backbone& backbone, const EncoderOptions& options) {
@@ -26,7 +25,7 @@ EncoderLevels encoder_levels(const Backbone& backbone, const EncoderOptions& opt
   for (int64_t i = 1; i <= options.depth; ++i) {
     needed.push_back(std::min(int64_t{1} << i, options.output_stride));
   }
-  EncoderLevels out{.channels = {options.in_channels}, .maps = {}};
+  EncoderLevels out;
   std::vector<bool> used(features.size(), false);
   size_t next = 0;
   for (size_t level = 0; level < needed.size(); ++level) {
@@ -62,7 +61,7 @@ class BackboneEncoder final : public Encoder {
  public:
   BackboneEncoder(std::shared_ptr<Backbone> backbone, const EncoderOptions& options,
                   EncoderLevels levels)
-      : Encoder(backbone->python_names().front(), options, levels.channels, {}),
+      : Encoder({.name = backbone->python_names().front(), .channels = levels.channels}, options),
         backbone_(std::move(backbone)),
         maps_(std::move(levels.maps)) {}
 
@@ -77,11 +76,6 @@ class BackboneEncoder final : public Encoder {
   std::shared_ptr<BaseModule> module() override { return backbone_; }
 
  private:
-  static torch::Tensor empty_half(const torch::Tensor& images, const torch::Tensor& like) {
-    const Size2 size = map_size(images);
-    return torch::zeros({images.size(0), 0, (size.h + 1) / 2, (size.w + 1) / 2}, like.options());
-  }
-
   std::shared_ptr<Backbone> backbone_;
   std::vector<size_t> maps_;
 };

@@ -3,7 +3,7 @@
 #include <memory>
 
 #include "segcore/models/backbone.hpp"
-#include "segcore/models/smp/encoder.hpp"
+#include "segcore/models/encoders/encoder.hpp"
 
 namespace seg::smp {
 

@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <cctype>
 
+#include "segcore/models/encoders/encoder.hpp"
 #include "segcore/models/nn/resize.hpp"
-#include "segcore/models/smp/encoder.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg::smp {

@@ -1,8 +1,8 @@
 /// The base of the models of segmentation_models_pytorch: encoder, decoder, segmentation head.
 #pragma once
 #include "segcore/models/backbone.hpp"
+#include "segcore/models/encoders/encoder_table.hpp"
 #include "segcore/models/segmentors/logit_segmentor.hpp"
-#include "segcore/models/smp/encoder.hpp"
 #include "segcore/models/smp/modules.hpp"
 
 namespace seg::smp {
@@ -57,7 +57,7 @@ Schema<P> model_schema(const std::string& summary, int64_t min_depth = 1) {
   Schema<P> schema(summary);
   schema
       .optional("encoder_name", &P::encoder_name, "the network that makes the maps",
-                one_of(Registry<Encoder>::instance().names()))
+                one_of(EncoderTable::instance().names()))
       .optional("encoder_depth", &P::encoder_depth, "halvings of the image in the encoder",
                 in_range(static_cast<double>(min_depth), 5))
       .optional("encoder_weights", &P::encoder_weights,

@@ -4,9 +4,9 @@
 
 #include "segcore/io/weights.hpp"
 #include "segcore/models/backbone.hpp"
+#include "segcore/models/encoders/encoder_table.hpp"
 #include "segcore/models/nn/drop.hpp"
 #include "segcore/models/segmentor.hpp"
-#include "segcore/models/smp/encoder.hpp"
 #include "segcore/models/smp/encoder_of_backbone.hpp"
 #include "segcore/torch.hpp"
 #include "tests/support/config_errors.hpp"
@@ -60,7 +60,7 @@ TEST(SmpEncoder, HasTheTensorsAndMapsOfItsEncoder) {
   const torch::NoGradGuard no_grad;
   for (const std::string name : {"resnet18", "vgg11_bn", "mobilenet_v2"}) {
     SCOPED_TRACE(name);
-    const auto encoder = smp::build_encoder(name, {.in_channels = 2});
+    const auto encoder = build_encoder(name, {.in_channels = 2});
     const auto backbone =
         Spec<Backbone>::of("{type: SmpEncoder, in_channels: 2, name: " + name + "}").build();
     EXPECT_EQ(tensor_names(*backbone), tensor_names(*encoder));

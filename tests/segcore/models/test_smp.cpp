@@ -223,8 +223,8 @@ TEST(SmpModels, ClassifyImagesAsPythonDoes) {
 
 // --- Weights ------------------------------------------------------------------------------------
 
-std::shared_ptr<smp::Encoder> encoder_of(const std::string& name, int64_t in_channels) {
-  return smp::build_encoder(name, {.in_channels = in_channels});
+std::shared_ptr<Encoder> encoder_of(const std::string& name, int64_t in_channels) {
+  return build_encoder(name, {.in_channels = in_channels});
 }
 
 TEST(SmpEncoders, FitTheFirstConvolutionToTheBands) {
@@ -257,7 +257,7 @@ TEST(SmpEncoders, DescribeTheirMaps) {
   const torch::NoGradGuard no_grad;
   for (const std::string name : {"resnet18", "vgg11", "mobilenet_v2"}) {
     for (const int64_t depth : {1, 3, 5}) {
-      const auto encoder = smp::build_encoder(name, {.in_channels = 2, .depth = depth});
+      const auto encoder = build_encoder(name, {.in_channels = 2, .depth = depth});
       encoder->eval();
       const auto maps = encoder->forward(torch::zeros({1, 2, 64, 32}));
       ASSERT_EQ(maps.size(), static_cast<size_t>(depth) + 1);
@@ -275,7 +275,7 @@ TEST(SmpEncoders, DilateInsteadOfStriding) {
   const torch::NoGradGuard no_grad;
   for (const std::string name : {"resnet18", "mobilenet_v2"}) {
     for (const int64_t stride : {8, 16}) {
-      const auto encoder = smp::build_encoder(name, {.output_stride = stride});
+      const auto encoder = build_encoder(name, {.output_stride = stride});
       encoder->eval();
       EXPECT_EQ(encoder->output_stride(), stride);
       EXPECT_EQ(encoder->forward(torch::zeros({1, 3, 64, 64})).back().size(2), 64 / stride);

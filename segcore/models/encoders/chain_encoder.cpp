@@ -1,0 +1,84 @@
+#include "segcore/models/encoders/chain_encoder.hpp"
+
+#include "segcore/torch.hpp"
+
+namespace seg {
+namespace {
+
+/// A module without a forward pass, for names between an encoder and its layers.
+class Folder final : public torch::nn::Module {};
+
+}  // namespace
+
+ChainEncoder::ChainEncoder(EncoderFacts facts, const EncoderOptions& options)
+    : Encoder(std::move(facts), options), level_(this->facts().image_channels > 0 ? 0 : 1) {
+  if (this->facts().channels.front() == 0) ++level_;
+}
+
+void ChainEncoder::add_layer(const std::string& name, const std::shared_ptr<Layer>& layer) {
+  const size_t dot = name.rfind('.');
+  torch::nn::Module* parent = this;
+  for (size_t end = name.find('.'); end != std::string::npos; end = name.find('.', end + 1)) {
+    auto& folder = folders_[name.substr(0, end)];
+    if (!folder) {
+      const size_t begin = name.rfind('.', end - 1) + 1;  // npos + 1 is 0
+      folder = parent->register_module(name.substr(begin, end - begin), std::make_shared<Folder>());
+    }
+    parent = folder.get();
+  }
+  parent->register_module(name.substr(dot + 1), std::static_pointer_cast<BaseModule>(layer));
+  if (level_ > depth()) leave_untrained(*layer);
+  steps_.push_back({.name = name, .layer = layer, .level = level_});
+}
+
+void ChainEncoder::end_level() {
+  steps_.back().map = Map::kOutput;
+  ++level_;
+}
+
+void ChainEncoder::add_with_inner_map(const std::string& name,
+                                      std::shared_ptr<LayerWithInnerMap> layer) {
+  add_layer(name, layer);
+  steps_.back().map = Map::kInner;
+  ++level_;
+}
+
+std::vector<torch::Tensor> ChainEncoder::forward(const torch::Tensor& images) {
+  std::vector<torch::Tensor> out;
+  if (facts().image_channels == 0) out.push_back(images);
+  const bool starts_at_a_quarter = facts().channels.front() == 0;
+  const int64_t last = depth() + (runs_one_more_ && is_training() ? 1 : 0);
+  auto x = images;
+  for (const auto& step : steps_) {
+    if (step.level > last) break;
+    if (step.level > depth() && x.requires_grad()) x = x.detach();
+    if (step.map == Map::kInner) {
+      auto both = static_cast<LayerWithInnerMap&>(*step.layer).forward_both(x);
+      if (step.level <= depth()) out.push_back(std::move(both.inner));
+      x = std::move(both.last);
+    } else {
+      x = step.layer->forward(x);
+      if (step.map == Map::kOutput && step.level <= depth()) out.push_back(x);
+    }
+  }
+  if (starts_at_a_quarter) out.insert(out.begin() + 1, empty_half(images, x));
+  return out;
+}
+
+std::vector<torch::Tensor> ChainEncoder::outputs_of(const std::vector<std::string>& names,
+                                                    const torch::Tensor& images) {
+  std::vector<torch::Tensor> out(names.size());
+  auto x = images;
+  for (const auto& step : steps_) {
+    x = step.layer->forward(x);
+    for (size_t i = 0; i < names.size(); ++i) {
+      if (names[i] == step.name) out[i] = x;
+    }
+  }
+  for (size_t i = 0; i < names.size(); ++i) {
+    SEG_CHECK(out[i].defined(), facts().name, " has no layer '", names[i], "'");
+  }
+  return out;
+}
+
+}  // namespace seg

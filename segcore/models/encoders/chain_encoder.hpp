@@ -1,0 +1,73 @@
+/// Encoders that are layers in a row, some of whose outputs are the maps.
+#pragma once
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "segcore/models/encoders/encoder.hpp"
+
+namespace seg {
+
+/// A layer that strides inside, and what it computes before it does.
+class LayerWithInnerMap : public Layer {
+ public:
+  struct Outputs {
+    torch::Tensor inner;  ///< the last map of the input's size
+    torch::Tensor last;
+  };
+  virtual Outputs forward_both(const torch::Tensor& x) = 0;
+  torch::Tensor forward(const torch::Tensor& x) final { return forward_both(x).last; }
+};
+
+/// Families add their layers in order and mark where the levels end; the passes are written here.
+class ChainEncoder : public Encoder {
+ public:
+  std::vector<torch::Tensor> forward(const torch::Tensor& images) override;
+  /// Outputs of layers by their names, for comparisons with Python.
+  /// \throws Error for a name that no layer has.
+  std::vector<torch::Tensor> outputs_of(const std::vector<std::string>& names,
+                                        const torch::Tensor& images);
+
+ protected:
+  ChainEncoder(EncoderFacts facts, const EncoderOptions& options);
+  /// Adds a layer under its dotted name below the encoder ("features.3"); modules between are made
+  /// as needed. Layers after the last map that is given are not trained.
+  /// \return the layer.
+  template <class L>
+  std::shared_ptr<L> add(const std::string& name, std::shared_ptr<L> layer) {
+    add_layer(name, layer);
+    return layer;
+  }
+  /// Adds a function without parameters.
+  void add(const std::string& name, std::function<torch::Tensor(const torch::Tensor&)> f) {
+    add_layer(name, std::make_shared<Lambda>(std::move(f)));
+  }
+  /// The output of the last layer is the map of the next level: first, where the encoder has one,
+  /// that at the images' size, then those of 1/2, 1/4, ...
+  void end_level();
+  /// Adds a layer whose inner map is that of the next level.
+  void add_with_inner_map(const std::string& name, std::shared_ptr<LayerWithInnerMap> layer);
+  /// Runs one level more than is given, as torchvision's MobileNetV2 does in
+  /// segmentation_models_pytorch: its norms count the batch.
+  void run_one_level_more() { runs_one_more_ = true; }
+
+ private:
+  enum class Map { kNone, kOutput, kInner };
+  struct Step {
+    std::string name;
+    std::shared_ptr<Layer> layer;
+    int64_t level = 0;
+    Map map = Map::kNone;
+  };
+  void add_layer(const std::string& name, const std::shared_ptr<Layer>& layer);
+
+  std::vector<Step> steps_;
+  std::map<std::string, std::shared_ptr<torch::nn::Module>> folders_;  ///< by their dotted names
+  int64_t level_;
+  bool runs_one_more_ = false;
+};
+
+}  // namespace seg
