@@ -6,10 +6,12 @@
 #include "registry/registry.hpp"
 #include "registry/yaml.hpp"
 #include "segcore/image/image_io.hpp"
+#include "segcore/io/weights.hpp"
 #include "segcore/models/encoders/encoder_table.hpp"
 #include "segcore/models/nn/draws_random_numbers.hpp"
 #include "segcore/models/nn/drop.hpp"
 #include "segcore/models/segmentor.hpp"
+#include "segcore/testing/reference_encoder.hpp"
 #include "segcore/testing/reference_model.hpp"
 #include "segcore/testing/reference_values.hpp"
 #include "segcore/torch.hpp"
@@ -80,6 +82,10 @@ Config Fixture::model() const {
 }
 
 std::string Fixture::not_there_yet() const {
+  if (const std::string name = encoder_name(*json_); !name.empty()) {
+    return EncoderTable::instance().find(name) ? ""
+                                               : seg::text("no encoder is called '", name, "'");
+  }
   if (!json_->contains("model") && !is_smp(*json_)) {
     return seg::text("models of ", json_->at("source").get<std::string>());
   }
@@ -101,6 +107,7 @@ std::string Fixture::not_there_yet() const {
 
 Comparison Fixture::compare(bool single, const std::optional<Config>& given,
                             c10::Device device) const {
+  if (!given && !encoder_name(*json_).empty()) return compare_encoder(single, device);
   Diagnostics problems;
   const auto spec = Spec<Segmentor>::parse(given ? *given : model(), "model", problems);
   if (problems.has_errors()) throw ConfigError(problems);
@@ -109,7 +116,7 @@ Comparison Fixture::compare(bool single, const std::optional<Config>& given,
     const json& fixture = *json_;
     Comparer compare(fixture, single);
     fill(*model, fixture.value("gain", 1.0));
-    compare_state(compare, fixture.at("state"), *model);
+    compare_state(compare, fixture.at("state"), state_dict(*model));
     if (!compare.out.holds()) return std::move(compare.out);
     const auto type = single ? torch::kFloat32 : torch::kFloat64;
     set_precision(*model, type);
@@ -133,6 +140,28 @@ Comparison Fixture::compare(bool single, const std::optional<Config>& given,
       targets.categories = fixture.value("categories", std::vector<int64_t>{});
       compare_training(compare, fixture, *model, x, targets, smp);
     }
+    return std::move(compare.out);
+  } catch (const json::exception& e) {
+    throw DataError(seg::text(path_, ": is no fixture: ", e.what()));
+  }
+}
+
+Comparison Fixture::compare_encoder(bool single, c10::Device device) const {
+  try {
+    const json& fixture = *json_;
+    Comparer compare(fixture, single);
+    const auto encoder = fixture_encoder(fixture);
+    fill(*encoder, fixture.value("gain", 1.0));
+    compare_encoder_state(compare, fixture, *encoder);
+    if (!compare.out.holds()) return std::move(compare.out);
+    const auto type = single ? torch::kFloat32 : torch::kFloat64;
+    set_precision(*encoder, type);
+    encoder->to(device);
+    set_drop_probability(*encoder, 0);
+    const auto x = image(fixture.at("input").get<std::vector<int64_t>>()).to(device, type);
+    compare_features(
+        compare, fixture, *encoder, [&] { return fixture_maps(fixture, *encoder, x); },
+        encoder->facts().classifier);
     return std::move(compare.out);
   } catch (const json::exception& e) {
     throw DataError(seg::text(path_, ": is no fixture: ", e.what()));

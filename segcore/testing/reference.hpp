@@ -31,6 +31,8 @@ class Fixture {
   Config model() const;
 
  private:
+  Comparison compare_encoder(bool single, c10::Device device) const;
+
   std::string path_;
   std::shared_ptr<const nlohmann::json> json_;
 };

@@ -26,10 +26,8 @@ class LayerWithInnerMap : public Layer {
 class ChainEncoder : public Encoder {
  public:
   std::vector<torch::Tensor> forward(const torch::Tensor& images) override;
-  /// Outputs of layers by their names, for comparisons with Python.
-  /// \throws Error for a name that no layer has.
   std::vector<torch::Tensor> outputs_of(const std::vector<std::string>& names,
-                                        const torch::Tensor& images);
+                                        const torch::Tensor& images) override;
 
  protected:
   ChainEncoder(EncoderFacts facts, const EncoderOptions& options);

@@ -94,6 +94,12 @@ void Encoder::init_weights() {
   }
 }
 
+std::vector<torch::Tensor> Encoder::outputs_of(const std::vector<std::string>& names,
+                                               const torch::Tensor& /*images*/) {
+  throw Error(
+      text(facts_.name, " does not give outputs of its layers by name (", join(names, ", "), ")"));
+}
+
 void Encoder::adapt_pretrained(Value& state) const {
   Value kept = Value::dict();
   bool whole_model = false;

@@ -75,6 +75,13 @@ std::shared_ptr<Encoder> build_plain_encoder(const std::string& name,
   return entry->build(options);
 }
 
+std::shared_ptr<Encoder> build_deepest_encoder(const std::string& name, EncoderOptions options) {
+  const auto* entry = EncoderTable::instance().find(name);
+  SEG_CHECK(entry, "no encoder is called '", name, "'");
+  options.depth = entry->depth;
+  return entry->build(options);
+}
+
 std::shared_ptr<Encoder> build_encoder(const std::string& name, const EncoderOptions& options) {
   auto encoder = build_plain_encoder(name, options);
   if (!name.starts_with("tu-")) return encoder;

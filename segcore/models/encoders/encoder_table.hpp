@@ -21,6 +21,7 @@ struct EncoderEntry {
   std::string summary;
   std::string source;  ///< the paper
   std::function<std::shared_ptr<Encoder>(const EncoderOptions&)> build;
+  int64_t depth = 5;  ///< the greatest: of plain transformers, the number of blocks
 };
 
 /// The option `encoder_name`. Lists what was registered for tools/list.
@@ -47,6 +48,8 @@ class EncoderTable final : public AnyRegistry {
 /// \throws OptionError where the encoder lacks the depth, the weights or the dilation.
 std::shared_ptr<Encoder> build_plain_encoder(const std::string& name,
                                              const EncoderOptions& options);
+/// The same with all maps that it can give, whatever options.depth is.
+std::shared_ptr<Encoder> build_deepest_encoder(const std::string& name, EncoderOptions options);
 /// The same as the models of segmentation_models_pytorch have it: an encoder of timm is their
 /// child `model`.
 std::shared_ptr<Encoder> build_encoder(const std::string& name, const EncoderOptions& options);

@@ -39,7 +39,7 @@ TEST(SmpModels, ReportWrongOptions) {
   }
   EXPECT_THAT(smp_error("type: DeepLabV3, encoder_name: vgg16"),
               HasSubstr("encoder_name: vgg16 cannot be dilated to the output stride 8 that this "
-                        "model asks of its encoder: it pools. Take a resnet or mobilenet_v2"));
+                        "model asks of its encoder. Take a resnet or mobilenet_v2"));
   EXPECT_THAT(smp_error("type: DeepLabV3, encoder_output_stride: 32"),
               HasSubstr("encoder_output_stride: must be 8 or 16, got 32"));
   EXPECT_THAT(smp_error("type: PAN, encoder_output_stride: 8"),

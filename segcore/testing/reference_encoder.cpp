@@ -1,0 +1,114 @@
+#include "segcore/testing/reference_encoder.hpp"
+
+#include <algorithm>
+#include <map>
+#include <nlohmann/json.hpp>
+
+#include "segcore/io/weights.hpp"
+#include "segcore/models/encoders/encoder_table.hpp"
+#include "segcore/testing/reference_model.hpp"
+#include "segcore/testing/reference_values.hpp"
+#include "segcore/torch.hpp"
+
+namespace seg::reference {
+
+using nlohmann::json;
+
+namespace {
+
+bool begins_with_one(const std::string& name, const std::vector<std::string>& beginnings) {
+  return std::ranges::any_of(beginnings, [&](const auto& b) { return name.starts_with(b); });
+}
+
+}  // namespace
+
+std::string encoder_name(const json& fixture) {
+  // Models for segmentation and those of other kinds have classes or a configuration.
+  if (fixture.contains("model") || fixture.contains("classes")) return "";
+  const std::string source = fixture.at("source");
+  std::string name = fixture.at("config");
+  if (fixture.value("/options/block_args/attn_layer"_json_pointer, "") == "cbam") {
+    name = "cbam_" + name;
+  }
+  if (source.starts_with("timm")) return "tu-" + name;
+  if (source.starts_with("torchvision")) return "tv-" + name;
+  if (source.starts_with("ultralytics") || source.starts_with("pretrainedmodels")) return name;
+  return "";
+}
+
+std::shared_ptr<Encoder> fixture_encoder(const json& fixture) {
+  EncoderOptions options{.in_channels = fixture.at("input").at(1)};
+  if (fixture.contains("/options/img_size"_json_pointer)) {
+    const auto& size = fixture.at("options").at("img_size");
+    options.img_size = Size2(size.at(0).get<int64_t>(), size.at(1).get<int64_t>());
+  }
+  return build_deepest_encoder(encoder_name(fixture), options);
+}
+
+void compare_encoder_state(Comparer& compare, const json& fixture, const Encoder& encoder) {
+  const Value own = state_dict(encoder);
+  const auto& items = own.as_dict();
+  auto next = items.begin();
+  Value whole = Value::dict();
+  for (const auto& row : fixture.at("state").at("rows")) {
+    const std::string name = row[0];
+    if (begins_with_one(name, encoder.facts().classifier)) {
+      const bool counter = row[2] == "int64";
+      const auto like = torch::zeros(row[1].get<std::vector<int64_t>>(),
+                                     counter ? torch::kLong : torch::kFloat32);
+      const auto filled = weight_values(name, like, fixture.value("gain", 1.0));
+      whole.set(name, Value(counter ? like : filled.to(torch::kFloat32)));
+    } else if (next != items.end()) {
+      whole.set(next->first.as_string(), next->second);
+      ++next;
+    }
+  }
+  for (; next != items.end(); ++next) whole.set(next->first.as_string(), next->second);
+  compare_state(compare, fixture.at("state"), whole);
+}
+
+std::vector<torch::Tensor> fixture_maps(const json& fixture, Encoder& encoder,
+                                        const torch::Tensor& x) {
+  const auto& expected = fixture.at("features");
+  auto maps = encoder.forward(x);
+  std::erase_if(maps, [&](const torch::Tensor& t) { return t.numel() == 0 || t.is_same(x); });
+  if (!expected.front().contains("name")) {  // of the last ones, then
+    maps.erase(maps.begin(), maps.end() - static_cast<std::ptrdiff_t>(expected.size()));
+    return maps;
+  }
+  const auto fits = [&](size_t i) {
+    return maps[i].sizes().vec() == expected[i].at("shape").get<std::vector<int64_t>>();
+  };
+  bool same = maps.size() == expected.size();
+  for (size_t i = 0; same && i < maps.size(); ++i) same = fits(i);
+  if (same) return maps;
+  std::vector<std::string> names;
+  for (const auto& map : expected) names.push_back(map.at("name"));
+  return encoder.outputs_of(names, x);
+}
+
+void compare_features(Comparer& compare, const json& fixture, torch::nn::Module& module,
+                      const std::function<std::vector<torch::Tensor>()>& features,
+                      const std::vector<std::string>& classifier) {
+  module.eval();
+  {
+    const torch::NoGradGuard no_grad;
+    compare.tensors("features", features());
+  }
+  if (!fixture.contains("losses")) return;
+  const auto before = copied_buffers(module);
+  module.train();
+  module.zero_grad();
+  torch::Tensor loss = torch::zeros({}, torch::kFloat64);
+  const auto maps = features();
+  for (size_t k = 0; k < maps.size(); ++k) {
+    const auto weight = uniform(text("output.", k), maps[k].numel()).view(maps[k].sizes());
+    loss = loss + (weight.to(maps[k]) * maps[k].square()).mean();
+  }
+  compare.scalars({"losses"}, fixture.at("losses"), {{"weighted_square", loss.item<double>()}},
+                  {1e-6, 1e-4}, 0);
+  loss.backward();
+  compare_gradients_and_buffers(compare, fixture, module, before, classifier);
+}
+
+}  // namespace seg::reference
