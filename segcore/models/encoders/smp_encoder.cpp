@@ -1,51 +1,10 @@
 #include <algorithm>
-#include <utility>
 
-#include "segcore/models/backbone.hpp"
+#include "segcore/models/encoders/encoder_backbone.hpp"
 #include "segcore/models/encoders/encoder_table.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {
-namespace {
-
-/// output_stride: 8, 16 or 32.
-Check<int64_t> one_of_output_strides() {
-  return {[](const int64_t& v) {
-            return v == 8 || v == 16 || v == 32 ? std::string()
-                                                : text("must be 8, 16 or 32, got ", v);
-          },
-          {}};
-}
-
-/// The chosen maps of an encoder.
-class EncoderBackbone : public Backbone {
- public:
-  std::vector<torch::Tensor> forward(const torch::Tensor& images) override {
-    const auto maps = encoder_->forward(images);
-    std::vector<torch::Tensor> out;
-    for (const size_t i : given_) out.push_back(maps[i]);
-    return out;
-  }
-  std::vector<FeatureInfo> features() const override {
-    const auto maps = encoder_->maps();
-    std::vector<FeatureInfo> out;
-    for (const size_t i : given_) out.push_back(maps[i]);
-    return out;
-  }
-  LayerOrder layer_order() const override { return encoder_->layer_order(); }
-
- protected:
-  /// \param given  which of the encoder's maps.
-  EncoderBackbone(InitCfg init_cfg, std::shared_ptr<Encoder> encoder, std::vector<size_t> given)
-      : Backbone(std::move(init_cfg)), encoder_(std::move(encoder)), given_(std::move(given)) {}
-  Encoder& encoder() const { return *encoder_; }
-
- private:
-  std::shared_ptr<Encoder> encoder_;
-  std::vector<size_t> given_;
-};
-
-}  // namespace
 
 struct SmpEncoderParams {
   std::string name;
@@ -74,8 +33,7 @@ class SmpEncoder final : public EncoderBackbone, public AdaptsPretrained {
                   "published weights by name (imagenet), or a file; null: random ones")
         .optional("in_channels", &P::in_channels, "bands of the images", at_least(1))
         .optional("output_stride", &P::output_stride,
-                  "stride that the encoder ends at: later stages are dilated",
-                  one_of_output_strides())
+                  "stride that the encoder ends at: later stages are dilated", output_strides())
         .optional("out_indices", &P::out_indices,
                   "which maps are given, finest first; map i has the stride 2^i", at_least(0))
         .optional("img_size", &P::img_size,
