@@ -37,7 +37,7 @@ class PartsBuilder {
     }
     attempt("model", [&] {
       parts_.model = config_.model.build();
-      parts_.model->init_weights();
+      parts_.model->initialize();
       if (!wanted_.device.is_cpu()) parts_.model->to(wanted_.device);
     });
     if (parts_.model && !config_.freeze.empty()) {

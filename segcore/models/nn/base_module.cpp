@@ -29,11 +29,20 @@ std::vector<Spec<Initializer>> BaseModule::pretrained_rules() const {
   return out;
 }
 
-void BaseModule::apply_init_cfg() {
+void BaseModule::apply_init_cfg() { apply_rules(/*last_word=*/false); }
+
+void BaseModule::initialize() {
+  init_weights();
+  for_each_module(*this, [](torch::nn::Module& module) {
+    if (auto* own = dynamic_cast<BaseModule*>(&module)) own->apply_rules(/*last_word=*/true);
+  });
+}
+
+void BaseModule::apply_rules(bool last_word) {
   if (!init_cfg_) return;
   for (const auto& rule : init_cfg_->values) {
     const auto initializer = rule.build();
-    if (initializer->reads_file()) continue;
+    if (initializer->reads_file() || initializer->is_last_word() != last_word) continue;
     try {
       initializer->apply(*this);
     } catch (const OptionError& e) {

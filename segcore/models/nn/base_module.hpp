@@ -19,6 +19,8 @@ class BaseModule : public torch::nn::Module {
   /// Fills the weights: first by the rules of the `init_cfg`, then those of the children (so that a
   /// child's own rules win). Reads no file. Overridden by architectures with a recipe of their own.
   virtual void init_weights();
+  /// Fills the weights of a whole model: init_weights, then the rules of `layer: all`.
+  void initialize();
   /// The names by which `init_cfg: {layer: ...}` selects the module.
   virtual std::vector<std::string> python_names() const;
   /// The rules of the `init_cfg` that read files, in order. A run applies them when it starts, not
@@ -34,6 +36,9 @@ class BaseModule : public torch::nn::Module {
   void apply_init_cfg();
 
   InitCfg init_cfg_;
+
+ private:
+  void apply_rules(bool last_word);
 };
 
 /// One tensor in, one tensor out.

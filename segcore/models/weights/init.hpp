@@ -19,6 +19,8 @@ class Initializer {
   virtual void apply(torch::nn::Module& module) const = 0;
   /// Fills every layer, `module` and those below it, whatever the rule names.
   virtual void apply_to_all(torch::nn::Module& module) const = 0;
+  /// Whether it is for the whole module (`layer: all`), after the rules of all that is below.
+  virtual bool is_last_word() const { return false; }
   /// Whether it takes the weights from a file.
   virtual bool reads_file() const { return false; }
 };

@@ -59,7 +59,8 @@ struct InitParams {
                   "sets biases so that a sigmoid of them is this probability",
                   in_range(1e-12, 1 - 1e-12))
         .optional("layer", &InitParams::layer,
-                  "classes of layers that the rule is for: Conv2d, ...")
+                  "classes of layers that the rule is for: Conv2d, ...; all: every convolution and "
+                  "linear layer, after the rules of all modules below")
         .optional("override", &InitParams::override_rules,
                   "children, by name, that the rule or another is applied to as a whole");
   }
@@ -185,7 +186,7 @@ class LayerInitializer final : public Initializer {
   void apply(torch::nn::Module& module) const override {
     if (rule_.layer) {
       for_each_module(module, [this](torch::nn::Module& m) {
-        if (names(m)) rule_.fill(m);
+        if (is_last_word() ? is_matrix_layer(m) : names(m)) rule_.fill(m);
       });
     }
     if (!rule_.override_rules) return;
@@ -199,11 +200,20 @@ class LayerInitializer final : public Initializer {
     }
   }
 
+  bool is_last_word() const override {
+    return rule_.layer && rule_.layer->values == std::vector<std::string>{"all"};
+  }
   void apply_to_all(torch::nn::Module& module) const override {
     for_each_module(module, [this](torch::nn::Module& m) { rule_.fill(m); });
   }
 
  private:
+  /// Whether a module is a layer of a weight with inputs and outputs, and perhaps a bias.
+  static bool is_matrix_layer(const torch::nn::Module& module) {
+    const auto parameters = module.named_parameters(/*recurse=*/false);
+    const auto* weight = parameters.find("weight");
+    return weight && weight->dim() >= 2;
+  }
   /// Whether `layer` names the class of a module, or a base of it.
   bool names(const torch::nn::Module& module) const {
     const auto classes = layer_names(module);

@@ -126,6 +126,28 @@ TEST(InitCfg, ReportsMistakes) {
             "Known: fan_in, fan_out\n1 error in the configuration");
 }
 
+TEST(InitCfg, AllIsForTheWholeModelAfterItsParts) {
+  torch::manual_seed(0);
+  const auto model =
+      Spec<Segmentor>::of(
+          "{type: EncoderDecoder, init_cfg: {type: Orthogonal, layer: all}, backbone: {type: "
+          "ResNet, depth: 18, base_channels: 8, stem_channels: 8}, decode_head: {type: FCNHead, "
+          "channels: 8, num_convs: 1, num_classes: 3}}")
+          .build();
+  model->initialize();
+  const auto parameters = model->named_parameters();
+  // Also where the parts have rules of their own: the head's classifier, the backbone.
+  for (const std::string name : {"decode_head.conv_seg.weight", "decode_head.convs.0.conv.weight",
+                                 "backbone.conv1.weight"}) {
+    const auto rows = parameters[name].flatten(1);
+    const auto wide = rows.size(0) <= rows.size(1) ? rows : rows.t();
+    EXPECT_TRUE(torch::allclose(wide.matmul(wide.t()), torch::eye(wide.size(0)), 1e-4, 1e-5))
+        << name;
+  }
+  // Norms keep their ones.
+  EXPECT_EQ(parameters["backbone.bn1.weight"].min().item<double>(), 1);
+}
+
 TEST(Initialisation, ConvModulesAreKaimingsNormal) {
   torch::manual_seed(0);
   const ConvModule relu({.in_channels = 64, .out_channels = 32, .kernel_size = 3});
