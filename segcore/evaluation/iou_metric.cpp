@@ -13,7 +13,10 @@ namespace seg {
 namespace {
 
 /// One column of the table of classes.
-using IouColumn = std::pair<std::string, std::vector<double>>;
+struct IouColumn {
+  std::string name, mean_name;  ///< "IoU", "mIoU"
+  std::vector<double> values;
+};
 
 constexpr double kIouNan = std::numeric_limits<double>::quiet_NaN();
 
@@ -140,7 +143,8 @@ class IoUMetric final : public Metric {
   using Params = IoUMetricParams;
   static Schema<Params> schema() {
     Check<OneOrMany<std::string>> known;
-    const std::vector<std::string> names{"mIoU", "mDice", "mFscore", "FWIoU", "kappa"};
+    const std::vector<std::string> names{"mIoU",  "mDice", "mFscore", "mF1", "mF2",
+                                         "FWIoU", "kappa", "PA",      "MPA"};
     known.test = [names](const OneOrMany<std::string>& v) {
       for (const auto& name : v.values) {
         if (std::find(names.begin(), names.end(), name) == names.end()) {
@@ -153,10 +157,13 @@ class IoUMetric final : public Metric {
     known.describe = [names](TypeDoc& d) { d.choices = names; };
     return Schema<Params>("Overlap of prediction and truth, by class and on the mean of classes.")
         .optional("ignore_index", &Params::ignore_index, "label of pixels that do not count")
-        .optional("iou_metrics", &Params::iou_metrics,
-                  "mIoU (with mAcc), mDice (with mAcc), mFscore (with mPrecision, mRecall), FWIoU "
-                  "(IoU weighted by the pixels of each class), kappa (Cohen's); aAcc always comes",
-                  known)
+        .optional(
+            "iou_metrics", &Params::iou_metrics,
+            "mIoU (with mAcc), mDice (with mAcc), mFscore (with mPrecision, mRecall), mF1 and "
+            "mF2 (F-scores that weigh recall once and twice), FWIoU (IoU weighted by the "
+            "pixels of each class), kappa (Cohen's); PA and MPA with CPA are aAcc and mAcc "
+            "with Acc under their other names; aAcc always comes",
+            known)
         .optional(
             "nan_to_num", &Params::nan_to_num,
             "replaces undefined values, those of classes that do not occur; null: leave them out")
@@ -254,13 +261,16 @@ class IoUMetric final : public Metric {
   /// Values by class of the metrics that have them, each column once.
   std::vector<IouColumn> columns(const IouCounts& counts) const {
     std::vector<IouColumn> out;
-    const auto column = [&](const std::string& name, auto value) {
+    const auto named = [&](const std::string& name, const std::string& mean_name, auto value) {
       for (const auto& known : out) {
-        if (known.first == name) return;
+        if (known.name == name) return;
       }
-      IouColumn made{name, {}};
-      for (size_t c = 0; c < classes_.size(); ++c) made.second.push_back(defined(value(c)));
+      IouColumn made{name, mean_name, {}};
+      for (size_t c = 0; c < classes_.size(); ++c) made.values.push_back(defined(value(c)));
       out.push_back(std::move(made));
+    };
+    const auto column = [&](const std::string& name, auto value) {
+      named(name, "m" + name, value);
     };
     const auto recall = [&](size_t c) { return counts.recall(c); };
     for (const std::string& metric : p_.iou_metrics.values) {
@@ -274,6 +284,12 @@ class IoUMetric final : public Metric {
         column("Fscore", [&](size_t c) { return counts.f_score(c, p_.beta); });
         column("Precision", [&](size_t c) { return counts.precision(c); });
         column("Recall", recall);
+      } else if (metric == "mF1") {
+        column("F1", [&](size_t c) { return counts.f_score(c, 1); });
+      } else if (metric == "mF2") {
+        column("F2", [&](size_t c) { return counts.f_score(c, 2); });
+      } else if (metric == "MPA") {
+        named("CPA", "MPA", recall);
       }
     }
     return out;
@@ -286,20 +302,21 @@ class IoUMetric final : public Metric {
       result.scalars.emplace_back(before + name, iou_percent(defined(v)));
     };
     scalar("aAcc", counts.accuracy());
-    for (const auto& [name, values] : columns) scalar("m" + name, iou_mean(values));
+    for (const auto& column : columns) scalar(column.mean_name, iou_mean(column.values));
     for (const std::string& metric : p_.iou_metrics.values) {
       if (metric == "FWIoU") scalar(metric, counts.weighted_iou());
       if (metric == "kappa") scalar(metric, counts.kappa());
+      if (metric == "PA") scalar(metric, counts.accuracy());
     }
 
     std::vector<std::vector<std::string>> cells(1, classes_);
     cells[0].insert(cells[0].begin(), "Class");
-    for (const auto& [name, values] : columns) {
-      cells.push_back({name});
+    for (const auto& column : columns) {
+      cells.push_back({column.name});
       for (size_t c = 0; c < classes_.size(); ++c) {
-        const double v = iou_percent(values[c]);
+        const double v = iou_percent(column.values[c]);
         cells.back().push_back(iou_number(v));
-        result.per_class.emplace_back(before + name + "." + classes_[c], v);
+        result.per_class.emplace_back(before + column.name + "." + classes_[c], v);
       }
     }
     if (!columns.empty()) result.table = iou_table(cells);
