@@ -288,6 +288,7 @@ class LabelCheck {
   }
 
   static const char* lossy_format(const std::string& path) {
+    if (path.ends_with(".json")) return nullptr;  // shapes
     const ImageInfo info = image_info(read_file_bytes(path), path);
     return info.lossy ? info.format : nullptr;
   }

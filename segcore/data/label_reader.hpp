@@ -1,11 +1,10 @@
 /// Labels as a file holds them.
 #pragma once
-#include <cstdint>
 #include <opencv2/core/mat.hpp>
-#include <span>
-#include <string>
 
 namespace seg {
+
+struct Sample;
 
 struct RawLabels {
   cv::Mat ids;      ///< H x W, uint8 or int32
@@ -16,8 +15,8 @@ struct RawLabels {
 class LabelReader {
  public:
   virtual ~LabelReader() = default;
-  /// The labels of a file before any of them is mapped. \throws DataError naming the file.
-  virtual RawLabels decode(std::span<const uint8_t> bytes, const std::string& path) const = 0;
+  /// The labels of a sample's file before any of them is mapped. \throws DataError naming the file.
+  virtual RawLabels read(const Sample& sample) const = 0;
 };
 
 }  // namespace seg

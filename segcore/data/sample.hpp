@@ -11,6 +11,7 @@
 namespace seg {
 
 class FileCache;
+class LabelCoding;
 
 /// Where a sample comes from and how it was changed; sizes are height, width.
 struct SampleMeta {
@@ -51,6 +52,9 @@ struct Sample {
   std::vector<std::pair<int64_t, int64_t>> label_map;
   bool reduce_zero_label = false;  ///< 0 becomes ignored, all others one less
   int64_t ignore_index = 255;
+  /// How the annotation codes classes; null: as a picture of class ids. Of the data set, which
+  /// outlives the sample.
+  const LabelCoding* coding = nullptr;
   const FileCache* cache = nullptr;  ///< of the data set, which outlives the sample; null: none
 };
 

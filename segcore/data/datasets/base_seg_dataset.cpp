@@ -5,6 +5,7 @@
 
 #include "registry/error.hpp"
 #include "registry/log.hpp"
+#include "segcore/data/datasets/sample_list.hpp"
 #include "segcore/image/image_io.hpp"
 
 namespace seg {
@@ -42,6 +43,23 @@ void check_prefix(const SampleFilesParams& params, Problems& problems) {
                    "'depth_map_path' is of data sets of depth: use NYUDataset, or write "
                    "'seg_map_path'");
   }
+}
+
+bool is_json(const std::string& name) { return name.ends_with(".json"); }
+
+/// The images of a COCO file, each with that file as its annotation.
+std::vector<SampleFiles> coco_samples(const std::string& path, const SampleFilesParams& params) {
+  const std::string folder =
+      join_dataset_path(params.data_root.value_or(""), params.data_prefix.img_path.value_or(""));
+  std::vector<SampleFiles> out;
+  for (const auto& name : coco_images(path)) {
+    SampleFiles files;
+    files.image = join_dataset_path(folder, name);
+    files.annotation = path;
+    out.push_back(std::move(files));
+  }
+  if (out.empty()) throw OptionError("ann_file", text("'", path, "' names no images"));
+  return out;
 }
 
 }  // namespace
@@ -106,6 +124,7 @@ BaseSegDataset::BaseSegDataset(const Params& params, const KnownClasses& known,
     label_map_.emplace_back(*label_value(from),
                             known_class == classes.label_map.end() ? to : known_class->second);
   }
+  choose_coding(known);
   meta_.reduce_zero_label = params_.reduce_zero_label;
   meta_.ignore_index = params_.ignore_index;
   if (params_.test_mode && meta_.classes.empty()) {
@@ -115,6 +134,34 @@ BaseSegDataset::BaseSegDataset(const Params& params, const KnownClasses& known,
   }
   if (params_.cache) cache_ = open_dataset_cache(*params_.cache);
   if (!params_.lazy_init) files();
+}
+
+void BaseSegDataset::choose_coding(const KnownClasses& known) {
+  const auto suffixes = suffix_list(params_.seg_map_suffix);
+  const bool labelme = std::ranges::all_of(suffixes, is_json);
+  const bool coco = is_json(params_.ann_file) && !params_.read_list;
+  if (coco) params_.read_list = coco_samples;
+  if (!loads_annotations_ || !(coco || labelme || params_.label_colors == "palette")) return;
+  if (params_.reduce_zero_label) {
+    throw OptionError("reduce_zero_label",
+                      "is for pictures of class ids; colours and shapes name classes themselves");
+  }
+  if (coco || labelme) {
+    if (meta_.classes.empty()) {
+      throw OptionError("metainfo", "shapes name classes: give them, metainfo: {classes: [...]}");
+    }
+    const std::string path = join_dataset_path(params_.data_root.value_or(""), params_.ann_file);
+    coding_ = coco ? coco_coding(path, meta_.classes) : labelme_coding(meta_.classes);
+    label_map_.clear();  // shapes have the names of the classes as they are now
+    return;
+  }
+  // The files have the colours of all classes, of which the config may have chosen some.
+  const Palette& palette = known.palette.empty() ? meta_.palette : known.palette;
+  if (palette.empty()) {
+    throw OptionError("label_colors",
+                      "needs the colours: metainfo: {classes: [...], palette: [...]}");
+  }
+  coding_ = color_coding(palette);
 }
 
 const std::vector<SampleFiles>& BaseSegDataset::files() const {
@@ -141,6 +188,7 @@ Sample BaseSegDataset::describe(size_t index) const {
   sample.meta.img_path2 = files().at(index).image2;
   if (params_.depth) std::swap(sample.meta.seg_map_path, sample.meta.depth_map_path);
   sample.label_map = label_map_;
+  sample.coding = coding_.get();
   sample.cache = cache_.get();
   return sample;
 }
@@ -152,9 +200,10 @@ Sample BaseSegDataset::with_labels(size_t index) const {
 RawLabels BaseSegDataset::raw_labels(size_t index) const {
   const std::string path = paths(index).second;
   if (path.empty()) return {};
-  const LabelReader* reader = pipeline_.label_reader();
-  const auto bytes = read_sample_file(describe(index), path);
-  return reader ? reader->decode(bytes, path) : RawLabels{decode_labels(bytes, path), {}};
+  const Sample sample = describe(index);
+  if (const LabelReader* reader = pipeline_.label_reader()) return reader->read(sample);
+  if (coding_) return coding_->decode(sample, {});
+  return {decode_labels(read_sample_file(sample, path), path), {}};
 }
 
 std::vector<size_t> BaseSegDataset::corrupt_samples() const {

@@ -14,6 +14,7 @@
 #include "segcore/data/datasets/dataset_cache.hpp"
 #include "segcore/data/datasets/metainfo.hpp"
 #include "segcore/data/datasets/sample_files.hpp"
+#include "segcore/data/label_coding.hpp"
 #include "segcore/data/pipeline.hpp"
 
 namespace seg {
@@ -28,6 +29,7 @@ struct BaseSegDatasetParams : SampleFilesParams {
   int64_t ignore_index = 255;
   bool reduce_zero_label = false;
   std::map<std::string, int64_t> label_map;
+  std::string label_colors = "ids";
   std::optional<std::map<std::string, Config>> backend_args;
   bool skip_corrupt = false;
   std::optional<DatasetCache> cache;
@@ -43,11 +45,13 @@ Schema<P> seg_dataset_schema(const std::string& summary) {
   return Schema<P>(summary)
       .optional("ann_file", &P::ann_file,
                 "file with one sample per line: a name without suffix, or the paths of image and "
-                "annotation relative to data_root; empty: all files of the folder")
+                "annotation relative to data_root; or a JSON file of COCO with the objects of all "
+                "images; empty: all files of the folder")
       .optional("img_suffix", &P::img_suffix,
                 "how the names of images end; or a list of endings, [.png, .PNG]")
       .optional("seg_map_suffix", &P::seg_map_suffix,
-                "how the names of annotations end; of a list, the first whose file is there counts")
+                "how the names of annotations end; of a list, the first whose file is there "
+                "counts; .json: shapes of LabelMe")
       .optional("metainfo", &P::metainfo, "classes and palette in place of the data set's own")
       .optional("data_root", &P::data_root, "folder that ann_file and data_prefix are relative to")
       .optional("data_prefix", &P::data_prefix, "folders of the images and of the annotations")
@@ -68,6 +72,10 @@ Schema<P> seg_dataset_schema(const std::string& summary) {
           "label_map", &P::label_map,
           "labels of the files, and the classes that they become: {255: 1} for masks of 0 and "
           "255")
+      .optional("label_colors", &P::label_colors,
+                "what the colours of annotations mean: ids, grey values and indices of palettes "
+                "that are class ids whatever they look like; palette, the colours of the classes",
+                one_of({"ids", "palette"}))
       .optional("backend_args", &P::backend_args, "where files are: only local ones are supported")
       .optional("skip_corrupt", &P::skip_corrupt,
                 "skip unusable samples, name and count them: training takes the next good "
@@ -108,13 +116,15 @@ class BaseSegDataset : public Dataset {
 
  private:
   const std::vector<SampleFiles>& files() const;
+  void choose_coding(const KnownClasses& known);
   void note_corrupt(size_t index, const std::string& why) const;
 
   Params params_;
   DatasetMeta meta_;
   std::vector<std::pair<int64_t, int64_t>> label_map_;
   Pipeline pipeline_;
-  std::shared_ptr<const FileCache> cache_;  ///< null: files are read from where they are
+  std::unique_ptr<const LabelCoding> coding_;  ///< null: annotations are pictures of class ids
+  std::shared_ptr<const FileCache> cache_;     ///< null: files are read from where they are
   bool loads_annotations_ = false;
 
   mutable std::once_flag listed_;

@@ -1,6 +1,7 @@
 #include <numeric>
 #include <opencv2/core.hpp>
 
+#include "segcore/data/label_coding.hpp"
 #include "segcore/data/label_reader.hpp"
 #include "segcore/data/label_size.hpp"
 #include "segcore/data/transform.hpp"
@@ -67,8 +68,7 @@ class LoadAnnotations final : public Transform, public LabelReader {
                            reduce ? "true" : "false",
                            ". Set it at the data set and leave it out of LoadAnnotations"));
     }
-    const std::string& path = sample.meta.seg_map_path;
-    const RawLabels raw = decode(read_sample_file(sample, path), path);
+    const RawLabels raw = read(sample);
     sample.labels = raw.ids;
     check_label_size(sample);
     sample.meta.reduce_zero_label = reduce;
@@ -80,9 +80,11 @@ class LoadAnnotations final : public Transform, public LabelReader {
         cv::Scalar(static_cast<double>(bytes && !fits ? kIgnoredByte : sample.ignore_index)),
         raw.missing);
   }
-  RawLabels decode(std::span<const uint8_t> bytes, const std::string& path) const override {
+  RawLabels read(const Sample& sample) const override {
+    if (sample.coding) return sample.coding->decode(sample, p_.options());
+    const std::string& path = sample.meta.seg_map_path;
     RawLabels raw;
-    raw.ids = decode_labels(bytes, path, p_.options(), &raw.missing);
+    raw.ids = decode_labels(read_sample_file(sample, path), path, p_.options(), &raw.missing);
     return raw;
   }
 
