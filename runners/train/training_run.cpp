@@ -18,6 +18,7 @@
 #include "runners/start/session.hpp"
 #include "runners/start/signals.hpp"
 #include "runners/train/beginning.hpp"
+#include "runners/train/class_weights.hpp"
 #include "runners/train/global_batch.hpp"
 #include "runners/train/step.hpp"
 #include "runners/train/try_one_sample.hpp"
@@ -76,6 +77,7 @@ class TrainingRun final : private RunControl {
   void run() {
     if (run_.is_main()) lock_.emplace(run_.work_dir);
     check_data();
+    set_class_weights(*model_, loader_->dataset(), run_);
     join_models();
     begin();
     try_batches();

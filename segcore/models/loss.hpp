@@ -36,6 +36,8 @@ struct Targets {
   }
 };
 
+class ClassWeight;
+
 /// A training objective of a decode head.
 class Loss : public torch::nn::Module {
  public:
@@ -55,6 +57,8 @@ class Loss : public torch::nn::Module {
   /// pixels by loss.
   virtual torch::Tensor per_pixel(const torch::Tensor& logits, const torch::Tensor& labels,
                                   int64_t ignore_index);
+  /// Its option `class_weight`; null where it has none.
+  virtual ClassWeight* class_weight() { return nullptr; }
   /// \throws OptionError if an option does not fit logits with this number of channels.
   virtual void check_channels(int64_t channels) const { (void)channels; }
 };

@@ -68,8 +68,12 @@ ClassWeight::ClassWeight(const ClassWeightOption& option) {
   if (!option) return;
   if (const auto* values = std::get_if<std::vector<double>>(&*option)) {
     values_ = *values;
+  } else if (const auto& word = std::get<std::string>(*option);
+             word == "median_frequency" || word == "inverse") {
+    rule_ = word;
+    return;
   } else {
-    values_ = read_class_weight(std::get<std::string>(*option));
+    values_ = read_class_weight(word);
   }
   if (values_.empty()) throw OptionError("class_weight", "must not be empty");
   for (const double weight : values_) {
@@ -80,6 +84,30 @@ ClassWeight::ClassWeight(const ClassWeightOption& option) {
   if (std::all_of(values_.begin(), values_.end(), [](double weight) { return weight == 0; })) {
     throw OptionError("class_weight", "all weights are 0: nothing would be learned");
   }
+}
+
+void ClassWeight::set_counts(const std::vector<double>& pixels, const std::vector<double>& around) {
+  std::vector<double> shares;
+  double all = 0;
+  for (size_t c = 0; c < pixels.size(); ++c) {
+    all += pixels[c];
+    if (pixels[c] > 0) shares.push_back(pixels[c] / around[c]);
+  }
+  if (shares.empty()) {
+    throw DataError("class_weight: no pixel of the training data is labelled with a class");
+  }
+  std::sort(shares.begin(), shares.end());
+  const size_t half = shares.size() / 2;
+  const double median =
+      shares.size() % 2 == 1 ? shares[half] : (shares[half - 1] + shares[half]) / 2;
+  const double share_of_all = all / static_cast<double>(shares.size());
+  values_.clear();
+  for (size_t c = 0; c < pixels.size(); ++c) {
+    values_.push_back(pixels[c] == 0                ? 0
+                      : rule_ == "median_frequency" ? median / (pixels[c] / around[c])
+                                                    : share_of_all / pixels[c]);
+  }
+  cached_ = at::Tensor();
 }
 
 at::Tensor ClassWeight::of(const at::Tensor& like) const {

@@ -52,6 +52,7 @@ class CrossEntropyLoss final : public Loss {
   explicit CrossEntropyLoss(const Params& p) : p_(p), class_weight_(p.class_weight) {}
 
   const std::string& loss_name() const override { return p_.loss_name; }
+  ClassWeight* class_weight() override { return &class_weight_; }
   bool has_per_pixel() const override { return true; }
   void check_channels(int64_t channels) const override {
     if (!p_.use_sigmoid) check_softmax(channels, "use_sigmoid", "use_sigmoid: true");

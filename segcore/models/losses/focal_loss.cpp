@@ -43,6 +43,7 @@ class FocalLoss final : public Loss {
   explicit FocalLoss(const Params& p) : p_(p), class_weight_(p.class_weight) {}
 
   const std::string& loss_name() const override { return p_.loss_name; }
+  ClassWeight* class_weight() override { return &class_weight_; }
   bool has_per_pixel() const override { return true; }
   void check_channels(int64_t channels) const override {
     class_weight_.check(channels);

@@ -47,6 +47,7 @@ class JaccardLoss final : public Loss {
   explicit JaccardLoss(const Params& p) : p_(p), class_weight_(p.class_weight) {}
 
   const std::string& loss_name() const override { return p_.loss_name; }
+  ClassWeight* class_weight() override { return &class_weight_; }
   void check_channels(int64_t channels) const override {
     class_weight_.check(channels);
     check_class_choice(p_.classes, channels);

@@ -44,6 +44,7 @@ class LovaszLoss final : public Loss {
   explicit LovaszLoss(const Params& p) : p_(p), class_weight_(p.class_weight) {}
 
   const std::string& loss_name() const override { return p_.loss_name; }
+  ClassWeight* class_weight() override { return &class_weight_; }
   void check_channels(int64_t channels) const override {
     if (p_.loss_type == "binary") {
       if (channels == 1) return;

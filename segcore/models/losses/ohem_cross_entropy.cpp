@@ -31,6 +31,7 @@ class OhemCrossEntropy final : public Loss {
   explicit OhemCrossEntropy(const Params& p) : p_(p), class_weight_(p.class_weight) {}
 
   const std::string& loss_name() const override { return p_.loss_name; }
+  ClassWeight* class_weight() override { return &class_weight_; }
   void check_channels(int64_t channels) const override {
     check_softmax(channels, "type",
                   "{type: CrossEntropyLoss, use_sigmoid: true} with the head's sampler: {type: "

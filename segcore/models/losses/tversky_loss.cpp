@@ -42,6 +42,7 @@ class TverskyLoss final : public Loss {
   explicit TverskyLoss(const Params& p) : p_(p), class_weight_(p.class_weight) {}
 
   const std::string& loss_name() const override { return p_.loss_name; }
+  ClassWeight* class_weight() override { return &class_weight_; }
   void check_channels(int64_t channels) const override {
     check_softmax(channels, "type", "{type: JaccardLoss} or {type: DiceLoss}");
     class_weight_.check(channels);
