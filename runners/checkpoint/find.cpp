@@ -13,10 +13,11 @@ namespace fs = std::filesystem;
 namespace seg {
 namespace {
 
-/// Progress of the run when it wrote a checkpoint of this name: {8, 0} for iter_8.pth and
-/// epoch_8.pth, {8, 70} for epoch_8_iter_70.pth, nothing for other names.
+/// Progress of the run when it wrote a checkpoint of this name: {8, 0} for iter_8.pth,
+/// iter_8-loss_0.4312.pth and epoch_8.pth, {8, 70} for epoch_8_iter_70.pth, nothing for other
+/// names.
 std::optional<std::pair<int64_t, int64_t>> place_of_name(const fs::path& path) {
-  static const std::regex names("(?:iter|epoch)_(\\d{1,18})(?:_iter_(\\d{1,18}))?\\.pth");
+  static const std::regex names("(?:iter|epoch)_(\\d{1,18})(?:_iter_(\\d{1,18}))?(?:-.*)?\\.pth");
   std::smatch found;
   const std::string name = path.filename().string();
   if (!std::regex_match(name, found, names)) return std::nullopt;

@@ -29,6 +29,7 @@ struct CheckpointHookParams : HookParams {
   std::optional<OneOrMany<std::string>> greater_keys;
   std::optional<OneOrMany<std::string>> less_keys;
   std::optional<std::string> filename_tmpl;
+  std::vector<std::string> name_scalars;
   std::optional<OneOrMany<std::string>> published_keys;
   int64_t save_begin = 0;
 };
@@ -113,6 +114,10 @@ class CheckpointHook final : public Hook {
         .optional("less_keys", &Params::less_keys, "metrics that are better when lower")
         .optional("filename_tmpl", &Params::filename_tmpl,
                   "file name with {} for the step; null: iter_{}.pth or epoch_{}.pth")
+        .optional("name_scalars", &Params::name_scalars,
+                  "values that the file's name carries as well, such as loss and mIoU: "
+                  "iter_100-loss_0.4312-mIoU_45.20.pth; losses are means of the last "
+                  "log window, measures those of the last validation, once there is one")
         .optional("published_keys", &Params::published_keys,
                   "after training, also write the last and best checkpoint with only these keys")
         .optional("save_begin", &Params::save_begin, "no regular checkpoint before this step",
@@ -126,7 +131,10 @@ class CheckpointHook final : public Hook {
         params_(params),
         best_metrics_(words_of(params.save_best)) {}
 
-  void attach(const HookTargets& targets) override { facts_ = &targets.records->facts; }
+  void attach(const HookTargets& targets) override {
+    records_ = targets.records;
+    facts_ = &targets.records->facts;
+  }
 
   void check_metrics(const std::vector<std::string>& known) const override {
     for (const auto& metric : best_metrics_) {
@@ -182,7 +190,7 @@ class CheckpointHook final : public Hook {
       better |= save_if_best(progress, result.metrics, control, i);
     }
     // The regular checkpoint of this step has the former best score; a resumed run needs the new.
-    if (better && last_id_ == checkpoint_id(progress)) {
+    if (better && last_place_ == checkpoint_place(progress)) {
       save_regular(run, progress, control, regular_parts());
     }
   }
@@ -220,10 +228,33 @@ class CheckpointHook final : public Hook {
             .progress = true};
   }
   /// Iteration or epoch of the last step; "2_iter_70" in the middle of the third epoch.
-  std::string checkpoint_id(const Progress& progress) const {
+  std::string checkpoint_place(const Progress& progress) const {
     if (!params_.by_epoch) return text(progress.iter);
     return progress.ends_pass() ? text(progress.epoch)
                                 : text(progress.epoch, "_iter_", progress.iter);
+  }
+  /// The same with the values that its name carries. A file that is written anew keeps its name.
+  std::string checkpoint_id(const Progress& progress) const {
+    const std::string place = checkpoint_place(progress);
+    return place == last_place_ ? last_id_ : place + scalars_of_name();
+  }
+  /// "-loss_0.4312-mIoU_45.20"; values that are not known yet are left out.
+  std::string scalars_of_name() const {
+    std::string out;
+    for (const auto& name : params_.name_scalars) {
+      char shown[64];
+      if (records_->train.has(name)) {
+        std::snprintf(shown, sizeof shown, "%.4f", records_->train.mean(name, 0));
+      } else if (records_->eval.has(name)) {
+        std::snprintf(shown, sizeof shown, "%.2f", records_->eval.current(name));
+      } else {
+        continue;
+      }
+      std::string written = name;
+      std::replace(written.begin(), written.end(), '/', '_');
+      out += "-" + written + "_" + shown;
+    }
+    return out;
   }
   std::string file_name(const std::string& id) const {
     const std::string pattern =
@@ -239,6 +270,7 @@ class CheckpointHook final : public Hook {
   void save_regular(const RunInfo& run, const Progress& progress, RunControl& control,
                     const SaveParts& parts) {
     const std::string current = checkpoint_id(progress);
+    last_place_ = checkpoint_place(progress);
     std::vector<std::string> kept = kept_ids();
     std::erase(kept, current);
     kept.push_back(current);
@@ -303,7 +335,7 @@ class CheckpointHook final : public Hook {
     if (!(greater ? score > best : score < best)) return false;
 
     const int64_t step = step_of(progress);
-    std::string name = "best_" + metric + "_" + file_name(text(step));
+    std::string name = "best_" + metric + "_" + file_name(text(step) + scalars_of_name());
     std::replace(name.begin(), name.end(), '/', '_');
     const std::string path = folder_ + "/" + name;
     std::string previous;
@@ -337,9 +369,11 @@ class CheckpointHook final : public Hook {
   void publish(const std::string& path) const;
 
   Params params_;
+  Records* records_ = nullptr;
   Value* facts_ = nullptr;
   std::vector<std::string> best_metrics_;
-  std::string folder_, last_path_, last_id_;
+  std::string folder_, last_path_;
+  std::string last_place_, last_id_;  ///< of the last regular checkpoint
 };
 SEG_REGISTER(Hook, CheckpointHook);
 
