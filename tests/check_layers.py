@@ -69,7 +69,7 @@ MAY_INCLUDE = {
     # The models of segmentation_models_pytorch stand beside mmseg's and adapt them.
     MODELS + "smp": MODEL_BASE + ["segcore/io", "segcore/ops", MODELS + "blocks", MODELS + "encoders",
                                   MODELS + "segmentors"],
-    "segcore/profile": ["segcore/models", "segcore/ops"],
+    "segcore/profile": ["segcore/models", "segcore/ops", MODELS + "encoders"],
     # Comparison with Python's numbers: may look at everything that it compares.
     "segcore/testing": ["segcore/data", "segcore/image", "segcore/io", "segcore/ops",
                         "segcore/models", MODELS + "encoders", MODELS + "nn"],

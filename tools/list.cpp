@@ -5,6 +5,7 @@
 #include "registry/listing.hpp"
 #include "registry/listing_search.hpp"
 #include "runners/start/run_config.hpp"
+#include "segcore/profile/backbone_table.hpp"
 #include "tools/common/command_line.hpp"
 #include "tools/common/help.hpp"
 
@@ -12,10 +13,25 @@ namespace {
 
 struct ListArguments {
   std::string name, type;
-  bool markdown = false;
+  bool markdown = false, table = false;
+  int64_t side = 224;
 };
 
+/// Sizes of backbones or encoders, of which `type` is a part of the name.
+std::string sizes(const ListArguments& arguments) {
+  const std::string category(
+      arguments.name.empty() ? "" : seg::find_category(arguments.name).category());
+  if (category == "encoder") {
+    return seg::table_of(seg::encoder_rows(arguments.type, arguments.side), arguments.side);
+  }
+  if (category == "backbone") {
+    return seg::table_of(seg::backbone_rows(arguments.type, arguments.side), arguments.side);
+  }
+  throw seg::UsageError("--table is for backbones and encoders: tools/list encoder resnet --table");
+}
+
 std::string listed(const ListArguments& arguments) {
+  if (arguments.table) return sizes(arguments);
   if (arguments.name.empty()) {
     return arguments.markdown ? seg::markdown_of_all() : seg::list_categories();
   }
@@ -69,6 +85,12 @@ int main(int argc, char** argv) {
                        "a category (backbone), a type (FCNHead) or a word (ema)");
         app.add_option("type", arguments->type, "a type of that category, or a further word");
         app.add_flag("--markdown", arguments->markdown, "as Markdown, with all options");
+        app.add_flag("--table", arguments->table,
+                     "of backbones or encoders, built with their default options: parameters, "
+                     "FLOPs, strides and published weights");
+        app.add_option("--size", arguments->side, "side of the image that FLOPs are counted for")
+            ->type_name("PIXELS")
+            ->check(seg::number_between(32, 4096));
         return [arguments] {
           std::cout << listed(*arguments) << std::flush;
           return 0;
