@@ -57,6 +57,18 @@ decode_head: {type: SegformerHead, in_channels: [8, 16, 32, 64], in_index: [0, 1
 )";
 }
 
+const char* mobilevit_yaml() {
+  return R"(
+type: EncoderDecoder
+backbone: {type: MobileViT, stem_channels: 4, norm_cfg: {type: SyncBN}, out_indices: [4],
+           arch: [[mobilenetv2, 4, 1, 1, 2], [mobilenetv2, 8, 2, 1, 2], [mobilevit, 8, 2, 8, 16, 1, 2],
+                  [mobilevit, 12, 2, 12, 24, 1, 2], [mobilevit, 16, 2, 16, 32, 1, 2]]}
+decode_head: {type: FCNHead, in_index: 0, channels: 8, num_convs: 1, dropout_ratio: 0, num_classes: 3,
+              norm_cfg: {type: SyncBN}, align_corners: false,
+              loss_decode: {type: CrossEntropyLoss, use_sigmoid: false, loss_weight: 1.0}}
+)";
+}
+
 /// All classes weigh the same: a weighted mean over one rank's queries is not the share of the mean
 /// over all.
 const char* mask2former_yaml() {
@@ -311,6 +323,7 @@ TEST(JoinedRuns, TwoAndFourProcessesHaveTheLossesOfOne) {
 INSTANTIATE_TEST_SUITE_P(Models, JoinedTraining,
                          ::testing::Values(JoinedCase{"FcnWithSyncBn", fcn_yaml(), 1e-9},
                                            JoinedCase{"Segformer", segformer_yaml(), 1e-9},
+                                           JoinedCase{"MobileViT", mobilevit_yaml(), 1e-9},
                                            JoinedCase{"Mask2Former", mask2former_yaml(), 1e-8},
                                            JoinedCase{"San", san_yaml(), 1e-8}),
                          [](const auto& tested) { return std::string(tested.param.name); });

@@ -10,6 +10,8 @@
 #include "segcore/io/weights.hpp"
 #include "segcore/models/backbone.hpp"
 #include "segcore/models/decode_head.hpp"
+#include "segcore/models/nn/precision.hpp"
+#include "segcore/models/segmentor.hpp"
 #include "segcore/testing/reference_values.hpp"
 #include "segcore/torch.hpp"
 #include "tests/support/config_errors.hpp"
@@ -208,6 +210,41 @@ TEST(MobileViT, RecomputesBlocksWithTheSameGradients) {
     return net->named_parameters()["layers.0.0.conv.0.conv.weight"].grad();
   };
   EXPECT_TRUE(torch::allclose(gradient(", with_cp: true"), gradient(""), 1e-4, 1e-6));
+}
+
+TEST(MobileViT, TrainsInHalfPrecisionAndAveragesAugmentations) {
+  torch::manual_seed(0);
+  const auto model =
+      Spec<Segmentor>::of(text("{type: EncoderDecoder, backbone: {", kSmall,
+                               "}, decode_head: {type: ASPPHead, channels: 8, dilations: [1, 6], "
+                               "num_classes: 3, dropout_ratio: 0, norm_cfg: {type: BN}}}"))
+          .build();
+  const auto images = torch::randn({2, 3, 64, 64});
+  const auto labels = torch::randint(0, 3, {2, 64, 64}, torch::kLong);
+  const double full = total_loss(model->loss(images, labels)).item<double>();
+  torch::Tensor half;
+  {
+    const Autocast precision(at::kCPU, at::kBFloat16);
+    half = total_loss(model->loss(images, labels));
+  }
+  EXPECT_NEAR(half.item<double>(), full, 0.05 * full);
+  half.backward();
+  for (const auto& item : model->named_parameters()) {
+    ASSERT_TRUE(item.value().grad().defined()) << item.key();
+    EXPECT_TRUE(item.value().grad().isfinite().all().item<bool>()) << item.key();
+  }
+  model->eval();
+  const torch::NoGradGuard no_grad;
+  ModelInput plain, mirrored;
+  plain.images = images.narrow(0, 0, 1);
+  mirrored.images = plain.images.flip({3});
+  mirrored.metas.resize(1);
+  mirrored.metas[0].flip = true;
+  mirrored.metas[0].flip_direction = "horizontal";
+  const auto mean = (model->encode_decode(plain.images).softmax(1) +
+                     model->encode_decode(mirrored.images).softmax(1).flip({3})) /
+                    2;
+  EXPECT_TRUE(torch::equal(model->predict_tta({plain, mirrored}).at(0).ids, mean.argmax(1)[0]));
 }
 
 TEST(MobileViT, SaysWhatIsWrong) {

@@ -10,6 +10,7 @@
 #include "segcore/io/checkpoint.hpp"
 #include "segcore/io/weights.hpp"
 #include "segcore/models/losses/depth_loss.hpp"
+#include "segcore/models/nn/precision.hpp"
 #include "segcore/models/nn/resize.hpp"
 #include "segcore/models/segmentor.hpp"
 #include "segcore/models/takes_categories.hpp"
@@ -102,6 +103,26 @@ TEST(DepthEstimator, PredictsTheOriginalShape) {
   const auto other = depth_input(images.flip({3}), meta);
   EXPECT_TRUE(torch::allclose(model->predict_tta({plain, other}).at(0).depth,
                               (found.depth + model->predict(other).at(0).depth) / 2));
+}
+
+TEST(DepthEstimator, TrainsInHalfPrecision) {
+  torch::manual_seed(1);
+  const auto model = Spec<Segmentor>::of(narrow_model()).build();
+  const auto images = torch::randn({2, 3, 64, 64});
+  Targets targets{torch::Tensor()};
+  targets.depth = torch::rand({2, 64, 64}) * 9 + 0.5;
+  const double full = total_loss(model->loss(images, targets)).item<double>();
+  torch::Tensor half;
+  {
+    const Autocast precision(at::kCPU, at::kBFloat16);
+    half = total_loss(model->loss(images, targets));
+  }
+  EXPECT_NEAR(half.item<double>(), full, 0.05 * full);
+  half.backward();
+  for (const auto& item : model->named_parameters()) {
+    if (!item.value().grad().defined()) continue;
+    EXPECT_TRUE(item.value().grad().isfinite().all().item<bool>()) << item.key();
+  }
 }
 
 TEST(DepthEstimator, WindowsAreMirroredWhereAsked) {
