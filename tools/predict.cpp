@@ -71,7 +71,9 @@ int main(int argc, char** argv) {
                   .exit_codes = {3, 22}});
         auto arguments = std::make_shared<PredictArguments>();
         app.add_option("config", arguments->config, "configuration file")->required();
-        app.add_option("checkpoint", arguments->checkpoint, "weights")->required();
+        app.add_option("checkpoint", arguments->checkpoint,
+                       "weights; 'members' for those that an ensemble's config names")
+            ->required();
         app.add_option("input", arguments->options.inputs, "images, or folders of images")
             ->required()
             ->expected(1, -1);

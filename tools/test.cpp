@@ -50,7 +50,9 @@ int main(int argc, char** argv) {
                        .exit_codes = {3, 20, 22}});
         auto arguments = std::make_shared<TestArguments>();
         app.add_option("config", arguments->config, "configuration file")->required();
-        app.add_option("checkpoint", arguments->checkpoint, "weights to test")->required();
+        app.add_option("checkpoint", arguments->checkpoint,
+                       "weights to test; 'members' for those that an ensemble's config names")
+            ->required();
         app.add_option("--work-dir", arguments->options.work_dir,
                        "folder of the log and the metrics (default: as in training)")
             ->type_name("DIR");

@@ -20,6 +20,7 @@
 #include "runners/log/progress_bar.hpp"
 #include "runners/start/class_lists.hpp"
 #include "runners/start/device.hpp"
+#include "runners/start/ensemble_config.hpp"
 #include "runners/start/environment.hpp"
 #include "runners/start/options.hpp"
 #include "runners/start/processes.hpp"
@@ -311,7 +312,7 @@ PredictReport predict_images(const RunConfig& config, const std::string& checkpo
   log::set_rank(launch_place(launcher).rank);
   const c10::Device device = choose_device(config.env_cfg.device, local_rank(launcher), launcher);
   apply_environment(config.env_cfg, config.randomness.deterministic);
-  const Value checkpoint = read_checkpoint(resolve_checkpoint(checkpoint_path));
+  const Value checkpoint = weights_of_command(config.tree, checkpoint_path);
   if (const auto dataset = predict_dataset(config)) {
     check_saved_classes(*dataset, checkpoint, checkpoint_path);
   }

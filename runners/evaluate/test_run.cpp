@@ -10,6 +10,7 @@
 #include "runners/log/flight_record.hpp"
 #include "runners/log/records.hpp"
 #include "runners/start/class_lists.hpp"
+#include "runners/start/ensemble_config.hpp"
 #include "runners/start/joined_run.hpp"
 #include "runners/start/session.hpp"
 #include "runners/start/signals.hpp"
@@ -90,7 +91,7 @@ Scalars run_test(const RunConfig& config, const std::string& checkpoint,
     throw ConfigError(problems);
   }
   // A wrong name is the most common mistake: before anything is built or written.
-  const Value contents = read_checkpoint(resolve_checkpoint(checkpoint));
+  const Value contents = weights_of_command(config.tree, checkpoint);
   check_saved_classes(config.test_dataloader->dataset, contents, checkpoint);
   auto [session, parts] = start_run(config, {.test = true});
   Scalars metrics;

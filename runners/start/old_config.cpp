@@ -6,6 +6,7 @@
 
 #include "registry/merge.hpp"
 #include "registry/text.hpp"
+#include "runners/start/ensemble_config.hpp"
 #include "runners/start/old_config_parts.hpp"
 #include "runners/start/python_parts.hpp"
 #include "runners/start/run_config.hpp"
@@ -215,6 +216,7 @@ Config load_any_config(const std::string& path, const std::vector<std::string>& 
   Config tree = load_config(path, overrides, problems, translate);
   check_variables(tree, overrides, known, problems);
   replace_python_parts(tree, path, problems);
+  expand_ensemble(tree, problems);
   return tree;
 }
 

@@ -84,6 +84,7 @@ struct ModelInput {
   at::Tensor edges;   ///< int64 [N, H, W], 255 in padding; only after GenerateEdge
   at::Tensor depth;   ///< float [N, H, W]; only after LoadDepthAnnotation
   std::vector<SampleMeta> metas;
+  std::vector<ModelInput> members;  ///< of an ensemble: what each of its models takes
 };
 
 /// The category of each image, -1 where it is unknown.
