@@ -5,6 +5,8 @@
 #include <utility>
 
 #include "segcore/models/blocks/named_chain.hpp"
+#include "segcore/models/nn/draws_random_numbers.hpp"
+#include "segcore/models/nn/drop.hpp"
 #include "segcore/models/weights/init.hpp"
 #include "segcore/torch.hpp"
 
@@ -33,6 +35,20 @@ class ChannelScale final : public Layer {
 
  private:
   torch::Tensor gamma_;
+};
+
+/// Stochastic depth of efficientnet-pytorch: a function there, not a layer that could be set to
+/// another probability.
+class DropConnect final : public Layer, public DrawsRandomNumbers {
+ public:
+  explicit DropConnect(double p) : keep_(1 - p) {}
+  torch::Tensor forward(const torch::Tensor& x) override {
+    if (!is_training()) return x;
+    return x / keep_ * (uniform({x.size(0), 1, 1, 1}, x.options()) + keep_).floor();
+  }
+
+ private:
+  double keep_;
 };
 
 /// Where a convolution of a block stands.
@@ -75,7 +91,7 @@ class MobileBlockBuilder {
         attention();
         break;
     }
-    if (o_.shortcut) chain_->add_shortcut(o_.drop_path_rate);
+    if (o_.shortcut) chain_->add_shortcut(drop());
     return chain_;
   }
 
@@ -86,6 +102,14 @@ class MobileBlockBuilder {
   }
   Shape depthwise(int64_t width, int64_t kernel, int64_t stride) const {
     return {width, width, kernel, stride, o_.dilation, /*groups=*/width};
+  }
+
+  std::shared_ptr<Layer> drop() const {
+    if (o_.drop_path_rate <= 0) return nullptr;
+    if (style_.names == MobileNames::kEfficientNetPytorch) {
+      return std::make_shared<DropConnect>(o_.drop_path_rate);
+    }
+    return std::make_shared<DropPath>(o_.drop_path_rate);
   }
 
   void universal() {

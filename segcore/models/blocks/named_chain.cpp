@@ -25,18 +25,16 @@ void register_at(torch::nn::Module& root, const std::string& path,
   parent->register_module(path.substr(begin), module);
 }
 
-void NamedChain::add_shortcut(double drop_path_rate) {
+void NamedChain::add_shortcut(std::shared_ptr<Layer> drop) {
   shortcut_ = true;
-  if (drop_path_rate > 0) {
-    drop_path_ = register_module("drop_path", std::make_shared<DropPath>(drop_path_rate));
-  }
+  if (drop) drop_ = register_module("drop_path", std::move(drop));
 }
 
 torch::Tensor NamedChain::forward(const torch::Tensor& x) {
   auto out = x;
   for (const auto& step : steps_) out = step(out);
   if (!shortcut_) return out;
-  return x + (drop_path_ ? drop_path_->forward(out) : out);
+  return x + (drop_ ? drop_->forward(out) : out);
 }
 
 }  // namespace seg

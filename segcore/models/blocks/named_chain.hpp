@@ -6,7 +6,6 @@
 #include <vector>
 
 #include "segcore/models/nn/base_module.hpp"
-#include "segcore/models/nn/drop.hpp"
 
 namespace seg {
 
@@ -28,15 +27,14 @@ class NamedChain : public Layer {
   void then(std::function<torch::Tensor(const torch::Tensor&)> f) {
     steps_.push_back(std::move(f));
   }
-  /// Adds the input to the output. In training whole samples lose what the layers computed with
-  /// this probability.
-  void add_shortcut(double drop_path_rate = 0);
+  /// Adds the input to the output, which `drop` has passed where it is given.
+  void add_shortcut(std::shared_ptr<Layer> drop = nullptr);
   torch::Tensor forward(const torch::Tensor& x) override;
 
  private:
   std::vector<std::function<torch::Tensor(const torch::Tensor&)>> steps_;
   bool shortcut_ = false;
-  std::shared_ptr<DropPath> drop_path_;  ///< may be null
+  std::shared_ptr<Layer> drop_;  ///< may be null
 };
 
 }  // namespace seg

@@ -7,6 +7,7 @@
 #include "segcore/models/blocks/named_chain.hpp"
 #include "segcore/models/blocks/se_layer.hpp"
 #include "segcore/models/encoders/encoder_table.hpp"
+#include "segcore/models/encoders/start_values.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {
@@ -234,16 +235,8 @@ void MobileEncoder::add_head(const MobileNetwork& n, int64_t in, size_t layers) 
 
 void MobileEncoder::init_weights() {
   ChainEncoder::init_weights();
-  if (start_ == MobileNetwork::Start::kKaiming) return;
-  for_each_module(*this, [this](torch::nn::Module& m) {
-    if (auto* conv = dynamic_cast<Conv2d*>(&m)) {
-      if (start_ == MobileNetwork::Start::kTorch) {
-        conv->reset_parameters();
-      } else {
-        group_fan_out_init(*conv);
-      }
-    }
-  });
+  if (start_ == MobileNetwork::Start::kTorch) start_as_torch(*this);
+  if (start_ == MobileNetwork::Start::kGroupFanOut) start_by_group_fan_out(*this);
   for_each_module(*this, [](torch::nn::Module& m) {
     if (auto* attention = dynamic_cast<MobileAttention*>(&m)) attention->init_weights();
   });

@@ -4,6 +4,7 @@
 #include "segcore/models/encoders/chain_encoder.hpp"
 #include "segcore/models/encoders/encoder_table.hpp"
 #include "segcore/models/encoders/published.hpp"
+#include "segcore/models/encoders/start_values.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {
@@ -133,9 +134,7 @@ class ShuffleNetV2 final : public ChainEncoder {
   /// PyTorch's own values, as torchvision.
   void init_weights() override {
     ChainEncoder::init_weights();
-    for_each_module(*this, [](torch::nn::Module& m) {
-      if (auto* conv = dynamic_cast<Conv2d*>(&m)) conv->reset_parameters();
-    });
+    start_as_torch(*this);
   }
 };
 
