@@ -2,8 +2,8 @@
 """Writes mobile_encoders.tsv and mobile_maps.tsv: what timm 1.0.31, torchvision 0.26, ultralytics 8.4 and
 segmentation_models_pytorch 0.6.0 say of their mobile networks, EfficientNets, ShuffleNets and YOLO backbones.
 
-mobile_encoders.tsv has, for each encoder without its classifier, the number of its parameters and the SHA-256 of its state dict:
-rows `name<TAB>2x3x4<TAB>float32`, sorted, joined by newlines.
+mobile_encoders.tsv has, for each encoder without its classifier, the number of its parameters, the SHA-256 of its state dict
+(rows `name<TAB>2x3x4<TAB>float32`, sorted, joined by newlines), and the addresses of its weights, the default first.
 
 mobile_maps.tsv has the maps of some of them, in evaluation mode and double precision, on the image of 1x3x64x96 and the
 weights of the fixtures' formulas (segcore/testing/reference_values.hpp): encoder, output stride, gain, number of the map, its
@@ -175,6 +175,29 @@ def build(name, stride=32):
     return smp.encoders.get_encoder(name, weights=None, output_stride=stride)
 
 
+def addresses(name):
+    if name.startswith("tu-") or name.startswith("timm-mobilenetv3"):
+        from timm.models import _registry
+
+        model = name[3:] if name.startswith("tu-") else name.replace("timm-", "tf_")
+        cfgs = _registry._model_default_cfgs[model]
+        tags = [tag for tag in cfgs.tags if cfgs.cfgs[tag].hf_hub_id]
+        return ["https://huggingface.co/timm/%s.%s/resolve/main/model.safetensors" % (model, tag) for tag in tags]
+    if name.startswith("tv-"):
+        import torchvision
+
+        enum = torchvision.models.get_model_weights(name[3:])
+        return [enum.DEFAULT.url] + [w.url for w in enum if w is not enum.DEFAULT]
+    if name.startswith("yolo"):
+        return []
+    from segmentation_models_pytorch.encoders import encoders
+
+    return [
+        "https://huggingface.co/%s/resolve/%s/model.safetensors" % (s["repo_id"], s["revision"])
+        for s in encoders[name]["pretrained_settings"].values()
+    ]
+
+
 def hash64(name):
     h = 0xCBF29CE484222325
     for c in name.encode():
@@ -222,7 +245,7 @@ def main():
                 for k, v in net.state_dict().items()
             )
             digest = hashlib.sha256("\n".join(rows).encode()).hexdigest()
-            print(name, sum(p.numel() for p in net.parameters()), digest, sep="\t", file=out)
+            print(name, sum(p.numel() for p in net.parameters()), digest, " ".join(addresses(name)), sep="\t", file=out)
     image = torch.from_numpy((2 * (2 * uniform("image", 3 * 64 * 96) - 1)).astype(np.float32)).view(1, 3, 64, 96)
     with torch.no_grad(), open(os.path.join(HERE, "mobile_maps.tsv"), "w") as out:
         for name, stride, gain in MAPS:

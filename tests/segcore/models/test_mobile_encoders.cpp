@@ -58,7 +58,7 @@ std::set<std::string> state_rows(const torch::nn::Module& module) {
 
 // --- Names, shapes and numbers ------------------------------------------------------------------
 
-TEST(MobileEncoders, HaveTheTensorsOfPython) {
+TEST(MobileEncoders, HaveTheTensorsAndWeightsOfPython) {
   // Larger ones are built like these, by the same rows with other factors, and take seconds each.
   const int64_t most_parameters =
       std::getenv("SEGCORE_ALL_FIXTURES") ? std::numeric_limits<int64_t>::max() : 45'000'000;
@@ -74,6 +74,12 @@ TEST(MobileEncoders, HaveTheTensorsOfPython) {
     std::string text;
     for (const auto& line : state_rows(*encoder)) text += (text.empty() ? "" : "\n") + line;
     EXPECT_EQ(sha256_of_text(text), row[2]);
+    std::string addresses, last;
+    for (const auto& weights : encoder->facts().published) {
+      if (weights.address != last) addresses += (last.empty() ? "" : " ") + weights.address;
+      last = weights.address;
+    }
+    EXPECT_EQ(addresses, row.size() > 3 ? row[3] : "");
     ++tested;
   }
   EXPECT_GT(tested, 80u);
