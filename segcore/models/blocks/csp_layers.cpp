@@ -34,7 +34,8 @@ class RepConv final : public Layer {
 };
 
 /// Two convolutions with a shortcut around them.
-std::shared_ptr<Layer> bottleneck(std::shared_ptr<Layer> first, std::shared_ptr<Layer> second) {
+std::shared_ptr<Layer> yolo_bottleneck(std::shared_ptr<Layer> first,
+                                       std::shared_ptr<Layer> second) {
   auto out = std::make_shared<NamedChain>();
   out->add("cv1", std::move(first));
   out->add("cv2", std::move(second));
@@ -84,7 +85,7 @@ class CspOf2 final : public JoinedOutputs {
     auto list = register_module("m", std::make_shared<ListOf<Layer>>());
     const YoloConvOptions conv{.in = middle, .out = middle, .kernel = 3};
     for (int64_t i = 0; i < blocks; ++i) {
-      row_.push_back(list->push_back(bottleneck(yolo_conv(conv), yolo_conv(conv))));
+      row_.push_back(list->push_back(yolo_bottleneck(yolo_conv(conv), yolo_conv(conv))));
     }
   }
 };
@@ -104,8 +105,8 @@ class Elan final : public JoinedOutputs {
     const int64_t middle = o.branch / 2;
     auto blocks = std::make_shared<Sequential>();
     for (int64_t i = 0; i < o.blocks; ++i) {
-      blocks->push_back(bottleneck(std::make_shared<RepConv>(middle, middle),
-                                   yolo_conv({.in = middle, .out = middle, .kernel = 3})));
+      blocks->push_back(yolo_bottleneck(std::make_shared<RepConv>(middle, middle),
+                                        yolo_conv({.in = middle, .out = middle, .kernel = 3})));
     }
     auto out = std::make_shared<Sequential>();
     out->push_back(std::make_shared<CspOf3>(in, o.branch, blocks));
@@ -170,9 +171,9 @@ std::shared_ptr<Layer> csp_of_3(int64_t in, int64_t out, int64_t blocks, const C
   const int64_t middle = out / 2;
   auto row = std::make_shared<Sequential>();
   for (int64_t i = 0; i < blocks; ++i) {
-    row->push_back(
-        bottleneck(yolo_conv({.in = middle, .out = middle}),
-                   yolo_conv({.in = middle, .out = middle, .kernel = 3, .conv_cfg = conv_cfg})));
+    row->push_back(yolo_bottleneck(
+        yolo_conv({.in = middle, .out = middle}),
+        yolo_conv({.in = middle, .out = middle, .kernel = 3, .conv_cfg = conv_cfg})));
   }
   return std::make_shared<CspOf3>(in, out, row);
 }

@@ -27,7 +27,7 @@ constexpr MobileRow kEfficientNetLiteRows[] = {
     {6, kB0Inverted, 1, 3, 1, 6, 320},
 };
 
-using Weights = std::vector<EncoderWeights>;
+using EfficientNetFiles = std::vector<EncoderWeights>;
 
 const std::string& efficientnet_source() {
   static const std::string source = "Tan and Le 2019, arXiv:1905.11946";
@@ -39,8 +39,9 @@ struct SmpRevision {
   std::string weights, revision;
 };
 
-Weights smp_revisions(const std::string& name, const std::vector<SmpRevision>& revisions) {
-  Weights out;
+EfficientNetFiles smp_revisions(const std::string& name,
+                                const std::vector<SmpRevision>& revisions) {
+  EfficientNetFiles out;
   for (const auto& r : revisions) out.push_back(smp_weights(name, r.weights, r.revision));
   return out;
 }
@@ -130,7 +131,7 @@ std::vector<EncoderEntry> timm_efficientnets() {
 }
 
 std::vector<EncoderEntry> torchvision_efficientnets() {
-  const std::vector<Weights> published{
+  const std::vector<EfficientNetFiles> published{
       {torchvision_weights("efficientnet_b0_rwightman", "7f5810bc")},
       {torchvision_weights("efficientnet_b1", "c27df63c"),
        torchvision_weights("efficientnet_b1", "c27df63c", "imagenet1k_v2"),

@@ -17,7 +17,7 @@ int64_t scaled_width(int64_t width, double factor) {
   return make_divisible(static_cast<double>(width) * factor, 8);
 }
 
-int64_t stem_width(const MobileNetwork& n) {
+int64_t mobile_stem_width(const MobileNetwork& n) {
   return n.keeps_stem ? n.stem : scaled_width(n.stem, n.width);
 }
 
@@ -53,7 +53,7 @@ class MobilePlan {
  public:
   MobilePlan(const MobileNetwork& n, int64_t output_stride, double drop_path_rate)
       : n_(n),
-        in_(stem_width(n)),
+        in_(mobile_stem_width(n)),
         output_stride_(output_stride),
         drop_path_rate_(drop_path_rate),
         size_((n.nominal_size + 1) / 2) {
@@ -131,7 +131,7 @@ EncoderFacts mobile_facts(const std::string& name, const MobileNetwork& n,
                      .classifier = n.classifier,
                      .drops_paths = n.drops_paths};
   const MobilePlan plan(n, /*output_stride=*/32, /*drop_path_rate=*/0);
-  if (plan.stem_makes_map()) facts.channels.push_back(stem_width(n));
+  if (plan.stem_makes_map()) facts.channels.push_back(mobile_stem_width(n));
   for (size_t s = 0; s < plan.stages().size(); ++s) {
     for (size_t b = 0; b < plan.stages()[s].size(); ++b) {
       if (plan.ends_map(s, b)) facts.channels.push_back(plan.stages()[s][b].options.out);
@@ -192,7 +192,7 @@ MobileEncoder::MobileEncoder(const std::string& name, const MobileNetwork& n,
 }
 
 void MobileEncoder::add_stem(const MobileNetwork& n) {
-  const int64_t width = stem_width(n);
+  const int64_t width = mobile_stem_width(n);
   const auto conv = mobile_conv({.in = in_channels(),
                                  .out = width,
                                  .kernel = 3,

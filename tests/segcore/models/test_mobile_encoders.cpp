@@ -15,8 +15,8 @@
 #include "segcore/io/weights.hpp"
 #include "segcore/models/encoders/encoder_table.hpp"
 #include "segcore/models/nn/deform_conv.hpp"
-#include "segcore/models/nn/draws_random_numbers.hpp"
 #include "segcore/models/nn/drop.hpp"
+#include "segcore/models/segmentor.hpp"
 #include "segcore/testing/reference_values.hpp"
 #include "segcore/torch.hpp"
 #include "tests/support/config_errors.hpp"
@@ -201,6 +201,55 @@ TEST(MobileEncoders, StartAsTheirLibrariesDo) {
   deforms->init_weights();
   const auto parameters = deforms->named_parameters();
   EXPECT_EQ(parameters["model.2.m.0.cv2.conv.conv_offset.weight"].abs().max().item<float>(), 0);
+}
+
+// --- In models ----------------------------------------------------------------------------------
+
+TEST(MobileEncoders, AreEncodersOfModels) {
+  const torch::NoGradGuard no_grad;
+  torch::manual_seed(0);
+  const auto logits = [](const std::string& options) {
+    const auto model =
+        Spec<Segmentor>::of("{encoder_weights: null, in_channels: 4, classes: 3, " + options + "}")
+            .build();
+    model->eval();
+    return model->encode_decode(torch::randn({1, 4, 64, 96}));
+  };
+  for (const std::string name :
+       {"efficientnet-b0", "timm-efficientnet-b0", "tu-mobilenetv4_conv_small",
+        "timm-mobilenetv3_small_075", "tv-mobilenet_v3_small", "tv-shufflenet_v2_x0_5"}) {
+    SCOPED_TRACE(name);
+    EXPECT_EQ(
+        logits("type: DeepLabV3Plus, encoder_output_stride: 16, encoder_name: " + name).sizes(),
+        (std::vector<int64_t>{1, 3, 64, 96}));
+  }
+  EXPECT_EQ(logits("type: Unet, encoder_name: yolov9t").sizes(),
+            (std::vector<int64_t>{1, 3, 64, 96}));
+  EXPECT_THAT(test::config_error([&] { logits("type: DeepLabV3, encoder_name: yolov8n"); }),
+              HasSubstr("encoder_name: yolov8n cannot be dilated to the output stride 8 that this "
+                        "model asks of its encoder. Take a resnet or mobilenet_v2"));
+}
+
+TEST(MobileEncoders, LeaveOutWhatFollowsThem) {
+  const auto names_left = [](const std::string& encoder, const std::vector<std::string>& names) {
+    Value state = Value::dict();
+    for (const auto& name : names) state.set(name, Value(torch::zeros({1})));
+    encoder_of(encoder)->adapt_pretrained(state);
+    std::vector<std::string> out;
+    for (const auto& [name, value] : state.as_dict()) out.push_back(name.as_string());
+    return out;
+  };
+  using ::testing::ElementsAre;
+  const std::vector<std::string> timm{"bn1.weight", "blocks.0.0.bn2.weight", "conv_head.weight",
+                                      "bn2.weight", "classifier.weight"};
+  EXPECT_THAT(names_left("tu-mobilenetv2_035", timm),
+              ElementsAre("bn1.weight", "blocks.0.0.bn2.weight"));
+  EXPECT_THAT(names_left("timm-efficientnet-b0", timm),
+              ElementsAre("bn1.weight", "blocks.0.0.bn2.weight", "conv_head.weight", "bn2.weight"));
+  EXPECT_THAT(names_left("efficientnet-b0", {"_bn1.weight", "_fc.weight"}),
+              ElementsAre("_bn1.weight"));
+  EXPECT_THAT(names_left("yolov8n", {"model.9.cv1.bn.weight", "model.10.x", "model.22.dfl.conv"}),
+              ElementsAre("model.9.cv1.bn.weight"));
 }
 
 // --- Deformable convolutions --------------------------------------------------------------------
