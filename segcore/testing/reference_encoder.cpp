@@ -32,7 +32,8 @@ std::string encoder_name(const json& fixture) {
   }
   if (source.starts_with("timm")) return "tu-" + name;
   if (source.starts_with("torchvision")) return "tv-" + name;
-  if (source.starts_with("ultralytics") || source.starts_with("pretrainedmodels")) return name;
+  if (source.starts_with("ultralytics")) return name.substr(0, name.find(" backbone"));
+  if (source.starts_with("pretrainedmodels")) return name;
   return "";
 }
 
