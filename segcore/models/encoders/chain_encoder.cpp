@@ -15,30 +15,49 @@ ChainEncoder::ChainEncoder(EncoderFacts facts, const EncoderOptions& options)
   if (this->facts().channels.front() == 0) ++level_;
 }
 
-void ChainEncoder::add_layer(const std::string& name, const std::shared_ptr<Layer>& layer) {
-  const size_t dot = name.rfind('.');
-  torch::nn::Module* parent = this;
-  for (size_t end = name.find('.'); end != std::string::npos; end = name.find('.', end + 1)) {
-    auto& folder = folders_[name.substr(0, end)];
-    if (!folder) {
-      const size_t begin = name.rfind('.', end - 1) + 1;  // npos + 1 is 0
-      folder = parent->register_module(name.substr(begin, end - begin), std::make_shared<Folder>());
-    }
-    parent = folder.get();
+void register_below(torch::nn::Module& parent, const std::string& name,
+                    std::shared_ptr<torch::nn::Module> module) {
+  const size_t dot = name.find('.');
+  if (dot == std::string::npos) {
+    parent.register_module(name, std::move(module));
+    return;
   }
-  parent->register_module(name.substr(dot + 1), std::static_pointer_cast<BaseModule>(layer));
+  const auto folder = name.substr(0, dot);
+  const auto children = parent.named_children();
+  const auto* known = children.find(folder);
+  const auto below = known ? *known : parent.register_module(folder, std::make_shared<Folder>());
+  register_below(*below, name.substr(dot + 1), std::move(module));
+}
+
+void ChainEncoder::add_layer(const std::string& name, const std::shared_ptr<Layer>& layer) {
+  register_below(*this, name, std::static_pointer_cast<BaseModule>(layer));
+  add_step(name, layer);
+}
+
+void ChainEncoder::add_children_of(const std::string& prefix, std::shared_ptr<Layer> layer) {
+  for (const auto& child : layer->named_children()) {
+    register_module(prefix + child.key(), child.value());
+  }
+  add_step(prefix, layer);
+}
+
+void ChainEncoder::add_step(const std::string& name, const std::shared_ptr<Layer>& layer) {
   if (level_ > depth()) leave_untrained(*layer);
   steps_.push_back({.name = name, .layer = layer, .level = level_});
 }
 
-void ChainEncoder::end_level() {
+void ChainEncoder::end_level(std::function<torch::Tensor(const torch::Tensor&)> map) {
   steps_.back().map = Map::kOutput;
+  steps_.back().map_of_output = std::move(map);
   ++level_;
 }
 
 void ChainEncoder::add_with_inner_map(const std::string& name,
                                       std::shared_ptr<LayerWithInnerMap> layer) {
   add_layer(name, layer);
+  if (level_ == depth()) {
+    for (const auto& part : layer->behind_inner_map()) leave_untrained(*part);
+  }
   steps_.back().map = Map::kInner;
   ++level_;
 }
@@ -58,7 +77,9 @@ std::vector<torch::Tensor> ChainEncoder::forward(const torch::Tensor& images) {
       x = std::move(both.last);
     } else {
       x = step.layer->forward(x);
-      if (step.map == Map::kOutput && step.level <= depth()) out.push_back(x);
+      if (step.map == Map::kOutput && step.level <= depth()) {
+        out.push_back(step.map_of_output ? step.map_of_output(x) : x);
+      }
     }
   }
   if (starts_at_a_quarter) out.insert(out.begin() + 1, empty_half(images, x));

@@ -32,8 +32,7 @@ std::string weights_address(const std::string& encoder, const std::string& weigh
 }  // namespace
 
 Encoder::Encoder(EncoderFacts facts, const EncoderOptions& options)
-    : BaseModule(init_cfg_of("[{type: Kaiming, layer: Conv2d}, "
-                             "{type: Constant, val: 1, layer: [_BatchNorm, GroupNorm]}]")),
+    : BaseModule(init_cfg_of(facts.init)),
       facts_(std::move(facts)),
       options_(options) {
   const auto deepest = static_cast<int64_t>(facts_.channels.size());
