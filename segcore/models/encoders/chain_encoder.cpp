@@ -15,22 +15,18 @@ ChainEncoder::ChainEncoder(EncoderFacts facts, const EncoderOptions& options)
   if (this->facts().channels.front() == 0) ++level_;
 }
 
-void register_below(torch::nn::Module& parent, const std::string& name,
-                    std::shared_ptr<torch::nn::Module> module) {
-  const size_t dot = name.find('.');
-  if (dot == std::string::npos) {
-    parent.register_module(name, std::move(module));
-    return;
-  }
-  const auto folder = name.substr(0, dot);
-  const auto children = parent.named_children();
-  const auto* known = children.find(folder);
-  const auto below = known ? *known : parent.register_module(folder, std::make_shared<Folder>());
-  register_below(*below, name.substr(dot + 1), std::move(module));
-}
-
 void ChainEncoder::add_layer(const std::string& name, const std::shared_ptr<Layer>& layer) {
-  register_below(*this, name, std::static_pointer_cast<BaseModule>(layer));
+  const size_t dot = name.rfind('.');
+  torch::nn::Module* parent = this;
+  for (size_t end = name.find('.'); end != std::string::npos; end = name.find('.', end + 1)) {
+    auto& folder = folders_[name.substr(0, end)];
+    if (!folder) {
+      const size_t begin = name.rfind('.', end - 1) + 1;  // npos + 1 is 0
+      folder = parent->register_module(name.substr(begin, end - begin), std::make_shared<Folder>());
+    }
+    parent = folder.get();
+  }
+  parent->register_module(name.substr(dot + 1), std::static_pointer_cast<BaseModule>(layer));
   add_step(name, layer);
 }
 

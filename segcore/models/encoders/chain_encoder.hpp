@@ -1,6 +1,7 @@
 /// Encoders that are layers in a row, some of whose outputs are the maps.
 #pragma once
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
 #include <utility>
@@ -23,11 +24,6 @@ class LayerWithInnerMap : public Layer {
   torch::Tensor forward(const torch::Tensor& x) final { return forward_both(x).last; }
 };
 
-/// Registers a module under its dotted name below another ("features.3"); modules between are made
-/// as needed.
-void register_below(torch::nn::Module& parent, const std::string& name,
-                    std::shared_ptr<torch::nn::Module> module);
-
 /// Families add their layers in order and mark where the levels end; the passes are written here.
 class ChainEncoder : public Encoder {
  public:
@@ -37,7 +33,8 @@ class ChainEncoder : public Encoder {
 
  protected:
   ChainEncoder(EncoderFacts facts, const EncoderOptions& options);
-  /// Adds a layer under its dotted name below the encoder. Layers after the last map that is given are not trained.
+  /// Adds a layer under its dotted name below the encoder ("features.3"); modules between are made
+  /// as needed. Layers after the last map that is given are not trained.
   /// \return the layer.
   template <class L>
   std::shared_ptr<L> add(const std::string& name, std::shared_ptr<L> layer) {
@@ -74,6 +71,7 @@ class ChainEncoder : public Encoder {
   void add_step(const std::string& name, const std::shared_ptr<Layer>& layer);
 
   std::vector<Step> steps_;
+  std::map<std::string, std::shared_ptr<torch::nn::Module>> folders_;  ///< by their dotted names
   int64_t level_;
   bool runs_one_more_ = false;
 };

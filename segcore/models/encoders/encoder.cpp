@@ -32,9 +32,7 @@ std::string weights_address(const std::string& encoder, const std::string& weigh
 }  // namespace
 
 Encoder::Encoder(EncoderFacts facts, const EncoderOptions& options)
-    : BaseModule(init_cfg_of(facts.init)),
-      facts_(std::move(facts)),
-      options_(options) {
+    : BaseModule(init_cfg_of(facts.init)), facts_(std::move(facts)), options_(options) {
   const auto deepest = static_cast<int64_t>(facts_.channels.size());
   const int64_t shallowest = facts_.channels.front() > 0 ? 1 : 2;
   if (options_.depth < shallowest || options_.depth > deepest) {
