@@ -9,6 +9,12 @@
 
 namespace seg {
 
+/// The address of weights by their name; a file's is its path.
+/// \throws OptionError (`option`) for a name that is not published for the model.
+std::string published_address(const std::string& model, const std::string& weights,
+                              const std::vector<EncoderWeights>& published,
+                              const std::string& option);
+
 /// Of segmentation_models_pytorch, at a commit of their repository.
 inline EncoderWeights smp_weights(const std::string& encoder, const std::string& name,
                                   const std::string& revision) {
