@@ -66,6 +66,8 @@ MAY_INCLUDE = {
     MODELS + "open_vocabulary": MODEL_BASE + ["segcore/data", "segcore/io/model_zoo.hpp", MODELS + "blocks",
                                               MODELS + "decode_heads/mask_set_losses.hpp"],
     MODELS + "segmentors": MODEL_BASE + ["segcore/ops", MODELS + "blocks", MODELS + "open_vocabulary"],
+    # torchvision's models for segmentation, of its encoders.
+    MODELS + "torchvision": MODEL_BASE + [MODELS + "blocks", MODELS + "encoders", MODELS + "segmentors"],
     # The models of segmentation_models_pytorch stand beside mmseg's and adapt them.
     MODELS + "smp": MODEL_BASE + ["segcore/io", "segcore/ops", MODELS + "blocks", MODELS + "encoders",
                                   MODELS + "segmentors"],

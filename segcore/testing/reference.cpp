@@ -1,6 +1,7 @@
 #include "segcore/testing/reference.hpp"
 
 #include <array>
+#include <map>
 #include <nlohmann/json.hpp>
 
 #include "registry/registry.hpp"
@@ -33,6 +34,28 @@ void set_precision(torch::nn::Module& model, torch::ScalarType type) {
 
 bool is_smp(const json& fixture) {
   return fixture.at("source").get<std::string>().starts_with("segmentation_models_pytorch");
+}
+
+/// A model of torchvision for segmentation.
+bool is_torchvision(const json& fixture) {
+  return fixture.contains("classes") &&
+         fixture.at("source").get<std::string>().starts_with("torchvision");
+}
+
+/// The options of a type of models, of torchvision's name of a builder: "fcn_resnet50".
+json torchvision_model(const json& fixture) {
+  const std::string builder = fixture.at("config");
+  const size_t end = builder.find('_');
+  const std::map<std::string, std::string> types{{"fcn", "TorchvisionFCN"},
+                                                 {"deeplabv3", "TorchvisionDeepLabV3"},
+                                                 {"lraspp", "TorchvisionLRASPP"}};
+  json model = fixture.value("options", json::object());
+  const auto type = types.find(builder.substr(0, end));
+  model["type"] = type == types.end() ? builder : type->second;
+  model["backbone"] = end == std::string::npos ? "" : builder.substr(end + 1);
+  model["weights_backbone"] = nullptr;
+  model["num_classes"] = fixture.at("classes");
+  return model;
 }
 
 }  // namespace
@@ -70,6 +93,8 @@ Config Fixture::model() const {
       model["classes"] = json_->at("classes");
       model["in_channels"] = json_->at("input").at(1);
       if (const auto it = json_->find("options"); it != json_->end()) model.update(*it);
+    } else if (is_torchvision(*json_)) {
+      model = torchvision_model(*json_);
     } else {
       throw DataError(seg::text(path_, ": has no 'model', and models of ",
                                 json_->at("source").get<std::string>(),
@@ -86,7 +111,7 @@ std::string Fixture::not_there_yet() const {
     return EncoderTable::instance().find(name) ? ""
                                                : seg::text("no encoder is called '", name, "'");
   }
-  if (!json_->contains("model") && !is_smp(*json_)) {
+  if (!json_->contains("model") && !is_smp(*json_) && !is_torchvision(*json_)) {
     return seg::text("models of ", json_->at("source").get<std::string>());
   }
   const Config config = model();

@@ -27,18 +27,33 @@ void ChainEncoder::add_layer(const std::string& name, const std::shared_ptr<Laye
     parent = folder.get();
   }
   parent->register_module(name.substr(dot + 1), std::static_pointer_cast<BaseModule>(layer));
+  add_step(name, layer);
+}
+
+void ChainEncoder::add_children_of(const std::string& prefix, std::shared_ptr<Layer> layer) {
+  for (const auto& child : layer->named_children()) {
+    register_module(prefix + child.key(), child.value());
+  }
+  add_step(prefix, layer);
+}
+
+void ChainEncoder::add_step(const std::string& name, const std::shared_ptr<Layer>& layer) {
   if (level_ > depth()) leave_untrained(*layer);
   steps_.push_back({.name = name, .layer = layer, .level = level_});
 }
 
-void ChainEncoder::end_level() {
+void ChainEncoder::end_level(std::function<torch::Tensor(const torch::Tensor&)> map) {
   steps_.back().map = Map::kOutput;
+  steps_.back().map_of_output = std::move(map);
   ++level_;
 }
 
 void ChainEncoder::add_with_inner_map(const std::string& name,
                                       std::shared_ptr<LayerWithInnerMap> layer) {
   add_layer(name, layer);
+  if (level_ == depth()) {
+    for (const auto& part : layer->behind_inner_map()) leave_untrained(*part);
+  }
   steps_.back().map = Map::kInner;
   ++level_;
 }
@@ -58,7 +73,9 @@ std::vector<torch::Tensor> ChainEncoder::forward(const torch::Tensor& images) {
       x = std::move(both.last);
     } else {
       x = step.layer->forward(x);
-      if (step.map == Map::kOutput && step.level <= depth()) out.push_back(x);
+      if (step.map == Map::kOutput && step.level <= depth()) {
+        out.push_back(step.map_of_output ? step.map_of_output(x) : x);
+      }
     }
   }
   if (starts_at_a_quarter) out.insert(out.begin() + 1, empty_half(images, x));

@@ -19,6 +19,8 @@ class LayerWithInnerMap : public Layer {
     torch::Tensor last;
   };
   virtual Outputs forward_both(const torch::Tensor& x) = 0;
+  /// The parts of the layer that the inner map does not depend on.
+  virtual std::vector<std::shared_ptr<torch::nn::Module>> behind_inner_map() const { return {}; }
   torch::Tensor forward(const torch::Tensor& x) final { return forward_both(x).last; }
 };
 
@@ -43,10 +45,14 @@ class ChainEncoder : public Encoder {
   void add(const std::string& name, std::function<torch::Tensor(const torch::Tensor&)> f) {
     add_layer(name, std::make_shared<Lambda>(std::move(f)));
   }
-  /// The output of the last layer is the map of the next level: first, where the encoder has one,
-  /// that at the images' size, then those of 1/2, 1/4, ...
-  void end_level();
-  /// Adds a layer whose inner map is that of the next level.
+  /// Adds a layer that is no child itself: its children become the encoder's, their names behind a
+  /// prefix, for networks without modules between the encoder and its convolutions.
+  void add_children_of(const std::string& prefix, std::shared_ptr<Layer> layer);
+  /// The output of the last layer, or this function of it, is the map of the next level: first,
+  /// where the encoder has one, that at the images' size, then those of 1/2, 1/4, ...
+  void end_level(std::function<torch::Tensor(const torch::Tensor&)> map = {});
+  /// Adds a layer whose inner map is that of the next level. If no later map is given, what is
+  /// behind it is not trained.
   void add_with_inner_map(const std::string& name, std::shared_ptr<LayerWithInnerMap> layer);
   /// Runs one level more than is given, as torchvision's MobileNetV2 does in
   /// segmentation_models_pytorch: its norms count the batch.
@@ -59,8 +65,10 @@ class ChainEncoder : public Encoder {
     std::shared_ptr<Layer> layer;
     int64_t level = 0;
     Map map = Map::kNone;
+    std::function<torch::Tensor(const torch::Tensor&)> map_of_output;  ///< empty: the output
   };
   void add_layer(const std::string& name, const std::shared_ptr<Layer>& layer);
+  void add_step(const std::string& name, const std::shared_ptr<Layer>& layer);
 
   std::vector<Step> steps_;
   std::map<std::string, std::shared_ptr<torch::nn::Module>> folders_;  ///< by their dotted names

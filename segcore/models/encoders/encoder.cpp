@@ -1,8 +1,10 @@
 #include "segcore/models/encoders/encoder.hpp"
 
 #include <algorithm>
+#include <cctype>
 #include <utility>
 
+#include "segcore/models/encoders/published.hpp"
 #include "segcore/models/weights/load_pretrained.hpp"
 #include "segcore/torch.hpp"
 
@@ -14,28 +16,31 @@ bool is_weights_file(const std::string& weights) {
          weights.ends_with(".pt") || weights.ends_with(".safetensors");
 }
 
-std::string weights_address(const std::string& encoder, const std::string& weights,
-                            const std::vector<EncoderWeights>& published) {
-  if (is_weights_file(weights)) return weights;
-  std::vector<std::string> known;
-  for (const auto& p : published) {
-    if (p.name == weights) return p.address;
-    known.push_back(p.name);
-  }
-  throw OptionError(
-      "encoder_weights",
-      text("unknown weights '", weights, "' of ", encoder, ".", did_you_mean(weights, known),
-           known.empty() ? "" : " Known: ", join(known, ", "), known.empty() ? " Take " : "; ",
-           "a file of weights; or null for random ones"));
+std::string small_letters(std::string text) {
+  for (char& c : text) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+  return text;
 }
 
 }  // namespace
 
+std::string published_address(const std::string& model, const std::string& weights,
+                              const std::vector<EncoderWeights>& published,
+                              const std::string& option) {
+  if (is_weights_file(weights)) return weights;
+  std::vector<std::string> known;
+  for (const auto& p : published) {
+    if (small_letters(p.name) == small_letters(weights))
+      return p.address;  // torchvision writes capitals
+    known.push_back(p.name);
+  }
+  throw OptionError(
+      option, text("unknown weights '", weights, "' of ", model, ".", did_you_mean(weights, known),
+                   known.empty() ? "" : " Known: ", join(known, ", "),
+                   known.empty() ? " Take " : "; ", "a file of weights; or null for random ones"));
+}
+
 Encoder::Encoder(EncoderFacts facts, const EncoderOptions& options)
-    : BaseModule(init_cfg_of("[{type: Kaiming, layer: Conv2d}, "
-                             "{type: Constant, val: 1, layer: [_BatchNorm, GroupNorm]}]")),
-      facts_(std::move(facts)),
-      options_(options) {
+    : BaseModule(init_cfg_of(facts.init)), facts_(std::move(facts)), options_(options) {
   const auto deepest = static_cast<int64_t>(facts_.channels.size());
   const int64_t shallowest = facts_.channels.front() > 0 ? 1 : 2;
   if (options_.depth < shallowest || options_.depth > deepest) {
@@ -52,7 +57,8 @@ Encoder::Encoder(EncoderFacts facts, const EncoderOptions& options)
     throw OptionError("drop_path_rate", text(facts_.name, " has no stochastic depth"));
   }
   if (options_.weights) {
-    const auto address = weights_address(facts_.name, *options_.weights, facts_.published);
+    const auto address =
+        published_address(facts_.name, *options_.weights, facts_.published, "encoder_weights");
     init_cfg_->values.push_back(pretrained_from(address));
   }
 }

@@ -40,6 +40,13 @@ struct EncoderFacts {
   std::vector<std::string> classifier = {"fc.", "classifier."};
   bool dilates = true;       ///< whether its strides can become dilations
   bool drops_paths = false;  ///< whether it has stochastic depth
+  /// The `init_cfg` of random weights; kPyTorchInit: as PyTorch makes the layers.
+  std::string init = kKaimingInit;
+
+  static constexpr auto kKaimingInit =
+      "[{type: Kaiming, layer: Conv2d}, "
+      "{type: Constant, val: 1, layer: [_BatchNorm, GroupNorm]}]";
+  static constexpr auto kPyTorchInit = "[]";
 };
 
 /// Makes maps of 1/2, 1/4, ... of the images' size, and the first one at their own size.
@@ -58,7 +65,7 @@ class Encoder : public BaseModule, public AdaptsPretrained {
   /// Of the last map.
   int64_t output_stride() const;
   virtual LayerOrder layer_order() const { return {}; }
-  /// Kaiming's normal by the fan out; norms to 1; then published weights.
+  /// As the facts say, usually Kaiming's normal by the fan out; then published weights.
   void init_weights() override;
   /// Leaves out the classifier, and fits the first convolution to in_channels: one band takes the
   /// sum over the three of the weights, others repeat them in order, times 3 / in_channels.

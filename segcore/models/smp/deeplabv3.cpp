@@ -1,5 +1,5 @@
 #include "segcore/io/weights.hpp"
-#include "segcore/models/nn/drop.hpp"
+#include "segcore/models/blocks/deeplab_aspp.hpp"
 #include "segcore/models/nn/resize.hpp"
 #include "segcore/models/smp/segmentation_model.hpp"
 #include "segcore/torch.hpp"
@@ -25,82 +25,23 @@ struct DeepLabV3PlusParams : DeepLabParams {
 
 namespace {
 
-std::shared_ptr<Conv2d> deeplab_conv(int64_t in, int64_t out, int64_t kernel_size,
-                                     int64_t dilation = 1, int64_t groups = 1) {
-  return std::make_shared<Conv2d>(ConvOptions{.in_channels = in,
-                                              .out_channels = out,
-                                              .kernel_size = kernel_size,
-                                              .padding = kernel_size / 2 * dilation,
-                                              .dilation = dilation,
-                                              .groups = groups,
-                                              .bias = false});
-}
-
-/// A 3x3 convolution of each channel alone, then one of 1x1.
-std::shared_ptr<Layer> deeplab_separable(int64_t in, int64_t out, int64_t dilation = 1) {
-  auto layers = std::make_shared<Sequential>();
-  layers->push_back(deeplab_conv(in, in, 3, dilation, /*groups=*/in));
-  layers->push_back(deeplab_conv(in, out, 1));
-  return layers;
-}
-
-std::shared_ptr<Layer> deeplab_norm(int64_t channels) {
-  return norm_cfg_of("{type: BN}")->build(channels);
-}
-
-/// Convolution, batch norm, ReLU.
-std::shared_ptr<Sequential> deeplab_block(std::shared_ptr<Layer> conv, int64_t out) {
-  auto layers = std::make_shared<Sequential>();
-  layers->push_back(std::move(conv));
-  layers->push_back(deeplab_norm(out));
-  layers->push_back(make_relu());
-  return layers;
+std::shared_ptr<DeepLabAspp> decoder_aspp(const DeepLabParams& p, int64_t in) {
+  return std::make_shared<DeepLabAspp>(DeepLabAsppOptions{.in = in,
+                                                          .out = p.decoder_channels,
+                                                          .rates = p.decoder_atrous_rates,
+                                                          .separable = p.decoder_aspp_separable,
+                                                          .dropout = p.decoder_aspp_dropout});
 }
 
 }  // namespace
-
-/// Atrous spatial pyramid pooling: a 1x1 convolution, three dilated ones and the map's mean.
-class DeepLabAspp final : public Layer {
- public:
-  DeepLabAspp(const DeepLabParams& p, int64_t in) {
-    const int64_t out = p.decoder_channels;
-    auto convs = register_module("convs", std::make_shared<ListOf<Sequential>>());
-    branches_.push_back(convs->push_back(deeplab_block(deeplab_conv(in, out, 1), out)));
-    for (const int64_t rate : p.decoder_atrous_rates) {
-      branches_.push_back(
-          convs->push_back(deeplab_block(p.decoder_aspp_separable ? deeplab_separable(in, out, rate)
-                                                                  : deeplab_conv(in, out, 3, rate),
-                                         out)));
-    }
-    pooled_ = std::make_shared<Sequential>();
-    pooled_->push_back(make_global_pool());
-    pooled_->push_back(deeplab_conv(in, out, 1));
-    pooled_->push_back(deeplab_norm(out));
-    pooled_->push_back(make_relu());
-    convs->push_back(pooled_);
-    project_ = deeplab_block(deeplab_conv(5 * out, out, 1), out);
-    project_->push_back(std::make_shared<Dropout>(p.decoder_aspp_dropout));
-    register_module("project", project_);
-  }
-  torch::Tensor forward(const torch::Tensor& x) override {
-    std::vector<torch::Tensor> maps;
-    for (const auto& branch : branches_) maps.push_back(branch->forward(x));
-    maps.push_back(resize(pooled_->forward(x), map_size(x)));
-    return project_->forward(at::cat(maps, 1));
-  }
-
- private:
-  std::vector<std::shared_ptr<Sequential>> branches_;
-  std::shared_ptr<Sequential> pooled_, project_;
-};
 
 class DeepLabV3Decoder final : public Decoder {
  public:
   DeepLabV3Decoder(const DeepLabParams& p, int64_t in) : Decoder(InitCfg()) {
     const int64_t width = p.decoder_channels;
-    aspp_ = register_module("aspp", std::make_shared<DeepLabAspp>(p, in));
+    aspp_ = register_module("aspp", decoder_aspp(p, in));
     conv_ = register_module("conv", deeplab_conv(width, width, 3));
-    norm_ = register_module("bn", deeplab_norm(width));
+    norm_ = register_module("bn", Spec<Norm>::of("{type: BN}").build(width));
   }
   torch::Tensor forward(const std::vector<torch::Tensor>& features) override {
     return norm_->forward(conv_->forward(aspp_->forward(features.back()))).relu_();
@@ -118,9 +59,9 @@ class DeepLabV3PlusDecoder final : public Decoder {
     constexpr int64_t kFine = 48;  // section 3.1 of the paper
     const int64_t width = p.decoder_channels;
     aspp_ = std::make_shared<Sequential>();
-    aspp_->push_back(std::make_shared<DeepLabAspp>(p, encoder_channels.back()));
+    aspp_->push_back(decoder_aspp(p, encoder_channels.back()));
     aspp_->push_back(deeplab_separable(width, width));
-    aspp_->push_back(deeplab_norm(width));
+    aspp_->push_back(Spec<Norm>::of("{type: BN}").build(width));
     aspp_->push_back(make_relu());
     register_module("aspp", aspp_);
     fine_ = register_module("block1",
