@@ -5,52 +5,17 @@
 
 #include <cmath>
 #include <cstdlib>
-#include <fstream>
 #include <set>
-#include <sstream>
 
-#include "segcore/io/sha256.hpp"
 #include "segcore/io/weights.hpp"
 #include "segcore/models/encoders/encoder_table.hpp"
 #include "segcore/models/nn/drop.hpp"
 #include "segcore/models/segmentor.hpp"
 #include "segcore/testing/reference_values.hpp"
 #include "segcore/torch.hpp"
-#include "tests/support/paths.hpp"
+#include "tests/support/encoder_facts.hpp"
 
 namespace seg::classical_encoders_test {
-
-std::vector<std::vector<std::string>> table_rows(const std::string& file) {
-  std::ifstream in(source_path("tests/data/encoders/" + file));
-  std::vector<std::vector<std::string>> out;
-  for (std::string line; std::getline(in, line);) {
-    auto& row = out.emplace_back();
-    std::istringstream cells(line);
-    for (std::string cell; std::getline(cells, cell, '\t');) row.push_back(cell);
-  }
-  return out;
-}
-
-std::string shape_text(const torch::Tensor& tensor) {
-  std::string out;
-  for (const int64_t side : tensor.sizes()) {
-    out += (out.empty() ? "" : "x") + std::to_string(side);
-  }
-  return out;
-}
-
-std::string state_digest(const torch::nn::Module& module) {
-  std::set<std::string> rows;
-  const Value state = state_dict(module);
-  for (const auto& [name, value] : state.as_dict()) {
-    const auto tensor = value.as_tensor();
-    rows.insert(name.as_string() + "\t" + shape_text(tensor) + "\t" +
-                (tensor.scalar_type() == torch::kLong ? "int64" : "float32"));
-  }
-  std::string text;
-  for (const auto& row : rows) text += (text.empty() ? "" : "\n") + row;
-  return sha256_of_text(text);
-}
 
 std::shared_ptr<Encoder> started(const std::string& name, const EncoderOptions& options = {}) {
   torch::manual_seed(0);
@@ -68,15 +33,13 @@ TEST(ClassicalEncoders, HaveTheTensorsOfPython) {
   // Larger ones have the same blocks more often or wider, and take seconds each.
   const int64_t most = tests_all() ? INT64_MAX : 22'000'000;
   size_t tested = 0;
-  for (const auto& row : table_rows("classical_encoders.tsv")) {
+  for (const auto& row : test::encoder_table_rows("classical_encoders.tsv")) {
     SCOPED_TRACE(row[0]);
     ASSERT_NE(EncoderTable::instance().find(row[0]), nullptr);
     if (std::stoll(row[1]) > most) continue;
     const auto encoder = build_plain_encoder(row[0], {});
-    int64_t parameters = 0;
-    for (const auto& p : encoder->parameters()) parameters += p.numel();
-    EXPECT_EQ(parameters, std::stoll(row[1]));
-    EXPECT_EQ(state_digest(*encoder), row[2]);
+    EXPECT_EQ(test::count_parameters(*encoder), std::stoll(row[1]));
+    EXPECT_EQ(test::state_digest(*encoder), row[2]);
     ++tested;
   }
   EXPECT_GT(tested, 30u);
@@ -84,7 +47,8 @@ TEST(ClassicalEncoders, HaveTheTensorsOfPython) {
 
 TEST(ClassicalEncoders, AreAllComparedWithPython) {
   std::set<std::string> compared;
-  for (const auto& row : table_rows("classical_encoders.tsv")) compared.insert(row[0]);
+  for (const auto& row : test::encoder_table_rows("classical_encoders.tsv"))
+    compared.insert(row[0]);
   EXPECT_EQ(compared.size(), 115u);
   for (const auto& name : EncoderTable::instance().names()) {
     for (const char* part : {"densenet", "resnet", "resnext", "senet", "inception", "xception"}) {
@@ -104,7 +68,7 @@ TEST(ClassicalEncoders, GiveTheMapsOfPython) {
   const std::set<std::string> slow{
       "tu-densenet161", "tu-resnet50s",       "tu-inception_resnet_v2", "tu-xception65",
       "tu-xception71",  "tv-wide_resnet50_2", "tv-resnext50_32x4d",     "se_resnext50_32x4d"};
-  for (const auto& row : table_rows("classical_maps.tsv")) {
+  for (const auto& row : test::encoder_table_rows("classical_maps.tsv")) {
     if (slow.count(row[0]) > 0 && !tests_all()) continue;
     SCOPED_TRACE(row[0] + " at the output stride " + row[1] + ", map " + row[3]);
     if (built != row[0] + row[1]) {
@@ -120,15 +84,8 @@ TEST(ClassicalEncoders, GiveTheMapsOfPython) {
       ASSERT_EQ(maps.size(), 6u);
     }
     const auto i = static_cast<size_t>(std::stoul(row[3]));
-    ASSERT_EQ(shape_text(maps[i]), row[4]);
+    test::expect_map(maps[i], row, 4);
     EXPECT_EQ(maps[i].size(1), encoder->maps()[i].channels);
-    const auto flat = maps[i].flatten();
-    const double std = flat.std(/*unbiased=*/false).item<double>();
-    const double numbers[] = {flat.mean().item<double>(), std, flat[0].item<double>(),
-                              flat[-1].item<double>()};
-    for (size_t k = 0; k < 4; ++k) {
-      EXPECT_NEAR(numbers[k], std::stod(row[5 + k]), 1e-6 * std) << "number " << k;
-    }
   }
 }
 
@@ -141,14 +98,10 @@ TEST(ClassicalEncoders, TrainWhatTheirMapsDependOn) {
     for (const int64_t depth : {3, 5}) {
       SCOPED_TRACE(text(name, " of depth ", depth));
       const auto encoder = started(name, {.depth = depth});
-      torch::Tensor sum = torch::zeros({});
       const auto maps = encoder->forward(torch::randn({2, 3, 96, 96}));
       ASSERT_EQ(maps.size(), static_cast<size_t>(depth + 1));
-      for (size_t i = 1; i < maps.size(); ++i) sum = sum + maps[i].square().mean();
-      sum.backward();
-      for (const auto& p : encoder->named_parameters()) {
-        ASSERT_EQ(p.value().requires_grad(), p.value().grad().defined()) << p.key();
-      }
+      test::backward_of_maps(maps);
+      test::expect_gradients_where_trained(*encoder);
     }
   }
 }

@@ -6,12 +6,9 @@
 
 #include <algorithm>
 #include <cstdlib>
-#include <fstream>
 #include <limits>
 #include <set>
-#include <sstream>
 
-#include "segcore/io/sha256.hpp"
 #include "segcore/io/weights.hpp"
 #include "segcore/models/encoders/encoder_table.hpp"
 #include "segcore/models/nn/deform_conv.hpp"
@@ -20,40 +17,14 @@
 #include "segcore/testing/reference_values.hpp"
 #include "segcore/torch.hpp"
 #include "tests/support/config_errors.hpp"
-#include "tests/support/paths.hpp"
+#include "tests/support/encoder_facts.hpp"
 
 namespace seg::mobile_encoders_test {
 
 using ::testing::HasSubstr;
 
-std::vector<std::vector<std::string>> table_rows(const std::string& file) {
-  std::ifstream in(source_path("tests/data/encoders/" + file));
-  std::vector<std::vector<std::string>> out;
-  for (std::string line; std::getline(in, line);) {
-    auto& row = out.emplace_back();
-    std::istringstream cells(line);
-    for (std::string cell; std::getline(cells, cell, '\t');) row.push_back(cell);
-  }
-  return out;
-}
-
 std::shared_ptr<Encoder> encoder_of(const std::string& name, const EncoderOptions& options = {}) {
   return build_plain_encoder(name, options);
-}
-
-std::set<std::string> state_rows(const torch::nn::Module& module) {
-  std::set<std::string> out;
-  const Value state = state_dict(module);
-  for (const auto& [name, value] : state.as_dict()) {
-    const auto tensor = value.as_tensor();
-    std::string shape;
-    for (const int64_t side : tensor.sizes()) {
-      shape += (shape.empty() ? "" : "x") + std::to_string(side);
-    }
-    out.insert(name.as_string() + "\t" + shape + "\t" +
-               (tensor.scalar_type() == torch::kLong ? "int64" : "float32"));
-  }
-  return out;
 }
 
 // --- Names, shapes and numbers ------------------------------------------------------------------
@@ -63,17 +34,13 @@ TEST(MobileEncoders, HaveTheTensorsAndWeightsOfPython) {
   const int64_t most_parameters =
       std::getenv("SEGCORE_ALL_FIXTURES") ? std::numeric_limits<int64_t>::max() : 45'000'000;
   size_t tested = 0;
-  for (const auto& row : table_rows("mobile_encoders.tsv")) {
+  for (const auto& row : test::encoder_table_rows("mobile_encoders.tsv")) {
     SCOPED_TRACE(row[0]);
     ASSERT_NE(EncoderTable::instance().find(row[0]), nullptr);
     if (std::stoll(row[1]) > most_parameters) continue;
     const auto encoder = encoder_of(row[0]);
-    int64_t parameters = 0;
-    for (const auto& p : encoder->parameters()) parameters += p.numel();
-    EXPECT_EQ(parameters, std::stoll(row[1]));
-    std::string text;
-    for (const auto& line : state_rows(*encoder)) text += (text.empty() ? "" : "\n") + line;
-    EXPECT_EQ(sha256_of_text(text), row[2]);
+    EXPECT_EQ(test::count_parameters(*encoder), std::stoll(row[1]));
+    EXPECT_EQ(test::state_digest(*encoder), row[2]);
     std::string addresses, last;
     for (const auto& weights : encoder->facts().published) {
       if (weights.address != last) addresses += (last.empty() ? "" : " ") + weights.address;
@@ -87,7 +54,7 @@ TEST(MobileEncoders, HaveTheTensorsAndWeightsOfPython) {
 
 TEST(MobileEncoders, AreAllComparedWithPython) {
   std::set<std::string> compared;
-  for (const auto& row : table_rows("mobile_encoders.tsv")) compared.insert(row[0]);
+  for (const auto& row : test::encoder_table_rows("mobile_encoders.tsv")) compared.insert(row[0]);
   for (const auto& name : EncoderTable::instance().names()) {
     const bool ours =
         std::ranges::any_of(std::vector{"mobilenet", "efficientnet", "shufflenet", "yolo"},
@@ -104,7 +71,7 @@ TEST(MobileEncoders, GiveTheMapsOfPython) {
   std::string built;
   std::vector<torch::Tensor> maps;
   std::shared_ptr<Encoder> encoder;
-  for (const auto& row : table_rows("mobile_maps.tsv")) {
+  for (const auto& row : test::encoder_table_rows("mobile_maps.tsv")) {
     SCOPED_TRACE(row[0] + " at the output stride " + row[1] + ", map " + row[3]);
     if (built != row[0] + row[1]) {
       built = row[0] + row[1];
@@ -116,21 +83,9 @@ TEST(MobileEncoders, GiveTheMapsOfPython) {
       ASSERT_EQ(maps.size(), 6u);
     }
     const auto i = static_cast<size_t>(std::stoul(row[3]));
-    const auto& map = maps[i];
-    std::string shape;
-    for (const int64_t side : map.sizes()) {
-      shape += (shape.empty() ? "" : "x") + std::to_string(side);
-    }
-    ASSERT_EQ(shape, row[4]);
-    EXPECT_EQ(map.size(1), encoder->maps()[i].channels);
-    EXPECT_EQ(64 / map.size(2), encoder->maps()[i].stride);
-    const auto flat = map.flatten();
-    const double std = flat.std(/*unbiased=*/false).item<double>();
-    const double numbers[] = {flat.mean().item<double>(), std, flat[0].item<double>(),
-                              flat[-1].item<double>()};
-    for (size_t k = 0; k < 4; ++k) {
-      EXPECT_NEAR(numbers[k], std::stod(row[5 + k]), 1e-6 * std) << "number " << k;
-    }
+    test::expect_map(maps[i], row, 4);
+    EXPECT_EQ(maps[i].size(1), encoder->maps()[i].channels);
+    EXPECT_EQ(64 / maps[i].size(2), encoder->maps()[i].stride);
   }
 }
 
@@ -146,14 +101,10 @@ TEST(MobileEncoders, TrainWhatTheirMapsDependOn) {
       SCOPED_TRACE(text(name, " of depth ", depth));
       const auto encoder = encoder_of(name, {.depth = depth});
       encoder->init_weights();
-      torch::Tensor sum = torch::zeros({});
       const auto maps = encoder->forward(torch::randn({2, 3, 64, 64}));
       ASSERT_EQ(maps.size(), static_cast<size_t>(depth + 1));
-      for (size_t i = 1; i < maps.size(); ++i) sum = sum + maps[i].square().mean();
-      sum.backward();
-      for (const auto& p : encoder->named_parameters()) {
-        ASSERT_EQ(p.value().requires_grad(), p.value().grad().defined()) << p.key();
-      }
+      test::backward_of_maps(maps);
+      test::expect_gradients_where_trained(*encoder);
     }
   }
 }
