@@ -35,6 +35,11 @@ bool is_smp(const json& fixture) {
   return fixture.at("source").get<std::string>().starts_with("segmentation_models_pytorch");
 }
 
+/// EoMT, the one model of transformers here.
+bool is_transformers(const json& fixture) {
+  return fixture.at("source").get<std::string>().starts_with("transformers");
+}
+
 }  // namespace
 
 Fixture::Fixture(const std::string& path) : path_(path) {
@@ -70,6 +75,10 @@ Config Fixture::model() const {
       model["classes"] = json_->at("classes");
       model["in_channels"] = json_->at("input").at(1);
       if (const auto it = json_->find("options"); it != json_->end()) model.update(*it);
+    } else if (is_transformers(*json_)) {
+      model = json_->value("options", json::object());
+      model["type"] = "EoMT";
+      model["encoder"] = json_->at("config") == "EomtDinov3" ? "dinov3" : "dinov2";
     } else {
       throw DataError(seg::text(path_, ": has no 'model', and models of ",
                                 json_->at("source").get<std::string>(),
@@ -86,7 +95,7 @@ std::string Fixture::not_there_yet() const {
     return EncoderTable::instance().find(name) ? ""
                                                : seg::text("no encoder is called '", name, "'");
   }
-  if (!json_->contains("model") && !is_smp(*json_)) {
+  if (!json_->contains("model") && !is_smp(*json_) && !is_transformers(*json_)) {
     return seg::text("models of ", json_->at("source").get<std::string>());
   }
   const Config config = model();
@@ -116,7 +125,9 @@ Comparison Fixture::compare(bool single, const std::optional<Config>& given,
     const json& fixture = *json_;
     Comparer compare(fixture, single);
     fill(*model, fixture.value("gain", 1.0));
-    compare_state(compare, fixture.at("state"), state_dict(*model));
+    const auto state =
+        is_transformers(fixture) ? state_without_annealing(*model) : state_dict(*model);
+    compare_state(compare, fixture.at("state"), state);
     if (!compare.out.holds()) return std::move(compare.out);
     const auto type = single ? torch::kFloat32 : torch::kFloat64;
     set_precision(*model, type);
@@ -125,6 +136,10 @@ Comparison Fixture::compare(bool single, const std::optional<Config>& given,
     set_random_source(*model, random_numbers);
     const auto shape = fixture.at("input").get<std::vector<int64_t>>();
     const auto x = image(shape).to(device, type);
+    if (is_transformers(fixture)) {
+      compare_queries(compare, fixture, *model, x);
+      return std::move(compare.out);
+    }
     const bool smp = is_smp(fixture);
     compare_evaluation(compare, fixture, *model, x, smp);
     if (fixture.contains("losses")) {
