@@ -65,7 +65,9 @@ MAY_INCLUDE = {
     # Classes are known by name: those of data sets, and a published file of the parts of words.
     MODELS + "open_vocabulary": MODEL_BASE + ["segcore/data", "segcore/io/model_zoo.hpp", MODELS + "blocks",
                                               MODELS + "decode_heads/mask_set_losses.hpp"],
-    MODELS + "segmentors": MODEL_BASE + ["segcore/ops", MODELS + "blocks", MODELS + "open_vocabulary"],
+    # EoMT is a model without a head that learns as heads of queries do.
+    MODELS + "segmentors": MODEL_BASE + ["segcore/ops", MODELS + "blocks", MODELS + "open_vocabulary",
+                                         MODELS + "decode_heads/mask_set_losses.hpp"],
     # torchvision's models for segmentation, of its encoders.
     MODELS + "torchvision": MODEL_BASE + [MODELS + "blocks", MODELS + "encoders", MODELS + "segmentors"],
     # The models of segmentation_models_pytorch stand beside mmseg's and adapt them.

@@ -8,20 +8,26 @@
 #include "registry/log.hpp"
 #include "runners/optim/param_groups.hpp"
 #include "segcore/models/backbone.hpp"
+#include "segcore/models/orders_layers.hpp"
+#include "segcore/models/weights/init.hpp"
 
 namespace seg {
 namespace {
 
-/// The first backbone within a model, and the prefix of its parameters' names.
+/// The layers of the first backbone within a model, or of a model without one, and the prefix of
+/// their parameters' names.
 struct DecayedBackbone {
-  const Backbone* backbone = nullptr;
-  std::string prefix;
+  LayerOrder order;
+  std::string name, prefix;
 };
 
 DecayedBackbone decayed_backbone(const torch::nn::Module& model) {
+  if (const auto* whole = dynamic_cast<const OrdersLayers*>(&model)) {
+    return {whole->layer_order(), join(layer_names(model), " "), ""};
+  }
   for (const auto& item : model.named_modules("", /*include_self=*/false)) {
     if (const auto* found = dynamic_cast<const Backbone*>(item.value().get())) {
-      return {found, item.key() + "."};
+      return {found->layer_order(), join(found->python_names(), " "), item.key() + "."};
     }
   }
   throw OptionError("constructor", "the model has no backbone");
@@ -33,25 +39,23 @@ class DecayLayers {
   /// \throws OptionError where the model has no backbone, or the backbone defines no layers.
   DecayLayers(const torch::nn::Module& model, const std::string& decay_type)
       : backbone_(decayed_backbone(model)),
-        order_(backbone_.backbone->layer_order()),
         unit_(decay_type == "stage_wise" ? LayerUnit::kStage : LayerUnit::kBlock) {
-    if (order_.has(unit_)) return;
+    if (backbone_.order.has(unit_)) return;
     throw OptionError("paramwise_cfg",
                       text("decay_type ", decay_type, " does not fit the backbone ", name(),
                            ": it defines no ", unit_ == LayerUnit::kStage ? "stages" : "layers"));
   }
-  std::string name() const { return join(backbone_.backbone->python_names(), " "); }
-  int64_t count() const { return order_.count(unit_); }
+  const std::string& name() const { return backbone_.name; }
+  int64_t count() const { return backbone_.order.count(unit_); }
   /// Nothing: after the last layer of the backbone.
   std::optional<int64_t> of(const std::string& parameter) const {
     if (!parameter.starts_with(backbone_.prefix)) return std::nullopt;
-    return order_.layer_of(parameter.substr(backbone_.prefix.size()), unit_);
+    return backbone_.order.layer_of(parameter.substr(backbone_.prefix.size()), unit_);
   }
   LayerUnit unit() const { return unit_; }
 
  private:
   DecayedBackbone backbone_;
-  LayerOrder order_;
   LayerUnit unit_;
 };
 

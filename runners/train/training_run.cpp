@@ -25,6 +25,7 @@
 #include "runners/train/work_dir_lock.hpp"
 #include "segcore/data/dataset_check.hpp"
 #include "segcore/io/atomic_file.hpp"
+#include "segcore/models/nn/follows_progress.hpp"
 #include "segcore/models/nn/uses_communicator.hpp"
 #include "segcore/torch.hpp"
 
@@ -178,6 +179,7 @@ class TrainingRun final : private RunControl {
 
   void train() {
     model_->train();
+    set_progress(*model_, progress_.iter, progress_.max_iters);
     hooks_.call(&Hook::before_train, run_, progress_);
     loader_->start(static_cast<uint64_t>(progress_.iter),
                    static_cast<uint64_t>(progress_.max_iters));
@@ -235,6 +237,7 @@ class TrainingRun final : private RunControl {
     for (auto& [name, value] : result.losses) value = value.detach();
     result.grad_norm = optimizer_->grad_norm();
     progress_.advance();
+    set_progress(*model_, progress_.iter, progress_.max_iters);
     progress_.validation_due =
         validation_ && length_->validates_after(progress_.iter, progress_.epoch_length);
     hooks_.call(&Hook::after_train_iter, run_, progress_, result, control());

@@ -18,6 +18,12 @@ Schema<TestCfg> TestCfg::schema() {
                 "points that each refinement visits", at_least(1))
       .optional("scale_factor", &TestCfg::scale_factor, "enlargement by each refinement", above(0))
       .accepted("rescale", "has no effect: predictions always have the original shape")
+      .accepted("panoptic_on", "predictions are semantic")
+      .accepted("semantic_on", "predictions are semantic")
+      .accepted("instance_on", "predictions are semantic")
+      .accepted("max_per_image", "concerns instances")
+      .accepted("iou_thr", "concerns instances")
+      .accepted("filter_low_score", "concerns instances")
       .accepted("size_divisor", "has no effect here: it belongs to the preprocessor's test_cfg")
       .validate([](const TestCfg& cfg, Problems& problems) {
         if (cfg.slides()) {

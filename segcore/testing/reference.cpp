@@ -58,6 +58,11 @@ json torchvision_model(const json& fixture) {
   return model;
 }
 
+/// EoMT, the one model of transformers here.
+bool is_transformers(const json& fixture) {
+  return fixture.at("source").get<std::string>().starts_with("transformers");
+}
+
 }  // namespace
 
 Fixture::Fixture(const std::string& path) : path_(path) {
@@ -95,6 +100,10 @@ Config Fixture::model() const {
       if (const auto it = json_->find("options"); it != json_->end()) model.update(*it);
     } else if (is_torchvision(*json_)) {
       model = torchvision_model(*json_);
+    } else if (is_transformers(*json_)) {
+      model = json_->value("options", json::object());
+      model["type"] = "EoMT";
+      model["encoder"] = json_->at("config") == "EomtDinov3" ? "dinov3" : "dinov2";
     } else {
       throw DataError(seg::text(path_, ": has no 'model', and models of ",
                                 json_->at("source").get<std::string>(),
@@ -111,7 +120,8 @@ std::string Fixture::not_there_yet() const {
     return EncoderTable::instance().find(name) ? ""
                                                : seg::text("no encoder is called '", name, "'");
   }
-  if (!json_->contains("model") && !is_smp(*json_) && !is_torchvision(*json_)) {
+  if (!json_->contains("model") && !is_smp(*json_) && !is_torchvision(*json_) &&
+      !is_transformers(*json_)) {
     return seg::text("models of ", json_->at("source").get<std::string>());
   }
   const Config config = model();
@@ -141,7 +151,9 @@ Comparison Fixture::compare(bool single, const std::optional<Config>& given,
     const json& fixture = *json_;
     Comparer compare(fixture, single);
     fill(*model, fixture.value("gain", 1.0));
-    compare_state(compare, fixture.at("state"), state_dict(*model));
+    const auto state =
+        is_transformers(fixture) ? state_without_annealing(*model) : state_dict(*model);
+    compare_state(compare, fixture.at("state"), state);
     if (!compare.out.holds()) return std::move(compare.out);
     const auto type = single ? torch::kFloat32 : torch::kFloat64;
     set_precision(*model, type);
@@ -150,6 +162,10 @@ Comparison Fixture::compare(bool single, const std::optional<Config>& given,
     set_random_source(*model, random_numbers);
     const auto shape = fixture.at("input").get<std::vector<int64_t>>();
     const auto x = image(shape).to(device, type);
+    if (is_transformers(fixture)) {
+      compare_queries(compare, fixture, *model, x);
+      return std::move(compare.out);
+    }
     const bool smp = is_smp(fixture);
     compare_evaluation(compare, fixture, *model, x, smp);
     if (fixture.contains("losses")) {

@@ -6,6 +6,7 @@
 
 #include "segcore/io/weights.hpp"
 #include "segcore/models/encoders/encoder_table.hpp"
+#include "segcore/models/nn/resize.hpp"
 #include "segcore/testing/reference_model.hpp"
 #include "segcore/testing/reference_values.hpp"
 #include "segcore/torch.hpp"
@@ -120,6 +121,38 @@ void compare_features(Comparer& compare, const json& fixture, torch::nn::Module&
                   {1e-6, 1e-4}, 0);
   loss.backward();
   compare_gradients_and_buffers(compare, fixture, module, before, classifier);
+}
+
+Value state_without_annealing(Segmentor& model) {
+  constexpr const char* kShares = "attn_mask_probs";
+  {
+    const torch::NoGradGuard no_grad;
+    model.named_buffers()[kShares].fill_(1);
+  }
+  Value out = Value::dict();
+  const Value whole = state_dict(model);
+  for (const auto& [key, value] : whole.as_dict()) {
+    if (key.as_string() != kShares) out.set(key.as_string(), value);
+  }
+  return out;
+}
+
+void compare_queries(Comparer& compare, const json& fixture, Segmentor& model,
+                     const torch::Tensor& x) {
+  // In training, DINOv3's positions are stretched by numbers of a generator that has no formula.
+  json expected = fixture;
+  const auto rescale = fixture.value("options", json::object()).value("pos_embed_rescale", json(2));
+  if (fixture.at("config") == "EomtDinov3" && !rescale.is_null()) expected.erase("losses");
+  compare_features(compare, expected, model,
+                   [&] {
+                     auto out = model.extract_feat(x);
+                     if (!model.is_training()) out.back() = resize(out.back(), map_size(x));
+                     return out;
+                   },
+                   {});
+  const torch::NoGradGuard no_grad;
+  model.eval();
+  compare.tensor("logits", model.encode_decode(x));
 }
 
 }  // namespace seg::reference

@@ -7,7 +7,9 @@
 #include <string>
 #include <vector>
 
+#include "segcore/io/value.hpp"
 #include "segcore/models/encoders/encoder.hpp"
+#include "segcore/models/segmentor.hpp"
 #include "segcore/testing/reference_compare.hpp"
 
 namespace seg::reference {
@@ -29,5 +31,12 @@ std::vector<torch::Tensor> fixture_maps(const nlohmann::json& fixture, Encoder& 
 void compare_features(Comparer& compare, const nlohmann::json& fixture, torch::nn::Module& module,
                       const std::function<std::vector<torch::Tensor>()>& features,
                       const std::vector<std::string>& classifier);
+
+/// The state dict of a model of transformers as its fixture has it: without the shares of masked
+/// queries, which become 1.
+Value state_without_annealing(Segmentor& model);
+/// What the queries of such a model predict, and its scores.
+void compare_queries(Comparer& compare, const nlohmann::json& fixture, Segmentor& model,
+                     const torch::Tensor& x);
 
 }  // namespace seg::reference

@@ -36,8 +36,8 @@ inline std::string shape_text(const torch::Tensor& tensor) {
   return out;
 }
 
-/// SHA-256 of the sorted rows of name, shape and type.
-inline std::string state_digest(const torch::nn::Module& module) {
+/// The rows of name, shape and type of a state dict.
+inline std::set<std::string> state_rows(const torch::nn::Module& module) {
   std::set<std::string> rows;
   const Value state = state_dict(module);
   for (const auto& [name, value] : state.as_dict()) {
@@ -45,8 +45,13 @@ inline std::string state_digest(const torch::nn::Module& module) {
     rows.insert(name.as_string() + "\t" + shape_text(tensor) + "\t" +
                 (tensor.scalar_type() == torch::kLong ? "int64" : "float32"));
   }
+  return rows;
+}
+
+/// SHA-256 of the sorted rows.
+inline std::string state_digest(const torch::nn::Module& module) {
   std::string text;
-  for (const auto& row : rows) text += (text.empty() ? "" : "\n") + row;
+  for (const auto& row : state_rows(module)) text += (text.empty() ? "" : "\n") + row;
   return sha256_of_text(text);
 }
 

@@ -113,4 +113,35 @@ class HungarianAssigner final : public Assigner {
 
 SEG_REGISTER(Assigner, HungarianAssigner);
 
+struct MaskHungarianAssignerParams {
+  Spec<MatchCost> cls_cost = Spec<MatchCost>::of("{type: ClassificationCost, weight: 1.0}");
+  Spec<MatchCost> mask_cost = Spec<MatchCost>::of("{type: FocalLossCost, weight: 1.0}");
+  Spec<MatchCost> dice_cost = Spec<MatchCost>::of("{type: DiceCost, weight: 1.0}");
+};
+
+/// HungarianAssigner with the options of mmdet 2.x.
+class MaskHungarianAssigner final : public Assigner {
+ public:
+  using Params = MaskHungarianAssignerParams;
+  static Schema<Params> schema() {
+    return Schema<Params>("HungarianAssigner with the options of mmdet 2.x.")
+        .optional("cls_cost", &Params::cls_cost, "cost of the classes")
+        .optional("mask_cost", &Params::mask_cost, "cost of the masks' pixels")
+        .optional("dice_cost", &Params::dice_cost, "cost of the masks' overlap");
+  }
+  explicit MaskHungarianAssigner(const Params& p) : assigner_(costs(p)) {}
+  at::Tensor assign(const MatchInputs& in) const override { return assigner_.assign(in); }
+
+ private:
+  static HungarianAssignerParams costs(const Params& p) {
+    HungarianAssignerParams out;
+    out.match_costs.values = {p.cls_cost, p.mask_cost, p.dice_cost};
+    out.match_costs.is_list = true;
+    return out;
+  }
+  HungarianAssigner assigner_;
+};
+
+SEG_REGISTER(Assigner, MaskHungarianAssigner);
+
 }  // namespace seg

@@ -4,10 +4,10 @@
 #include "registry/error.hpp"
 #include "segcore/models/backbone.hpp"
 #include "segcore/models/backbones/plain_transformer.hpp"
+#include "segcore/models/blocks/beit_attention.hpp"
 #include "segcore/models/blocks/patch_embed.hpp"
 #include "segcore/models/blocks/position_embedding.hpp"
 #include "segcore/models/blocks/transformer.hpp"
-#include "segcore/models/blocks/windows.hpp"
 #include "segcore/models/weights/adapts_pretrained.hpp"
 #include "segcore/torch.hpp"
 
@@ -28,71 +28,8 @@ namespace {
 
 /// What distinguishes the attention of the two.
 struct BEiTAttentionKind {
-  enum class Bias { kNone, kQueryValue, kAll } bias = Bias::kNone;
+  BEiTAttention::Bias bias = BEiTAttention::Bias::kNone;
   bool of_mae = false;  ///< an init_cfg leaves tables at zero and starts deep layers smaller
-};
-
-/// Places of the table of biases for each pair of tokens, [1 + h * w, 1 + h * w]: by the relative
-/// position, and three more from the class token, to it, and from it to itself.
-torch::Tensor beit_relative_position_index(Size2 grid) {
-  const auto rows = torch::arange(grid.h, torch::kLong).repeat_interleave(grid.w);
-  const auto columns = torch::arange(grid.w, torch::kLong).repeat({grid.h});
-  const auto between = [](const torch::Tensor& x) { return x.unsqueeze(1) - x.unsqueeze(0); };
-  const int64_t span = 2 * grid.w - 1, pairs = (2 * grid.h - 1) * span;
-  const auto places = (between(rows) + (grid.h - 1)) * span + (between(columns) + (grid.w - 1));
-  auto index = at::constant_pad_nd(places, {1, 0, 1, 0});
-  index.select(0, 0).fill_(pairs);
-  index.select(1, 0).fill_(pairs + 1);
-  index[0][0].fill_(pairs + 2);
-  return index;
-}
-
-/// Attention with a learned bias for each relative position: parameters `q_bias`, `v_bias`,
-/// `relative_position_bias_table`, children `qkv`, `proj`.
-class BEiTAttention final : public BaseModule, public DropsValues {
- public:
-  BEiTAttention(const MAEParams& p, BEiTAttentionKind kind)
-      : heads_(p.num_heads), attn_drop_(p.attn_drop_rate), table_from_zero_(kind.of_mae) {
-    const int64_t dims = p.embed_dims;
-    if (kind.bias == BEiTAttentionKind::Bias::kQueryValue) {
-      q_bias_ = register_parameter("q_bias", torch::zeros({dims}));
-      v_bias_ = register_parameter("v_bias", torch::zeros({dims}));
-    }
-    const Size2 grid = p.grid();
-    const int64_t places = (2 * grid.h - 1) * (2 * grid.w - 1) + 3;
-    table_ =
-        register_parameter("relative_position_bias_table", torch::zeros({places, p.num_heads}));
-    index_ = register_buffer("relative_position_index", beit_relative_position_index(grid));
-    qkv_ = register_module("qkv", std::make_shared<Linear>(
-                                      dims, 3 * dims, kind.bias == BEiTAttentionKind::Bias::kAll));
-    proj_ = register_module("proj", std::make_shared<Linear>(dims, dims));
-  }
-
-  /// x [N, 1 + h * w, C]
-  torch::Tensor forward(const torch::Tensor& x) {
-    const int64_t n = x.size(0), length = x.size(1), c = x.size(2);
-    const auto bias =
-        q_bias_.defined() ? at::cat({q_bias_, at::zeros_like(q_bias_), v_bias_}) : qkv_->bias;
-    const auto qkv = at::linear(x, qkv_->weight, bias)
-                         .view({n, length, 3, heads_, c / heads_})
-                         .permute({2, 0, 3, 1, 4});  // [3, N, heads, L, C / heads]
-    const auto out = at::scaled_dot_product_attention(qkv[0], qkv[1], qkv[2],
-                                                      relative_position_bias(table_, index_),
-                                                      is_training() ? attn_drop_ : 0.0);
-    return proj_->forward(out.transpose(1, 2).reshape({n, length, c}));
-  }
-  void set_drop_probability(double p) override { attn_drop_ = p; }
-  void init_weights() override {
-    if (!table_from_zero_) trunc_normal_(table_, 0, 0.02);
-  }
-
- private:
-  int64_t heads_;
-  double attn_drop_;
-  bool table_from_zero_;
-  torch::Tensor q_bias_, v_bias_;  ///< undefined for other biases
-  torch::Tensor table_, index_;
-  std::shared_ptr<Linear> qkv_, proj_;
 };
 
 /// Attention and a feed-forward block, each after a norm and scaled by channel: children `ln1`,
@@ -106,7 +43,13 @@ class BEiTBlock final : public BaseModule {
     gamma1_ = scale("gamma_1");
     gamma2_ = scale("gamma_2");
     norm1_ = register_norm(*this, p.norm_cfg, p.embed_dims, "1");
-    attn_ = register_module("attn", std::make_shared<BEiTAttention>(p, kind));
+    attn_ = register_module("attn", std::make_shared<BEiTAttention>(
+                                        BEiTAttentionOptions{.dims = p.embed_dims,
+                                                             .heads = p.num_heads,
+                                                             .grid = p.grid(),
+                                                             .bias = kind.bias,
+                                                             .attn_drop = p.attn_drop_rate,
+                                                             .table_from_zero = kind.of_mae}));
     norm2_ = register_norm(*this, p.norm_cfg, p.embed_dims, "2");
     ffn_ = register_module(
         "ffn", std::make_shared<FFN>(FFNOptions{.embed_dims = p.embed_dims,
@@ -128,90 +71,6 @@ class BEiTBlock final : public BaseModule {
   std::shared_ptr<FFN> ffn_;
   std::shared_ptr<DropPath> drop_path_;
 };
-
-/// The values of a cubic spline (not-a-knot, as FITPACK's of degree 3 without smoothing) through
-/// values at `nodes`, as a matrix [points, nodes]; beyond the nodes the last value holds.
-torch::Tensor spline_matrix(const std::vector<double>& nodes, const std::vector<double>& points) {
-  const auto n = static_cast<int64_t>(nodes.size());
-  const auto h = [&](int64_t i) { return nodes[i + 1] - nodes[i]; };
-  // Second derivatives M solve `left` M = `right` y.
-  auto left = torch::zeros({n, n}, torch::kFloat64), right = torch::zeros_like(left);
-  auto l = left.accessor<double, 2>(), r = right.accessor<double, 2>();
-  for (int64_t i = 1; i + 1 < n; ++i) {
-    l[i][i - 1] = h(i - 1);
-    l[i][i] = 2 * (h(i - 1) + h(i));
-    l[i][i + 1] = h(i);
-    r[i][i - 1] = 6 / h(i - 1);
-    r[i][i] = -6 / h(i - 1) - 6 / h(i);
-    r[i][i + 1] = 6 / h(i);
-  }
-  for (const int64_t i : {int64_t{0}, n - 3}) {
-    const int64_t row = i == 0 ? 0 : n - 1;
-    l[row][i] = h(i + 1);
-    l[row][i + 1] = -h(i) - h(i + 1);
-    l[row][i + 2] = h(i);
-  }
-  const auto count = static_cast<int64_t>(points.size());
-  auto values = torch::zeros({count, n}, torch::kFloat64), curves = torch::zeros_like(values);
-  auto v = values.accessor<double, 2>(), m = curves.accessor<double, 2>();
-  for (int64_t k = 0; k < count; ++k) {
-    const double x = std::clamp(points[k], nodes.front(), nodes.back());
-    const auto after = std::upper_bound(nodes.begin() + 1, nodes.end() - 1, x);
-    const int64_t i = after - nodes.begin() - 1;
-    const double b = (x - nodes[i]) / h(i), a = 1 - b;
-    v[k][i] = a;
-    v[k][i + 1] = b;
-    m[k][i] = (a * a * a - a) * h(i) * h(i) / 6;
-    m[k][i + 1] = (b * b * b - b) * h(i) * h(i) / 6;
-  }
-  return values + at::matmul(curves, at::linalg_solve(left, right));
-}
-
-/// Resizes one dimension of a table of relative positions: those near zero keep their distances,
-/// those far from it are spread by a geometric sequence, as in BEiT's repository.
-torch::Tensor beit_resizing(int64_t from, int64_t to) {
-  double low = 1.01, high = 1.5, q = 0;
-  while (high - low > 1e-6) {
-    q = (low + high) / 2;
-    const double reach = (1 - std::pow(q, from / 2)) / (1 - q);
-    if (reach > static_cast<double>(to / 2)) {
-      high = q;
-    } else {
-      low = q;
-    }
-  }
-  std::vector<double> nodes{0}, points;
-  double distance = 1;
-  for (int64_t i = 0; i < from / 2; ++i) {
-    nodes.insert(nodes.begin(), -distance);
-    nodes.push_back(distance);
-    distance += std::pow(q, i + 1);
-  }
-  for (int64_t i = 0; i < to; ++i) points.push_back(static_cast<double>(i - to / 2));
-  return spline_matrix(nodes, points);
-}
-
-/// A table of biases, [(2 * side - 1)^2 + 3, heads], for another grid; undefined where it fits or
-/// is not that of a square.
-torch::Tensor beit_resized_table(const torch::Tensor& theirs, const torch::Tensor& mine,
-                                 Size2 grid) {
-  constexpr int64_t kOthers = 3;  // from, to and of the class token
-  if (theirs.dim() != 2 || theirs.size(1) != mine.size(1) || theirs.size(0) == mine.size(0)) {
-    return {};
-  }
-  const int64_t pairs = theirs.size(0) - kOthers, heads = theirs.size(1);
-  if (pairs < 25) return {};  // a cubic spline needs four nodes
-  const auto side = static_cast<int64_t>(std::sqrt(static_cast<double>(pairs)) + 1e-6);
-  if (side % 2 == 0 || side * side != pairs) return {};
-  const auto values = theirs.to(torch::kFloat64);
-  auto table = values.narrow(0, 0, pairs).t().reshape({heads, side, side});
-  const auto rows = beit_resizing(side, 2 * grid.h - 1);
-  const auto columns = beit_resizing(side, 2 * grid.w - 1);
-  table = at::matmul(at::matmul(rows, table), columns.t());  // [heads, rows, columns]
-  return at::cat({table.reshape({heads, -1}).t(), values.narrow(0, pairs, kOthers)})
-      .to(torch::kFloat32)
-      .contiguous();
-}
 
 }  // namespace
 
@@ -381,10 +240,9 @@ class BEiT final : public BEiTBase {
         .optional("qv_bias", &Params::qv_bias, "biases of query and value");
   }
   explicit BEiT(const Params& p)
-      : BEiTBase(p,
-                 {.bias = p.qv_bias ? BEiTAttentionKind::Bias::kQueryValue
-                                    : BEiTAttentionKind::Bias::kNone},
-                 /*with_positions=*/false, "BEiT") {}
+      : BEiTBase(
+            p, {.bias = p.qv_bias ? BEiTAttention::Bias::kQueryValue : BEiTAttention::Bias::kNone},
+            /*with_positions=*/false, "BEiT") {}
 };
 
 SEG_REGISTER(Backbone, BEiT);
@@ -401,7 +259,7 @@ class MAE final : public BEiTBase {
         .include(MAEParams::schema());
   }
   explicit MAE(const Params& p)
-      : BEiTBase(p, {.bias = BEiTAttentionKind::Bias::kAll, .of_mae = true},
+      : BEiTBase(p, {.bias = BEiTAttention::Bias::kAll, .of_mae = true},
                  /*with_positions=*/true, "MAE") {}
 };
 

@@ -5,6 +5,8 @@
 #include "segcore/models/backbones/conv_backbone.hpp"
 #include "segcore/models/backbones/convnext_layers.hpp"
 #include "segcore/models/backbones/out_indices.hpp"
+#include "segcore/models/blocks/global_response_norm.hpp"
+#include "segcore/models/blocks/pointwise_conv.hpp"
 #include "segcore/models/nn/activation.hpp"
 #include "segcore/models/nn/conv.hpp"
 #include "segcore/models/nn/drop.hpp"
@@ -81,52 +83,6 @@ std::shared_ptr<LayerNorm2d> convnext_norm(const Spec<Norm>& cfg, int64_t channe
   return norm;
 }
 
-/// Scales each channel by its norm over the map relative to the mean of all channels.
-///
-/// ConvNeXt V2, Woo et al. 2023, arXiv:2301.00808, section 3.2.
-class GlobalResponseNorm final : public Layer {
- public:
-  explicit GlobalResponseNorm(int64_t channels) {
-    gamma_ = register_parameter("gamma", torch::zeros({channels}));
-    beta_ = register_parameter("beta", torch::zeros({channels}));
-  }
-  /// [N, H, W, C]
-  torch::Tensor forward(const torch::Tensor& x) override {
-    const auto size = at::norm(x, 2, {1, 2}, /*keepdim=*/true);  // [N, 1, 1, C]
-    const auto share = size / (size.mean(-1, true) + 1e-6);
-    return gamma_ * (x * share) + beta_ + x;
-  }
-  std::vector<std::string> python_names() const override { return {"GRN"}; }
-
- private:
-  torch::Tensor gamma_, beta_;
-};
-
-/// A 1x1 convolution of maps whose channels come last, with the weight of a linear layer or of a
-/// convolution.
-class PointwiseConv final {
- public:
-  PointwiseConv(torch::nn::Module& parent, const std::string& name, bool linear, int64_t in,
-                int64_t out) {
-    if (linear) {
-      const auto layer = parent.register_module(name, std::make_shared<Linear>(in, out));
-      weight_ = layer->weight;
-      bias_ = layer->bias;
-    } else {
-      const auto layer = parent.register_module(
-          name, std::make_shared<Conv2d>(ConvOptions{.in_channels = in, .out_channels = out}));
-      weight_ = layer->weight;
-      bias_ = layer->bias;
-    }
-  }
-  torch::Tensor operator()(const torch::Tensor& x) const {
-    return at::linear(x, weight_.flatten(1), bias_);
-  }
-
- private:
-  torch::Tensor weight_, bias_;  ///< of the parent's child
-};
-
 /// A depthwise convolution and two layers over channels: children `depthwise_conv`, `norm`,
 /// `pointwise_conv1`, `pointwise_conv2`, `grn`, parameter `gamma`.
 class ConvNeXtBlock final : public Layer {
@@ -146,7 +102,8 @@ class ConvNeXtBlock final : public Layer {
     pointwise1_.emplace(*this, "pointwise_conv1", p.linear_pw_conv, channels, inner);
     act_ = register_module("act", p.act_cfg.build(false));
     pointwise2_.emplace(*this, "pointwise_conv2", p.linear_pw_conv, inner, channels);
-    if (p.use_grn) grn_ = register_module("grn", std::make_shared<GlobalResponseNorm>(inner));
+    if (p.use_grn)
+      grn_ = register_module("grn", std::make_shared<GlobalResponseNorm>(inner, "gamma", "beta"));
     drop_path_ = register_module("drop_path", std::make_shared<DropPath>(drop_path));
   }
 

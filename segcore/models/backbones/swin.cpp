@@ -1,11 +1,10 @@
 #include <algorithm>
-#include <array>
 #include <cmath>
 
 #include "segcore/models/backbone.hpp"
 #include "segcore/models/blocks/patch_embed.hpp"
 #include "segcore/models/blocks/transformer.hpp"
-#include "segcore/models/blocks/windows.hpp"
+#include "segcore/models/blocks/window_attention.hpp"
 #include "segcore/models/nn/recompute.hpp"
 #include "segcore/models/nn/resize.hpp"
 #include "segcore/models/weights/adapts_pretrained.hpp"
@@ -41,110 +40,30 @@ struct SwinTransformerParams {
 
 namespace {
 
-/// Attention inside windows with a learned bias for each relative position: `w_msa`.
-class WindowMSA final : public BaseModule, public DropsValues {
- public:
-  WindowMSA(const SwinTransformerParams& p, int64_t dims, int64_t heads)
-      : heads_(heads),
-        scale_(p.qk_scale.value_or(1 / std::sqrt(static_cast<double>(dims / heads)))),
-        attn_drop_(p.attn_drop_rate) {
-    const int64_t side = p.window_size, span = 2 * side - 1;
-    table_ = register_parameter("relative_position_bias_table", torch::zeros({span * span, heads}));
-    const auto steps =
-        (torch::arange(0, span * side, span).unsqueeze(1) + torch::arange(side).unsqueeze(0))
-            .reshape({1, -1});
-    index_ = register_buffer("relative_position_index", (steps + steps.t()).flip({1}).contiguous());
-    qkv_ = register_module("qkv", std::make_shared<Linear>(dims, 3 * dims, p.qkv_bias));
-    proj_ = register_module("proj", std::make_shared<Linear>(dims, dims));
-    proj_drop_ = register_module("proj_drop", std::make_shared<Dropout>(p.drop_rate));
-  }
-
-  /// x [N * windows, L, C]; mask [windows, L, L], added to the scores, or undefined.
-  torch::Tensor forward(const torch::Tensor& x, const torch::Tensor& mask) {
-    const int64_t n = x.size(0), length = x.size(1), c = x.size(2);
-    const auto qkv =
-        qkv_->forward(x).view({n, length, 3, heads_, c / heads_}).permute({2, 0, 3, 1, 4});
-    auto bias = relative_position_bias(table_, index_);  // [1, heads, L, L]
-    if (mask.defined()) {
-      const int64_t windows = mask.size(0);
-      bias = (bias + mask.unsqueeze(1)).repeat({n / windows, 1, 1, 1});  // [n, heads, L, L]
-    }
-    const auto out = at::scaled_dot_product_attention(qkv[0], qkv[1], qkv[2], bias,
-                                                      is_training() ? attn_drop_ : 0.0,
-                                                      /*is_causal=*/false, scale_);
-    return proj_drop_->forward(proj_->forward(out.transpose(1, 2).reshape({n, length, c})));
-  }
-  void set_drop_probability(double p) override { attn_drop_ = p; }
-  void init_weights() override { trunc_normal_(table_, 0, 0.02); }
-
- private:
-  int64_t heads_;
-  double scale_, attn_drop_;
-  torch::Tensor table_, index_;
-  std::shared_ptr<Linear> qkv_, proj_;
-  std::shared_ptr<Dropout> proj_drop_;
-};
-
-/// Window attention on a map, every other time shifted by half a window.
+/// Window attention on a map, every other time shifted by half a window: children `w_msa`, `drop`.
 class ShiftWindowMSA final : public BaseModule {
  public:
   ShiftWindowMSA(const SwinTransformerParams& p, int64_t dims, int64_t heads, bool shift,
                  double drop_path)
-      : side_(p.window_size), shift_(shift ? p.window_size / 2 : 0) {
-    w_msa_ = register_module("w_msa", std::make_shared<WindowMSA>(p, dims, heads));
+      : windows_(p.window_size, shift) {
+    w_msa_ = register_module("w_msa", std::make_shared<WindowAttention>(
+                                          WindowAttentionOptions{.dims = dims,
+                                                                 .heads = heads,
+                                                                 .side = p.window_size,
+                                                                 .qkv_bias = p.qkv_bias,
+                                                                 .scale = p.qk_scale,
+                                                                 .attn_drop = p.attn_drop_rate,
+                                                                 .proj_drop = p.drop_rate}));
     drop_ = register_module("drop", std::make_shared<DropPath>(drop_path));
   }
-
   torch::Tensor forward(const torch::Tensor& tokens, Size2 size) {
-    const int64_t n = tokens.size(0), c = tokens.size(2);
-    const int64_t right = (side_ - size.w % side_) % side_;
-    const int64_t bottom = (side_ - size.h % side_) % side_;
-    auto x = tokens.view({n, size.h, size.w, c});
-    if (right > 0 || bottom > 0) x = at::constant_pad_nd(x, {0, 0, 0, right, 0, bottom});
-    const int64_t h = size.h + bottom, w = size.w + right;
-    torch::Tensor mask;
-    if (shift_ > 0) {
-      x = x.roll({-shift_, -shift_}, {1, 2});
-      mask = shift_mask(h, w, x.options());
-    }
-    x = join_windows(w_msa_->forward(split_windows(x.contiguous(), side_), mask), side_, h, w);
-    if (shift_ > 0) x = x.roll({shift_, shift_}, {1, 2});
-    if (right > 0 || bottom > 0) x = x.narrow(1, 0, size.h).narrow(2, 0, size.w);
-    return drop_->forward(x.reshape({n, size.h * size.w, c}));
+    return drop_->forward(windows_.forward(tokens, size, *w_msa_));
   }
 
  private:
-  /// Keeps pixels that the shift brought together from attending to each other: -100 between
-  /// regions, [windows, side * side, side * side].
-  torch::Tensor shift_mask(int64_t h, int64_t w, const torch::TensorOptions& options) {
-    if (mask_.defined() && mask_size_ == Size2(h, w) && mask_.device() == options.device() &&
-        mask_.dtype() == options.dtype()) {
-      return mask_;
-    }
-    torch::NoGradGuard no_grad;
-    auto regions = torch::zeros({1, h, w, 1}, options);
-    const std::array<int64_t, 4> rows{0, h - side_, h - shift_, h};
-    const std::array<int64_t, 4> columns{0, w - side_, w - shift_, w};
-    double region = 0;
-    for (size_t i = 0; i < 3; ++i) {
-      for (size_t k = 0; k < 3; ++k) {
-        regions.narrow(1, rows[i], rows[i + 1] - rows[i])
-            .narrow(2, columns[k], columns[k + 1] - columns[k])
-            .fill_(region++);
-      }
-    }
-    const auto windows = split_windows(regions, side_).squeeze(2);
-    const auto differs = windows.unsqueeze(1) != windows.unsqueeze(2);
-    mask_ = torch::zeros(differs.sizes(), options).masked_fill_(differs, -100.0);
-    mask_size_ = {h, w};
-    return mask_;
-  }
-
-  int64_t side_, shift_;
-  std::shared_ptr<WindowMSA> w_msa_;
+  ShiftedWindows windows_;
+  std::shared_ptr<WindowAttention> w_msa_;
   std::shared_ptr<DropPath> drop_;
-  torch::Tensor mask_;  ///< of the last size
-  Size2 mask_size_ = 0;
 };
 
 class SwinBlock final : public BaseModule {

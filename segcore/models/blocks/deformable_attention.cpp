@@ -67,15 +67,14 @@ void MultiScaleDeformableAttention::init_weights() {
   xavier_init(*output_proj_, 1, 0, /*uniform_distribution=*/true);
 }
 
-torch::Tensor MultiScaleDeformableAttention::forward(const torch::Tensor& query,
-                                                     const torch::Tensor& query_pos,
-                                                     const torch::Tensor& reference,
-                                                     const std::vector<Size2>& sizes) {
-  const int64_t images = query.size(0), queries = query.size(1);
+torch::Tensor MultiScaleDeformableAttention::attend(const torch::Tensor& asked,
+                                                    const torch::Tensor& values,
+                                                    const torch::Tensor& reference,
+                                                    const std::vector<Size2>& sizes) {
+  const int64_t images = asked.size(0), queries = asked.size(1);
   const auto levels = static_cast<int64_t>(sizes.size());
   SEG_CHECK(levels == o_.num_levels, "expected ", o_.num_levels, " levels, got ", levels);
-  const auto asked = query_pos.defined() ? query + query_pos : query;
-  const auto value = value_proj_->forward(query).view({images, queries, o_.num_heads, -1});
+  const auto value = value_proj_->forward(values).view({images, values.size(1), o_.num_heads, -1});
   const auto offsets = sampling_offsets_->forward(asked)
                            .to(reference.scalar_type())
                            .view({images, queries, o_.num_heads, levels, -1, 2});
@@ -92,8 +91,15 @@ torch::Tensor MultiScaleDeformableAttention::forward(const torch::Tensor& query,
                         .to(offsets.device(), offsets.scalar_type())
                         .view({1, 1, 1, levels, 1, 2});
   const auto locations = reference.view({1, queries, 1, 1, 1, 2}) + offsets / unit;
-  const auto out = output_proj_->forward(sample_levels(value, sizes, locations, weights));
-  return dropout_->forward(out) + query;
+  return output_proj_->forward(sample_levels(value, sizes, locations, weights));
+}
+
+torch::Tensor MultiScaleDeformableAttention::forward(const torch::Tensor& query,
+                                                     const torch::Tensor& query_pos,
+                                                     const torch::Tensor& reference,
+                                                     const std::vector<Size2>& sizes) {
+  const auto asked = query_pos.defined() ? query + query_pos : query;
+  return dropout_->forward(attend(asked, query, reference, sizes)) + query;
 }
 
 }  // namespace seg

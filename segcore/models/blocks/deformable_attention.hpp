@@ -24,6 +24,10 @@ class MultiScaleDeformableAttention final : public BaseModule {
   /// \param sizes  height and width of each level.
   torch::Tensor forward(const torch::Tensor& query, const torch::Tensor& query_pos,
                         const torch::Tensor& reference, const std::vector<Size2>& sizes);
+  /// The same without dropout and shortcut, to other maps than the queries'.
+  /// \param values  [N, sum of h*w, C]
+  torch::Tensor attend(const torch::Tensor& query, const torch::Tensor& values,
+                       const torch::Tensor& reference, const std::vector<Size2>& sizes);
   void init_weights() override;
 
  private:

@@ -11,6 +11,22 @@ std::shared_ptr<ListOf<Norm>> detr_norms(const Spec<Norm>& cfg, int64_t width, i
   return out;
 }
 
+/// Attentions and the feed-forward block of a layer as its children: by names of their own, or in
+/// lists as in mmdet 2.x.
+void register_detr_parts(
+    torch::nn::Module& layer,
+    const std::vector<std::pair<std::string, std::shared_ptr<BaseModule>>>& attentions,
+    const std::shared_ptr<FFN>& ffn, bool older_names) {
+  if (!older_names) {
+    for (const auto& [name, attention] : attentions) layer.register_module(name, attention);
+    layer.register_module("ffn", ffn);
+    return;
+  }
+  auto list = layer.register_module("attentions", std::make_shared<ListOf<BaseModule>>());
+  for (const auto& [name, attention] : attentions) list->push_back(attention);
+  layer.register_module("ffns", std::make_shared<ListOf<FFN>>())->push_back(ffn);
+}
+
 }  // namespace
 
 Schema<DetrAttentionCfg> DetrAttentionCfg::schema() {
@@ -24,6 +40,7 @@ Schema<DetrAttentionCfg> DetrAttentionCfg::schema() {
                 in_range(0, 1))
       .optional("dropout_layer", &P::dropout_layer, "before the shortcut; null: none")
       .optional("bias", &P::bias, "of the projections")
+      .accepted("type", "there is one type")
       .accepted("batch_first", "the batch is always first")
       .accepted("init_cfg", "the head initialises the weights");
 }
@@ -55,6 +72,7 @@ Schema<DeformableAttentionCfg> DeformableAttentionCfg::schema() {
       .optional("value_proj_ratio", &P::value_proj_ratio, "width of the values to the width",
                 above(0))
       .accepted("im2col_step", "concerns mmcv's CUDA kernel")
+      .accepted("type", "there is one type")
       .accepted("batch_first", "the batch is always first")
       .accepted("norm_cfg", "there is no norm")
       .accepted("init_cfg", "the head initialises the weights");
@@ -84,6 +102,8 @@ Schema<DetrFFNCfg> DetrFFNCfg::schema() {
       .optional("add_residual", &P::add_residual, "older name of add_identity")
       .optional("layer_scale_init_value", &P::layer_scale_init_value,
                 "first value of a learned factor of each channel; 0: none", at_least(0))
+      .accepted("type", "there is one type")
+      .accepted("with_cp", "num_cp of the encoder recomputes layers")
       .accepted("init_cfg", "the head initialises the weights")
       .validate([](const P& p, Problems& problems) {
         const auto once = [&](bool older, const char* name, const char* newer) {
@@ -140,10 +160,26 @@ Schema<DetrDecoderCfg> DetrDecoderCfg::schema() {
   return Schema<P>("Transformer decoder.")
       .required("num_layers", &P::num_layers, "layers", at_least(1))
       .optional("layer_cfg", &P::layer_cfg, "options of each layer")
+      .optional("transformerlayers", &P::transformerlayers,
+                "the same as in mmdet 2.x, whose names the weights have then")
       .optional("post_norm_cfg", &P::post_norm_cfg, "norm after each layer's outcome")
       .optional("return_intermediate", &P::return_intermediate,
                 "supervise every layer, not only the last")
-      .accepted("init_cfg", "the head initialises the weights");
+      .accepted("type", "there is one type")
+      .accepted("init_cfg", "the head initialises the weights")
+      .validate([](const P& p, Problems& problems) {
+        check_operation_order(p, {"cross_attn", "norm", "self_attn", "norm", "ffn", "norm"},
+                              problems);
+      });
+}
+
+DetrDecoderLayerCfg DetrDecoderCfg::layer() const {
+  if (!transformerlayers) return layer_cfg;
+  return {.self_attn_cfg = transformerlayers->attn_cfgs,
+          .cross_attn_cfg = transformerlayers->attn_cfgs,
+          .ffn_cfg = transformerlayers->ffn_cfgs,
+          .norm_cfg = transformerlayers->norm_cfg,
+          .older_names = true};
 }
 
 torch::Tensor allowed_keys(const torch::Tensor& padding) {
@@ -152,8 +188,9 @@ torch::Tensor allowed_keys(const torch::Tensor& padding) {
 }
 
 DetrEncoderLayer::DetrEncoderLayer(const DetrEncoderLayerCfg& cfg) {
-  self_attn_ = register_module("self_attn", cfg.self_attn_cfg.build());
-  ffn_ = register_module("ffn", cfg.ffn_cfg.build());
+  self_attn_ = cfg.self_attn_cfg.build();
+  ffn_ = cfg.ffn_cfg.build();
+  register_detr_parts(*this, {{"self_attn", self_attn_}}, ffn_, cfg.older_names);
   norms_ = register_module("norms", detr_norms(cfg.norm_cfg, cfg.self_attn_cfg.embed_dims, 2));
 }
 
@@ -170,8 +207,9 @@ torch::Tensor DetrEncoderLayer::forward(const torch::Tensor& query, const torch:
 }
 
 DeformableEncoderLayer::DeformableEncoderLayer(const DeformableEncoderLayerCfg& cfg) {
-  self_attn_ = register_module("self_attn", cfg.self_attn_cfg.build());
-  ffn_ = register_module("ffn", cfg.ffn_cfg.build());
+  self_attn_ = cfg.self_attn_cfg.build();
+  ffn_ = cfg.ffn_cfg.build();
+  register_detr_parts(*this, {{"self_attn", self_attn_}}, ffn_, cfg.older_names);
   norms_ = register_module("norms", detr_norms(cfg.norm_cfg, cfg.self_attn_cfg.embed_dims, 2));
 }
 
@@ -185,9 +223,16 @@ torch::Tensor DeformableEncoderLayer::forward(const torch::Tensor& query,
 }
 
 DetrDecoderLayer::DetrDecoderLayer(const DetrDecoderLayerCfg& cfg) {
-  self_attn_ = register_module("self_attn", cfg.self_attn_cfg.build());
-  cross_attn_ = register_module("cross_attn", cfg.cross_attn_cfg.build());
-  ffn_ = register_module("ffn", cfg.ffn_cfg.build());
+  self_attn_ = cfg.self_attn_cfg.build();
+  cross_attn_ = cfg.cross_attn_cfg.build();
+  ffn_ = cfg.ffn_cfg.build();
+  if (cfg.older_names) {
+    // In the order of the operations.
+    register_detr_parts(*this, {{"", cross_attn_}, {"", self_attn_}}, ffn_, true);
+  } else {
+    register_detr_parts(*this, {{"self_attn", self_attn_}, {"cross_attn", cross_attn_}}, ffn_,
+                        false);
+  }
   norms_ = register_module("norms", detr_norms(cfg.norm_cfg, cfg.self_attn_cfg.embed_dims, 3));
 }
 
@@ -212,10 +257,10 @@ torch::Tensor DetrDecoderLayer::forward(const Inputs& in) {
 DetrDecoder::DetrDecoder(const DetrDecoderCfg& cfg) {
   layers_ = register_module("layers", std::make_shared<ListOf<DetrDecoderLayer>>());
   for (int64_t i = 0; i < cfg.num_layers; ++i) {
-    layers_->push_back(std::make_shared<DetrDecoderLayer>(cfg.layer_cfg));
+    layers_->push_back(std::make_shared<DetrDecoderLayer>(cfg.layer()));
   }
   post_norm_ =
-      register_module("post_norm", cfg.post_norm_cfg.build(cfg.layer_cfg.self_attn_cfg.embed_dims));
+      register_module("post_norm", cfg.post_norm_cfg.build(cfg.layer().self_attn_cfg.embed_dims));
 }
 
 }  // namespace seg

@@ -37,10 +37,44 @@ struct DetrFFNCfg {
   std::shared_ptr<FFN> build() const;
 };
 
+/// `transformerlayers`, the options of a layer in mmdet 2.x.
+template <class AttentionCfg>
+struct OlderDetrLayerCfg {
+  AttentionCfg attn_cfgs;  ///< of each attention
+  DetrFFNCfg ffn_cfgs;
+  std::vector<std::string> operation_order;
+  Spec<Norm> norm_cfg = Spec<Norm>::of("{type: LN}");
+  static Schema<OlderDetrLayerCfg> schema() {
+    using P = OlderDetrLayerCfg;
+    return Schema<P>("A layer, as in mmdet 2.x.")
+        .optional("attn_cfgs", &P::attn_cfgs, "each attention")
+        .optional("ffn_cfgs", &P::ffn_cfgs, "feed-forward block")
+        .required("operation_order", &P::operation_order,
+                  "attentions, norms and feed-forward block")
+        .optional("norm_cfg", &P::norm_cfg, "type of the norms")
+        .accepted("type", "there is one type")
+        .accepted("feedforward_channels", "ffn_cfgs has it")
+        .accepted("init_cfg", "the head initialises the weights");
+  }
+};
+
+/// Reports an older layer whose operations are not these.
+template <class Cfg>
+void check_operation_order(const Cfg& cfg, const std::vector<std::string>& order,
+                           Problems& problems) {
+  if (!cfg.transformerlayers) return;
+  if (problems.given("layer_cfg")) {
+    problems.error("transformerlayers", "is the older form of layer_cfg, which is given too");
+  }
+  if (cfg.transformerlayers->operation_order == order) return;
+  problems.error("transformerlayers.operation_order", "must be [" + join(order, ", ") + "]");
+}
+
 struct DetrEncoderLayerCfg {
   DetrAttentionCfg self_attn_cfg;
   DetrFFNCfg ffn_cfg;
   Spec<Norm> norm_cfg = Spec<Norm>::of("{type: LN}");
+  bool older_names = false;  ///< children have the names of mmdet 2.x
   static Schema<DetrEncoderLayerCfg> schema();
 };
 
@@ -48,6 +82,7 @@ struct DeformableEncoderLayerCfg {
   DeformableAttentionCfg self_attn_cfg{.dropout = 0};
   DetrFFNCfg ffn_cfg;
   Spec<Norm> norm_cfg = Spec<Norm>::of("{type: LN}");
+  bool older_names = false;
   static Schema<DeformableEncoderLayerCfg> schema();
 };
 
@@ -55,6 +90,7 @@ struct DetrDecoderLayerCfg {
   DetrAttentionCfg self_attn_cfg, cross_attn_cfg;
   DetrFFNCfg ffn_cfg;
   Spec<Norm> norm_cfg = Spec<Norm>::of("{type: LN}");
+  bool older_names = false;
   static Schema<DetrDecoderLayerCfg> schema();
 };
 
@@ -63,16 +99,29 @@ template <class LayerCfg>
 struct DetrEncoderCfg {
   int64_t num_layers = 0;
   LayerCfg layer_cfg;
+  std::optional<OlderDetrLayerCfg<decltype(LayerCfg::self_attn_cfg)>> transformerlayers;
   int64_t num_cp = -1;
+  /// Of each layer, in whichever form they are given.
+  LayerCfg layer() const {
+    if (!transformerlayers) return layer_cfg;
+    return {.self_attn_cfg = transformerlayers->attn_cfgs,
+            .ffn_cfg = transformerlayers->ffn_cfgs,
+            .norm_cfg = transformerlayers->norm_cfg,
+            .older_names = true};
+  }
   static Schema<DetrEncoderCfg> schema() {
     return Schema<DetrEncoderCfg>("Transformer encoder.")
         .required("num_layers", &DetrEncoderCfg::num_layers, "layers", at_least(1))
         .optional("layer_cfg", &DetrEncoderCfg::layer_cfg, "options of each layer")
+        .optional("transformerlayers", &DetrEncoderCfg::transformerlayers,
+                  "the same as in mmdet 2.x, whose names the weights have then")
         .optional("num_cp", &DetrEncoderCfg::num_cp,
                   "layers to recompute in the backward pass, which saves memory; -1: none",
                   at_least(-1))
+        .accepted("type", "there is one type")
         .accepted("init_cfg", "the head initialises the weights")
         .validate([](const DetrEncoderCfg& cfg, Problems& problems) {
+          check_operation_order(cfg, {"self_attn", "norm", "ffn", "norm"}, problems);
           if (cfg.num_cp > cfg.num_layers) {
             problems.error("num_cp", text("is ", cfg.num_cp, " of ", cfg.num_layers, " layers"));
           }
@@ -83,8 +132,11 @@ struct DetrEncoderCfg {
 struct DetrDecoderCfg {
   int64_t num_layers = 0;
   DetrDecoderLayerCfg layer_cfg;
+  std::optional<OlderDetrLayerCfg<DetrAttentionCfg>> transformerlayers;
   Spec<Norm> post_norm_cfg = Spec<Norm>::of("{type: LN}");
   bool return_intermediate = true;
+  /// Of each layer, in whichever form they are given.
+  DetrDecoderLayerCfg layer() const;
   static Schema<DetrDecoderCfg> schema();
 };
 

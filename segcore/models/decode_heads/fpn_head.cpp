@@ -1,3 +1,5 @@
+#include "segcore/models/decode_heads/fpn_head.hpp"
+
 #include <algorithm>
 #include <cmath>
 
@@ -6,73 +8,63 @@
 
 namespace seg {
 
-struct FPNHeadParams : DecodeHeadParams {
-  FPNHeadParams() {
-    input_transform = "multiple_select";
-    in_index = std::vector<int64_t>{0, 1, 2, 3};
-  }
-  std::vector<int64_t> feature_strides;
-};
-
-/// Each map is convolved and doubled until it has the size of the first; then all are added.
-class FPNHead final : public DecodeHead {
- public:
+Schema<FPNHeadParams> FPNHeadParams::schema(const std::string& summary) {
   using Params = FPNHeadParams;
-  static Schema<Params> schema() {
-    return Schema<Params>("Semantic branch of panoptic feature pyramids.")
-        .source("Kirillov et al. 2019, arXiv:1901.02446")
-        .include(DecodeHead::base_schema())
-        .required("feature_strides", &Params::feature_strides,
-                  "stride of each map to the image, finest first", at_least(1))
-        .validate([](const Params& p, Problems& problems) {
-          if (p.input_transform != "multiple_select") {
-            problems.error("input_transform", "must be multiple_select");
-          }
-          const auto* maps = std::get_if<std::vector<int64_t>>(&p.in_index);
-          if (maps && maps->size() != p.feature_strides.size()) {
-            problems.error("feature_strides", text("has ", p.feature_strides.size(), " values for ",
-                                                   maps->size(), " maps"));
-          }
-          for (const int64_t stride : p.feature_strides) {
-            if (stride < p.feature_strides[0]) {
-              problems.error("feature_strides", "the first must be the smallest");
-              break;
-            }
-          }
-        });
-  }
-  FPNHead(const Params& p, const std::vector<FeatureInfo>& all) : DecodeHead(p, all) {
-    scale_heads_ = register_module("scale_heads", std::make_shared<ListOf<Sequential>>());
-    const int64_t first = p.feature_strides[0];
-    for (size_t i = 0; i < p.feature_strides.size(); ++i) {
-      const auto length = std::max<int64_t>(
-          1, static_cast<int64_t>(std::log2(p.feature_strides[i]) - std::log2(first)));
-      auto row = std::make_shared<Sequential>();
-      for (int64_t k = 0; k < length; ++k) {
-        row->push_back(head_conv(p, k == 0 ? inputs()[i].channels : p.channels, p.channels, 3));
-        if (p.feature_strides[i] != first) {
-          row->push_back(
-              std::make_shared<Lambda>([align = p.align_corners](const torch::Tensor& x) {
-                return resize(x, {2 * x.size(2), 2 * x.size(3)}, align);
-              }));
+  return Schema<Params>(summary)
+      .include(DecodeHead::base_schema())
+      .required("feature_strides", &Params::feature_strides,
+                "stride of each map to the image, finest first", at_least(1))
+      .validate([](const Params& p, Problems& problems) {
+        if (p.input_transform != "multiple_select") {
+          problems.error("input_transform", "must be multiple_select");
         }
-      }
-      scale_heads_->push_back(row);
-    }
-  }
-  using DecodeHead::forward;
-  torch::Tensor forward(const std::vector<torch::Tensor>& features) override {
-    const auto maps = select(features);
-    auto sum = (*scale_heads_)[0].forward(maps[0]);
-    for (size_t i = 1; i < maps.size(); ++i) {
-      sum = sum + resize((*scale_heads_)[i].forward(maps[i]), map_size(sum), align_corners());
-    }
-    return cls_seg(sum);
-  }
+        const auto* maps = std::get_if<std::vector<int64_t>>(&p.in_index);
+        if (maps && maps->size() != p.feature_strides.size()) {
+          problems.error("feature_strides", text("has ", p.feature_strides.size(), " values for ",
+                                                 maps->size(), " maps"));
+        }
+        for (const int64_t stride : p.feature_strides) {
+          if (stride < p.feature_strides[0]) {
+            problems.error("feature_strides", "the first must be the smallest");
+            break;
+          }
+        }
+      });
+}
 
- private:
-  std::shared_ptr<ListOf<Sequential>> scale_heads_;
-};
+int64_t FPNHeadParams::doublings(size_t i) const {
+  return static_cast<int64_t>(std::log2(feature_strides[i]) - std::log2(feature_strides[0]));
+}
+
+Schema<FPNHeadParams> FPNHead::schema() {
+  return FPNHeadParams::schema("Semantic branch of panoptic feature pyramids.")
+      .source("Kirillov et al. 2019, arXiv:1901.02446");
+}
+
+FPNHead::FPNHead(const Params& p, const std::vector<FeatureInfo>& all) : DecodeHead(p, all) {
+  scale_heads_ = register_module("scale_heads", std::make_shared<ListOf<Sequential>>());
+  for (size_t i = 0; i < p.feature_strides.size(); ++i) {
+    auto row = std::make_shared<Sequential>();
+    for (int64_t k = 0; k < std::max<int64_t>(1, p.doublings(i)); ++k) {
+      row->push_back(head_conv(p, k == 0 ? inputs()[i].channels : p.channels, p.channels, 3));
+      if (p.feature_strides[i] != p.feature_strides[0]) {
+        row->push_back(std::make_shared<Lambda>([align = p.align_corners](const torch::Tensor& x) {
+          return resize(x, {2 * x.size(2), 2 * x.size(3)}, align);
+        }));
+      }
+    }
+    scale_heads_->push_back(row);
+  }
+}
+
+torch::Tensor FPNHead::forward(const std::vector<torch::Tensor>& features) {
+  const auto maps = select(features);
+  auto sum = (*scale_heads_)[0].forward(maps[0]);
+  for (size_t i = 1; i < maps.size(); ++i) {
+    sum = sum + resize((*scale_heads_)[i].forward(maps[i]), map_size(sum), align_corners());
+  }
+  return cls_seg(sum);
+}
 
 SEG_REGISTER(DecodeHead, FPNHead);
 

@@ -56,7 +56,7 @@ class MaskQueryHead : public DecodeHead, public UsesCommunicator, public DrawsRa
   QueryOutput predict_queries(const torch::Tensor& queries, const torch::Tensor& mask_feature);
 
   /// Width of the queries.
-  int64_t width() const { return p_.transformer_decoder.layer_cfg.self_attn_cfg.embed_dims; }
+  int64_t width() const { return p_.transformer_decoder.layer().self_attn_cfg.embed_dims; }
 
   MaskQueryHeadParams p_;
   std::shared_ptr<MaskPixelDecoder> pixel_decoder_;

@@ -39,7 +39,7 @@ class MSDeformAttnPixelDecoder final : public MaskPixelDecoder {
   }
   MSDeformAttnPixelDecoder(const Params& p, const PixelDecoderInputs& in)
       : positions_(p.positional_encoding), num_cp_(p.encoder.num_cp) {
-    const auto& attention = p.encoder.layer_cfg.self_attn_cfg;
+    const auto attention = p.encoder.layer().self_attn_cfg;
     const size_t maps = in.features.size();
     levels_ = static_cast<size_t>(attention.num_levels);
     if (levels_ > maps) {
@@ -60,7 +60,7 @@ class MSDeformAttnPixelDecoder final : public MaskPixelDecoder {
     layers_ =
         encoder_->register_module("layers", std::make_shared<ListOf<DeformableEncoderLayer>>());
     for (int64_t i = 0; i < p.encoder.num_layers; ++i) {
-      layers_->push_back(std::make_shared<DeformableEncoderLayer>(p.encoder.layer_cfg));
+      layers_->push_back(std::make_shared<DeformableEncoderLayer>(p.encoder.layer()));
     }
     register_module("encoder", encoder_);
     level_encoding_ =

@@ -121,7 +121,7 @@ class TransformerEncoderPixelDecoder final : public PixelDecoder {
   }
   TransformerEncoderPixelDecoder(const Params& p, const PixelDecoderInputs& in)
       : PixelDecoder(p, in, false), positions_(p.positional_encoding), num_cp_(p.encoder.num_cp) {
-    const int64_t width = p.encoder.layer_cfg.self_attn_cfg.embed_dims;
+    const int64_t width = p.encoder.layer().self_attn_cfg.embed_dims;
     if (width != in.feat_channels) {
       throw OptionError("encoder", text("embed_dims is ", width, ", but feat_channels of the head ",
                                         in.feat_channels));
@@ -129,7 +129,7 @@ class TransformerEncoderPixelDecoder final : public PixelDecoder {
     encoder_ = std::make_shared<torch::nn::Module>("encoder");
     layers_ = encoder_->register_module("layers", std::make_shared<ListOf<DetrEncoderLayer>>());
     for (int64_t i = 0; i < p.encoder.num_layers; ++i) {
-      layers_->push_back(std::make_shared<DetrEncoderLayer>(p.encoder.layer_cfg));
+      layers_->push_back(std::make_shared<DetrEncoderLayer>(p.encoder.layer()));
     }
     register_module("encoder", encoder_);
     encoder_in_proj_ = register_module(

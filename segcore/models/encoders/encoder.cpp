@@ -100,6 +100,16 @@ void Encoder::init_weights() {
   }
 }
 
+LayerOrder Encoder::layer_order(const std::string& prefix) const {
+  auto stages = layers();
+  for (auto& stage : stages) {
+    for (auto& name : stage.embedding) name = prefix + name;
+    for (auto& name : stage.after) name = prefix + name;
+    stage.blocks = prefix + stage.blocks;
+  }
+  return LayerOrder(std::move(stages));
+}
+
 std::vector<torch::Tensor> Encoder::outputs_of(const std::vector<std::string>& names,
                                                const torch::Tensor& /*images*/) {
   throw Error(

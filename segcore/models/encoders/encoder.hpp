@@ -64,7 +64,11 @@ class Encoder : public BaseModule, public AdaptsPretrained {
   std::vector<int64_t> out_channels() const;
   /// Of the last map.
   int64_t output_stride() const;
-  virtual LayerOrder layer_order() const { return {}; }
+  /// The order of its layers, for learning rates that shrink layer by layer; none where there is no
+  /// natural one.
+  virtual std::vector<StageNames> layers() const { return {}; }
+  /// \param prefix  of the names, where the encoder is a child: "model.".
+  LayerOrder layer_order(const std::string& prefix = "") const;
   /// As the facts say, usually Kaiming's normal by the fan out; then published weights.
   void init_weights() override;
   /// Leaves out the classifier, and fits the first convolution to in_channels: one band takes the

@@ -1,6 +1,7 @@
 /// Encoders as backbones, for MMSegmentation's necks and heads.
 #pragma once
 #include <memory>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -34,17 +35,23 @@ class EncoderBackbone : public Backbone {
     for (const size_t i : given_) out.push_back(maps[i]);
     return out;
   }
-  LayerOrder layer_order() const override { return encoder_->layer_order(); }
+  LayerOrder layer_order() const override { return encoder_->layer_order(child_); }
 
  protected:
   /// \param given  which of the encoder's maps.
-  EncoderBackbone(InitCfg init_cfg, std::shared_ptr<Encoder> encoder, std::vector<size_t> given)
-      : Backbone(std::move(init_cfg)), encoder_(std::move(encoder)), given_(std::move(given)) {}
+  /// \param child  what precedes the encoder's names: "timm_model.".
+  EncoderBackbone(InitCfg init_cfg, std::shared_ptr<Encoder> encoder, std::vector<size_t> given,
+                  std::string child)
+      : Backbone(std::move(init_cfg)),
+        encoder_(std::move(encoder)),
+        given_(std::move(given)),
+        child_(std::move(child)) {}
   Encoder& encoder() const { return *encoder_; }
 
  private:
   std::shared_ptr<Encoder> encoder_;
   std::vector<size_t> given_;
+  std::string child_;
 };
 
 }  // namespace seg

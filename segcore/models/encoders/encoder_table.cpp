@@ -20,7 +20,7 @@ class NestedEncoder final : public Encoder {
     return inner_->forward(images);
   }
   std::vector<FeatureInfo> maps() const override { return inner_->maps(); }
-  LayerOrder layer_order() const override { return inner_->layer_order(); }
+  std::vector<StageNames> layers() const override { return inner_->layers(); }
   void init_weights() override { inner_->init_weights(); }
   void adapt_pretrained(Value& /*state*/) const override {}
 

@@ -58,7 +58,8 @@ class SmpEncoder final : public EncoderBackbone, public AdaptsPretrained {
   }
 
   explicit SmpEncoder(const Params& p)
-      : EncoderBackbone(p.init_cfg, build(p), {p.out_indices.begin(), p.out_indices.end()}) {
+      : EncoderBackbone(p.init_cfg, build(p), {p.out_indices.begin(), p.out_indices.end()},
+                        p.name.starts_with("tu-") ? "model." : "") {
     const auto maps = static_cast<int64_t>(encoder().maps().size());
     for (const int64_t i : p.out_indices) {
       if (i < maps && encoder().maps()[static_cast<size_t>(i)].channels > 0) continue;

@@ -122,7 +122,7 @@ class TIMMBackbone final : public EncoderBackbone, public ChangesBeforeLoad {
   static constexpr std::ptrdiff_t kMapsOfPlainTransformers = 3;
 
   TIMMBackbone(const Params& p, const Network& network)
-      : EncoderBackbone(p.init_cfg, network.encoder, network.given) {
+      : EncoderBackbone(p.init_cfg, network.encoder, network.given, "timm_model.") {
     register_module("timm_model", encoder().module());
   }
 

@@ -1,5 +1,8 @@
 #include "segcore/models/smp/segmentation_model.hpp"
 
+#include <algorithm>
+
+#include "segcore/models/blocks/whole_squares.hpp"
 #include "segcore/models/nn/precision.hpp"
 #include "segcore/models/smp/encoder_of_backbone.hpp"
 #include "segcore/torch.hpp"
@@ -24,6 +27,20 @@ OneOrMany<Spec<Loss>> default_smp_loss(int64_t classes) {
   out.values.push_back(Spec<Loss>::of(
       text("{type: CrossEntropyLoss, use_sigmoid: ", classes == 1 ? "true" : "false", "}")));
   return out;
+}
+
+/// The decoders join maps that halve from one to the next.
+void check_strides(const std::string& name, const Encoder& encoder, int64_t output_stride) {
+  std::vector<int64_t> given, joined;
+  for (const auto& map : encoder.maps()) {
+    joined.push_back(std::min(int64_t{1} << given.size(), output_stride));
+    given.push_back(map.stride);
+  }
+  if (given == joined) return;
+  throw OptionError("encoder_name",
+                    text(name, " gives maps of the strides ", join(given, ", "),
+                         ", but this decoder joins those of ", join(joined, ", "),
+                         ": take another encoder, or this one as the backbone of another head"));
 }
 
 }  // namespace
@@ -56,6 +73,7 @@ SegmentationModel::SegmentationModel(const ModelParams& p, int64_t output_stride
     encoder_ = encoder_of(p.encoder->build(), options);
   } else {
     encoder_ = build_encoder(p.encoder_name, options);
+    check_strides(p.encoder_name, *encoder_, output_stride);
   }
   register_module("encoder", encoder_->module());
   if (bands() && *bands() != p.in_channels) {
@@ -101,16 +119,8 @@ void SegmentationModel::require_half_size_map() const {
 }
 
 std::vector<torch::Tensor> SegmentationModel::extract_feat(const torch::Tensor& images) {
-  const int64_t stride = encoder_->output_stride();
-  const Size2 size = map_size(images);
-  if (needs_whole_strides() && (size.h % stride != 0 || size.w % stride != 0)) {
-    const auto padded = [stride](int64_t n) { return (n + stride - 1) / stride * stride; };
-    throw DataError(text("images of ", size.h, "x", size.w, " do not fit this ",
-                         python_names().front(), ": height and width must be multiples of ", stride,
-                         ". Pad them to ", padded(size.h), "x", padded(size.w),
-                         ": for training set size of the data preprocessor (crop_size), for tests "
-                         "its test_cfg: {size_divisor: ",
-                         stride, "}"));
+  if (needs_whole_strides()) {
+    whole_squares(images, encoder_->output_stride(), "this " + python_names().front());
   }
   return encoder_->forward(images);
 }

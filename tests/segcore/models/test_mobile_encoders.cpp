@@ -243,11 +243,11 @@ TEST(DeformConv, RefusesGroups) {
 }
 
 TEST(YoloV5, HasTheTensorsOfThePlainOneAndOffsets) {
-  auto rows = state_rows(*encoder_of("yolov5s-dcn"));
+  auto rows = test::state_rows(*encoder_of("yolov5s-dcn"));
   EXPECT_EQ(
       std::erase_if(rows, [](const auto& row) { return row.find("conv_offset") != row.npos; }),
       2u * 7);
-  EXPECT_EQ(rows, state_rows(*encoder_of("yolov5s")));
+  EXPECT_EQ(rows, test::state_rows(*encoder_of("yolov5s")));
 }
 
 }  // namespace seg::mobile_encoders_test
