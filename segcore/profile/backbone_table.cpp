@@ -28,8 +28,9 @@ int64_t flops_of_image(int64_t side, const std::function<void(const torch::Tenso
 
 /// 25.6 M, 4.1 G
 std::string short_count(int64_t count, double unit, const char* letter) {
+  if (count == 0) return "-";
   char shown[32];
-  std::snprintf(shown, sizeof shown, "%.*f %s", count / unit < 10 ? 2 : 1,
+  std::snprintf(shown, sizeof shown, "%.*f %s", static_cast<double>(count) / unit < 10 ? 2 : 1,
                 static_cast<double>(count) / unit, letter);
   return shown;
 }
@@ -51,6 +52,13 @@ std::vector<BackboneRow> encoder_rows(const std::string& part, int64_t side) {
   std::vector<BackboneRow> out;
   for (const auto& name : EncoderTable::instance().names()) {
     if (name.find(part) == std::string::npos) continue;
+    if (EncoderTable::instance().find(name)->huge) {
+      out.push_back({.name = name,
+                     .source = EncoderTable::instance().find(name)->source,
+                     .maps = {},
+                     .weights = {}});
+      continue;
+    }
     const auto encoder = build_deepest_encoder(name, {});
     encoder->eval();
     BackboneRow row{.name = name,

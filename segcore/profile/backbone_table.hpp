@@ -11,7 +11,7 @@ namespace seg {
 /// One backbone with its default options, or one encoder.
 struct BackboneRow {
   std::string name, source;
-  int64_t parameters = 0;  ///< of what makes the maps, without a classifier
+  int64_t parameters = 0;  ///< of what makes the maps, without a classifier; 0: it was not built
   int64_t flops = 0;       ///< of an image, counted as count_flops does; 0: it takes other images
   std::vector<FeatureInfo> maps;
   std::vector<std::string> weights;  ///< published ones, by name

@@ -22,6 +22,7 @@ struct EncoderEntry {
   std::string source;  ///< the paper
   std::function<std::shared_ptr<Encoder>(const EncoderOptions&)> build;
   int64_t depth = 5;  ///< the greatest: of plain transformers, the number of blocks
+  bool huge = false;  ///< takes tens of gigabytes, so that tables are made without building it
 };
 
 /// The option `encoder_name`. Lists what was registered for tools/list.

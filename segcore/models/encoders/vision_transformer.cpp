@@ -769,7 +769,8 @@ std::vector<EncoderEntry> vit_encoders() {
                        [v](const EncoderOptions& options) {
                          return std::make_shared<TimmVisionTransformer>(v, options);
                        },
-                   .depth = v.blocks});
+                   .depth = v.blocks,
+                   .huge = v.dims > 2048});
   }
   return out;
 }
