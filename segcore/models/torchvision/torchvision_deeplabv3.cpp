@@ -8,6 +8,14 @@ namespace {
 constexpr TorchvisionBackbone kDeepLabBackbones[] = {
     {"resnet50", "https://download.pytorch.org/models/deeplabv3_resnet50_coco-cd0a2569.pth"},
     {"resnet101", "https://download.pytorch.org/models/deeplabv3_resnet101_coco-586e9e4e.pth"},
+    {.name = "mobilenet_v3_large",
+     .address = "https://download.pytorch.org/models/deeplabv3_mobilenet_v3_large-fc3c493d.pth",
+     .output_stride = 16,
+     .fine_layer = "features.4",
+     .fine_channels = 40,
+     .last_layer = "features.16",
+     .last_channels = 960,
+     .bare_features = true},
 };
 
 /// The pyramid, a 3x3 convolution and one to the classes.
@@ -25,7 +33,7 @@ std::shared_ptr<Sequential> deeplab_head(int64_t in, int64_t num_classes) {
 
 }  // namespace
 
-/// torchvision's deeplabv3_resnet50 and deeplabv3_resnet101.
+/// torchvision's deeplabv3_resnet50, deeplabv3_resnet101 and deeplabv3_mobilenet_v3_large.
 class TorchvisionDeepLabV3 final : public TorchvisionAuxModel {
  public:
   using Params = TorchvisionAuxParams;

@@ -35,6 +35,39 @@ std::shared_ptr<Encoder> torchvision_encoder(const TorchvisionParams& p, int64_t
   }
 }
 
+/// The children of an encoder's child `features`, under their own names.
+class BareFeatures final : public BaseModule, public AdaptsPretrained {
+ public:
+  explicit BareFeatures(std::shared_ptr<Encoder> encoder) : encoder_(std::move(encoder)) {
+    for (const auto& layer : encoder_->named_children()[kFolder]->named_children()) {
+      register_module(layer.key(), layer.value());
+    }
+    for (const auto& rule : encoder_->pretrained_rules()) {
+      if (!init_cfg_) init_cfg_.emplace();
+      init_cfg_->values.push_back(rule);
+    }
+  }
+  void train(bool on = true) override {
+    BaseModule::train(on);
+    encoder_->train(on);
+  }
+  void init_weights() override { encoder_->init_weights(); }
+  void adapt_pretrained(Value& state) const override {
+    encoder_->adapt_pretrained(state);
+    const std::string prefix = text(kFolder, ".");
+    Value bare = Value::dict();
+    for (const auto& [key, value] : state.as_dict()) {
+      const std::string name = key.as_string();
+      bare.set(name.starts_with(prefix) ? name.substr(prefix.size()) : name, value);
+    }
+    state = bare;
+  }
+
+ private:
+  static constexpr const char* kFolder = "features";
+  std::shared_ptr<Encoder> encoder_;
+};
+
 OneOrMany<Spec<Loss>> cross_entropy() {
   OneOrMany<Spec<Loss>> out;
   out.values.push_back(Spec<Loss>::of("{type: CrossEntropyLoss, avg_non_ignore: true}"));
@@ -52,25 +85,23 @@ const TorchvisionBackbone& torchvision_backbone(std::span<const TorchvisionBackb
 }
 
 TorchvisionModel::TorchvisionModel(const TorchvisionParams& p, const TorchvisionBackbone& backbone,
-                                   std::vector<size_t> taken)
+                                   bool fine)
     : LogitSegmentor(torchvision_init(p, backbone), p.test_cfg, p.data_preprocessor),
       num_classes_(p.num_classes),
       ignore_index_(p.ignore_index.value_or(-100)),
-      encoder_(torchvision_encoder(p, backbone.output_stride)),
-      taken_(std::move(taken)) {
-  register_module("backbone", encoder_->module());
+      encoder_(torchvision_encoder(p, backbone.output_stride)) {
+  if (fine) taken_.push_back(backbone.fine_layer);
+  taken_.push_back(backbone.last_layer);
+  if (backbone.bare_features) {
+    register_module("backbone", std::make_shared<BareFeatures>(encoder_));
+  } else {
+    register_module("backbone", encoder_->module());
+  }
   losses_ = register_losses(*this, p.loss_decode.value_or(cross_entropy()), num_classes_);
 }
 
-int64_t TorchvisionModel::channels_of(size_t taken) const {
-  return encoder_->out_channels().at(taken_.at(taken));
-}
-
 std::vector<torch::Tensor> TorchvisionModel::extract_feat(const torch::Tensor& images) {
-  const auto maps = encoder_->forward(images);
-  std::vector<torch::Tensor> out;
-  for (const size_t level : taken_) out.push_back(maps.at(level));
-  return out;
+  return encoder_->outputs_of(taken_, images);
 }
 
 LossMap TorchvisionModel::loss(const torch::Tensor& images, const Targets& targets) {
@@ -95,18 +126,17 @@ LossMap TorchvisionModel::losses_named(const std::string& prefix, const torch::T
 
 TorchvisionAuxModel::TorchvisionAuxModel(const TorchvisionAuxParams& p,
                                          const TorchvisionBackbone& backbone)
-    : TorchvisionModel(
-          p, backbone,
-          p.has_aux() ? std::vector<size_t>{backbone.fine_level, 5} : std::vector<size_t>{5}),
+    : TorchvisionModel(p, backbone, p.has_aux()),
+      backbone_(backbone),
       has_aux_(p.has_aux()),
       aux_loss_weight_(p.aux_loss_weight) {}
 
 void TorchvisionAuxModel::set_classifier(
     const std::function<std::shared_ptr<Layer>(int64_t in)>& make) {
-  classifier_ = register_module("classifier", make(channels_of(has_aux_ ? 1 : 0)));
+  classifier_ = register_module("classifier", make(backbone_.last_channels));
   if (!has_aux_) return;
-  aux_classifier_ =
-      register_module("aux_classifier", torchvision_fcn_head(channels_of(0), num_classes()));
+  aux_classifier_ = register_module("aux_classifier",
+                                    torchvision_fcn_head(backbone_.fine_channels, num_classes()));
 }
 
 void TorchvisionAuxModel::add_losses(LossMap& losses, const std::vector<torch::Tensor>& maps,

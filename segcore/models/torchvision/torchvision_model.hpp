@@ -17,7 +17,12 @@ struct TorchvisionBackbone {
   const char* name;     ///< without "tv-"
   const char* address;  ///< of the weights COCO_WITH_VOC_LABELS_V1
   int64_t output_stride = 8;
-  size_t fine_level = 4;  ///< of the map for the auxiliary classifier
+  /// The layer whose output the auxiliary classifier takes, and LR-ASPP beside the last.
+  const char* fine_layer = "layer3";
+  int64_t fine_channels = 1024;
+  const char* last_layer = "layer4";
+  int64_t last_channels = 2048;
+  bool bare_features = false;  ///< children of the classifier's child `features`
 };
 
 /// The one with this name.
@@ -93,11 +98,8 @@ class TorchvisionModel : public LogitSegmentor {
 
  protected:
   /// Builds the child `backbone`.
-  /// \param taken  levels of the maps that the classifiers take, ascending.
-  TorchvisionModel(const TorchvisionParams& p, const TorchvisionBackbone& backbone,
-                   std::vector<size_t> taken);
-  /// Of what extract_feat gives.
-  int64_t channels_of(size_t map) const;
+  /// \param fine  whether extract_feat gives the output of the fine layer, too.
+  TorchvisionModel(const TorchvisionParams& p, const TorchvisionBackbone& backbone, bool fine);
   /// Logits of any size, of what extract_feat gives.
   virtual torch::Tensor classify(const std::vector<torch::Tensor>& maps) = 0;
   /// Adds those beside the classifier's.
@@ -115,7 +117,7 @@ class TorchvisionModel : public LogitSegmentor {
  private:
   int64_t num_classes_, ignore_index_;
   std::shared_ptr<Encoder> encoder_;
-  std::vector<size_t> taken_;
+  std::vector<std::string> taken_;  ///< layers
   std::vector<std::shared_ptr<Loss>> losses_;
 };
 
@@ -133,6 +135,7 @@ class TorchvisionAuxModel : public TorchvisionModel {
                   const torch::Tensor& labels) override;
 
  private:
+  TorchvisionBackbone backbone_;
   bool has_aux_;
   double aux_loss_weight_;
   std::shared_ptr<Layer> classifier_;

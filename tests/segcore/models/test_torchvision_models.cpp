@@ -2,8 +2,12 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <set>
+
+#include "segcore/io/weights.hpp"
 #include "segcore/models/nn/drop.hpp"
 #include "segcore/models/segmentor.hpp"
+#include "segcore/models/weights/adapts_pretrained.hpp"
 #include "segcore/torch.hpp"
 #include "tests/support/config_errors.hpp"
 
@@ -63,6 +67,42 @@ TEST(TorchvisionModels, TrainBothClassifiers) {
   }
 }
 
+/// The model's tensors of its backbone, as a file of the classifier names them.
+Value classifier_file(Segmentor& model) {
+  Value file = Value::dict();
+  const Value state = state_dict(model);
+  for (const auto& [name, value] : state.as_dict()) {
+    const std::string key = name.as_string();
+    if (key.starts_with("backbone.")) file.set("features." + key.substr(9), value);
+  }
+  file.set("classifier.0.weight", Value(torch::ones({1})));
+  return file;
+}
+
+TEST(TorchvisionModels, HaveMobileNetsWithoutTheirFolder) {
+  for (const std::string type : {"TorchvisionLRASPP", "TorchvisionDeepLabV3, aux_loss: true"}) {
+    SCOPED_TRACE(type);
+    const auto model = torchvision_model(
+        "type: " + type + ", backbone: mobilenet_v3_large, num_classes: 3, weights_backbone: null");
+    model->init_weights();
+    set_drop_probability(*model, 0);
+    EXPECT_TRUE(model->named_parameters().contains("backbone.0.0.weight"));
+    total_loss(model->loss(torch::randn({2, 3, 64, 64}), torch::zeros({2, 64, 64}, torch::kLong)))
+        .backward();
+    for (const auto& p : model->named_parameters()) {
+      ASSERT_EQ(p.value().requires_grad(), p.value().grad().defined()) << p.key();
+    }
+    Value file = classifier_file(*model);
+    const auto backbone = model->named_children()["backbone"];
+    dynamic_cast<const AdaptsPretrained&>(*backbone).adapt_pretrained(file);
+    std::set<std::string> adapted, own;
+    for (const auto& [name, value] : file.as_dict()) adapted.insert(name.as_string());
+    const Value state = state_dict(*backbone);
+    for (const auto& [name, value] : state.as_dict()) own.insert(name.as_string());
+    EXPECT_EQ(adapted, own);
+  }
+}
+
 TEST(TorchvisionModels, WeighTheAuxiliaryLoss) {
   const auto aux_loss = [](const std::string& weight) {
     const auto model = torchvision_model(
@@ -87,7 +127,12 @@ TEST(TorchvisionModels, TakePublishedWeights) {
             std::vector<std::string>{host + "resnet50-11ad3fa6.pth"});
   EXPECT_EQ(files_read("type: TorchvisionDeepLabV3, weights: COCO_WITH_VOC_LABELS_V1"),
             std::vector<std::string>{host + "deeplabv3_resnet50_coco-cd0a2569.pth"});
-  // Those have the auxiliary classifier.
+  // A MobileNetV3 is its classifier's child `features`, whose weights have other names there.
+  EXPECT_EQ(files_read("type: TorchvisionLRASPP"),
+            std::vector<std::string>{host + "mobilenet_v3_large-8738ca79.pth"});
+  EXPECT_EQ(files_read("type: TorchvisionDeepLabV3, backbone: mobilenet_v3_large"),
+            std::vector<std::string>{host + "mobilenet_v3_large-8738ca79.pth"});
+  // Those of whole models have the auxiliary classifier.
   EXPECT_TRUE(has_aux("type: TorchvisionFCN, weights: own.pth"));
   EXPECT_FALSE(has_aux("type: TorchvisionFCN, weights: own.pth, aux_loss: false"));
   EXPECT_FALSE(has_aux("type: TorchvisionFCN"));
