@@ -38,6 +38,10 @@ class BranchFPNHead final : public FPNHead {
 
   LossMap loss(const std::vector<torch::Tensor>& features, const Targets& targets) override {
     LossMap out = loss_by_feat(forward(features), targets.labels);
+    for (auto& [name, value] : out) {
+      // As in the repository, where ignored pixels count as wrong.
+      if (name == "acc_seg") value = value * (targets.labels != ignore_index()).to(value).mean();
+    }
     const auto scores = resize(full_precision(backbone_scores(features)), map_size(targets.labels),
                                align_corners());
     torch::Tensor sum;

@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "segcore/io/weights.hpp"
+#include "segcore/models/blocks/resampled_grid.hpp"
 #include "segcore/models/encoders/encoder_table.hpp"
 #include "segcore/models/nn/follows_progress.hpp"
 #include "segcore/models/orders_layers.hpp"
@@ -61,7 +62,7 @@ TEST(EoMT, AnnealsOneBlockAfterAnother) {
   EXPECT_THAT(shares_after(*model, 0, 40), ElementsAre(1, 1));
   EXPECT_THAT(shares_after(*model, 10, 40), ElementsAre(1, 1));
   EXPECT_THAT(shares_after(*model, 15, 40),
-              ElementsAre(::testing::FloatEq(std::pow(0.5F, 0.9F)), 1));
+              ElementsAre(::testing::DoubleNear(std::pow(0.5, 0.9), 1e-6), 1));
   EXPECT_THAT(shares_after(*model, 20, 40), ElementsAre(0, 1));
   EXPECT_THAT(shares_after(*model, 30, 40), ElementsAre(0, 0));
   const auto given = small(
@@ -187,9 +188,7 @@ TEST(EoMT, StartsFromDinov2OfTimm) {
   EXPECT_TRUE(is("layernorm.bias", theirs["norm.bias"]));
 }
 
-TEST(EoMT, KeepsWhatPatchesOfAnotherSizeMean) {
-  // A patch of 16 pixels that is a patch of 8 enlarged gives the same token as that did, where
-  // the weights are smooth: those of a plane.
+TEST(EoMT, FitsWeightsToPatchesOfAnotherSize) {
   const auto encoder = encoder_of_timm("tu-vit_tiny_patch16_224");
   const torch::NoGradGuard no_grad;
   encoder->named_parameters()["patch_embed.proj.weight"].fill_(1);
@@ -201,8 +200,12 @@ TEST(EoMT, KeepsWhatPatchesOfAnotherSizeMean) {
   const auto weights = adapted(*model, *encoder);
   const auto patch = weights.find("embeddings.patch_embeddings.projection.weight")->as_tensor();
   EXPECT_EQ(patch.sizes(), at::IntArrayRef({192, 3, 8, 8}));
-  // Flat images give the same sums.
-  EXPECT_NEAR(patch[0][0].sum().item<double>(), 256, 0.01);
+  // Numbers of timm 1.0.31, resample_patch_embed.
+  EXPECT_NEAR(patch[0][0].sum().item<double>(), 253.7212, 1e-3);
+  const auto ramp =
+      resampled_patch_weight(torch::arange(196.0).view({1, 1, 14, 14}).to(torch::kFloat) / 196, 16);
+  EXPECT_NEAR(ramp.sum().item<double>(), 97.5, 1e-3);
+  EXPECT_NEAR(ramp[0][0][5][7].item<double>(), 0.259811, 1e-5);
   // The class token had a position of its own.
   auto theirs = encoder->named_parameters();
   EXPECT_TRUE(weights.find("embeddings.cls_token")

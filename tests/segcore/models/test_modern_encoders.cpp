@@ -54,7 +54,8 @@ TEST(ModernEncoders, AreAllComparedWithTimm) {
   EXPECT_EQ(compared.size(), 81u);
   for (const auto& name : EncoderTable::instance().names()) {
     for (const char* part : {"tu-convnext", "tu-vit_", "tu-deit", "tu-hiera"}) {
-      if (name.starts_with(part)) EXPECT_EQ(compared.count(name), 1u) << name;
+      if (!name.starts_with(part)) continue;
+      EXPECT_EQ(compared.count(name), 1u) << name;
     }
   }
 }
@@ -177,7 +178,7 @@ TEST(PlainTransformers, ResizePublishedPositions) {
     const auto seen = resampled_grid(positions.narrow(1, front, side * side), side,
                                      side == 56 ? Size2(16, 24) : Size2(4, 6));
     EXPECT_TRUE(fitted.narrow(1, front, seen.size(1)).allclose(seen, 1e-4, 1e-5));
-    if (front > 0) EXPECT_TRUE(fitted.select(1, 0).equal(positions.select(1, 0)));
+    EXPECT_TRUE(fitted.narrow(1, 0, front).equal(positions.narrow(1, 0, front)));
   }
 }
 
@@ -196,7 +197,7 @@ TEST(PlainTransformers, TakeImagesOfWholePatches) {
             "32. Pad them to 64x64: for training set size of the data preprocessor (crop_size), "
             "for tests its test_cfg: {size_divisor: 32}");
   EXPECT_EQ(error_of([] { build_plain_encoder("tu-vit_tiny_patch16_224", {.img_size = 8}); }),
-            "must be at least the side of a patch, 16, got [8, 8]");
+            "must be at least the side of a patch, 16, got 8");
 }
 
 TEST(PlainTransformers, AreNoEncodersOfSmpDecoders) {
