@@ -184,9 +184,10 @@ TEST(IoUMetric, NamesTheImageAtFault) {
 }
 
 TEST(IoUMetric, ReportsUnknownMetrics) {
-  EXPECT_EQ(test::spec_error<Metric>("{type: IoUMetric, iou_metrics: [mIoU, mDise]}"),
-            "<default>:1:32: error: iou_metrics: unknown metric 'mDise'. Did you mean 'mDice'? "
-            "Known: mIoU, mDice, mFscore, FWIoU, kappa\n1 error in the configuration");
+  EXPECT_EQ(
+      test::spec_error<Metric>("{type: IoUMetric, iou_metrics: [mIoU, mDise]}"),
+      "<default>:1:32: error: iou_metrics: unknown metric 'mDise'. Did you mean 'mDice'? "
+      "Known: mIoU, mDice, mFscore, mF1, mF2, FWIoU, kappa, PA, MPA\n1 error in the configuration");
 }
 
 }  // namespace
