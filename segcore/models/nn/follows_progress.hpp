@@ -1,10 +1,8 @@
 /// Modules that change with the progress of a training.
 #pragma once
-#include <cstdint>
+#include <torch/nn/module.h>
 
-namespace torch::nn {
-class Module;
-}
+#include <cstdint>
 
 namespace seg {
 
