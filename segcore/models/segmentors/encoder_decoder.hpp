@@ -49,9 +49,9 @@ class EncoderDecoder : public LogitSegmentor {
                        const std::vector<int64_t>& categories) override;
   bool align_corners() const override { return last_head().align_corners(); }
   double threshold() const override { return last_head().threshold(); }
+  DecodeHead& last_head() const { return *heads_.back(); }
 
  private:
-  DecodeHead& last_head() const { return *heads_.back(); }
   void check_heads(const Params& p) const;
   std::vector<torch::Tensor> features(const torch::Tensor& images,
                                       const std::vector<int64_t>& categories);

@@ -10,6 +10,7 @@ struct EncoderDecoderMask2FormerParams : EncoderDecoderParams {
 };
 
 /// EncoderDecoder whose `train_cfg` is that of the decode head, as in ViT-Adapter's repository.
+/// Scores are made at the size of the masks and then resized; MMSegmentation resizes the masks.
 class EncoderDecoderMask2Former final : public EncoderDecoder {
  public:
   using Params = EncoderDecoderMask2FormerParams;
@@ -30,6 +31,11 @@ class EncoderDecoderMask2Former final : public EncoderDecoder {
   }
   static SegmentorFacts facts(const Params& p) { return EncoderDecoder::facts(p); }
   explicit EncoderDecoderMask2Former(const Params& p) : EncoderDecoder(with_head_cfg(p)) {}
+
+ protected:
+  torch::Tensor logits(const torch::Tensor& images, const std::vector<int64_t>&) override {
+    return last_head().forward(extract_feat(images));
+  }
 
  private:
   static EncoderDecoderParams with_head_cfg(const Params& p) {
