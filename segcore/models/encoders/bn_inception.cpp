@@ -93,7 +93,7 @@ class BnInception final : public ChainEncoder {
                           named_inception_conv("double_3x3_1", b.double3, 3),
                           named_inception_conv("double_3x3_2", b.double3, 3, stride)});
     if (strides) {
-      o.branches.push_back({inception_max_pool(/*stride=*/2, /*padding=*/0, /*ceil_mode=*/true)});
+      o.branches.push_back({inception_halving_max_pool()});
     } else {
       o.branches.push_back({b.pools_maxima ? inception_max_pool(/*stride=*/1, /*padding=*/1)
                                            : inception_average_pool(/*counts_padding=*/true),

@@ -38,7 +38,9 @@ struct EncoderFacts {
   std::vector<EncoderWeights> published = {};  ///< the first is the default
   /// Beginnings of the names that weights of the whole classifier have besides, such as "fc.".
   std::vector<std::string> classifier = {"fc.", "classifier."};
-  bool dilates = true;       ///< whether its strides can become dilations
+  bool dilates = true;  ///< whether its strides can become dilations
+  /// Whether each map is half of the one before: not where convolutions do not pad.
+  bool halves = true;
   bool drops_paths = false;  ///< whether it has stochastic depth
   /// The `init_cfg` of random weights; kPyTorchInit: as PyTorch makes the layers.
   std::string init = kKaimingInit;

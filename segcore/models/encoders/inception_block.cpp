@@ -1,5 +1,6 @@
 #include "segcore/models/encoders/inception_block.hpp"
 
+#include <limits>
 #include <utility>
 
 #include "segcore/torch.hpp"
@@ -45,6 +46,15 @@ InceptionStep inception_conv(int64_t out, Size2 kernel, int64_t stride, bool pad
 InceptionStep inception_max_pool(int64_t stride, int64_t padding, bool ceil_mode) {
   return {.conv = {}, .pool = [=](const torch::Tensor& x) {
             return at::max_pool2d(x, /*kernel_size=*/3, stride, padding, /*dilation=*/1, ceil_mode);
+          }};
+}
+
+InceptionStep inception_halving_max_pool() {
+  return {.conv = {}, .pool = [](const torch::Tensor& x) {
+            const auto even = pad2d(x, 0, x.size(3) % 2, 0, x.size(2) % 2, "zeros",
+                                    -std::numeric_limits<double>::infinity());
+            return at::max_pool2d(even, /*kernel_size=*/3, /*stride=*/2, /*padding=*/0,
+                                  /*dilation=*/1, /*ceil_mode=*/true);
           }};
 }
 

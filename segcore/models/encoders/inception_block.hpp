@@ -28,6 +28,9 @@ struct InceptionStep {
 
 InceptionStep inception_conv(int64_t out, Size2 kernel = 1, int64_t stride = 1, bool padded = true);
 InceptionStep inception_max_pool(int64_t stride, int64_t padding, bool ceil_mode = false);
+/// Maxima over 3x3 beside convolutions of stride 2 that pad: of odd sides as many rows and columns
+/// as these have, where the original, which rounds down there, cannot join them.
+InceptionStep inception_halving_max_pool();
 /// Over 3x3 pixels. \param counts_padding  as zeros; else the mean is that of the pixels inside.
 InceptionStep inception_average_pool(bool counts_padding);
 

@@ -92,6 +92,7 @@ class InceptionV3 final : public ChainEncoder {
                       .published = std::move(published),
                       .classifier = {"fc.", "AuxLogits."},
                       .dilates = false,
+                      .halves = false,
                       .init = "[{type: TruncNormal, layer: Conv2d, std: 0.1}]"},
                      options),
         width_(in_channels()) {

@@ -59,6 +59,7 @@ class InceptionV4 final : public InceptionChain {
                         .published = std::move(published),
                         .classifier = {"last_linear."},
                         .dilates = false,
+                        .halves = dialect.of_smp,
                         .init = EncoderFacts::kPyTorchInit},
                        dialect, options) {
     if (dialect.of_smp) run_one_level_more();
@@ -159,6 +160,7 @@ class InceptionResNetV2 final : public InceptionChain {
                         .published = std::move(published),
                         .classifier = {"classif.", "last_linear."},
                         .dilates = false,
+                        .halves = dialect.of_smp,
                         .init = EncoderFacts::kPyTorchInit},
                        dialect, options) {
     add_first_unit("conv2d_1a");

@@ -87,6 +87,7 @@ class Xception final : public ChainEncoder {
                       .published = std::move(published),
                       .classifier = {"fc.", "last_linear."},
                       .dilates = false,
+                      .halves = of_smp,
                       .init = of_smp ? EncoderFacts::kPyTorchInit : EncoderFacts::kKaimingInit},
                      options) {
     std::function<torch::Tensor(const torch::Tensor&)> activated;

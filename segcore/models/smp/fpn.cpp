@@ -111,6 +111,7 @@ class FPN final : public SegmentationModel {
   }
   explicit FPN(const Params& p) : SegmentationModel(p) {
     if (p.encoder_depth < 5) require_half_size_map();
+    require_halves();
     const int64_t width = p.decoder_segmentation_channels;
     set_decoder(std::make_shared<FpnDecoder>(p, encoder().out_channels()),
                 {.in_channels = p.decoder_merge_policy == "cat" ? 4 * width : width,

@@ -60,6 +60,7 @@ class Linknet final : public SegmentationModel {
   }
   explicit Linknet(const Params& p) : SegmentationModel(p) {
     require_half_size_map();
+    require_halves();
     const NormCfg norm = p.decoder_use_batchnorm.value_or(p.decoder_use_norm).cfg;
     set_decoder(std::make_shared<LinknetDecoder>(norm, encoder().out_channels()),
                 {.in_channels = LinknetDecoder::kOutChannels, .kernel_size = 1});

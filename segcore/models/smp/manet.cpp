@@ -122,6 +122,7 @@ class MAnet final : public SegmentationModel {
         "width of the attention over positions", at_least(1));
   }
   explicit MAnet(const Params& p) : SegmentationModel(p) {
+    require_halves();
     set_decoder(std::make_shared<MAnetDecoder>(p, encoder().out_channels()),
                 {.in_channels = p.decoder_channels.back()});
   }

@@ -112,6 +112,16 @@ void SegmentationModel::set_decoder(const std::shared_ptr<Decoder>& decoder,
   leave_untrained(*register_module("classification_head", classifier_));
 }
 
+void SegmentationModel::require_halves() const {
+  if (encoder_->facts().halves) return;
+  throw OptionError("encoder_name",
+                    text(encoder_->facts().name,
+                         " does not pad its convolutions, so that its maps "
+                         "are not halves of each other, which ",
+                         python_names().front(),
+                         " joins as they are: take Unet, which resizes them, or another encoder"));
+}
+
 void SegmentationModel::require_half_size_map() const {
   if (encoder_->out_channels().at(1) > 0) return;
   throw OptionError("encoder", text("gives no map of stride 2, which ", python_names().front(),

@@ -120,6 +120,8 @@ class SegmentationModel : public LogitSegmentor {
   const Encoder& encoder() const { return *encoder_; }
   /// \throws OptionError where the encoder has no map of 1/2 of the images' size.
   void require_half_size_map() const;
+  /// \throws OptionError where the encoder's maps are not halves of each other.
+  void require_halves() const;
 
   torch::Tensor logits(const torch::Tensor& images, const std::vector<int64_t>&) override;
   torch::Tensor output(const torch::Tensor& logits) override {

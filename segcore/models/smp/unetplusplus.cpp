@@ -82,6 +82,7 @@ class UnetPlusPlus final : public SegmentationModel {
   }
   explicit UnetPlusPlus(const Params& p) : SegmentationModel(p) {
     require_half_size_map();
+    require_halves();
     set_decoder(std::make_shared<UnetPlusPlusDecoder>(p, encoder().out_channels(), p.is_vgg()),
                 {.in_channels = p.decoder_channels.back()});
   }

@@ -144,11 +144,19 @@ TEST_P(EncoderPairs, TrainUnderEveryHeadAndDecoderOrAreRefused) {
                  side),
         "");
   }
-  const std::vector<std::string> reasons{"cannot be dilated to the output stride",
-                                         "gives no map of stride 2", "gives maps of the strides"};
+  const std::vector<std::string> reasons{
+      "cannot be dilated to the output stride", "gives no map of stride 2",
+      "does not pad its convolutions", "gives maps of the strides"};
   for (const auto& decoder : paired_decoders()) {
-    const auto refused =
-        run_pair(decoder + ", classes: 3, encoder_weights: null, encoder_name: " + name, side);
+    // PAN halves the last map three times more.
+    const int64_t least = decoder.starts_with("type: PAN") ? 256 : side;
+    std::string refused;
+    try {
+      refused = run_pair(decoder + ", classes: 3, encoder_weights: null, encoder_name: " + name,
+                         std::max(side, least));
+    } catch (const std::exception& e) {
+      ADD_FAILURE() << decoder << ": " << std::string(e.what()).substr(0, 200);
+    }
     EXPECT_TRUE(
         refused.empty() ||
         std::ranges::any_of(
