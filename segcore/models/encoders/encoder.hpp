@@ -78,8 +78,8 @@ class Encoder : public BaseModule, public AdaptsPretrained {
   void adapt_pretrained(Value& state) const override;
   std::vector<std::string> python_names() const override { return {facts_.name}; }
   const EncoderFacts& facts() const { return facts_; }
-  /// Outputs of layers by their names, for comparisons with Python.
-  /// \throws Error for a name that no layer has.
+  /// Outputs of layers by their names, for models that take other maps (LR-ASPP) and for
+  /// comparisons with Python. \throws Error for a name that no layer has.
   virtual std::vector<torch::Tensor> outputs_of(const std::vector<std::string>& names,
                                                 const torch::Tensor& images);
   /// What a model registers as its encoder.
