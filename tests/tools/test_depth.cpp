@@ -158,6 +158,24 @@ TEST_F(DepthRun, TrainsTestsAndPredicts) {
   EXPECT_FALSE(fs::exists(dir_ / "p/attic_0001_ids.png"));
 }
 
+TEST_F(DepthRun, TwoProcessesTrainAndMeasureAsOne) {
+  // Not the same losses: the variance that SiLogLoss takes is that of each process's images, as
+  // in Python.
+  const CommandResult trained =
+      run("train depth.yaml --work-dir w --nproc 2 --cfg-options train_dataloader.batch_size=1 "
+          "find_unused_parameters=true");
+  ASSERT_EQ(trained.status, 0) << trained.output;
+  const CommandResult alone = run("env test depth.yaml w/iter_2.pth --work-dir a");
+  const CommandResult joined = run("env test depth.yaml w/iter_2.pth --work-dir b --nproc 2");
+  ASSERT_EQ(joined.status, 0) << joined.output;
+  const auto rmse = [](const std::string& output) {
+    const size_t at = output.rfind("rmse: ");
+    return at == std::string::npos ? "none" : output.substr(at, output.find(' ', at + 6) - at);
+  };
+  EXPECT_EQ(rmse(joined.output), rmse(alone.output));
+  EXPECT_NE(rmse(alone.output), "none");
+}
+
 TEST_F(DepthRun, WritesEstimatesOfAMetric) {
   ASSERT_EQ(run("train depth.yaml --work-dir w --cfg-options train_cfg.max_iters=1").status, 0);
   const CommandResult tested =
