@@ -1,8 +1,11 @@
 #include "segcore/models/nn/recompute.hpp"
 
 #include <ATen/autocast_mode.h>
+#include <torch/csrc/autograd/functions/accumulate_grad.h>
 
 #include <algorithm>
+#include <unordered_set>
+#include <utility>
 
 #include "segcore/models/nn/precision.hpp"
 #include "segcore/torch.hpp"
@@ -19,7 +22,35 @@ struct RecomputeState : torch::CustomClassHolder {
   at::Tensor cpu_random, device_random;
   std::optional<c10::Device> random_device;
   std::optional<at::ScalarType> autocast_type;  ///< none: off
+  size_t inputs = 0;                            ///< of f, before the weights that it uses
+  at::Tensor result;                            ///< of the forward pass, until it is given
 };
+
+/// The leaves that a result depends on, without its inputs: the weights.
+std::vector<at::Tensor> weights_behind(const at::Tensor& result, at::TensorList inputs) {
+  std::vector<at::Tensor> out;
+  std::unordered_set<const torch::autograd::Node*> seen;
+  std::vector<torch::autograd::Node*> open{result.grad_fn().get()};
+  while (!open.empty()) {
+    torch::autograd::Node* node = open.back();
+    open.pop_back();
+    if (!node || !seen.insert(node).second) continue;
+    if (const auto* leaf = dynamic_cast<torch::autograd::AccumulateGrad*>(node)) {
+      const bool input = std::any_of(inputs.begin(), inputs.end(), [&](const at::Tensor& x) {
+        return x.is_same(leaf->variable);
+      });
+      if (!input) out.push_back(leaf->variable);
+    }
+    for (const auto& edge : node->next_edges()) open.push_back(edge.function.get());
+  }
+  return out;
+}
+
+std::vector<at::Tensor> detached_inputs(at::TensorList inputs) {
+  std::vector<at::Tensor> out;
+  for (const auto& x : inputs) out.push_back(x.detach().requires_grad_(x.requires_grad()));
+  return out;
+}
 
 at::Generator recompute_generator(c10::Device device) {
   return at::globalContext().defaultGenerator(device);
@@ -62,27 +93,36 @@ class RecomputeScope {
 
 class RecomputeFunction : public torch::autograd::Function<RecomputeFunction> {
  public:
+  /// \param inputs  those of f, then the weights that it uses: they are part of the graph, so that
+  ///                what looks for the parameters of a loss finds them.
   static at::Tensor forward(torch::autograd::AutogradContext* ctx, at::TensorList inputs,
                             const c10::intrusive_ptr<RecomputeState>& state) {
     ctx->save_for_backward(inputs.vec());
     ctx->saved_data["state"] = c10::IValue::make_capsule(state);
-    return state->f(inputs);
+    return std::exchange(state->result, {});
   }
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext* ctx,
                                                  torch::autograd::variable_list gradients) {
     const auto capsule = ctx->saved_data["state"].toCapsule();
     const auto& state = static_cast<const RecomputeState&>(*capsule);
-    auto inputs = ctx->get_saved_variables();
-    for (auto& x : inputs) x = x.detach().requires_grad_(x.requires_grad());
+    const auto saved = ctx->get_saved_variables();
+    const auto inputs = detached_inputs(at::TensorList(saved).slice(0, state.inputs));
+    torch::autograd::variable_list wanted;
+    for (size_t i = 0; i < saved.size(); ++i) {
+      const at::Tensor& x = i < state.inputs ? inputs[i] : saved[i];
+      if (x.requires_grad()) wanted.push_back(x);
+    }
     at::Tensor y;
     {
       const at::AutoGradMode grad(true);
       const RecomputeScope scope(state);
       y = state.f(inputs);
     }
-    torch::autograd::backward({y}, {gradients[0]});
+    const auto found = torch::autograd::grad({y}, wanted, {gradients[0]}, std::nullopt,
+                                             /*create_graph=*/false, /*allow_unused=*/true);
     torch::autograd::variable_list out;
-    for (const auto& x : inputs) out.push_back(x.grad());
+    size_t next = 0;
+    for (const auto& x : saved) out.push_back(x.requires_grad() ? found[next++] : at::Tensor());
     out.emplace_back();  // of the state
     return out;
   }
@@ -106,7 +146,16 @@ at::Tensor recompute_of(const TensorFunction& f, at::TensorList inputs) {
   if (at::autocast::is_autocast_enabled(state->device)) {
     state->autocast_type = at::autocast::get_autocast_dtype(state->device);
   }
-  return RecomputeFunction::apply(inputs, state);
+  state->inputs = inputs.size();
+  auto all = inputs.vec();
+  {
+    // With its graph, which says what weights f uses and is let go with this scope.
+    const auto own = detached_inputs(inputs);
+    const at::Tensor result = f(own);
+    for (auto& weight : weights_behind(result, own)) all.push_back(std::move(weight));
+    state->result = result.detach();
+  }
+  return RecomputeFunction::apply(at::TensorList(all), state);
 }
 
 at::Tensor recompute(const std::function<at::Tensor(const at::Tensor&)>& f, const at::Tensor& x) {
