@@ -1,32 +1,16 @@
 #include "segcore/models/encoders/chain_encoder.hpp"
 
+#include "segcore/models/blocks/named_chain.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {
-namespace {
-
-/// A module without a forward pass, for names between an encoder and its layers.
-class Folder final : public torch::nn::Module {};
-
-}  // namespace
-
 ChainEncoder::ChainEncoder(EncoderFacts facts, const EncoderOptions& options)
     : Encoder(std::move(facts), options), level_(this->facts().image_channels > 0 ? 0 : 1) {
   if (this->facts().channels.front() == 0) ++level_;
 }
 
 void ChainEncoder::add_layer(const std::string& name, const std::shared_ptr<Layer>& layer) {
-  const size_t dot = name.rfind('.');
-  torch::nn::Module* parent = this;
-  for (size_t end = name.find('.'); end != std::string::npos; end = name.find('.', end + 1)) {
-    auto& folder = folders_[name.substr(0, end)];
-    if (!folder) {
-      const size_t begin = name.rfind('.', end - 1) + 1;  // npos + 1 is 0
-      folder = parent->register_module(name.substr(begin, end - begin), std::make_shared<Folder>());
-    }
-    parent = folder.get();
-  }
-  parent->register_module(name.substr(dot + 1), std::static_pointer_cast<BaseModule>(layer));
+  register_at(*this, name, layer);
   add_step(name, layer);
 }
 

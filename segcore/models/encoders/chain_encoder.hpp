@@ -1,7 +1,6 @@
 /// Encoders that are layers in a row, some of whose outputs are the maps.
 #pragma once
 #include <functional>
-#include <map>
 #include <memory>
 #include <string>
 #include <utility>
@@ -71,7 +70,6 @@ class ChainEncoder : public Encoder {
   void add_step(const std::string& name, const std::shared_ptr<Layer>& layer);
 
   std::vector<Step> steps_;
-  std::map<std::string, std::shared_ptr<torch::nn::Module>> folders_;  ///< by their dotted names
   int64_t level_;
   bool runs_one_more_ = false;
 };
