@@ -10,12 +10,11 @@ weights of the fixtures' formulas (segcore/testing/reference_values.hpp): encode
 shape, mean, standard deviation, first and last value.
 """
 
-import hashlib
 import os
 import re
 
-import numpy as np
 import torch
+from reference_formulas import fill, image_of, map_columns, tensor_columns
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 FAMILIES = r"densenet(121|161|169|201)$|(se|eca|cbam_|wide_)?resne(t|xt)\d+|ecaresnetlight$|inception|legacy_xception$|xception(41|65|71)$"
@@ -122,60 +121,17 @@ def smp_names():
     return [n for n in smp.encoders.get_encoder_names() if re.match(r"(se_)?resne|senet|densenet|inception|xception$", n)]
 
 
-def hash64(name):
-    h = 0xCBF29CE484222325
-    for c in name.encode():
-        h = (h ^ c) * 0x100000001B3 & 0xFFFFFFFFFFFFFFFF
-    return h
-
-
-def uniform(name, n):
-    with np.errstate(over="ignore"):
-        z = np.uint64(hash64(name)) + np.arange(1, n + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
-        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        z = z ^ (z >> np.uint64(31))
-    return (z >> np.uint64(40)).astype(np.float64) / 2**24
-
-
-def fill(net, gain):
-    for name, tensor in net.state_dict().items():
-        if not tensor.is_floating_point():
-            continue
-        s = 2 * uniform(name, tensor.numel()) - 1
-        if name.endswith("running_var"):
-            value = 1 + 0.25 * s
-        elif name.endswith("running_mean"):
-            value = 0.1 * s
-        elif tensor.dim() >= 2 and tensor.shape[0] == 1 and not name.endswith("weight"):
-            value = 0.5 * s
-        elif tensor.dim() >= 2:
-            value = s * np.sqrt(3 * gain / (tensor.numel() // tensor.shape[0]))
-        elif name.endswith("weight"):
-            value = 1 + 0.1 * s
-        else:
-            value = 0.1 * s
-        tensor.copy_(torch.from_numpy(value.astype(np.float32)).view(tensor.shape))
-
-
 def write_tensors():
     names = ["tu-" + n for n in timm_names()] + ["tv-" + n for n in TORCHVISION] + smp_names() + ["bninception"]
     with open(os.path.join(HERE, "classical_encoders.tsv"), "w") as out:
         for name in names:
             with torch.device("meta"):
                 net, _, classifier = build(name)
-            rows = sorted(
-                "%s\t%s\t%s" % (k, "x".join(map(str, v.shape)), str(v.dtype).replace("torch.", ""))
-                for k, v in net.state_dict().items()
-                if not re.match(classifier, k)
-            )
-            parameters = sum(p.numel() for k, p in net.named_parameters() if not re.match(classifier, k))
-            print(name, parameters, hashlib.sha256("\n".join(rows).encode()).hexdigest(), sep="\t", file=out)
+            print(name, *tensor_columns(net, classifier), sep="\t", file=out)
 
 
 def write_maps():
-    shape = (1, 3, 80, 112)
-    image = torch.from_numpy((2 * (2 * uniform("image", 3 * 80 * 112) - 1)).astype(np.float32)).view(shape)
+    image = image_of((1, 3, 80, 112))
     with torch.no_grad(), open(os.path.join(HERE, "classical_maps.tsv"), "w") as out:
         for name, stride, gain in MAPS:
             net, modules, _ = build(name, stride)
@@ -183,9 +139,7 @@ def write_maps():
             net = (Maps(net, modules) if modules else net).eval()
             maps = net.double()(image.double())
             for i, m in enumerate(maps[-5:]):
-                flat = m.flatten()
-                numbers = ["%.10g" % v for v in (m.mean(), m.std(correction=0), flat[0], flat[-1])]
-                print(name, stride, gain, i + 1, "x".join(map(str, m.shape)), *numbers, sep="\t", file=out)
+                print(name, stride, gain, i + 1, *map_columns(m), sep="\t", file=out)
 
 
 if __name__ == "__main__":

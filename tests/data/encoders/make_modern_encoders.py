@@ -10,13 +10,12 @@ images that position embeddings are for (0: as published), number of the map, it
 last value.
 """
 
-import hashlib
 import os
 import re
 
-import numpy as np
 import timm
 import torch
+from reference_formulas import fill, image_of, map_columns, tensor_columns
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 CLASSIFIER = r"(head|head_dist|fc_norm|norm_pre|attn_pool)\."
@@ -41,49 +40,13 @@ MAPS = [  # encoder, output stride, image, image of the position embeddings
 ]
 
 
-def hash64(name):
-    h = 0xCBF29CE484222325
-    for c in name.encode():
-        h = (h ^ c) * 0x100000001B3 & 0xFFFFFFFFFFFFFFFF
-    return h
-
-
-def uniform(name, n):
-    with np.errstate(over="ignore"):
-        z = np.uint64(hash64(name)) + np.arange(1, n + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
-        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        z = z ^ (z >> np.uint64(31))
-    return (z >> np.uint64(40)).astype(np.float64) / 2**24
-
-
-def fill(net):
-    for name, tensor in net.state_dict().items():
-        s = 2 * uniform(name, tensor.numel()) - 1
-        if tensor.dim() >= 2 and tensor.shape[0] == 1 and not name.endswith("weight"):
-            value = 0.5 * s
-        elif tensor.dim() >= 2:
-            value = s * np.sqrt(3 / (tensor.numel() // tensor.shape[0]))
-        elif name.endswith("weight"):
-            value = 1 + 0.1 * s
-        else:
-            value = 0.1 * s
-        tensor.copy_(torch.from_numpy(value.astype(np.float32)).view(tensor.shape))
-
-
 def write_tensors():
     names = [n for n in timm.list_models() if re.match(FAMILIES, n) and n != "vit_giant_patch14_224"]
     with open(os.path.join(HERE, "modern_encoders.tsv"), "w") as out:
         for name in names:
             with torch.device("meta"):
                 net = timm.create_model(name, pretrained=False)
-            rows = sorted(
-                "%s\t%s\t%s" % (k, "x".join(map(str, v.shape)), str(v.dtype).replace("torch.", ""))
-                for k, v in net.state_dict().items()
-                if not re.match(CLASSIFIER, k)
-            )
-            parameters = sum(p.numel() for k, p in net.named_parameters() if not re.match(CLASSIFIER, k))
-            print("tu-" + name, parameters, hashlib.sha256("\n".join(rows).encode()).hexdigest(), sep="\t", file=out)
+            print("tu-" + name, *tensor_columns(net, CLASSIFIER), sep="\t", file=out)
 
 
 def write_maps():
@@ -97,16 +60,13 @@ def write_maps():
             if name.startswith(("vit", "deit")):
                 options["dynamic_img_size"] = True
             net = timm.create_model(name, pretrained=False, **options)
-            fill(net)
-            shape = (1, 3, *size)
-            image = torch.from_numpy((2 * (2 * uniform("image", 3 * size[0] * size[1]) - 1)).astype(np.float32)).view(shape)
+            fill(net, gain=1)
+            image = image_of((1, 3, *size))
             maps = net.double().eval().forward_intermediates(image.double(), intermediates_only=True)
             for i, m in enumerate(maps):
                 if len(maps) > 4 and i not in (0, len(maps) - 1):
                     continue
-                flat = m.flatten()
-                numbers = ["%.10g" % v for v in (m.mean(), m.std(correction=0), flat[0], flat[-1])]
-                print("tu-" + name, stride, *size, *(positions or (0, 0)), i + 1, "x".join(map(str, m.shape)), *numbers, sep="\t", file=out)
+                print("tu-" + name, stride, *size, *(positions or (0, 0)), i + 1, *map_columns(m), sep="\t", file=out)
 
 
 if __name__ == "__main__":
