@@ -9,6 +9,7 @@
 #include "segcore/data/region_labels.hpp"
 #include "segcore/data/sample.hpp"
 #include "segcore/image/image_io.hpp"
+#include "segcore/io/json_text.hpp"
 
 namespace seg {
 namespace {
@@ -28,7 +29,7 @@ struct CocoImage {
 };
 
 json read_coco(const std::string& path) {
-  json file = parse_annotation(read_file_bytes(path), path);
+  json file = parse_json(read_file_bytes(path), path);
   for (const char* key : {"images", "annotations", "categories"}) {
     if (!file.is_object() || !file.contains(key)) {
       throw DataError(text(path, ": is no file of COCO: it has no '", key, "'"));

@@ -6,6 +6,7 @@
 #include "segcore/data/label_coding.hpp"
 #include "segcore/data/region_labels.hpp"
 #include "segcore/data/sample.hpp"
+#include "segcore/io/json_text.hpp"
 
 namespace seg {
 namespace {
@@ -20,7 +21,7 @@ class LabelMeLabels final : public LabelCoding {
 
   RawLabels decode(const Sample& sample, const ReadOptions& /*options*/) const override {
     const std::string& path = sample.meta.seg_map_path;
-    const json file = parse_annotation(read_sample_file(sample, path), path);
+    const json file = parse_json(read_sample_file(sample, path), path);
     try {
       RegionCanvas canvas(file.at("imageHeight"), file.at("imageWidth"), background_of(classes_));
       for (const json& shape : file.at("shapes")) {

@@ -3,20 +3,7 @@
 #include <algorithm>
 #include <opencv2/core.hpp>
 
-#include "registry/error.hpp"
-#include "registry/text.hpp"
-
 namespace seg {
-
-nlohmann::json parse_annotation(std::span<const uint8_t> bytes, const std::string& path) {
-  try {
-    return nlohmann::json::parse(bytes.begin(), bytes.end());
-  } catch (const nlohmann::json::parse_error& e) {
-    throw DataError(e.byte > bytes.size()
-                        ? text(path, ": the JSON in it is cut short")
-                        : text(path, ": is no JSON: byte ", e.byte, " does not fit"));
-  }
-}
 
 std::optional<int64_t> background_of(const std::vector<std::string>& classes) {
   for (const char* name : {"background", "_background_", "__background__"}) {

@@ -1,8 +1,6 @@
-/// What LabelMe's and COCO's annotations share: JSON, names of classes, pixels of no region.
+/// What LabelMe's and COCO's annotations share: names of classes, pixels of no region.
 #pragma once
-#include <nlohmann/json.hpp>
 #include <optional>
-#include <span>
 #include <string>
 #include <vector>
 
@@ -10,9 +8,6 @@
 #include "segcore/data/regions.hpp"
 
 namespace seg {
-
-/// \throws DataError naming the file and the byte where it is no JSON.
-nlohmann::json parse_annotation(std::span<const uint8_t> bytes, const std::string& path);
 
 /// The id of a class of one of the names "background", "_background_", "__background__".
 std::optional<int64_t> background_of(const std::vector<std::string>& classes);

@@ -7,6 +7,7 @@
 #include "registry/registry.hpp"
 #include "registry/yaml.hpp"
 #include "segcore/image/image_io.hpp"
+#include "segcore/io/json_text.hpp"
 #include "segcore/io/weights.hpp"
 #include "segcore/models/encoders/encoder_table.hpp"
 #include "segcore/models/nn/draws_random_numbers.hpp"
@@ -66,15 +67,7 @@ bool is_transformers(const json& fixture) {
 }  // namespace
 
 Fixture::Fixture(const std::string& path) : path_(path) {
-  const auto bytes = read_file_bytes(path);
-  json parsed;
-  try {
-    parsed = json::parse(bytes.begin(), bytes.end());
-  } catch (const json::parse_error& e) {
-    throw DataError(e.byte > bytes.size()
-                        ? seg::text(path, ": the JSON in it is cut short")
-                        : seg::text(path, ": is no JSON: byte ", e.byte, " does not fit"));
-  }
+  json parsed = parse_json(read_file_bytes(path), path);
   if (!parsed.is_object()) throw DataError(seg::text(path, ": is no fixture: it is no object"));
   for (const char* key : {"source", "config", "input", "state", "float32_error"}) {
     if (!parsed.contains(key)) {
