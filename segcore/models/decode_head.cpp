@@ -264,6 +264,11 @@ torch::Tensor DecodeHead::predict(const std::vector<torch::Tensor>& features, Si
 }
 
 LossMap DecodeHead::loss_by_feat(const torch::Tensor& small, const torch::Tensor& labels) {
+  if (losses_.size() == 1 && !sampler_) {
+    const auto of_small = losses_[0]->of_small(small, labels, ignore_index_, params_.align_corners);
+    if (of_small)
+      return {{losses_[0]->loss_name(), of_small->loss}, {"acc_seg", of_small->accuracy}};
+  }
   const auto logits = resize(full_precision(small), map_size(labels), params_.align_corners);
   return losses_of(losses_, sampler_.get(), logits, labels, ignore_index_);
 }
@@ -300,11 +305,7 @@ torch::Tensor pixel_accuracy(const torch::Tensor& logits, const torch::Tensor& l
   // A single channel is that of label 1.
   const auto predicted =
       logits.size(1) == 1 ? logits.squeeze(1).gt(0).to(labels.scalar_type()) : logits.argmax(1);
-  const auto right = ((predicted == labels) & valid).sum();
-  // As mmseg: the smallest float32 step keeps an image without labels from dividing by zero.
-  const double eps = 1.1920928955078125e-07;
-  const auto type = logits.scalar_type() == torch::kFloat64 ? torch::kFloat64 : torch::kFloat32;
-  return (right.to(type) + eps) * 100 / (valid.sum().to(type) + eps);
+  return accuracy_percent(((predicted == labels) & valid).sum(), valid.sum(), wide_type(logits));
 }
 
 }  // namespace seg

@@ -3,6 +3,7 @@
 #include <torch/nn/module.h>
 
 #include <array>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -38,6 +39,17 @@ struct Targets {
 
 class ClassWeight;
 
+/// Percent of the pixels that are right, a scalar.
+/// \param right, valid  counts: of them, and of the pixels that are not ignored.
+/// \param type  of the result: double or float.
+torch::Tensor accuracy_percent(const torch::Tensor& right, const torch::Tensor& valid,
+                               at::ScalarType type);
+
+/// A loss with the accuracy of the same logits ("acc_seg").
+struct LossAndAccuracy {
+  torch::Tensor loss, accuracy;
+};
+
 /// A training objective of a decode head.
 class Loss : public torch::nn::Module {
  public:
@@ -48,6 +60,12 @@ class Loss : public torch::nn::Module {
   /// \return a scalar, times the loss's own weight.
   virtual torch::Tensor forward(const torch::Tensor& logits, const torch::Tensor& labels,
                                 const torch::Tensor& weight, int64_t ignore_index) = 0;
+  /// The same of all pixels, without resizing the logits first, which takes less time and memory;
+  /// nothing where the loss cannot.
+  /// \param small  float [N, C, h, w], which are resized bilinearly.
+  virtual std::optional<LossAndAccuracy> of_small(const torch::Tensor& small,
+                                                  const torch::Tensor& labels, int64_t ignore_index,
+                                                  bool align_corners);
   /// Name in the log ("loss_ce"); losses of one name add up.
   virtual const std::string& loss_name() const = 0;
 

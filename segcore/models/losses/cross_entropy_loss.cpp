@@ -3,6 +3,7 @@
 #include "segcore/models/loss.hpp"
 #include "segcore/models/losses/class_weight.hpp"
 #include "segcore/models/losses/pixels.hpp"
+#include "segcore/ops/resize_cross_entropy/resize_cross_entropy.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {
@@ -68,6 +69,25 @@ class CrossEntropyLoss final : public Loss {
            p_.loss_weight;
   }
 
+  std::optional<LossAndAccuracy> of_small(const torch::Tensor& small, const torch::Tensor& labels,
+                                          int64_t ignore_index, bool align_corners) override {
+    if (p_.use_sigmoid) return std::nullopt;
+    const auto x = full_precision(small);
+    check_labels(labels, x.size(1), ignore_index);
+    const auto class_weight = class_weight_.of(x);
+    const auto sums = resize_cross_entropy(x, labels, class_weight, /*pixel_weight=*/{},
+                                           ignore_index, align_corners);
+    const auto right = sums.counts[0], valid = sums.counts[1];
+    const auto loss = mean_of(sums.loss, labels.numel(), [&]() -> torch::Tensor {
+      if (!class_weight.defined()) return valid.to(x.scalar_type());
+      if (p_.avg_non_ignore) return sums.weight;
+      const auto ignored = labels.numel() - valid;
+      const bool has_weight = ignore_index >= 0 && ignore_index < x.size(1);
+      return sums.weight + (has_weight ? ignored * class_weight[ignore_index] : ignored);
+    });
+    return LossAndAccuracy{loss * p_.loss_weight, accuracy_percent(right, valid, x.scalar_type())};
+  }
+
   torch::Tensor per_pixel(const torch::Tensor& logits, const torch::Tensor& labels,
                           int64_t ignore_index) override {
     check_shapes(logits, labels);
@@ -93,16 +113,24 @@ class CrossEntropyLoss final : public Loss {
     } else {
       sum = at::cross_entropy_loss(x, labels, class_weight, at::Reduction::Sum, ignore_index);
     }
+    return mean_of(sum, labels.numel(), [&]() -> torch::Tensor {
+      const auto valid = labels != ignore_index;
+      if (!class_weight.defined()) return valid.sum().to(x.scalar_type());
+      const auto counted = p_.avg_non_ignore ? valid : (labels >= 0) & (labels < classes);
+      const auto total =
+          class_weight.index_select(0, labels.masked_select(counted)).sum();  // weight of all
+      return p_.avg_non_ignore ? total : total + (labels.numel() - counted.sum());
+    });
+  }
+
+  /// \param pixels  of the labels.
+  /// \param total  computes what a mean is over, where it is not over all pixels.
+  template <class Total>
+  torch::Tensor mean_of(const torch::Tensor& sum, int64_t pixels, const Total& total) const {
     if (p_.reduction == "sum") return sum;
-    if (p_.reduction == "none") return sum / labels.numel();
-    if (!class_weight.defined() && !p_.avg_non_ignore) return sum / (labels.numel() + kEps);
-    const auto valid = labels != ignore_index;
-    if (!class_weight.defined()) return sum / (valid.sum().to(x.scalar_type()) + kEps);
-    const auto counted = p_.avg_non_ignore ? valid : (labels >= 0) & (labels < classes);
-    auto total =
-        class_weight.index_select(0, labels.masked_select(counted)).sum();  // [] weight of all
-    if (!p_.avg_non_ignore) total = total + (labels.numel() - counted.sum());
-    return sum / (total + kEps);
+    if (p_.reduction == "none") return sum / pixels;
+    if (!class_weight_ && !p_.avg_non_ignore) return sum / (pixels + kEps);
+    return sum / (total() + kEps);
   }
 
   /// The sum over the classes of the binary losses of each pixel, 0 where ignored; [N, H, W].

@@ -1,0 +1,72 @@
+/// Eight floats at a time for kernels of CPUs, in the instructions that the machine has: a kernel's
+/// body is a SEG_VECTOR_BODY, which SEG_VECTOR_KERNEL compiles with and without AVX2.
+#pragma once
+#include <cstdint>
+#include <cstring>
+
+// Helpers pass wide values, and are inlined everywhere.
+#pragma GCC diagnostic ignored "-Wpsabi"
+
+#define SEG_VECTOR_BODY __attribute__((always_inline)) inline
+
+#if defined(__x86_64__)
+/// Defines `void name(arguments)`, which calls `body` compiled for this machine.
+#define SEG_VECTOR_KERNEL(name, body, Arguments)                                              \
+  __attribute__((target("avx2,fma"))) void name##_avx2(const Arguments& a) { body(a); }       \
+  void name##_plain(const Arguments& a) { body(a); }                                          \
+  void name(const Arguments& a) {                                                             \
+    static const bool wide = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); \
+    wide ? name##_avx2(a) : name##_plain(a);                                                  \
+  }
+#else
+#define SEG_VECTOR_KERNEL(name, body, Arguments) \
+  void name(const Arguments& a) { body(a); }
+#endif
+
+namespace seg::vec {
+
+inline constexpr int64_t kLanes = 8;
+using F8 = float __attribute__((vector_size(32)));
+using I8 = int32_t __attribute__((vector_size(32)));
+
+SEG_VECTOR_BODY F8 load(const float* from) {
+  F8 out;
+  std::memcpy(&out, from, sizeof out);
+  return out;
+}
+SEG_VECTOR_BODY void store(float* to, const F8& value) { std::memcpy(to, &value, sizeof value); }
+SEG_VECTOR_BODY F8 all(float value) { return F8{} + value; }
+SEG_VECTOR_BODY F8 max(const F8& a, const F8& b) { return a > b ? a : b; }
+
+SEG_VECTOR_BODY float sum_of(const F8& x) {
+  float out = 0;
+  for (int i = 0; i < kLanes; ++i) out += x[i];
+  return out;
+}
+SEG_VECTOR_BODY float max_of(const F8& x) {
+  float out = x[0];
+  for (int i = 1; i < kLanes; ++i) out = out > x[i] ? out : x[i];
+  return out;
+}
+
+/// e^x within two units of the last place for -87 <= x <= 0; 0 below.
+SEG_VECTOR_BODY F8 exp_of_negative(const F8& x) {
+  // x = n ln 2 + r with |r| <= ln 2 / 2: adding 1.5 * 2^23 rounds n to an integer in the low bits.
+  const F8 shifted = x * 1.44269504088896341f + 12582912.0f;
+  const F8 n = shifted - 12582912.0f;
+  const F8 r = (x - n * 0.693359375f) - n * -2.12194440e-4f;
+  F8 p = r * 1.9875691500e-4f + 1.3981999507e-3f;  // Cephes' expf
+  p = p * r + 8.3334519073e-3f;
+  p = p * r + 4.1665795894e-2f;
+  p = p * r + 1.6666665459e-1f;
+  p = p * r + 5.0000001201e-1f;
+  p = p * (r * r) + r + 1.0f;
+  I8 bits;
+  std::memcpy(&bits, &shifted, sizeof bits);
+  bits = (bits - 0x4B400000 + 127) << 23;
+  F8 scale;
+  std::memcpy(&scale, &bits, sizeof scale);
+  return x < -87.0f ? F8{} : p * scale;
+}
+
+}  // namespace seg::vec

@@ -1,0 +1,32 @@
+/// The operator segcore::resize_cross_entropy: softmax cross entropy of small logits with labels at
+/// full size, its accuracy and its gradient, without ever holding the logits at full size.
+#pragma once
+#include <ATen/core/Tensor.h>
+
+namespace seg {
+
+/// Sums over the pixels that are not ignored. Differentiable is `loss` alone.
+struct ResizedCrossEntropy {
+  at::Tensor loss;    ///< of cross entropies, times the weights; a scalar of the logits' type
+  at::Tensor weight;  ///< of class weights (1 each without them); a scalar of the logits' type
+  at::Tensor counts;  ///< int64 [2]: pixels whose first largest logit is the label's, and all
+};
+
+/// As of logits that are resized bilinearly to the labels first.
+/// \param logits        float or double [N, C, h, w], of any size.
+/// \param labels        int64 [N, H, W]; what is not in [0, C) is ignored.
+/// \param class_weight  [C] of the logits' type, or undefined: 1.
+/// \param pixel_weight  [N, H, W] of the logits' type, or undefined: 1. Not in `weight`.
+ResizedCrossEntropy resize_cross_entropy(const at::Tensor& logits, const at::Tensor& labels,
+                                         const at::Tensor& class_weight,
+                                         const at::Tensor& pixel_weight, int64_t ignore_index,
+                                         bool align_corners);
+
+/// The definition by ATen operators, which holds the logits at full size; the kernel of all devices
+/// and types that have no other. \param with_gradient  of the loss by the logits, else undefined.
+std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> composed_resize_cross_entropy(
+    const at::Tensor& logits, const at::Tensor& labels,
+    const std::optional<at::Tensor>& class_weight, const std::optional<at::Tensor>& pixel_weight,
+    int64_t ignore_index, bool align_corners, bool with_gradient);
+
+}  // namespace seg

@@ -1,0 +1,304 @@
+// Rows of the labels are taken in bands, a thread each. For each row the two rows of logits around
+// it are mixed, and for each pixel the two columns: the classes of one pixel are neighbours in
+// memory, so that they are one run of vectors that stays in the first cache. The gradient goes the
+// same way back, into a copy of the band's rows of its own; bands are added in order, so that the
+// sums do not depend on the number of threads.
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+#include <torch/library.h>
+
+#include <algorithm>
+#include <cmath>
+#include <optional>
+#include <tuple>
+#include <vector>
+
+#include "registry/error.hpp"
+#include "segcore/ops/cpu_vector.hpp"
+#include "segcore/ops/resize_cross_entropy/resize_cross_entropy.hpp"
+
+namespace seg {
+namespace {
+
+using OptionalTensor = std::optional<at::Tensor>;
+
+constexpr int64_t kBandRows = 16;  ///< of the labels
+/// The logit of a class that is none, for whole vectors: e to its power is 0.
+constexpr float kNoClass = -1e30F;
+
+/// Which two positions of the small map a position of the large one lies between.
+struct ResizeTaps {
+  std::vector<int64_t> first, second;
+  std::vector<float> share;  ///< of the second
+
+  ResizeTaps(int64_t in, int64_t out, bool align_corners) {
+    const float scale = !align_corners ? static_cast<float>(in) / static_cast<float>(out)
+                        : out > 1      ? static_cast<float>(in - 1) / static_cast<float>(out - 1)
+                                       : 0.0F;
+    for (int64_t i = 0; i < out; ++i) {
+      const auto place = static_cast<float>(i);
+      const float at =
+          align_corners ? scale * place : std::max(scale * (place + 0.5F) - 0.5F, 0.0F);
+      const int64_t low = std::min(static_cast<int64_t>(at), in - 1);
+      first.push_back(low);
+      second.push_back(std::min(low + 1, in - 1));
+      share.push_back(std::clamp(at - static_cast<float>(low), 0.0F, 1.0F));
+    }
+  }
+};
+
+/// Everything that a band needs; rows of maps are [width, lanes].
+struct CrossEntropyBand {
+  const float* logits;        ///< [rows of the band, width, lanes]
+  float* gradient;            ///< [rows of the band, width, lanes], zeros; null: none
+  const int64_t* labels;      ///< [H, W] of the image
+  const float* class_weight;  ///< may be null
+  const float* pixel_weight;  ///< [H, W] of the image, may be null
+  const ResizeTaps *rows, *columns;
+  int64_t begin, end;  ///< rows of the labels
+  int64_t classes, lanes, width, out_width, ignore_index;
+  float *row, *row_gradient, *pixel;  ///< scratch: [width, lanes] twice, [lanes]
+  double *loss, *weight;
+  int64_t *right, *valid;
+};
+
+SEG_VECTOR_BODY void mix_rows(const CrossEntropyBand& a, int64_t y) {
+  const int64_t size = a.width * a.lanes;
+  const int64_t origin = a.rows->first[static_cast<size_t>(a.begin)];
+  const float share = a.rows->share[static_cast<size_t>(y)];
+  const float* first = a.logits + (a.rows->first[static_cast<size_t>(y)] - origin) * size;
+  const float* second = a.logits + (a.rows->second[static_cast<size_t>(y)] - origin) * size;
+  for (int64_t i = 0; i < size; i += vec::kLanes) {
+    const vec::F8 low = vec::load(first + i);
+    vec::store(a.row + i, low + (vec::load(second + i) - low) * share);
+  }
+}
+
+/// Adds the gradient of a row to those of the two rows that it was mixed from.
+SEG_VECTOR_BODY void spread_rows(const CrossEntropyBand& a, int64_t y) {
+  const int64_t size = a.width * a.lanes;
+  const int64_t origin = a.rows->first[static_cast<size_t>(a.begin)];
+  const float share = a.rows->share[static_cast<size_t>(y)];
+  float* first = a.gradient + (a.rows->first[static_cast<size_t>(y)] - origin) * size;
+  float* second = a.gradient + (a.rows->second[static_cast<size_t>(y)] - origin) * size;
+  for (int64_t i = 0; i < size; i += vec::kLanes) {
+    const vec::F8 all = vec::load(a.row_gradient + i);
+    vec::store(first + i, vec::load(first + i) + all * (1 - share));
+    vec::store(second + i, vec::load(second + i) + all * share);
+    vec::store(a.row_gradient + i, vec::F8{});
+  }
+}
+
+/// Whether no class before the label is as good.
+SEG_VECTOR_BODY bool is_first_best(const float* values, int64_t label, float best) {
+  if (values[label] < best) return false;
+  for (int64_t c = 0; c < label; ++c) {
+    if (values[c] == best) return false;
+  }
+  return true;
+}
+
+SEG_VECTOR_BODY void cross_entropy_band_body(const CrossEntropyBand& a) {
+  double loss = 0, weights = 0;
+  int64_t right = 0, valid = 0;
+  for (int64_t y = a.begin; y < a.end; ++y) {
+    mix_rows(a, y);
+    const int64_t* labels = a.labels + y * a.out_width;
+    for (int64_t x = 0; x < a.out_width; ++x) {
+      const int64_t label = labels[x];
+      if (label == a.ignore_index || label < 0 || label >= a.classes) continue;
+      ++valid;
+      const float share = a.columns->share[static_cast<size_t>(x)];
+      const int64_t first = a.columns->first[static_cast<size_t>(x)] * a.lanes;
+      const int64_t second = a.columns->second[static_cast<size_t>(x)] * a.lanes;
+      vec::F8 most = vec::all(kNoClass);
+      for (int64_t c = 0; c < a.lanes; c += vec::kLanes) {
+        const vec::F8 low = vec::load(a.row + first + c);
+        const vec::F8 value = low + (vec::load(a.row + second + c) - low) * share;
+        vec::store(a.pixel + c, value);
+        most = vec::max(value, most);
+      }
+      const float best = vec::max_of(most);
+      const float own = a.pixel[label];
+      right += is_first_best(a.pixel, label, best) ? 1 : 0;
+      vec::F8 sums{};
+      for (int64_t c = 0; c < a.lanes; c += vec::kLanes) {
+        const vec::F8 e = vec::exp_of_negative(vec::load(a.pixel + c) - best);
+        vec::store(a.pixel + c, e);
+        sums += e;
+      }
+      const float sum = vec::sum_of(sums);
+      float weight = a.class_weight ? a.class_weight[label] : 1.0F;
+      weights += weight;
+      if (a.pixel_weight) weight *= a.pixel_weight[y * a.out_width + x];
+      loss += static_cast<double>(weight) * (std::log(sum) + best - own);
+      if (!a.gradient || weight == 0) continue;
+      const float factor = weight / sum;
+      a.pixel[label] -= sum;
+      for (int64_t c = 0; c < a.lanes; c += vec::kLanes) {
+        const vec::F8 g = vec::load(a.pixel + c) * factor;
+        const vec::F8 high = g * share;
+        float* low = a.row_gradient + first + c;
+        vec::store(low, vec::load(low) + (g - high));
+        float* next = a.row_gradient + second + c;
+        vec::store(next, vec::load(next) + high);
+      }
+    }
+    if (a.gradient) spread_rows(a, y);
+  }
+  *a.loss = loss;
+  *a.weight = weights;
+  *a.right = right;
+  *a.valid = valid;
+}
+SEG_VECTOR_KERNEL(cross_entropy_band, cross_entropy_band_body, CrossEntropyBand)
+
+/// Copies `rows` rows [classes, rows, width] of an image of `plane` pixels to [rows, width, lanes],
+/// with classes that are none behind the last.
+void put_classes_together(const float* from, int64_t plane, int64_t classes, int64_t rows,
+                          int64_t width, int64_t lanes, float* to) {
+  const int64_t pixels = rows * width;
+  // A few pixels at a time, so that the lines of memory that they are written to stay in the cache.
+  constexpr int64_t kBlock = 16;
+  for (int64_t begin = 0; begin < pixels; begin += kBlock) {
+    const int64_t end = std::min(begin + kBlock, pixels);
+    for (int64_t c = 0; c < classes; ++c) {
+      for (int64_t i = begin; i < end; ++i) to[i * lanes + c] = from[c * plane + i];
+    }
+    for (int64_t i = begin; i < end; ++i) {
+      std::fill(to + i * lanes + classes, to + (i + 1) * lanes, kNoClass);
+    }
+  }
+}
+
+struct BandPlan {
+  ResizeTaps rows, columns;
+  int64_t bands, most_rows = 0;
+  BandPlan(const at::Tensor& logits, const at::Tensor& labels, bool align_corners)
+      : rows(logits.size(2), labels.size(1), align_corners),
+        columns(logits.size(3), labels.size(2), align_corners),
+        bands((labels.size(1) + kBandRows - 1) / kBandRows) {
+    for (int64_t band = 0; band < bands; ++band) {
+      most_rows = std::max(most_rows, last_row(band) - first_row(band) + 1);
+    }
+  }
+  int64_t end(int64_t band) const {
+    return std::min((band + 1) * kBandRows, static_cast<int64_t>(rows.first.size()));
+  }
+  /// Of the logits that a band touches.
+  int64_t first_row(int64_t band) const {
+    return rows.first[static_cast<size_t>(band * kBandRows)];
+  }
+  int64_t last_row(int64_t band) const { return rows.second[static_cast<size_t>(end(band) - 1)]; }
+};
+
+/// Adds the bands' gradients up. \param parts  [N, bands, rows, w, lanes]. \return [N, C, h, w]
+at::Tensor joined_bands(const at::Tensor& parts, const BandPlan& plan, at::IntArrayRef shape,
+                        int64_t lanes) {
+  auto out = at::zeros({shape[0], shape[2], shape[3], lanes}, parts.options());
+  const int64_t size = shape[3] * lanes;
+  const float* from = parts.const_data_ptr<float>();
+  float* to = out.mutable_data_ptr<float>();
+  at::parallel_for(0, shape[0], 1, [&](int64_t begin, int64_t end) {
+    for (int64_t n = begin; n < end; ++n) {
+      for (int64_t band = 0; band < plan.bands; ++band) {
+        const int64_t first = plan.first_row(band);
+        const int64_t values = (plan.last_row(band) - first + 1) * size;
+        const float* part = from + (n * plan.bands + band) * plan.most_rows * size;
+        float* sum = to + (n * shape[2] + first) * size;
+        for (int64_t i = 0; i < values; ++i) sum[i] += part[i];
+      }
+    }
+  });
+  return out.narrow(3, 0, shape[1]).permute({0, 3, 1, 2}).contiguous();
+}
+
+std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> cpu_resize_cross_entropy(
+    const at::Tensor& logits, const at::Tensor& given_labels, const OptionalTensor& class_weight,
+    const OptionalTensor& pixel_weight, int64_t ignore_index, bool align_corners,
+    bool with_gradient) {
+  if (logits.scalar_type() != at::kFloat || given_labels.numel() == 0) {
+    return composed_resize_cross_entropy(logits, given_labels, class_weight, pixel_weight,
+                                         ignore_index, align_corners, with_gradient);
+  }
+  const at::Tensor labels = given_labels.to(at::kLong).contiguous();
+  const int64_t images = logits.size(0), classes = logits.size(1), height = logits.size(2),
+                width = logits.size(3);
+  SEG_CHECK(labels.dim() == 3 && labels.size(0) == images, "labels ", labels.sizes(),
+            " do not fit logits ", logits.sizes());
+  const int64_t lanes = (classes + vec::kLanes - 1) / vec::kLanes * vec::kLanes;
+  const BandPlan plan(logits, labels, align_corners);
+  const at::Tensor whole = logits.contiguous();
+  at::Tensor parts;
+  if (with_gradient) {
+    parts = at::empty({images, plan.bands, plan.most_rows, width, lanes}, logits.options());
+  }
+  const at::Tensor of_class =
+      class_weight ? class_weight->to(at::kFloat).contiguous() : at::Tensor();
+  const at::Tensor of_pixel =
+      pixel_weight ? pixel_weight->to(at::kFloat).contiguous() : at::Tensor();
+  const auto tasks = static_cast<size_t>(images * plan.bands);
+  std::vector<double> losses(tasks), weights(tasks);
+  std::vector<int64_t> right(tasks), valid(tasks);
+  const int64_t pixels = labels.size(1) * labels.size(2);
+  at::parallel_for(0, images * plan.bands, 1, [&](int64_t begin, int64_t end) {
+    std::vector<float> row(static_cast<size_t>(width * lanes)), row_gradient(row.size());
+    std::vector<float> together(static_cast<size_t>(plan.most_rows) * row.size());
+    std::vector<float> pixel(static_cast<size_t>(lanes));
+    for (int64_t task = begin; task < end; ++task) {
+      const int64_t image = task / plan.bands, band = task % plan.bands;
+      const auto slot = static_cast<size_t>(task);
+      float* gradient = nullptr;
+      if (with_gradient) {
+        const int64_t size = plan.most_rows * width * lanes;
+        gradient = parts.mutable_data_ptr<float>() + task * size;
+        std::fill_n(gradient, size, 0.0F);
+      }
+      const int64_t first = plan.first_row(band);
+      put_classes_together(
+          whole.const_data_ptr<float>() + (image * classes * height + first) * width,
+          height * width, classes, plan.last_row(band) - first + 1, width, lanes, together.data());
+      cross_entropy_band({
+          .logits = together.data(),
+          .gradient = gradient,
+          .labels = labels.const_data_ptr<int64_t>() + image * pixels,
+          .class_weight = class_weight ? of_class.const_data_ptr<float>() : nullptr,
+          .pixel_weight =
+              pixel_weight ? of_pixel.const_data_ptr<float>() + image * pixels : nullptr,
+          .rows = &plan.rows,
+          .columns = &plan.columns,
+          .begin = band * kBandRows,
+          .end = plan.end(band),
+          .classes = classes,
+          .lanes = lanes,
+          .width = width,
+          .out_width = labels.size(2),
+          .ignore_index = ignore_index,
+          .row = row.data(),
+          .row_gradient = row_gradient.data(),
+          .pixel = pixel.data(),
+          .loss = &losses[slot],
+          .weight = &weights[slot],
+          .right = &right[slot],
+          .valid = &valid[slot],
+      });
+    }
+  });
+  double loss = 0, weight = 0;
+  int64_t all_right = 0, all_valid = 0;
+  for (size_t i = 0; i < tasks; ++i) {
+    loss += losses[i];
+    weight += weights[i];
+    all_right += right[i];
+    all_valid += valid[i];
+  }
+  return {at::full({}, loss, logits.options()), at::full({}, weight, logits.options()),
+          at::tensor({all_right, all_valid}, at::kLong),
+          with_gradient ? joined_bands(parts, plan, logits.sizes(), lanes) : at::Tensor()};
+}
+
+}  // namespace
+
+TORCH_LIBRARY_IMPL(segcore, CPU, m) { m.impl("resize_cross_entropy", &cpu_resize_cross_entropy); }
+
+}  // namespace seg
