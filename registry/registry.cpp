@@ -39,6 +39,8 @@ std::string joins_several(const Config& c, const std::vector<std::string>& known
   });
   return joined == known.end() ? "" : text("; several are one ", *joined);
 }
+
+bool begins_with_vowel(std::string_view word) { return word.find_first_of("aeiou") == 0; }
 }  // namespace
 
 std::optional<std::string> detail::type_of(const Config& c, const std::string& path,
@@ -47,7 +49,8 @@ std::optional<std::string> detail::type_of(const Config& c, const std::string& p
                                            Diagnostics& problems) {
   if (!c.is_map()) {
     wrong_type(c, path,
-               text("a ", category, " (a mapping with 'type'", joins_several(c, known), ")"),
+               text(begins_with_vowel(category) ? "an " : "a ", category, " (a mapping with 'type'",
+                    joins_several(c, known), ")"),
                problems);
     return std::nullopt;
   }
