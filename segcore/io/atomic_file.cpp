@@ -104,6 +104,19 @@ void AtomicFile::write(const void* data, size_t size) {
   }
 }
 
+void AtomicFile::overwrite(uint64_t position, std::string_view text) {
+  SEG_CHECK(position + text.size() <= position_, "overwrites what was not written yet");
+  while (!text.empty()) {
+    const ssize_t written = ::pwrite(fd_, text.data(), text.size(), static_cast<off_t>(position));
+    if (written < 0) {
+      if (errno == EINTR) continue;
+      fail("cannot write ", errno);
+    }
+    position += static_cast<uint64_t>(written);
+    text.remove_prefix(static_cast<size_t>(written));
+  }
+}
+
 void AtomicFile::commit() {
   // EINVAL: a file system that has nothing to sync.
   if (::fsync(fd_) != 0 && errno != EINVAL) fail("cannot write ", errno);

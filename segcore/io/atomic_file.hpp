@@ -28,6 +28,8 @@ class AtomicFile {
   /// Appends. \throws FileError
   void write(const void* data, size_t size);
   void write(std::string_view text) { write(text.data(), text.size()); }
+  /// Replaces bytes written before. \throws FileError
+  void overwrite(uint64_t position, std::string_view text);
   /// Bytes written so far.
   uint64_t position() const { return position_; }
   /// Makes the file visible under its name. \throws FileError

@@ -72,6 +72,37 @@ SafetensorsEntry read_safetensors_entry(const std::string& name, const nlohmann:
   return out;
 }
 
+constexpr auto kReplaceBadText = nlohmann::json::error_handler_t::replace;
+
+/// The length of a header as the file begins with it.
+std::string header_size_text(uint64_t size) {
+  std::string out;
+  for (int i = 0; i < 8; ++i) out.push_back(static_cast<char>(size >> (8 * i) & 0xff));
+  return out;
+}
+
+/// What a header says of a tensor whose data begin at `begin`.
+std::string entry_text(const std::string& name, const at::Tensor& tensor, uint64_t begin) {
+  nlohmann::ordered_json one;
+  one["dtype"] = safetensors_dtype(tensor.scalar_type());
+  one["shape"] = std::vector<int64_t>(tensor.sizes().begin(), tensor.sizes().end());
+  one["data_offsets"] = {begin, begin + tensor.nbytes()};
+  return nlohmann::json(name).dump(-1, ' ', false, kReplaceBadText) + ":" +
+         one.dump(-1, ' ', false, kReplaceBadText);
+}
+
+void write_tensor(AtomicFile& file, const at::Tensor& tensor) {
+  const at::Tensor whole = tensor.detach().to(at::kCPU).resolve_conj().resolve_neg().contiguous();
+  if (whole.numel() > 0) file.write(whole.const_data_ptr(), whole.nbytes());
+}
+
+/// \throws CheckpointError where files have no name for the tensor's type.
+void check_dtype(const std::string& path, const std::string& name, const at::Tensor& tensor) {
+  if (!safetensors_dtype(tensor.scalar_type()).empty()) return;
+  throw CheckpointError(text("cannot write ", path, ": .safetensors files know no ",
+                             dtype_name(tensor.scalar_type()), " (tensor '", name, "')"));
+}
+
 }  // namespace
 
 bool looks_like_safetensors(std::string_view file) {
@@ -126,14 +157,9 @@ Value read_safetensors(const std::shared_ptr<MappedFile>& file) {
 }
 
 void write_safetensors(const std::string& path, const Value& tensors) {
-  struct Entry {
-    std::string name;
-    at::Tensor tensor;
-    std::string_view dtype;
-  };
-  std::vector<Entry> entries;
   nlohmann::ordered_json metadata;
   metadata["format"] = "pt";
+  std::vector<std::pair<std::string, at::Tensor>> entries;
   for (const auto& [name, value] : tensors.as_dict()) {
     if (name.is_string() && name.as_string() == kSafetensorsMetadata && value.is_dict()) {
       for (const auto& [key, word] : value.as_dict()) metadata[key.as_string()] = word.as_string();
@@ -144,51 +170,60 @@ void write_safetensors(const std::string& path, const Value& tensors) {
                                  name.is_string() ? name.as_string() : name.kind_text(), "' is ",
                                  value.kind_text(), "; a .safetensors file holds tensors only"));
     }
-    const std::string_view dtype = safetensors_dtype(value.as_tensor().scalar_type());
-    if (dtype.empty()) {
-      throw CheckpointError(text("cannot write ", path, ": .safetensors files know no ",
-                                 dtype_name(value.as_tensor().scalar_type()), " (tensor '",
-                                 name.as_string(), "')"));
-    }
-    entries.push_back({name.as_string(), value.as_tensor(), dtype});
+    check_dtype(path, name.as_string(), value.as_tensor());
+    entries.emplace_back(name.as_string(), value.as_tensor());
   }
   uint64_t end = 0;
-  constexpr auto kReplace = nlohmann::json::error_handler_t::replace;
-  std::string text_header =
-      text("{\"", kSafetensorsMetadata, "\":", metadata.dump(-1, ' ', false, kReplace));
+  std::string header =
+      text("{\"", kSafetensorsMetadata, "\":", metadata.dump(-1, ' ', false, kReplaceBadText));
   std::unordered_set<std::string> seen;
-  for (const Entry& entry : entries) {
-    if (!seen.insert(entry.name).second || entry.name == kSafetensorsMetadata) {
-      throw CheckpointError(text("cannot write ", path, ": '", entry.name, "' occurs twice"));
+  for (const auto& [name, tensor] : entries) {
+    if (!seen.insert(name).second || name == kSafetensorsMetadata) {
+      throw CheckpointError(text("cannot write ", path, ": '", name, "' occurs twice"));
     }
-    const uint64_t begin = end;
-    end += static_cast<uint64_t>(entry.tensor.numel()) * entry.tensor.element_size();
-    nlohmann::ordered_json one;
-    one["dtype"] = entry.dtype;
-    one["shape"] = std::vector<int64_t>(entry.tensor.sizes().begin(), entry.tensor.sizes().end());
-    one["data_offsets"] = {begin, end};
-    text_header += "," + nlohmann::json(entry.name).dump(-1, ' ', false, kReplace) + ":" +
-                   one.dump(-1, ' ', false, kReplace);
+    header += "," + entry_text(name, tensor, end);
+    end += tensor.nbytes();
   }
-  text_header += "}";
-  while (text_header.size() % 8 != 0) text_header.push_back(' ');  // so that data are aligned
+  header += "}";
+  while (header.size() % 8 != 0) header.push_back(' ');  // so that data are aligned
   try {
     AtomicFile file(path);
-    std::string size;
-    for (int i = 0; i < 8; ++i) {
-      size.push_back(static_cast<char>(text_header.size() >> (8 * i) & 0xff));
-    }
-    file.write(size);
-    file.write(text_header);
-    for (const Entry& entry : entries) {
-      const at::Tensor whole =
-          entry.tensor.detach().to(at::kCPU).resolve_conj().resolve_neg().contiguous();
-      if (whole.numel() > 0) file.write(whole.const_data_ptr(), whole.nbytes());
-    }
+    file.write(header_size_text(header.size()));
+    file.write(header);
+    for (const auto& [name, tensor] : entries) write_tensor(file, tensor);
     file.commit();
   } catch (const FileError& error) {
     throw CheckpointError(error.what());
   }
+}
+
+SafetensorsWriter::SafetensorsWriter(const std::string& path, uint64_t header_room)
+    : path_(path),
+      header_(text("{\"", kSafetensorsMetadata, "\":{\"format\":\"pt\"}")),
+      // The format allows spaces after the header.
+      room_(std::min((header_.size() + header_room + 8) / 8 * 8, kLongestHeader)),
+      file_(path) {
+  file_.write(header_size_text(room_));
+  file_.write(std::string(room_, ' '));
+}
+
+void SafetensorsWriter::add(const std::string& name, const at::Tensor& tensor) {
+  check_dtype(path_, name, tensor);
+  if (!names_.insert(name).second) {
+    throw CheckpointError(text("cannot write ", path_, ": '", name, "' occurs twice"));
+  }
+  const std::string entry = "," + entry_text(name, tensor, file_.position() - 8 - room_);
+  if (header_.size() + entry.size() + 1 > room_) {
+    throw CheckpointError(text("cannot write ", path_, ": its header has no room for '", name,
+                               "' behind ", names_.size() - 1, " others"));
+  }
+  header_ += entry;
+  write_tensor(file_, tensor);
+}
+
+void SafetensorsWriter::commit() {
+  file_.overwrite(8, header_ + "}");
+  file_.commit();
 }
 
 }  // namespace seg

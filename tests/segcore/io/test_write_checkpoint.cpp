@@ -8,6 +8,7 @@
 #include "registry/error.hpp"
 #include "segcore/io/atomic_file.hpp"
 #include "segcore/io/checkpoint.hpp"
+#include "segcore/io/safetensors.hpp"
 #include "segcore/io/zip_file.hpp"
 #include "segcore/torch.hpp"
 #include "tests/support/python.hpp"
@@ -257,6 +258,50 @@ TEST(AtomicFile, AFullDiskIsReportedAndLeavesNothing) {
   EXPECT_EQ(error, "cannot write " + (dir / "a.pth") + ": File too large");
   EXPECT_EQ(dir.read("a.pth"), "old");
   EXPECT_EQ(std::distance(std::filesystem::directory_iterator(dir.path()), {}), 1);
+}
+
+TEST(SafetensorsWriter, GrowsTensorByTensor) {
+  const test::TempDir dir;
+  const std::string path = dir / "grown.safetensors";
+  const auto a = torch::arange(6, torch::kHalf).view({1, 2, 3});
+  const auto b = torch::arange(4, torch::kFloat).view({2, 2}).t();
+  {
+    SafetensorsWriter writer(path, 400);
+    writer.add("Bäume/1", a);
+    writer.add("b", b);
+    EXPECT_TRUE(writer.has("b"));
+    EXPECT_FALSE(writer.has("c"));
+    EXPECT_EQ(writer.size(), 2u);
+    EXPECT_FALSE(std::filesystem::exists(path));
+    writer.commit();
+  }
+  const Value read = read_checkpoint(path);
+  ASSERT_EQ(read.as_dict().size(), 2u);
+  EXPECT_TRUE(torch::equal(read.at("Bäume/1").as_tensor(), a));
+  EXPECT_EQ(read.at("Bäume/1").as_tensor().scalar_type(), torch::kHalf);
+  EXPECT_TRUE(torch::equal(read.at("b").as_tensor(), b));
+}
+
+TEST(SafetensorsWriter, RefusesWhatTheFileCannotHold) {
+  const test::TempDir dir;
+  const std::string path = dir / "refused.safetensors";
+  SafetensorsWriter writer(path, 100);
+  const auto message = [&](const std::string& name, const at::Tensor& tensor) -> std::string {
+    try {
+      writer.add(name, tensor);
+    } catch (const CheckpointError& e) {
+      return e.what();
+    }
+    return "no error";
+  };
+  EXPECT_EQ(message("a", torch::zeros({1})), "no error");
+  EXPECT_EQ(message("a", torch::zeros({1})), "cannot write " + path + ": 'a' occurs twice");
+  EXPECT_EQ(message("c", torch::zeros({1}, torch::kComplexDouble)),
+            "cannot write " + path + ": .safetensors files know no complex128 (tensor 'c')");
+  const std::string long_name(200, 'n');
+  EXPECT_EQ(
+      message(long_name, torch::zeros({1})),
+      "cannot write " + path + ": its header has no room for '" + long_name + "' behind 1 others");
 }
 
 }  // namespace
