@@ -40,6 +40,20 @@ torch::Tensor EfficientChannelAttention::forward(const torch::Tensor& x) {
   return x * conv_->forward(means).sigmoid().view({x.size(0), -1, 1, 1});
 }
 
+SpatialAttention::SpatialAttention()
+    : conv_(register_module("conv", std::make_shared<ConvModule>(
+                                        ConvModuleOptions{.in_channels = 2,
+                                                          .out_channels = 1,
+                                                          .kernel_size = 7,
+                                                          .padding = 3,
+                                                          .norm_cfg = norm_cfg_of("{type: BN}"),
+                                                          .act_cfg = {}}))) {}
+
+torch::Tensor SpatialAttention::forward(const torch::Tensor& x) {
+  const auto pooled = torch::cat({x.mean(1, /*keepdim=*/true), x.amax(1, /*keepdim=*/true)}, 1);
+  return x * conv_->forward(pooled).sigmoid();
+}
+
 class ConvBlockAttention::Channel final : public Layer {
  public:
   explicit Channel(int64_t channels) {
@@ -59,28 +73,9 @@ class ConvBlockAttention::Channel final : public Layer {
   std::shared_ptr<Conv2d> fc1_, fc2_;
 };
 
-class ConvBlockAttention::Spatial final : public Layer {
- public:
-  Spatial()
-      : conv_(register_module("conv", std::make_shared<ConvModule>(
-                                          ConvModuleOptions{.in_channels = 2,
-                                                            .out_channels = 1,
-                                                            .kernel_size = 7,
-                                                            .padding = 3,
-                                                            .norm_cfg = norm_cfg_of("{type: BN}"),
-                                                            .act_cfg = {}}))) {}
-  torch::Tensor forward(const torch::Tensor& x) override {
-    const auto pooled = torch::cat({x.mean(1, /*keepdim=*/true), x.amax(1, /*keepdim=*/true)}, 1);
-    return x * conv_->forward(pooled).sigmoid();
-  }
-
- private:
-  std::shared_ptr<ConvModule> conv_;
-};
-
 ConvBlockAttention::ConvBlockAttention(int64_t channels)
     : channel_(register_module("channel", std::make_shared<Channel>(channels))),
-      spatial_(register_module("spatial", std::make_shared<Spatial>())) {}
+      spatial_(register_module("spatial", std::make_shared<SpatialAttention>())) {}
 
 torch::Tensor ConvBlockAttention::forward(const torch::Tensor& x) {
   return spatial_->forward(channel_->forward(x));

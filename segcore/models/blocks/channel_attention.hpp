@@ -30,8 +30,21 @@ class EfficientChannelAttention final : public Layer {
   std::shared_ptr<Conv2d> conv_;
 };
 
+/// Scales each pixel by a factor that a convolution computes from the means and the maxima of the
+/// channels around it: child `conv`.
+///
+/// The second half of CBAM, Woo et al. 2018, arXiv:1807.06521.
+class SpatialAttention final : public Layer {
+ public:
+  SpatialAttention();
+  torch::Tensor forward(const torch::Tensor& x) override;
+
+ private:
+  std::shared_ptr<ConvModule> conv_;
+};
+
 /// Scales each channel by a factor from the means and maxima of all channels (child `channel`),
-/// then each pixel by one from the mean and maximum of its channels (child `spatial`).
+/// then each pixel (child `spatial`).
 ///
 /// CBAM, Woo et al. 2018, arXiv:1807.06521.
 class ConvBlockAttention final : public Layer {
@@ -41,7 +54,6 @@ class ConvBlockAttention final : public Layer {
 
  private:
   class Channel;
-  class Spatial;
   std::shared_ptr<Layer> channel_, spatial_;
 };
 
