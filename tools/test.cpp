@@ -15,13 +15,15 @@ struct TestArguments {
   std::optional<std::string> nproc;
 };
 
-/// A picture or table of the confusion matrix can be written under this name.
-CLI::Validator confusion_file() {
-  return {[](std::string& path) {
-            for (const char* suffix : {".csv", ".png", ".jpg", ".jpeg", ".tif", ".tiff"}) {
+/// What can be written under this name.
+/// \param words  the suffixes as the message names them.
+CLI::Validator file_with_suffix(const std::vector<std::string>& suffixes,
+                                const std::string& words) {
+  return {[=](std::string& path) {
+            for (const std::string& suffix : suffixes) {
               if (path.ends_with(suffix)) return std::string();
             }
-            return seg::text("ends in .csv, .png, .jpg or .tif, got '", path, "'");
+            return seg::text("ends in ", words, ", got '", path, "'");
           },
           ""};
 }
@@ -53,6 +55,11 @@ int main(int argc, char** argv) {
         app.add_option("checkpoint", arguments->checkpoint,
                        "weights to test; 'members' for those that an ensemble's config names")
             ->required();
+        app.add_option("--split", arguments->options.split,
+                       "test the images of train_dataloader or val_dataloader, loaded as those of "
+                       "the test set are")
+            ->type_name("SPLIT")
+            ->check(seg::known_word({"train", "val", "test"}));
         app.add_option("--work-dir", arguments->options.work_dir,
                        "folder of the log and the metrics (default: as in training)")
             ->type_name("DIR");
@@ -60,6 +67,12 @@ int main(int argc, char** argv) {
                        "write the class ids of each image as a PNG here, with a palette that "
                        "shows them in colour")
             ->type_name("DIR");
+        app.add_option("--out-probs", arguments->options.out_probs,
+                       "write the probabilities of each image here, of its size and in half "
+                       "precision: one file that can be mapped into memory, from which "
+                       "LoadSoftPredictions takes them")
+            ->type_name("FILE.safetensors")
+            ->check(file_with_suffix({".safetensors"}, ".safetensors"));
         app.add_option("--per-image", arguments->options.per_image,
                        "write mIoU, accuracy and the IoU of each class of every image here")
             ->type_name("FILE.csv");
@@ -67,7 +80,8 @@ int main(int argc, char** argv) {
                        "write the confusion matrix here: pixel counts as .csv, or a picture in "
                        "percent of each true class")
             ->type_name("FILE")
-            ->check(confusion_file());
+            ->check(file_with_suffix({".csv", ".png", ".jpg", ".jpeg", ".tif", ".tiff"},
+                                     ".csv, .png, .jpg or .tif"));
         app.add_option("--opacity", arguments->options.opacity,
                        "of the colours in pictures, 0 to 1 (default: visualizer.alpha, 0.8)")
             ->type_name("A")

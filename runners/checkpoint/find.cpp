@@ -136,6 +136,23 @@ std::string newest_checkpoint_name(const std::string& work_dir) {
   return newest.second;
 }
 
+std::string best_checkpoint(const std::string& work_dir) {
+  std::string best;
+  std::error_code none;
+  fs::file_time_type newest;
+  for (const auto& entry : fs::directory_iterator(work_dir, none)) {
+    const std::string name = entry.path().filename().string();
+    if (!name.starts_with("best_") || !name.ends_with(".pth")) continue;
+    if (!best.empty() && entry.last_write_time(none) <= newest) continue;
+    newest = entry.last_write_time(none);
+    best = entry.path().string();
+  }
+  if (!best.empty()) return best;
+  const auto found = find_checkpoint(work_dir);
+  if (!found) throw DataError(text(work_dir, ": holds no checkpoint"));
+  return found->path;
+}
+
 std::optional<uint64_t> seed_of_checkpoint(const Value& checkpoint) {
   const Value* meta = checkpoint.find("meta");
   const Value* seed = meta ? meta->find("seed") : nullptr;

@@ -22,6 +22,10 @@ std::optional<FoundCheckpoint> find_checkpoint(const std::string& work_dir);
 /// there. None is read.
 std::string newest_checkpoint_name(const std::string& work_dir);
 
+/// The path of the newest `best_*.pth` of a work dir, else of its newest checkpoint.
+/// \throws DataError where it holds none. \throws CheckpointError where none can be read.
+std::string best_checkpoint(const std::string& work_dir);
+
 /// Seed of the run that wrote a checkpoint, if known.
 std::optional<uint64_t> seed_of_checkpoint(const Value& checkpoint);
 

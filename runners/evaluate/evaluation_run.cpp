@@ -76,6 +76,11 @@ void EvaluationRun::write_predictions(const std::string& folder) {
   writers_.assign(1, PredictionWriter({.folder = folder, .only = false, .values = {}}));
 }
 
+void EvaluationRun::collect(TestOutputs& outputs) {
+  outputs_ = &outputs;
+  needs_scores_ = needs_scores_ || outputs.needs_scores();
+}
+
 std::optional<EvalResult> EvaluationRun::run(Segmentor& model, Hooks& hooks, Records& records,
                                              const Progress& progress) {
   records.eval = ScalarHistory(/*length=*/0);

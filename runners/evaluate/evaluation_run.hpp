@@ -38,7 +38,7 @@ class EvaluationRun {
   /// The colours of classes in pictures; those of the data set where it is not called.
   void set_palette(Palette palette) { info_.palette = std::move(palette); }
   /// From now on collects what a test writes besides its metrics. Borrowed.
-  void collect(TestOutputs& outputs) { outputs_ = &outputs; }
+  void collect(TestOutputs& outputs);
   const Dataset& dataset() const { return loader_->dataset(); }
 
  private:

@@ -341,6 +341,7 @@ PredictReport predict_images(const RunConfig& config, const std::string& checkpo
     const auto& [path, pictures] = inputs[i];
     Sample sample;
     sample.meta.index = static_cast<int64_t>(i);
+    sample.meta.name = path.stem().string();
     sample.meta.img_path = path.string();
     Rng rng(0, RngPurpose::kAugmentation, 0, i);
     Sample loaded = std::move(pipeline.load.run(std::move(sample), rng).at(0));

@@ -26,12 +26,14 @@ std::string page_of_pictures(const std::vector<ScoredImage>& images, const Datas
 
 }  // namespace
 
-TestOutputs::TestOutputs(const TestOptions& options, const Dataset& dataset)
+TestOutputs::TestOutputs(const TestOptions& options, const Dataset& dataset,
+                         const Communicator& communicator)
     : options_(options),
       dataset_(dataset),
       classes_(static_cast<int64_t>(dataset.meta().classes.size())) {
   if (options.per_image || options.show_dir) scores_.emplace(dataset.size(), classes_);
   if (options.confusion) confusion_.emplace(classes_);
+  if (options.out_probs) probabilities_.emplace(*options.out_probs, dataset, communicator);
 }
 
 void TestOutputs::add(const Prediction& prediction, const PackedSample& truth,
@@ -50,9 +52,10 @@ void TestOutputs::add(const Prediction& prediction, const PackedSample& truth,
                             : at::zeros({3, classes_ + 1}, at::kLong));
   }
   if (confusion_) confusion_->add(prediction.ids, truth.labels, ignore_index);
+  if (probabilities_) probabilities_->add(prediction, truth.meta);
 }
 
-void TestOutputs::write(Communicator& communicator) const {
+void TestOutputs::write(Communicator& communicator) {
   const bool main = communicator.rank() == 0;
   if (scores_) {
     const auto images = scores_->gather(dataset_, communicator);
@@ -66,6 +69,7 @@ void TestOutputs::write(Communicator& communicator) const {
       log::info("pictures, worst first, are in ", page);
     }
   }
+  if (probabilities_) probabilities_->write(communicator);
   if (confusion_) {
     const at::Tensor counts = confusion_->gather(communicator);
     if (!main) return;

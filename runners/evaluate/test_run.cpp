@@ -54,7 +54,7 @@ Scalars test_weights(const RunInfo& run, RunParts parts, const Value& contents,
   if (options.out) test.write_predictions(*options.out);
   test.set_palette(
       run_palette(options.palette, &test.dataset().meta(), contents, parts.model->num_classes()));
-  TestOutputs outputs(options, test.dataset());
+  TestOutputs outputs(options, test.dataset(), *run.communicator);
   test.collect(outputs);
   set_communicator(*parts.model, run.communicator);
   const LoadReport report = load_whole_model(*parts.model, contents, checkpoint);

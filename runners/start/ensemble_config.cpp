@@ -66,24 +66,6 @@ void expand_member(Config& member, const std::string& path, Diagnostics& problem
   member.set("model", std::move(copy));
 }
 
-/// The best checkpoint of a work dir, else its newest.
-std::string checkpoint_of_folder(const std::string& folder) {
-  std::string best;
-  std::error_code none;
-  fs::file_time_type newest;
-  for (const auto& entry : fs::directory_iterator(folder, none)) {
-    const std::string name = entry.path().filename().string();
-    if (!name.starts_with("best_") || !name.ends_with(".pth")) continue;
-    if (!best.empty() && entry.last_write_time(none) <= newest) continue;
-    newest = entry.last_write_time(none);
-    best = entry.path().string();
-  }
-  if (!best.empty()) return best;
-  const auto found = find_checkpoint(folder);
-  if (!found) throw DataError(text(folder, ": holds no checkpoint"));
-  return found->path;
-}
-
 }  // namespace
 
 void expand_ensemble(Config& tree, Diagnostics& problems) {
@@ -111,7 +93,7 @@ Value weights_of_command(const Config& tree, const std::string& checkpoint) {
     }
     std::string path = named->value.scalar;
     std::error_code none;
-    path = fs::is_directory(path, none) ? checkpoint_of_folder(path) : resolve_checkpoint(path);
+    path = fs::is_directory(path, none) ? best_checkpoint(path) : resolve_checkpoint(path);
     const Value contents = read_checkpoint(path);
     if (const Value* own = contents.find("meta"); own && i == 0) meta = *own;
     const Value named_as = named_weights(contents, {}, path);

@@ -47,21 +47,39 @@ void set_opacity(Config& tree, double opacity) {
   visualizer->value.set("alpha", option_value(Config::of(opacity), "--opacity"));
 }
 
+Config* dataset_of(Config& tree, const std::string& loader) {
+  auto* item = tree.find(loader);
+  if (!item || !item->value.is_map()) return nullptr;
+  auto* dataset = item->value.find("dataset");
+  return dataset && dataset->value.is_map() ? &dataset->value : nullptr;
+}
+
+[[noreturn]] void fail_for_option(const Config& tree, const char* option, const char* needed) {
+  Diagnostics problems;
+  problems.error(tree.origin, "", text(option, " needs '", needed, "' in the configuration"));
+  throw ConfigError(problems);
+}
+
+/// Tests the images of another split, loaded as those of the test set are.
+void test_split(Config& tree, const std::string& split) {
+  if (split == "test") return;
+  const std::string loader = split + "_dataloader";
+  Config* tested = dataset_of(tree, "test_dataloader");
+  if (!tested) fail_for_option(tree, "--split", "test_dataloader.dataset");
+  const Config* source = dataset_of(tree, loader);
+  if (!source) fail_for_option(tree, "--split", text(loader, ".dataset").c_str());
+  const Config* found = dataset_pipeline(*tested);
+  const Config pipeline = found ? *found : parse_config("[]", "--split");
+  *tested = unwrapped_dataset(*source);
+  set_dataset_pipeline(*tested, pipeline);
+}
+
 /// Gives the test set the pipeline of test-time augmentation.
 void augment_tests(Config& tree) {
   const auto* pipeline = tree.find("tta_pipeline");
-  Config* dataset = nullptr;
-  if (auto* loader = tree.find("test_dataloader"); loader && loader->value.is_map()) {
-    auto* item = loader->value.find("dataset");
-    if (item && item->value.is_map()) dataset = &item->value;
-  }
-  if (!pipeline || pipeline->value.is_null() || !dataset) {
-    Diagnostics problems;
-    problems.error(tree.origin, "",
-                   text("--tta needs '", dataset ? "tta_pipeline" : "test_dataloader.dataset",
-                        "' in the configuration"));
-    throw ConfigError(problems);
-  }
+  Config* dataset = dataset_of(tree, "test_dataloader");
+  if (!dataset) fail_for_option(tree, "--tta", "test_dataloader.dataset");
+  if (!pipeline || pipeline->value.is_null()) fail_for_option(tree, "--tta", "tta_pipeline");
   set_dataset_pipeline(*dataset, pipeline->value);
 }
 
@@ -109,6 +127,7 @@ void apply_options(Config& tree, const TestOptions& options) {
   set_option(tree, "work_dir", options.work_dir, "--work-dir");
   set_option(tree, "launcher", options.launcher, "--launcher");
   set_device(tree, options.device);
+  if (options.split) test_split(tree, *options.split);
   if (options.show_dir) draw_into(tree, *options.show_dir);
   if (options.opacity) set_opacity(tree, *options.opacity);
   if (options.tta) augment_tests(tree);

@@ -22,10 +22,12 @@ struct TrainOptions {
 /// Options of tools/test besides the config.
 struct TestOptions {
   std::optional<std::string> work_dir;
+  std::optional<std::string> split;      ///< train or val: that data set in place of the test set
   std::optional<std::string> out;        ///< folder for <name>.png of class ids
   std::optional<std::string> show_dir;   ///< folder for pictures and their index.html
   std::optional<std::string> per_image;  ///< file for the scores of each image, .csv
   std::optional<std::string> confusion;  ///< file for the confusion matrix, .csv or a picture
+  std::optional<std::string> out_probs;  ///< file for probabilities, .safetensors
   std::optional<double> opacity;         ///< of the colours in pictures, 0 to 1
   Palette palette;                       ///< of `--palette`; empty: as the config has it
   bool tta = false;

@@ -22,6 +22,7 @@ std::vector<Sample> Dataset::unpacked(size_t, uint64_t, uint64_t, Unusable) cons
 Sample Dataset::describe(size_t index) const {
   Sample sample;
   sample.meta.index = static_cast<int64_t>(index);
+  sample.meta.name = output_name(index);
   std::tie(sample.meta.img_path, sample.meta.seg_map_path) = paths(index);
   sample.reduce_zero_label = meta().reduce_zero_label;
   sample.meta.reduce_zero_label = meta().reduce_zero_label;

@@ -64,6 +64,28 @@ Spec<Dataset> lazy_dataset(const Spec<Dataset>& spec) {
   return changed_spec(spec, config);
 }
 
+const Config* dataset_pipeline(Config& dataset) {
+  const Config* out = nullptr;
+  bool wraps = false;
+  for_inner_datasets(dataset, [&](Config& inner) {
+    if (!wraps) out = dataset_pipeline(inner);
+    wraps = true;
+  });
+  if (wraps) return out;
+  const auto* item = dataset.find(pipeline_option(dataset));
+  return item ? &item->value : nullptr;
+}
+
+Config unwrapped_dataset(const Config& dataset) {
+  Config out = dataset;
+  std::vector<Config> inner;
+  for_inner_datasets(out, [&](Config& one) {
+    one = unwrapped_dataset(one);
+    inner.push_back(one);
+  });
+  return inner.size() == 1 ? inner[0] : out;
+}
+
 void set_dataset_pipeline(Config& dataset, const Config& pipeline) {
   bool wraps = false;
   for_inner_datasets(dataset, [&](Config& inner) {

@@ -17,6 +17,14 @@ Spec<Dataset> innermost_dataset(const Spec<Dataset>& spec);
 /// The same data set with `lazy_init: true`, also inside of wrappers: building it needs no files.
 Spec<Dataset> lazy_dataset(const Spec<Dataset>& spec);
 
+/// The pipeline of the first data set inside of all wrappers, in a config that was not read yet;
+/// null where it has none.
+const Config* dataset_pipeline(Config& dataset);
+
+/// The data set with each image once and as it is: without wrappers of a single one, which repeat
+/// or mix samples. Of a config that was not read yet.
+Config unwrapped_dataset(const Config& dataset);
+
 /// Gives each data set inside of all wrappers another pipeline, in a config that was not read yet.
 void set_dataset_pipeline(Config& dataset, const Config& pipeline);
 

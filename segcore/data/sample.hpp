@@ -17,6 +17,7 @@ class LabelCoding;
 struct SampleMeta {
   int64_t index = 0;    ///< into the data set; augmentations of one image (TTA) share it
   int64_t variant = 0;  ///< which augmentation of its image
+  std::string name;     ///< as Dataset::output_name of the data set that found the image
   std::string img_path;
   std::string img_path2;       ///< of the second image where samples have two (BaseCDDataset)
   std::string seg_map_path;    ///< empty without annotations

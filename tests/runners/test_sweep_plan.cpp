@@ -130,7 +130,7 @@ TEST(ShippedSweeps, HaveRunsThatPassTheCheckOfAllOptions) {
     for (const std::string& base : spec.base.values) {
       std::vector<std::string> overrides;
       for (const SweepDimension& dimension : spec.space.dimensions) {
-        overrides.push_back(dimension.key + "=" + dimension.draw(0, 0).scalar);
+        overrides.push_back(dimension.key + "=" + dump_flow(dimension.draw(0, 0)));
       }
       const RunConfig config = load_run_config(base, overrides);
       if (spec.uses_asha()) {
