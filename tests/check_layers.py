@@ -106,6 +106,8 @@ MAY_INCLUDE = {
     # files alone are known.
     "runners/sweep": ["runners/log", "runners/start", "runners/visualization",
                       "runners/checkpoint/find.hpp", "runners/hooks/metric_rule.hpp"],
+    # Stages of sweeps and of tests, which are processes of their own.
+    "runners/ensemble": ["runners/start", "runners/sweep", "runners/checkpoint/find.hpp"],
 }
 SUFFIXES = {".hpp", ".cpp", ".cu", ".cuh"}
 

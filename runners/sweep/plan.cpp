@@ -140,7 +140,8 @@ class QuietChecks {
 
 class Planner {
  public:
-  Planner(const SweepSpec& spec, const SweepFolder& folder) : spec_(spec), folder_(folder) {
+  Planner(const SweepSpec& spec, const SweepFolder& folder, const BaseEdit& edit)
+      : spec_(spec), folder_(folder), edit_(edit) {
     for (const SweepRun& run : folder.runs()) {
       known_.emplace(file_text(folder.config_of(run)).value_or(""), run);
     }
@@ -167,6 +168,7 @@ class Planner {
       errors.attempt([&] {
         Diagnostics warnings;
         trees_[i] = load_any_config(spec_.base.values[i], {}, warnings);
+        if (edit_) edit_(trees_[i]);
         problems_.add(spec_.base.values[i], warnings);
       });
     }
@@ -302,6 +304,7 @@ class Planner {
 
   const SweepSpec& spec_;
   const SweepFolder& folder_;
+  const BaseEdit& edit_;
   std::map<std::string, SweepRun> known_;  ///< of the folder, by config
   std::vector<std::string> labels_;
   std::vector<Config> trees_;  ///< of the bases
@@ -313,8 +316,9 @@ class Planner {
 
 }  // namespace
 
-std::vector<PlannedRun> plan_sweep(const SweepSpec& spec, const SweepFolder& folder) {
-  return Planner(spec, folder).plan();
+std::vector<PlannedRun> plan_sweep(const SweepSpec& spec, const SweepFolder& folder,
+                                   const BaseEdit& edit) {
+  return Planner(spec, folder, edit).plan();
 }
 
 }  // namespace seg

@@ -73,10 +73,10 @@ void check_spec(const SweepSpec& p, Problems& problems) {
 }
 
 /// What is wrong with single keys of the space, at their lines.
-void check_dimensions(const SweepSpec& p, Diagnostics& problems) {
+void check_dimensions(const SweepSpec& p, const std::string& option, Diagnostics& problems) {
   using Kind = SweepDimension::Kind;
   for (const SweepDimension& dimension : p.space.dimensions) {
-    const std::string path = "space." + dimension.key;
+    const std::string path = (option.empty() ? "" : option + ".") + "space." + dimension.key;
     if (dimension.key == "work_dir" || dimension.key == "resume") {
       problems.error(dimension.origin, path, "is set by the sweep: each run has its own folder");
     }
@@ -165,6 +165,19 @@ bool SweepSpec::greater_is_better() const {
 
 std::vector<OptionDoc> sweep_docs() { return SweepSpec::schema().docs(); }
 
+SweepSpec read_sweep(Config tree, const std::string& option, Diagnostics& problems) {
+  for (const char* key : {"base", "program"}) {
+    Config::Item* item = tree.find(key);
+    if (!item) continue;
+    make_absolute(item->value);
+    for (Config& element : item->value.list) make_absolute(element);
+  }
+  SweepSpec spec = SweepSpec::schema().parse(tree, option, "", problems);
+  check_dimensions(spec, option, problems);
+  spec.tree = std::move(tree);
+  return spec;
+}
+
 SweepSpec load_sweep(const std::string& path, const std::vector<std::string>& overrides) {
   Diagnostics problems;
   Config tree = detail::load_changes(path, overrides, problems);
@@ -178,19 +191,11 @@ SweepSpec load_sweep(const std::string& path, const std::vector<std::string>& ov
                        fs::path(path).filename().string() + "'");
     throw ConfigError(problems);
   }
-  for (const char* key : {"base", "program"}) {
-    Config::Item* item = tree.find(key);
-    if (!item) continue;
-    make_absolute(item->value);
-    for (Config& element : item->value.list) make_absolute(element);
-  }
-  SweepSpec spec = SweepSpec::schema().parse(tree, "", "", problems);
-  check_dimensions(spec, problems);
+  SweepSpec spec = read_sweep(std::move(tree), "", problems);
   if (problems.has_errors()) throw ConfigError(problems);
   if (const std::string warnings = problems.warnings_text(); !warnings.empty()) {
     log::warn(warnings);
   }
-  spec.tree = std::move(tree);
   return spec;
 }
 

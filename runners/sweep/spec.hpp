@@ -59,6 +59,10 @@ struct SweepSpec {
 /// \throws ConfigError with every error found.
 SweepSpec load_sweep(const std::string& path, const std::vector<std::string>& overrides = {});
 
+/// The same of a sweep that a file of something larger holds. Notes what is wrong.
+/// \param option  that it is the value of.
+SweepSpec read_sweep(Config tree, const std::string& option, Diagnostics& problems);
+
 /// Documentation of the top-level keys, for tools/schema.
 std::vector<OptionDoc> sweep_docs();
 

@@ -7,7 +7,6 @@
 #include "registry/yaml.hpp"
 #include "runners/start/signals.hpp"
 #include "runners/sweep/display.hpp"
-#include "runners/sweep/plan.hpp"
 #include "runners/sweep/slurm.hpp"
 #include "runners/sweep/summary.hpp"
 #include "runners/sweep/table.hpp"
@@ -88,11 +87,13 @@ std::string sweep_listing(const std::string& path, const SweepOptions& options) 
 }
 
 int start_sweep(const std::string& path, const SweepOptions& options) {
-  const SweepSpec spec = load_sweep(path, options.overrides);
-  const SweepFolder folder = folder_for(path, options);
+  return start_sweep(load_sweep(path, options.overrides), folder_for(path, options));
+}
+
+int start_sweep(const SweepSpec& spec, const SweepFolder& folder, const BaseEdit& edit) {
   std::optional<FolderLock> lock;
   if (fs::exists(folder.path())) lock = lock_sweep(folder);
-  const auto planned = plan_sweep(spec, folder);
+  const auto planned = plan_sweep(spec, folder, edit);
   if (!lock) {
     make_folders(folder.path());
     lock = lock_sweep(folder);

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "runners/sweep/folder.hpp"
+#include "runners/sweep/plan.hpp"
 #include "runners/sweep/spec.hpp"
 
 namespace seg {
@@ -25,6 +26,10 @@ std::string sweep_listing(const std::string& path, const SweepOptions& options);
 /// or
 ///         another start of this one has the folder.
 int start_sweep(const std::string& path, const SweepOptions& options);
+
+/// The same of a sweep that was read, in a folder.
+/// \param edit  of each base.
+int start_sweep(const SweepSpec& spec, const SweepFolder& folder, const BaseEdit& edit = {});
 
 /// The same for a folder whose failed runs are to be run again.
 int retry_sweep(const std::string& path);

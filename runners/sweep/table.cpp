@@ -8,13 +8,13 @@
 #include "registry/yaml_scalar.hpp"
 #include "runners/log/log_processor.hpp"
 #include "runners/sweep/names.hpp"
+#include "runners/sweep/text_table.hpp"
 #include "runners/visualization/scalar_rows.hpp"
 
 namespace seg {
 namespace {
 
 using Json = nlohmann::ordered_json;
-using TableRow = std::vector<std::string>;
 
 std::string metric_text(double value) {
   char buffer[32];
@@ -25,32 +25,6 @@ std::string metric_text(double value) {
 std::string progress_text(const RunResult& result) {
   if (!result.max_iters) return result.iter > 0 ? text(result.iter) : "";
   return text(result.iter, "/", *result.max_iters);
-}
-
-/// Rows below each other in columns, without the columns at the right that do not fit; the first
-/// column is aligned left.
-std::string aligned(const std::vector<TableRow>& rows, int width) {
-  std::vector<size_t> widths;
-  for (const TableRow& row : rows) {
-    widths.resize(std::max(widths.size(), row.size()));
-    for (size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], row[i].size());
-  }
-  constexpr size_t kGap = 2;
-  size_t columns = 0;
-  for (size_t total = 0; columns < widths.size(); ++columns) {
-    total += widths[columns] + (columns > 0 ? kGap : 0);
-    if (width > 0 && columns > 0 && total > static_cast<size_t>(width)) break;
-  }
-  std::string out;
-  for (const TableRow& row : rows) {
-    std::string line;
-    for (size_t i = 0; i < std::min(columns, row.size()); ++i) {
-      const std::string space(widths[i] - row[i].size(), ' ');
-      line += (i > 0 ? std::string(kGap, ' ') : "") + (i == 0 ? row[i] + space : space + row[i]);
-    }
-    out += line.substr(0, line.find_last_not_of(' ') + 1) + "\n";
-  }
-  return out;
 }
 
 /// The best runs: the members of the best group.
@@ -82,14 +56,7 @@ std::string groups_text(const SweepSpec& spec, const std::vector<RunReport>& rep
     }
     rows.push_back(std::move(row));
   }
-  return aligned(rows, width);
-}
-
-std::string csv_cell(const std::string& words) {
-  if (words.find_first_of(",\"\n") == std::string::npos) return words;
-  std::string out = "\"";
-  for (const char c : words) out += c == '"' ? std::string("\"\"") : std::string(1, c);
-  return out + "\"";
+  return aligned_table(rows, width);
 }
 
 }  // namespace
@@ -140,31 +107,30 @@ std::string table_text(const SweepSpec& spec, const std::vector<RunReport>& repo
     std::string& cell = rows[i][4];
     if (!cell.ends_with(" *")) cell += "  ";
   }
-  std::string out = aligned(rows, width);
+  std::string out = aligned_table(rows, width);
   if (!spec.seeds.empty()) out += "\n" + groups_text(spec, reports, columns, width);
   return out + "\n" + counts_text(reports) + "\n";
 }
 
 std::string table_csv(const SweepSpec& spec, const std::vector<RunReport>& reports) {
   const auto columns = swept_columns(reports);
-  TableRow head{"run", "state", "iter", "max_iters", spec.metric, "step"};
-  for (const SweptColumn& column : columns) head.push_back(csv_cell(column.key));
-  head.insert(head.end(), {"exit_code", "error"});
-  std::string out = join(head, ",") + "\n";
+  std::vector<TableRow> rows{{"run", "state", "iter", "max_iters", spec.metric, "step"}};
+  for (const SweptColumn& column : columns) rows[0].push_back(column.key);
+  rows[0].insert(rows[0].end(), {"exit_code", "error"});
   for (size_t i = 0; i < reports.size(); ++i) {
     const auto& [run, state, result, status] = reports[i];
-    TableRow row{csv_cell(run.name),
+    TableRow row{run.name,
                  status_word(status),
                  text(result.iter),
                  result.max_iters ? text(*result.max_iters) : "",
                  result.metric ? number_text(*result.metric, "") : "",
                  result.metric ? text(result.metric_step) : ""};
-    for (const SweptColumn& column : columns) row.push_back(csv_cell(column.values[i]));
+    for (const SweptColumn& column : columns) row.push_back(column.values[i]);
     row.push_back(state.exit_code ? text(*state.exit_code) : "");
-    row.push_back(csv_cell(state.error));
-    out += join(row, ",") + "\n";
+    row.push_back(state.error);
+    rows.push_back(std::move(row));
   }
-  return out;
+  return csv_table(rows);
 }
 
 std::string table_json(const SweepSpec& spec, const std::vector<RunReport>& reports) {

@@ -74,7 +74,7 @@ class Howto : public ::testing::TestWithParam<Recipe> {
     dir_.write("configs/quickstart.yaml", short_quickstart());
     fs::create_directory(dir_ / "tools");
     for (const char* tool :
-         {"train", "test", "predict", "inspect", "browse_dataset", "analyze_logs"}) {
+         {"train", "test", "predict", "inspect", "browse_dataset", "analyze_logs", "ensemble"}) {
       fs::create_symlink(program_path(tool), dir_ / (std::string("tools/") + tool));
     }
     fs::create_directory(dir_ / "photos");

@@ -294,8 +294,8 @@ TEST_F(Outputs, HelpIsWrappedAtTheWidthOfTheTerminal) {
     return most;
   };
   for (const char* name : {"analyze_logs", "benchmark", "browse_dataset", "check_reference",
-                           "convert", "fetch_weights", "inspect", "list", "parity", "predict",
-                           "print_config", "schema", "sweep", "test", "train"}) {
+                           "convert", "ensemble", "fetch_weights", "inspect", "list", "parity",
+                           "predict", "print_config", "schema", "sweep", "test", "train"}) {
     const std::string help = run_command("env -u COLUMNS " + program_path(name) + " --help").output;
     EXPECT_LE(widest(help), 80u) << help;
     EXPECT_GT(widest(help), 60u) << help;
@@ -345,6 +345,7 @@ TEST_F(Outputs, ExamplesOfHelpWork) {
            {"browse_dataset", ""},
            {"check_reference", " --single"},
            {"convert", ""},
+           {"ensemble", ""},
            {"fetch_weights", ""},
            {"inspect", ""},
            {"list", ""},
