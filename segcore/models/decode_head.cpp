@@ -232,13 +232,18 @@ int64_t DecodeHead::in_channels() const {
   return inputs_[0].channels;
 }
 
+std::vector<torch::Tensor> DecodeHead::chosen(const std::vector<torch::Tensor>& features) const {
+  std::vector<torch::Tensor> out;
+  for (const int64_t index : indices_) out.push_back(features.at(static_cast<size_t>(index)));
+  return out;
+}
+
 std::vector<torch::Tensor> DecodeHead::select(const std::vector<torch::Tensor>& features) const {
-  std::vector<torch::Tensor> chosen;
-  for (const int64_t index : indices_) chosen.push_back(features.at(static_cast<size_t>(index)));
-  if (params_.input_transform != "resize_concat") return chosen;
-  const Size2 size = map_size(chosen[0]);
-  for (auto& map : chosen) map = resize(map, size, params_.align_corners);
-  return {at::cat(chosen, 1)};
+  auto maps = chosen(features);
+  if (params_.input_transform != "resize_concat") return maps;
+  const Size2 size = map_size(maps[0]);
+  for (auto& map : maps) map = resize(map, size, params_.align_corners);
+  return {at::cat(maps, 1)};
 }
 
 torch::Tensor DecodeHead::select_one(const std::vector<torch::Tensor>& features) const {

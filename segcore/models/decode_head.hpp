@@ -115,6 +115,8 @@ class DecodeHead : public BaseModule {
  protected:
   /// The maps that `in_index` chooses; one, resized and joined, for "resize_concat".
   std::vector<torch::Tensor> select(const std::vector<torch::Tensor>& features) const;
+  /// The same, neither resized nor joined.
+  std::vector<torch::Tensor> chosen(const std::vector<torch::Tensor>& features) const;
   /// The one map of a head without "multiple_select".
   torch::Tensor select_one(const std::vector<torch::Tensor>& features) const;
   /// Widths and strides of the maps that select() returns, in its order.

@@ -35,8 +35,9 @@ FCNHead::FCNHead(const Params& p, const std::vector<FeatureInfo>& inputs) : Deco
   } else {
     auto convs = std::make_shared<Sequential>();
     for (int64_t i = 0; i < p.num_convs; ++i) {
-      convs->push_back(
-          head_conv(p, i == 0 ? in : p.channels, p.channels, p.kernel_size, p.dilation));
+      const auto conv = head_conv(p, i == 0 ? in : p.channels, p.channels, p.kernel_size, p.dilation);
+      if (i == 0) first_ = conv;
+      convs->push_back(conv);
     }
     convs_ = convs;
   }
@@ -48,6 +49,13 @@ FCNHead::FCNHead(const Params& p, const std::vector<FeatureInfo>& inputs) : Deco
 }
 
 torch::Tensor FCNHead::forward_feature(const std::vector<torch::Tensor>& features) {
+  if (first_ && !conv_cat_ && params().input_transform == "resize_concat") {
+    const auto maps = chosen(features);
+    auto x = first_->forward_resized(maps, map_size(maps[0]), align_corners());
+    const auto& convs = dynamic_cast<Sequential&>(*convs_);
+    for (size_t i = 1; i < convs.size(); ++i) x = convs[i]->forward(x);
+    return x;
+  }
   const auto x = select_one(features);
   const auto out = convs_->forward(x);
   return conv_cat_ ? conv_cat_->forward(at::cat({x, out}, 1)) : out;

@@ -31,6 +31,9 @@ class FCNHead : public DecodeHead {
       : DecodeHead(p, inputs) {}
   std::shared_ptr<Layer> convs_;     ///< a Sequential, or an identity without convolutions
   std::shared_ptr<Layer> conv_cat_;  ///< with concat_input
+
+ private:
+  std::shared_ptr<ConvModule> first_;  ///< of convs_; null where there is none
 };
 
 /// An FCNHead of two convolutions with a module between them: the base of heads that compute

@@ -49,10 +49,8 @@ class SegformerHead final : public DecodeHead {
   torch::Tensor forward(const std::vector<torch::Tensor>& features) override {
     auto maps = select(features);
     const Size2 size = map_size(maps[0]);
-    for (size_t i = 0; i < maps.size(); ++i) {
-      maps[i] = resize((*convs_)[i].forward(maps[i]), size, align_corners(), mode_);
-    }
-    return cls_seg(fusion_conv_->forward(at::cat(maps, 1)));
+    for (size_t i = 0; i < maps.size(); ++i) maps[i] = (*convs_)[i].forward(maps[i]);
+    return cls_seg(fusion_conv_->forward_resized(maps, size, align_corners(), mode_));
   }
 
  private:

@@ -54,7 +54,9 @@ ConvModuleOptions ConvModuleCfg::options() const {
 }
 
 ConvModule::ConvModule(const ConvModuleOptions& o)
-    : order_(o.order), padding_mode_(o.padding_mode) {
+    : order_(o.order),
+      padding_mode_(o.padding_mode),
+      plain_(!o.conv_cfg || o.conv_cfg->type() == "Conv2d") {
   ConvOptions conv{.in_channels = o.in_channels,
                    .out_channels = o.out_channels,
                    .kernel_size = o.kernel_size,
@@ -82,19 +84,49 @@ void ConvModule::init_weights() {
   if (norm_) constant_init(*norm_, 1, 0);
 }
 
-torch::Tensor ConvModule::forward(const torch::Tensor& x) {
-  torch::Tensor out = x;
-  for (const char step : order_) {
+torch::Tensor ConvModule::steps_from(size_t place, torch::Tensor x) {
+  for (; place < order_.size(); ++place) {
+    const char step = order_[place];
     if (step == 'c') {
-      out =
-          conv_->forward(pad2d(out, padding_.w, padding_.w, padding_.h, padding_.h, padding_mode_));
+      x = conv_->forward(pad2d(x, padding_.w, padding_.w, padding_.h, padding_.h, padding_mode_));
     } else if (step == 'n') {
-      if (norm_) out = norm_->forward(out);
+      if (norm_) x = norm_->forward(x);
     } else if (activate_) {
-      out = activate_->forward(out);
+      x = activate_->forward(x);
     }
   }
-  return out;
+  return x;
+}
+
+torch::Tensor ConvModule::forward(const torch::Tensor& x) { return steps_from(0, x); }
+
+bool ConvModule::is_pointwise() const {
+  const ConvOptions& o = conv_->options;
+  const auto is = [](Size2 size, int64_t side) { return size.h == side && size.w == side; };
+  return plain_ && is(o.kernel_size, 1) && is(o.stride, 1) && is(o.padding, 0) &&
+         is(padding_, 0) && o.groups == 1;
+}
+
+torch::Tensor ConvModule::forward_resized(const std::vector<torch::Tensor>& maps, Size2 size,
+                                          bool align_corners, const std::string& mode) {
+  if (order_[0] != 'c' || !is_pointwise()) {
+    std::vector<torch::Tensor> resized;
+    for (const auto& map : maps) resized.push_back(resize(map, size, align_corners, mode));
+    return forward(at::cat(resized, 1));
+  }
+  torch::Tensor sum;
+  int64_t first = 0;
+  for (const auto& map : maps) {
+    const auto weight = conv_->weight.narrow(1, first, map.size(1));
+    first += map.size(1);
+    const auto bias = sum.defined() ? torch::Tensor() : conv_->bias;  // once
+    const Size2 own = map_size(map);
+    const bool smaller = own.h * own.w < size.h * size.w;
+    auto part = smaller ? resize(at::conv2d(map, weight, bias), size, align_corners, mode)
+                        : at::conv2d(resize(map, size, align_corners, mode), weight, bias);
+    sum = sum.defined() ? sum.add_(part) : part;
+  }
+  return steps_from(1, sum);
 }
 
 DepthwiseSeparableConvModule::DepthwiseSeparableConvModule(const DepthwiseSeparableOptions& o) {

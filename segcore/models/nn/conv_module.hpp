@@ -5,6 +5,7 @@
 #include "segcore/models/nn/activation.hpp"
 #include "segcore/models/nn/conv.hpp"
 #include "segcore/models/nn/norm.hpp"
+#include "segcore/models/nn/resize.hpp"
 
 namespace seg {
 
@@ -44,15 +45,25 @@ class ConvModule final : public Layer {
  public:
   explicit ConvModule(const ConvModuleOptions& options);
   torch::Tensor forward(const torch::Tensor& x) override;
+  /// As of maps that are resized to one size and joined: a plain 1x1 convolution and resizing may
+  /// change places, so that each smaller map is convolved at its own size, and nothing is joined.
+  /// Other convolutions take the joined map.
+  torch::Tensor forward_resized(const std::vector<torch::Tensor>& maps, Size2 size,
+                                bool align_corners, const std::string& mode = "bilinear");
   /// Kaiming's normal by the fan out; norms to 1 and 0.
   void init_weights() override;
   const std::shared_ptr<Conv2d>& conv() const { return conv_; }
   const std::shared_ptr<Norm>& norm() const { return norm_; }  ///< may be null
 
  private:
+  /// The steps of `order` behind this place. \param x  its input there.
+  torch::Tensor steps_from(size_t place, torch::Tensor x);
+  bool is_pointwise() const;
+
   std::array<char, 3> order_;
   std::string padding_mode_;
   Size2 padding_ = 0;  ///< applied here instead of by the convolution
+  bool plain_ = true;  ///< the convolution is a Conv2d
   std::shared_ptr<Conv2d> conv_;
   std::shared_ptr<Norm> norm_;
   std::shared_ptr<Activation> activate_;
