@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "segcore/ops/class_histogram/class_histogram.hpp"
+#include "segcore/ops/dcnv3/dcnv3.hpp"
 #include "segcore/ops/resize_argmax/resize_argmax.hpp"
 #include "segcore/torch.hpp"
 #include "tests/support/gpu.hpp"
@@ -119,6 +120,43 @@ TEST_F(GpuKernels, WorkOnTheStreamThatIsCurrent) {
     side.synchronize();
   }
   EXPECT_TRUE(torch::equal(found, expected));
+}
+
+TEST_F(GpuKernels, Dcnv3IsItsComposition) {
+  torch::manual_seed(4);
+  // Channels of a group: one, fewer than a warp, as published, more than a warp.
+  for (const int64_t channels : {1, 3, 16, 40}) {
+    for (const Dcnv3Window& window :
+         {Dcnv3Window{.groups = 4, .offset_scale = 2},
+          Dcnv3Window{.kernel = {3, 5}, .stride = {2, 1}, .padding = {1, 2}, .groups = 3}}) {
+      const int64_t taps = window.groups * window.kernel[0] * window.kernel[1];
+      const int64_t height = 13 / window.stride[0] + (window.stride[0] > 1), width = 10;
+      const auto x = torch::randn({2, 13, 10, window.groups * channels}, torch::kFloat64);
+      const auto offset = 2 * torch::randn({2, height, width, 2 * taps}, torch::kFloat64);
+      const auto mask = torch::randn({2, height, width, taps}, torch::kFloat64);
+      const auto expected = composed_dcnv3(x, offset, mask, window);
+      const auto grad = torch::randn_like(expected);
+      const auto [grad_x, grad_offset, grad_mask] =
+          composed_dcnv3_backward(grad, x, offset, mask, window);
+      for (const auto type : {torch::kFloat64, torch::kFloat32}) {
+        const double allowed = type == torch::kFloat64 ? 1e-9 : 1e-3;
+        const auto on_gpu = [&](const torch::Tensor& t) {
+          return t.to(device(), type).requires_grad_();
+        };
+        const auto gx = on_gpu(x), go = on_gpu(offset), gm = on_gpu(mask);
+        const auto found = dcnv3(gx, go, gm, window);
+        found.backward(grad.to(device(), type));
+        const auto expect = [&](const torch::Tensor& f, const torch::Tensor& e, const char* name) {
+          const auto error = (f.detach().cpu().to(torch::kFloat64) - e).abs().max().item<double>();
+          EXPECT_LT(error, allowed * e.abs().max().item<double>()) << name << ", " << channels;
+        };
+        expect(found, expected, "sums");
+        expect(gx.grad(), grad_x, "x");
+        expect(go.grad(), grad_offset, "offset");
+        expect(gm.grad(), grad_mask, "mask");
+      }
+    }
+  }
 }
 
 }  // namespace

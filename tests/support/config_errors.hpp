@@ -24,4 +24,12 @@ std::string spec_error(const std::string& yaml) {
   return config_error([&] { Spec<Base>::of(yaml); });
 }
 
+/// What is warned of in a component that has no errors; "" if nothing is.
+template <class Base>
+std::string spec_warnings(const std::string& yaml) {
+  Diagnostics problems;
+  if (!Spec<Base>::parse(detail::parse_default(yaml), "", problems)) return problems.text();
+  return problems.warnings_text();
+}
+
 }  // namespace seg::test

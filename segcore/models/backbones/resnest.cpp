@@ -26,8 +26,8 @@ class SplitAttentionConv2d final : public Layer {
     pool_stride_ = p.avg_down_stride ? stride : 1;
     const int64_t width = middle.width;
     const int64_t narrow = std::max<int64_t>(width * radix_ / p.reduction_factor, 32);
-    conv_ =
-        register_module("conv", build_conv(o.conv_cfg, {.in_channels = width,
+    conv_ = register_module("conv",
+                            build_conv(o.middle_cfg(), {.in_channels = width,
                                                         .out_channels = width * radix_,
                                                         .kernel_size = 3,
                                                         .stride = p.avg_down_stride ? 1 : stride,
@@ -83,7 +83,7 @@ class ResNeSt final : public ResNet {
                   "blocks that stride pool after the convolution");
   }
   explicit ResNeSt(const Params& p)
-      : ResNet(p, resnet_blocks(p.depth), ResBottleneck::kExpansion,
+      : ResNet(p.heeded(), resnet_blocks(p.depth), ResBottleneck::kExpansion,
                [p](ResBlockOptions o) -> std::shared_ptr<Layer> {
                  o.zero_init = false;
                  auto middle = p.middle(o);

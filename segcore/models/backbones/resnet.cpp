@@ -1,6 +1,7 @@
 #include "segcore/models/backbones/resnet.hpp"
 
 #include <algorithm>
+#include <utility>
 
 #include "segcore/models/backbones/conv_backbone.hpp"
 #include "segcore/models/nn/recompute.hpp"
@@ -13,17 +14,35 @@ std::shared_ptr<Layer> resnet_relu() {
   return std::make_shared<Lambda>([](const torch::Tensor& x) { return x.relu(); });
 }
 
-std::shared_ptr<Conv2d> resnet_conv(const ResBlockOptions& o, int64_t in, int64_t out,
-                                    int64_t kernel, int64_t stride, int64_t dilation,
-                                    int64_t groups = 1) {
-  return build_conv(o.conv_cfg, {.in_channels = in,
-                                 .out_channels = out,
-                                 .kernel_size = kernel,
-                                 .stride = stride,
-                                 .padding = kernel / 2 * dilation,
-                                 .dilation = dilation,
-                                 .groups = groups,
-                                 .bias = false});
+std::shared_ptr<Conv2d> resnet_conv(const ConvCfg& cfg, int64_t in, int64_t out, int64_t kernel,
+                                    int64_t stride, int64_t dilation, int64_t groups = 1) {
+  return build_conv(cfg, {.in_channels = in,
+                          .out_channels = out,
+                          .kernel_size = kernel,
+                          .stride = stride,
+                          .padding = kernel / 2 * dilation,
+                          .dilation = dilation,
+                          .groups = groups,
+                          .bias = false});
+}
+
+void check_dcn(const ResNetParams& p, Problems& problems) {
+  const bool deforms = std::ranges::find(p.stage_with_dcn, true) != p.stage_with_dcn.end();
+  if (!p.dcn) {
+    if (deforms) problems.warn("stage_with_dcn", "has no effect without dcn");
+    return;
+  }
+  if (p.depth < 50) {
+    problems.error("dcn", text("fits only the blocks of depth 50 and more, not ", p.depth));
+  }
+  if (p.stage_with_dcn.size() != static_cast<size_t>(p.num_stages)) {
+    problems.error("stage_with_dcn", text("has ", p.stage_with_dcn.size(),
+                                          " values, but num_stages is ", p.num_stages));
+  } else if (!deforms) {
+    problems.warn("dcn", "has no effect: stage_with_dcn names no stage");
+  } else if (p.conv_cfg) {
+    problems.error("conv_cfg", "must be null with dcn");
+  }
 }
 
 }  // namespace
@@ -55,18 +74,19 @@ std::shared_ptr<Sequential> make_res_downsample(const ResBlockOptions& o, int64_
                             /*count_include_pad=*/false);
     }));
   }
-  out->push_back(
-      resnet_conv(o, o.in_channels, out_channels, 1, o.avg_down ? 1 : stride, /*dilation=*/1));
+  out->push_back(resnet_conv(o.conv_cfg, o.in_channels, out_channels, 1, o.avg_down ? 1 : stride,
+                             /*dilation=*/1));
   out->push_back(o.norm_cfg.build(out_channels));
   return out;
 }
 
 ResBasicBlock::ResBasicBlock(const ResBlockOptions& o)
     : with_cp_(o.with_cp), zero_init_(o.zero_init) {
-  conv1_ =
-      register_module("conv1", resnet_conv(o, o.in_channels, o.planes, 3, o.stride, o.dilation));
+  conv1_ = register_module(
+      "conv1", resnet_conv(o.conv_cfg, o.in_channels, o.planes, 3, o.stride, o.dilation));
   norm1_ = register_norm(*this, o.norm_cfg, o.planes, "1");
-  conv2_ = register_module("conv2", resnet_conv(o, o.planes, o.planes, 3, 1, o.second_dilation));
+  conv2_ = register_module("conv2",
+                           resnet_conv(o.conv_cfg, o.planes, o.planes, 3, 1, o.second_dilation));
   norm2_ = register_norm(*this, o.norm_cfg, o.planes, "2");
   if (o.downsample) {
     downsample_ = register_module("downsample", make_res_downsample(o, o.planes));
@@ -92,16 +112,17 @@ ResBottleneck::ResBottleneck(const ResBlockOptions& o, const Middle& middle)
   const int64_t width = middle.width ? middle.width : o.planes, out = o.planes * kExpansion;
   const bool first_strides = o.style == "caffe";
   conv1_ = register_module(
-      "conv1", resnet_conv(o, o.in_channels, width, 1, first_strides ? o.stride : 1, 1));
+      "conv1", resnet_conv(o.conv_cfg, o.in_channels, width, 1, first_strides ? o.stride : 1, 1));
   norm1_ = register_norm(*this, o.norm_cfg, width, "1");
   if (middle.layer) {
     conv2_ = register_module("conv2", middle.layer);
   } else {
-    conv2_ = register_module("conv2", resnet_conv(o, width, width, 3, first_strides ? 1 : o.stride,
-                                                  o.dilation, middle.groups));
+    conv2_ = register_module(
+        "conv2", resnet_conv(o.middle_cfg(), width, width, 3, first_strides ? 1 : o.stride,
+                             o.dilation, middle.groups));
     norm2_ = register_norm(*this, o.norm_cfg, width, "2");
   }
-  conv3_ = register_module("conv3", resnet_conv(o, width, out, 1, 1, 1));
+  conv3_ = register_module("conv3", resnet_conv(o.conv_cfg, width, out, 1, 1, 1));
   norm3_ = register_norm(*this, o.norm_cfg, out, "3");
   if (o.downsample) downsample_ = register_module("downsample", make_res_downsample(o, out));
   const std::array<const char*, 3> positions{"after_conv1", "after_conv2", "after_conv3"};
@@ -144,6 +165,23 @@ void ResBottleneck::init_weights() {
 
 // --- The network --------------------------------------------------------------------------------
 
+Schema<DcnCfg> DcnCfg::schema() {
+  using P = DcnCfg;
+  return Schema<P>("Deformable convolutions.")
+      .required("type", &P::type, "DCN, with offsets of taps; DCNv2, with factors, too",
+                one_of({"DCN", "DCNv2"}))
+      .optional("deform_groups", &P::deform_groups, "parts of the channels with offsets apart",
+                at_least(1))
+      .optional("fallback_on_stride", &P::fallback_on_stride,
+                "the first block that would be deformable is plain; as in MMSegmentation, others "
+                "that stride are not")
+      .accepted("im2col_step", "has no effect: how many images mmcv's operator takes at a time");
+}
+
+ConvCfg DcnCfg::conv() const {
+  return Spec<Conv2d>::of(text("{type: ", type, ", deform_groups: ", deform_groups, "}"));
+}
+
 Schema<ResNetParams> ResNetParams::schema(std::vector<int64_t> depths) {
   using P = ResNetParams;
   return Schema<P>("")
@@ -163,7 +201,7 @@ Schema<ResNetParams> ResNetParams::schema(std::vector<int64_t> depths) {
       .optional("conv_cfg", &P::conv_cfg, "type of the convolutions")
       .optional("norm_cfg", &P::norm_cfg, "type of the norms")
       .optional("norm_eval", &P::norm_eval, "batch norms keep their running statistics")
-      .optional("dcn", &P::dcn, "deformable convolutions; not available")
+      .optional("dcn", &P::dcn, "deformable convolutions in the place of 3x3 ones; null: none")
       .optional("stage_with_dcn", &P::stage_with_dcn, "stages with deformable convolutions")
       .optional("plugins", &P::plugins, "layers inside the blocks")
       .optional("multi_grid", &P::multi_grid, "dilation of each block of the last stage",
@@ -194,9 +232,7 @@ Schema<ResNetParams> ResNetParams::schema(std::vector<int64_t> depths) {
         if (p.frozen_stages > p.num_stages) {
           problems.error("frozen_stages", text("names ", p.frozen_stages, " stages of ", stages));
         }
-        if (p.dcn) {
-          problems.error("dcn", "deformable convolutions are not available; write null");
-        }
+        check_dcn(p, problems);
         if (p.plugins) {
           if (p.depth < 50 && !p.plugins->empty()) {
             problems.error("plugins",
@@ -231,6 +267,7 @@ ResNet::ResNet(const Params& p, const std::vector<int64_t>& blocks, int64_t expa
                const BlockFactory& make_block)
     : Backbone(conv_backbone_init(p.init_cfg, p.pretrained)), p_(p) {
   const bool own_recipe = !p.init_cfg && !p.pretrained;
+  bool plain_next = p.dcn && p.dcn->fallback_on_stride;
   make_stem();
   int64_t width = p.stem_channels, stride = 4;
   for (int64_t i = 0; i < p.num_stages; ++i) {
@@ -257,6 +294,9 @@ ResNet::ResNet(const Params& p, const std::vector<int64_t>& blocks, int64_t expa
       o.dilation = p.dilations[i];
       if (b == 0 && p.contract_dilation && o.dilation > 1) o.dilation /= 2;
       if (grid) o.dilation = (*p.multi_grid)[b];
+      if (p.dcn && p.stage_with_dcn[i]) {
+        o.dcn = std::exchange(plain_next, false) ? ConvCfg() : p.dcn->conv();
+      }
       o.downsample = b == 0 && (o.stride != 1 || o.in_channels != o.planes * expansion);
       layer->push_back(make_block(o));
       o.in_channels = o.planes * expansion;
@@ -278,14 +318,15 @@ void ResNet::make_stem() {
         {{p_.in_channels, half, 2}, {half, half, 1}, {half, p_.stem_channels, 1}}};
     stem_ = std::make_shared<Sequential>();
     for (const auto& [in, out, stride] : steps) {
-      stem_->push_back(resnet_conv(o, in, out, 3, stride, 1));
+      stem_->push_back(resnet_conv(o.conv_cfg, in, out, 3, stride, 1));
       stem_->push_back(p_.norm_cfg.build(out));
       stem_->push_back(resnet_relu());
     }
     register_module("stem", stem_);
     return;
   }
-  conv1_ = register_module("conv1", resnet_conv(o, p_.in_channels, p_.stem_channels, 7, 2, 1));
+  conv1_ =
+      register_module("conv1", resnet_conv(o.conv_cfg, p_.in_channels, p_.stem_channels, 7, 2, 1));
   norm1_ = register_norm(*this, p_.norm_cfg, p_.stem_channels, "1");
 }
 
@@ -388,12 +429,23 @@ Schema<GroupedResNetParams> GroupedResNetParams::schema(std::vector<int64_t> dep
       .optional("base_width", &P::base_width,
                 "width of a group in a stage of base_channels; without effect for one group",
                 at_least(1))
-      .validate([](const P&, Problems& problems) {
+      .validate([](const P& p, Problems& problems) {
+        if (p.dcn && p.dcn->fallback_on_stride) {
+          problems.warn("dcn",
+                        "fallback_on_stride has no effect: as in MMSegmentation, only ResNet "
+                        "itself heeds it");
+        }
         if (problems.given("zero_init_residual")) {
           problems.warn("zero_init_residual",
                         "has no effect: as in MMSegmentation, only ResNet's own blocks heed it");
         }
       });
+}
+
+ResNetParams GroupedResNetParams::heeded() const {
+  ResNetParams out = *this;
+  if (out.dcn) out.dcn->fallback_on_stride = false;
+  return out;
 }
 
 ResBottleneck::Middle GroupedResNetParams::middle(const ResBlockOptions& o) const {

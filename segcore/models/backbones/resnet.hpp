@@ -12,6 +12,15 @@
 
 namespace seg {
 
+/// The option `dcn`: deformable convolutions in the place of 3x3 ones.
+struct DcnCfg {
+  std::string type;
+  int64_t deform_groups = 1;
+  bool fallback_on_stride = false;
+  static Schema<DcnCfg> schema();
+  ConvCfg conv() const;
+};
+
 struct ResNetParams {
   int64_t depth = 50;
   int64_t in_channels = 3;
@@ -28,7 +37,7 @@ struct ResNetParams {
   ConvCfg conv_cfg;
   Spec<Norm> norm_cfg = Spec<Norm>::of("{type: BN, requires_grad: true}");
   bool norm_eval = false;
-  std::optional<Config> dcn;
+  std::optional<DcnCfg> dcn;
   std::vector<bool> stage_with_dcn{false, false, false, false};
   std::optional<std::vector<PluginEntry>> plugins;
   std::optional<std::vector<int64_t>> multi_grid;
@@ -57,9 +66,12 @@ struct ResBlockOptions {
   std::string style = "pytorch";
   bool with_cp = false;
   ConvCfg conv_cfg;
+  ConvCfg dcn;  ///< of the middle convolution of a bottleneck; null: conv_cfg
   Spec<Norm> norm_cfg;
   std::vector<PluginEntry> plugins;
   bool zero_init = false;  ///< the last norm starts at zero
+
+  const ConvCfg& middle_cfg() const { return dcn ? dcn : conv_cfg; }
 };
 
 /// The shortcut of a block that changes the shape: [average pooling,] 1x1 convolution, norm.
@@ -153,6 +165,8 @@ struct GroupedResNetParams : ResNetParams {
   int64_t base_width = 4;
 
   static Schema<GroupedResNetParams> schema(std::vector<int64_t> depths);
+  /// Those of the residual network, as MMSegmentation heeds them.
+  ResNetParams heeded() const;
   /// Width and groups of the middle convolution of a block.
   ResBottleneck::Middle middle(const ResBlockOptions& o) const;
 };

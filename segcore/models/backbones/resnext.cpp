@@ -15,7 +15,7 @@ class ResNeXt final : public ResNet {
         .optional("avg_down", &Params::avg_down, "shortcuts that stride pool first");
   }
   explicit ResNeXt(const Params& p)
-      : ResNet(p, resnet_blocks(p.depth), ResBottleneck::kExpansion,
+      : ResNet(p.heeded(), resnet_blocks(p.depth), ResBottleneck::kExpansion,
                [p](ResBlockOptions o) -> std::shared_ptr<Layer> {
                  o.zero_init = false;
                  return std::make_shared<ResBottleneck>(o, p.middle(o));

@@ -46,11 +46,15 @@ std::shared_ptr<Layer> yolo_bottleneck(std::shared_ptr<Layer> first,
 /// Blocks beside a 1x1 convolution.
 class CspOf3 final : public Layer {
  public:
-  CspOf3(int64_t in, int64_t out, std::shared_ptr<Sequential> blocks) {
+  CspOf3(int64_t in, int64_t out, std::shared_ptr<Sequential> blocks,
+         const NormCfg& norm_cfg = {}) {
     const int64_t middle = out / 2;
-    cv1_ = register_module("cv1", yolo_conv({.in = in, .out = middle}));
-    cv2_ = register_module("cv2", yolo_conv({.in = in, .out = middle}));
-    cv3_ = register_module("cv3", yolo_conv({.in = 2 * middle, .out = out}));
+    const auto conv = [&](int64_t from, int64_t to) {
+      return yolo_conv({.in = from, .out = to, .norm_cfg = norm_cfg});
+    };
+    cv1_ = register_module("cv1", conv(in, middle));
+    cv2_ = register_module("cv2", conv(in, middle));
+    cv3_ = register_module("cv3", conv(2 * middle, out));
     m_ = register_module("m", std::move(blocks));
   }
   torch::Tensor forward(const torch::Tensor& x) override {
@@ -78,12 +82,13 @@ class JoinedOutputs : public Layer {
 
 class CspOf2 final : public JoinedOutputs {
  public:
-  CspOf2(int64_t in, int64_t out, int64_t blocks) {
+  CspOf2(int64_t in, int64_t out, int64_t blocks, const NormCfg& norm_cfg) {
     const int64_t middle = out / 2;
-    first_ = register_module("cv1", yolo_conv({.in = in, .out = 2 * middle}));
-    last_ = register_module("cv2", yolo_conv({.in = (2 + blocks) * middle, .out = out}));
+    first_ = register_module("cv1", yolo_conv({.in = in, .out = 2 * middle, .norm_cfg = norm_cfg}));
+    last_ = register_module(
+        "cv2", yolo_conv({.in = (2 + blocks) * middle, .out = out, .norm_cfg = norm_cfg}));
     auto list = register_module("m", std::make_shared<ListOf<Layer>>());
-    const YoloConvOptions conv{.in = middle, .out = middle, .kernel = 3};
+    const YoloConvOptions conv{.in = middle, .out = middle, .kernel = 3, .norm_cfg = norm_cfg};
     for (int64_t i = 0; i < blocks; ++i) {
       row_.push_back(list->push_back(yolo_bottleneck(yolo_conv(conv), yolo_conv(conv))));
     }
@@ -155,31 +160,40 @@ std::shared_ptr<Layer> yolo_conv(const YoloConvOptions& o) {
                                            .stride = o.stride,
                                            .padding = (o.kernel - 1) / 2,
                                            .bias = false}),
-                   o.acts);
+                   o.acts, o.norm_cfg);
 }
 
-std::shared_ptr<Layer> yolo_conv(std::shared_ptr<Conv2d> conv, bool acts) {
+std::shared_ptr<Layer> yolo_conv(std::shared_ptr<Conv2d> conv, bool acts, const NormCfg& norm_cfg) {
   const BatchNormParams norm{.eps = 1e-3, .momentum = 0.03};
   const int64_t width = conv->options.out_channels;
   auto out = std::make_shared<NamedChain>();
   out->add("conv", std::move(conv));
-  out->add("bn", std::make_shared<BatchNormAct>(norm, width, acts ? silu_of : nullptr));
+  if (norm_cfg) {
+    out->add("bn", norm_cfg->build(width));
+    if (acts) out->then([](const torch::Tensor& x) { return at::silu(x); });
+  } else {
+    out->add("bn", std::make_shared<BatchNormAct>(norm, width, acts ? silu_of : nullptr));
+  }
   return out;
 }
 
-std::shared_ptr<Layer> csp_of_3(int64_t in, int64_t out, int64_t blocks, const ConvCfg& conv_cfg) {
+std::shared_ptr<Layer> csp_of_3(int64_t in, int64_t out, int64_t blocks, const ConvCfg& conv_cfg,
+                                const NormCfg& norm_cfg) {
   const int64_t middle = out / 2;
   auto row = std::make_shared<Sequential>();
   for (int64_t i = 0; i < blocks; ++i) {
-    row->push_back(yolo_bottleneck(
-        yolo_conv({.in = middle, .out = middle}),
-        yolo_conv({.in = middle, .out = middle, .kernel = 3, .conv_cfg = conv_cfg})));
+    row->push_back(yolo_bottleneck(yolo_conv({.in = middle, .out = middle, .norm_cfg = norm_cfg}),
+                                   yolo_conv({.in = middle,
+                                              .out = middle,
+                                              .kernel = 3,
+                                              .conv_cfg = conv_cfg,
+                                              .norm_cfg = norm_cfg})));
   }
-  return std::make_shared<CspOf3>(in, out, row);
+  return std::make_shared<CspOf3>(in, out, row, norm_cfg);
 }
 
-std::shared_ptr<Layer> csp_of_2(int64_t in, int64_t out, int64_t blocks) {
-  return std::make_shared<CspOf2>(in, out, blocks);
+std::shared_ptr<Layer> csp_of_2(int64_t in, int64_t out, int64_t blocks, const NormCfg& norm_cfg) {
+  return std::make_shared<CspOf2>(in, out, blocks, norm_cfg);
 }
 
 std::shared_ptr<Layer> elan(const ElanOptions& options) { return std::make_shared<Elan>(options); }

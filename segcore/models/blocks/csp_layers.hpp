@@ -5,6 +5,7 @@
 #include <string>
 
 #include "segcore/models/nn/conv.hpp"
+#include "segcore/models/nn/norm.hpp"
 
 namespace seg {
 
@@ -12,19 +13,24 @@ struct YoloConvOptions {
   int64_t in = 0, out = 0, kernel = 1, stride = 1;
   bool acts = true;  ///< SiLU
   ConvCfg conv_cfg;
+  NormCfg norm_cfg;  ///< null: batch norm with YOLO's options
 };
 
 /// Convolution, batch norm and SiLU: children `conv`, `bn`. Pads by half the kernel, without its
 /// middle.
 std::shared_ptr<Layer> yolo_conv(const YoloConvOptions& options);
-std::shared_ptr<Layer> yolo_conv(std::shared_ptr<Conv2d> conv, bool acts = true);
+std::shared_ptr<Layer> yolo_conv(std::shared_ptr<Conv2d> conv, bool acts = true,
+                                 const NormCfg& norm_cfg = {});
 
 /// C3 of YOLOv5: one 1x1 convolution before the blocks, one beside them, one after. Wang et al.
 /// 2019, arXiv:1911.11929.
 /// \param conv_cfg  of the 3x3 convolutions in the blocks.
-std::shared_ptr<Layer> csp_of_3(int64_t in, int64_t out, int64_t blocks, const ConvCfg& conv_cfg);
+/// \param norm_cfg  of all convolutions; null: YOLO's own.
+std::shared_ptr<Layer> csp_of_3(int64_t in, int64_t out, int64_t blocks, const ConvCfg& conv_cfg,
+                                const NormCfg& norm_cfg = {});
 /// C2f of YOLOv8: the outputs of all blocks are joined.
-std::shared_ptr<Layer> csp_of_2(int64_t in, int64_t out, int64_t blocks);
+std::shared_ptr<Layer> csp_of_2(int64_t in, int64_t out, int64_t blocks,
+                                const NormCfg& norm_cfg = {});
 
 struct ElanOptions {
   int64_t in = 0, out = 0, middle = 0, branch = 0;

@@ -94,6 +94,9 @@ std::vector<std::string> paired_heads() {
           head_of("type: ISAHead, isa_channels: 4"),
           head_of("type: UPerHead, pool_scales: [1, 2], " + all),
           head_of("type: SegformerHead, " + all),
+          head_of("type: SegmentHead, scale_loss_weight: 0.4"),
+          head_of("type: YOLOSegHead"),
+          head_of("type: FusionHead, num_convs: 1"),
           "neck: {type: FPN, out_channels: 8, num_outs: 4}, " +
               head_of("type: FPNHead, feature_strides: [4, 8, 16, 32], " + all)};
 }

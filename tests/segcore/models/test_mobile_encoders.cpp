@@ -234,12 +234,34 @@ TEST(DeformConv, MovesItsTaps) {
   EXPECT_TRUE(torch::allclose(taps.flatten(), torch::tensor({7.0f, 9.0f, 5.0f, 0.0f, 0.0f, 0.0f})));
 }
 
-TEST(DeformConv, RefusesGroups) {
-  const auto message = test::config_error([] {
-    Spec<Conv2d>::of("{type: DCNv2}")
-        .build(ConvOptions{.in_channels = 4, .out_channels = 4, .groups = 2});
-  });
-  EXPECT_THAT(message, HasSubstr("DCNv2 has no grouped convolutions"));
+TEST(DeformConv, BeginsAsAPlainConvolution) {
+  torch::manual_seed(0);
+  const ConvOptions options{.in_channels = 6,
+                            .out_channels = 4,
+                            .kernel_size = 3,
+                            .stride = 2,
+                            .padding = 2,
+                            .dilation = 2,
+                            .groups = 2,
+                            .bias = false};
+  const auto x = torch::randn({2, 6, 9, 11});
+  for (const std::string type : {"DCN", "DCNv2"}) {
+    const auto conv = Spec<Conv2d>::of("{deform_groups: 3, type: " + type + "}").build(options);
+    const auto plain = at::conv2d(x, conv->weight, {}, 2, 2, 2, 2);
+    EXPECT_TRUE(torch::allclose(conv->forward(x), (type == "DCN" ? 1.0 : 0.5) * plain, 1e-4, 1e-5));
+    EXPECT_EQ(conv->named_parameters()["conv_offset.weight"].sizes(),
+              at::IntArrayRef({type == "DCN" ? 54 : 81, 6, 3, 3}));
+  }
+}
+
+TEST(DeformConv, SaysWhatItHasNot) {
+  const auto message = [](const std::string& yaml, const ConvOptions& options) {
+    return test::config_error([&] { Spec<Conv2d>::of(yaml).build(options); });
+  };
+  EXPECT_THAT(message("{type: DCN}", {.in_channels = 4, .out_channels = 4}),
+              HasSubstr("type: DCN has no bias: it needs a norm behind it, as in mmcv"));
+  EXPECT_THAT(message("{type: DCNv2, deform_groups: 3}", {.in_channels = 4, .out_channels = 4}),
+              HasSubstr("deform_groups: must divide the 4 channels"));
 }
 
 TEST(YoloV5, HasTheTensorsOfThePlainOneAndOffsets) {

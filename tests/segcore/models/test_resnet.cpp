@@ -4,6 +4,8 @@
 #include "segcore/models/backbones/resnet.hpp"
 #include "segcore/testing/reference_values.hpp"
 #include "segcore/torch.hpp"
+#include "tests/support/config_errors.hpp"
+#include "tests/support/encoder_facts.hpp"
 
 namespace seg {
 namespace {
@@ -124,6 +126,54 @@ TEST(ResNet, PutsPluginsIntoBlocks) {
   EXPECT_EQ(net->forward(torch::zeros({1, 3, 32, 32})).size(), 4u);
 }
 
+TEST(ResNet, DeformsAsPython) {
+  at::set_num_threads(1);
+  std::string built;
+  std::vector<torch::Tensor> maps;
+  for (const auto& row : test::encoder_table_rows("deformable_maps.tsv")) {
+    SCOPED_TRACE(row[0] + ", map " + row[4]);
+    if (built != row[0]) {
+      built = row[0];
+      const auto net = resnet_of(row[0]);
+      EXPECT_EQ(test::state_digest(*net), row[1]);
+      reference::fill(*net, 1);
+      net->to(torch::kFloat64);
+      net->eval();
+      const auto image =
+          reference::image({1, 3, std::stoll(row[2]), std::stoll(row[3])}).requires_grad_();
+      maps = net->forward(image);
+      torch::Tensor sum = torch::zeros({});
+      for (const auto& map : maps) sum = sum + map.square().mean();
+      sum.backward();
+      maps.push_back(image.grad());
+    }
+    test::expect_map(maps.at(std::stoul(row[4])).detach(), row, 5);
+  }
+  EXPECT_FALSE(built.empty());
+}
+
+TEST(ResNet, BeginsWithoutOffsets) {
+  for (const std::string type : {"ResNet", "ResNeXt", "ResNeSt"}) {
+    SCOPED_TRACE(type);
+    const auto net = resnet_of(
+        "{depth: 50, base_channels: 8, stem_channels: 8, dcn: {type: DCN, deform_groups: 2}, "
+        "zero_init_residual: false, "
+        "stage_with_dcn: [false, false, false, true], type: " +
+        type + "}");
+    net->initialize();
+    const auto tensors = net->named_parameters();
+    const std::string conv = type == "ResNeSt" ? "layer4.2.conv2.conv." : "layer4.2.conv2.";
+    EXPECT_EQ(tensors[conv + "conv_offset.weight"].abs().max().item<double>(), 0);
+    EXPECT_EQ(tensors[conv + "conv_offset.weight"].size(0), 2 * 2 * 9);
+    EXPECT_GT(tensors[conv + "weight"].abs().max().item<double>(), 0);
+    EXPECT_FALSE(tensors.contains("layer3.0.conv2.conv_offset.weight"));
+    const auto maps = net->forward(torch::randn({2, 3, 64, 64}));
+    maps.back().sum().backward();
+    EXPECT_GT(
+        net->named_parameters()[conv + "conv_offset.weight"].grad().abs().max().item<double>(), 0);
+  }
+}
+
 TEST(ResNet, BeginsWithResidualsOfZero) {
   const auto net = resnet_of("{type: ResNet, depth: 18, base_channels: 8, stem_channels: 8}");
   net->init_weights();
@@ -142,8 +192,23 @@ TEST(ResNet, ReportsWrongOptions) {
   EXPECT_THAT(resnet_error("{type: ResNet, depth: 50, num_stages: 3, strides: [1, 2, 2], "
                            "dilations: [1, 1, 1]}"),
               HasSubstr("out_indices: names stage 3 of 3"));
-  EXPECT_THAT(resnet_error("{type: ResNet, depth: 50, dcn: {type: DCN}}"),
-              HasSubstr("dcn: deformable convolutions are not available; write null"));
+  EXPECT_THAT(resnet_error("{type: ResNet, depth: 18, dcn: {type: DCN}}"),
+              HasSubstr("dcn: fits only the blocks of depth 50 and more, not 18"));
+  EXPECT_THAT(resnet_error("{type: ResNet, depth: 50, dcn: {type: DCNv4}}"),
+              HasSubstr("dcn.type: unknown value 'DCNv4'."));
+  EXPECT_THAT(resnet_error("{type: ResNet, depth: 50, dcn: {type: DCN}, stage_with_dcn: [true]}"),
+              HasSubstr("stage_with_dcn: has 1 values, but num_stages is 4"));
+  const std::string deforms = "depth: 50, stage_with_dcn: [false, true, true, true], dcn: ";
+  EXPECT_THAT(resnet_error("{type: ResNet, conv_cfg: {type: Conv2d}, " + deforms + "{type: DCN}}"),
+              HasSubstr("conv_cfg: must be null with dcn"));
+  EXPECT_THAT(test::spec_warnings<Backbone>("{type: ResNet, depth: 50, dcn: {type: DCN}}"),
+              HasSubstr("dcn: has no effect: stage_with_dcn names no stage"));
+  EXPECT_THAT(test::spec_warnings<Backbone>("{type: ResNet, " + deforms + "null}"),
+              HasSubstr("stage_with_dcn: has no effect without dcn"));
+  EXPECT_THAT(test::spec_warnings<Backbone>("{type: ResNeXt, " + deforms +
+                                            "{type: DCN, fallback_on_stride: true}}"),
+              HasSubstr("dcn: fallback_on_stride has no effect: as in MMSegmentation, only ResNet "
+                        "itself heeds it"));
   EXPECT_THAT(resnet_error("{type: ResNetV1c, depth: 50, deep_stem: true}"),
               HasSubstr("ResNetV1c has no option 'deep_stem'"));
   EXPECT_THAT(resnet_error("{type: ResNet, depth: 50, multi_grid: [1, 2]}"),
