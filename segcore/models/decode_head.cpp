@@ -57,24 +57,38 @@ std::vector<std::shared_ptr<Loss>> register_losses(torch::nn::Module& parent,
 }
 
 LossMap losses_of(const std::vector<std::shared_ptr<Loss>>& losses, const PixelSampler* sampler,
-                  const torch::Tensor& logits, const torch::Tensor& labels, int64_t ignore_index) {
+                  const torch::Tensor& logits, const torch::Tensor& labels, int64_t ignore_index,
+                  bool align_corners) {
+  torch::Tensor resized;
+  const auto full = [&]() -> const torch::Tensor& {
+    if (!resized.defined()) {
+      resized = resize(full_precision(logits), map_size(labels), align_corners);
+    }
+    return resized;
+  };
   torch::Tensor weight;
   if (sampler) {
     torch::NoGradGuard no_grad;
-    weight = sampler->sample(logits, labels, ignore_index, [&] {
+    weight = sampler->sample(full(), labels, ignore_index, [&] {
       torch::Tensor sum;
       for (const auto& loss : losses) {
-        const auto one = loss->per_pixel(logits, labels, ignore_index);
+        const auto one = loss->per_pixel(full(), labels, ignore_index);
         sum = sum.defined() ? sum + one : one;
       }
       return sum;
     });
   }
   LossMap out;
+  torch::Tensor accuracy;
   for (const auto& loss : losses) {
-    add_loss(out, loss->loss_name(), loss->forward(logits, labels, weight, ignore_index));
+    const auto of_small =
+        sampler ? std::nullopt : loss->of_small(logits, labels, ignore_index, align_corners);
+    if (of_small) accuracy = of_small->accuracy;
+    add_loss(out, loss->loss_name(),
+             of_small ? of_small->loss : loss->forward(full(), labels, weight, ignore_index));
   }
-  out.emplace_back("acc_seg", pixel_accuracy(logits, labels, ignore_index));
+  if (!accuracy.defined()) accuracy = pixel_accuracy(full(), labels, ignore_index);
+  out.emplace_back("acc_seg", accuracy);
   return out;
 }
 
@@ -268,14 +282,8 @@ torch::Tensor DecodeHead::predict(const std::vector<torch::Tensor>& features, Si
   return forward(features);
 }
 
-LossMap DecodeHead::loss_by_feat(const torch::Tensor& small, const torch::Tensor& labels) {
-  if (losses_.size() == 1 && !sampler_) {
-    const auto of_small = losses_[0]->of_small(small, labels, ignore_index_, params_.align_corners);
-    if (of_small)
-      return {{losses_[0]->loss_name(), of_small->loss}, {"acc_seg", of_small->accuracy}};
-  }
-  const auto logits = resize(full_precision(small), map_size(labels), params_.align_corners);
-  return losses_of(losses_, sampler_.get(), logits, labels, ignore_index_);
+LossMap DecodeHead::loss_by_feat(const torch::Tensor& logits, const torch::Tensor& labels) {
+  return losses_of(losses_, sampler_.get(), logits, labels, ignore_index_, params_.align_corners);
 }
 
 torch::Tensor CascadeDecodeHead::forward(const std::vector<torch::Tensor>&) {

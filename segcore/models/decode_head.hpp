@@ -26,10 +26,11 @@ void add_loss(LossMap& losses, const std::string& name, const torch::Tensor& val
 std::vector<std::shared_ptr<Loss>> register_losses(torch::nn::Module& parent,
                                                    const OneOrMany<Spec<Loss>>& option,
                                                    int64_t channels);
-/// Losses and accuracy ("acc_seg") of logits at the size of the labels.
-/// \param sampler  chooses the pixels to learn from; null: all.
+/// Losses and accuracy ("acc_seg") of logits [N, C, h, w], which are resized to the labels only
+/// where a loss cannot do without. \param sampler  chooses the pixels to learn from; null: all.
 LossMap losses_of(const std::vector<std::shared_ptr<Loss>>& losses, const PixelSampler* sampler,
-                  const torch::Tensor& logits, const torch::Tensor& labels, int64_t ignore_index);
+                  const torch::Tensor& logits, const torch::Tensor& labels, int64_t ignore_index,
+                  bool align_corners);
 
 /// The options of every head. A head's own struct derives from it and includes base_schema(); it
 /// changes defaults in its constructor or by initialisers.

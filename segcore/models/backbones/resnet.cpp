@@ -95,11 +95,10 @@ ResBasicBlock::ResBasicBlock(const ResBlockOptions& o)
 
 torch::Tensor ResBasicBlock::forward(const torch::Tensor& x) {
   const auto body = [this](const torch::Tensor& in) {
-    auto out = norm1_->forward(conv1_->forward(in)).relu_();
-    out = norm2_->forward(conv2_->forward(out));
-    return out.add_(downsample_ ? downsample_->forward(in) : in);
+    const auto out = norm1_->forward_relu(conv1_->forward(in));
+    return norm2_->forward_relu(conv2_->forward(out), downsample_ ? downsample_->forward(in) : in);
   };
-  return (with_cp_ ? recompute(body, x) : body(x)).relu_();
+  return with_cp_ ? recompute(body, x) : body(x);
 }
 
 void ResBasicBlock::init_weights() {
@@ -149,13 +148,14 @@ torch::Tensor ResBottleneck::run(const Plugins& plugins, const torch::Tensor& x)
 
 torch::Tensor ResBottleneck::forward(const torch::Tensor& x) {
   const auto body = [this](const torch::Tensor& in) {
-    auto out = run(plugins_[0], norm1_->forward(conv1_->forward(in)).relu_());
+    auto out = run(plugins_[0], norm1_->forward_relu(conv1_->forward(in)));
     out = conv2_->forward(out);
-    out = run(plugins_[1], norm2_ ? norm2_->forward(out).relu_() : out);
-    out = run(plugins_[2], norm3_->forward(conv3_->forward(out)));
-    return out.add_(downsample_ ? downsample_->forward(in) : in);
+    out = run(plugins_[1], norm2_ ? norm2_->forward_relu(out) : out);
+    const auto shortcut = downsample_ ? downsample_->forward(in) : in;
+    if (plugins_[2].empty()) return norm3_->forward_relu(conv3_->forward(out), shortcut);
+    return (run(plugins_[2], norm3_->forward(conv3_->forward(out))) + shortcut).relu_();
   };
-  return (with_cp_ ? recompute(body, x) : body(x)).relu_();
+  return with_cp_ ? recompute(body, x) : body(x);
 }
 
 void ResBottleneck::init_weights() {
@@ -341,7 +341,7 @@ std::vector<torch::Tensor> ResNet::forward(const torch::Tensor& images) {
 }
 
 torch::Tensor ResNet::forward_stem(const torch::Tensor& images) {
-  return stem_ ? stem_->forward(images) : norm1_->forward(conv1_->forward(images)).relu_();
+  return stem_ ? stem_->forward(images) : norm1_->forward_relu(conv1_->forward(images));
 }
 
 torch::Tensor ResNet::forward_stage(size_t stage, const torch::Tensor& x) {

@@ -42,11 +42,10 @@ class BranchFPNHead final : public FPNHead {
       // As in the repository, where ignored pixels count as wrong.
       if (name == "acc_seg") value = value * (targets.labels != ignore_index()).to(value).mean();
     }
-    const auto scores = resize(full_precision(backbone_scores(features)), map_size(targets.labels),
-                               align_corners());
     torch::Tensor sum;
     for (const auto& [name, value] :
-         losses_of(losses_, /*sampler=*/nullptr, scores, targets.labels, ignore_index())) {
+         losses_of(losses_, /*sampler=*/nullptr, backbone_scores(features), targets.labels,
+                   ignore_index(), align_corners())) {
       if (name.find("loss") == std::string::npos) continue;
       sum = sum.defined() ? sum + value : value;
     }

@@ -35,7 +35,8 @@ FCNHead::FCNHead(const Params& p, const std::vector<FeatureInfo>& inputs) : Deco
   } else {
     auto convs = std::make_shared<Sequential>();
     for (int64_t i = 0; i < p.num_convs; ++i) {
-      const auto conv = head_conv(p, i == 0 ? in : p.channels, p.channels, p.kernel_size, p.dilation);
+      const auto conv =
+          head_conv(p, i == 0 ? in : p.channels, p.channels, p.kernel_size, p.dilation);
       if (i == 0) first_ = conv;
       convs->push_back(conv);
     }

@@ -29,6 +29,7 @@ class PlainActivation final : public Activation {
   PlainActivation(const Params& p, bool inplace) : inplace_(p.inplace.value_or(inplace)) {}
   torch::Tensor forward(const torch::Tensor& x) override { return Function::apply(x, inplace_); }
   std::vector<std::string> python_names() const override { return {Function::kName}; }
+  bool is_relu() const override { return std::string_view(Function::kName) == "ReLU"; }
 
  private:
   bool inplace_;

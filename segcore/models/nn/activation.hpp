@@ -9,6 +9,8 @@ class Activation : public Layer {
  public:
   /// Of a leaky ReLU, whose slope Kaiming's rule takes into account; empty for others.
   virtual std::optional<double> negative_slope() const { return std::nullopt; }
+  /// Whether it is ReLU, which norms may do with their own work.
+  virtual bool is_relu() const { return false; }
 };
 
 template <>

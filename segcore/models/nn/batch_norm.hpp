@@ -23,8 +23,11 @@ class BatchNorm : public Norm {
   bool is_batch_norm() const override { return true; }
   std::vector<std::string> python_names() const override { return {"BatchNorm2d", "_BatchNorm"}; }
   torch::Tensor forward(const torch::Tensor& x) override;
+  torch::Tensor forward_relu(const torch::Tensor& x, const torch::Tensor& residual = {}) override;
 
  protected:
+  /// Whether statistics are those of the batch. \throws DataError where it has too few values.
+  bool uses_batch(const torch::Tensor& x) const;
   /// Counts the batch in training. Returns the share of its statistics in the running ones.
   double next_momentum();
   Params params_;
@@ -37,6 +40,7 @@ class SyncBatchNorm final : public BatchNorm, public UsesCommunicator {
   using BatchNorm::BatchNorm;
   std::vector<std::string> python_names() const override { return {"SyncBatchNorm", "_BatchNorm"}; }
   torch::Tensor forward(const torch::Tensor& x) override;
+  torch::Tensor forward_relu(const torch::Tensor& x, const torch::Tensor& residual = {}) override;
 };
 
 }  // namespace seg

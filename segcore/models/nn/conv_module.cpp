@@ -90,7 +90,11 @@ torch::Tensor ConvModule::steps_from(size_t place, torch::Tensor x) {
     if (step == 'c') {
       x = conv_->forward(pad2d(x, padding_.w, padding_.w, padding_.h, padding_.h, padding_mode_));
     } else if (step == 'n') {
-      if (norm_) x = norm_->forward(x);
+      if (!norm_) continue;
+      const bool then_relu = place + 1 < order_.size() && order_[place + 1] == 'a' && activate_ &&
+                             activate_->is_relu();
+      x = then_relu ? norm_->forward_relu(x) : norm_->forward(x);
+      if (then_relu) ++place;
     } else if (activate_) {
       x = activate_->forward(x);
     }
@@ -103,8 +107,8 @@ torch::Tensor ConvModule::forward(const torch::Tensor& x) { return steps_from(0,
 bool ConvModule::is_pointwise() const {
   const ConvOptions& o = conv_->options;
   const auto is = [](Size2 size, int64_t side) { return size.h == side && size.w == side; };
-  return plain_ && is(o.kernel_size, 1) && is(o.stride, 1) && is(o.padding, 0) &&
-         is(padding_, 0) && o.groups == 1;
+  return plain_ && is(o.kernel_size, 1) && is(o.stride, 1) && is(o.padding, 0) && is(padding_, 0) &&
+         o.groups == 1;
 }
 
 torch::Tensor ConvModule::forward_resized(const std::vector<torch::Tensor>& maps, Size2 size,

@@ -1,6 +1,7 @@
 #include "segcore/models/nn/norm.hpp"
 
 #include "segcore/models/nn/batch_norm.hpp"
+#include "segcore/ops/batch_norm_relu/batch_norm_relu.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {
@@ -8,6 +9,12 @@ namespace seg {
 void Norm::register_affine(int64_t channels, bool requires_grad) {
   weight = register_parameter("weight", torch::ones({channels}), requires_grad);
   bias = register_parameter("bias", torch::zeros({channels}), requires_grad);
+}
+
+torch::Tensor Norm::forward_relu(const torch::Tensor& x, const torch::Tensor& residual) {
+  auto out = forward(x);
+  if (residual.defined()) out.add_(residual);
+  return out.relu_();
 }
 
 NormCfg norm_cfg_of(const std::string& yaml) { return Spec<Norm>::of(yaml); }
@@ -57,15 +64,27 @@ double BatchNorm::next_momentum() {
   return params_.momentum ? *params_.momentum : 1.0 / static_cast<double>(batches_.item<int64_t>());
 }
 
-torch::Tensor BatchNorm::forward(const torch::Tensor& x) {
+bool BatchNorm::uses_batch(const torch::Tensor& x) const {
   const bool use_batch = is_training() || !running_mean_.defined();
-  const double momentum = next_momentum();
   if (use_batch && x.numel() == x.size(1)) {
     throw DataError(text("batch norm cannot be trained on one value per channel, got ", x.sizes(),
                          ": take a batch of at least 2 images, a larger crop or another norm"));
   }
-  return torch::batch_norm(x, weight, bias, running_mean_, running_var_, use_batch, momentum,
+  return use_batch;
+}
+
+torch::Tensor BatchNorm::forward(const torch::Tensor& x) {
+  const double momentum = next_momentum();
+  return torch::batch_norm(x, weight, bias, running_mean_, running_var_, uses_batch(x), momentum,
                            params_.eps, at::globalContext().userEnabledCuDNN());
+}
+
+torch::Tensor BatchNorm::forward_relu(const torch::Tensor& x, const torch::Tensor& residual) {
+  // LibTorch's kernels for GPUs serve more types and layouts; ours are for CPUs.
+  if (!x.is_cpu() || x.scalar_type() != torch::kFloat) return Norm::forward_relu(x, residual);
+  const double momentum = next_momentum();
+  return batch_norm_relu(x, residual, weight, bias, running_mean_, running_var_,
+                         {.training = uses_batch(x), .momentum = momentum, .eps = params_.eps});
 }
 
 SEG_REGISTER_AS(Norm, BatchNorm, "BN");

@@ -9,6 +9,9 @@ class Norm : public Layer {
  public:
   /// The name of a ConvModule's child: "bn", "gn", "ln", "in".
   virtual std::string abbreviation() const = 0;
+  /// The result plus the residual (undefined: nothing), without what is below zero. In one pass
+  /// where the norm can.
+  virtual torch::Tensor forward_relu(const torch::Tensor& x, const torch::Tensor& residual = {});
   /// Whether it keeps running statistics of batches, which `norm_eval` freezes.
   virtual bool is_batch_norm() const { return false; }
   torch::Tensor weight;  ///< [channels], or undefined

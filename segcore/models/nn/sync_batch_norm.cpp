@@ -128,6 +128,11 @@ torch::Tensor SyncBatchNorm::forward(const torch::Tensor& input) {
                                     c10::make_intrusive<SyncedBackward>(*others, params_.eps));
 }
 
+torch::Tensor SyncBatchNorm::forward_relu(const torch::Tensor& x, const torch::Tensor& residual) {
+  const bool alone = !communicator() || !(is_training() || !running_mean_.defined());
+  return alone ? BatchNorm::forward_relu(x, residual) : Norm::forward_relu(x, residual);
+}
+
 SEG_REGISTER_AS(Norm, SyncBatchNorm, "SyncBN");
 SEG_REGISTER(Norm, SyncBatchNorm);
 

@@ -141,11 +141,10 @@ torch::Tensor SegmentationModel::logits(const torch::Tensor& images, const std::
 
 LossMap SegmentationModel::loss(const torch::Tensor& images, const Targets& targets) {
   check_targets(targets, /*learns_depth=*/false);
-  const auto full = resize(full_precision(logits(images, targets.categories)),
-                           map_size(targets.labels), align_corners());
   LossMap out;
   for (const auto& [name, value] :
-       losses_of(losses_, /*sampler=*/nullptr, full, targets.labels, ignore_index_)) {
+       losses_of(losses_, /*sampler=*/nullptr, logits(images, targets.categories), targets.labels,
+                 ignore_index_, align_corners())) {
     out.emplace_back("decode." + name, value);
   }
   return out;

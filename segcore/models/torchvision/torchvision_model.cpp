@@ -114,10 +114,9 @@ LossMap TorchvisionModel::loss(const torch::Tensor& images, const Targets& targe
 
 LossMap TorchvisionModel::losses_named(const std::string& prefix, const torch::Tensor& logits,
                                        const torch::Tensor& labels, double weight) {
-  const auto full = resize(full_precision(logits), map_size(labels), align_corners());
   LossMap out;
   for (const auto& [name, value] :
-       losses_of(losses_, /*sampler=*/nullptr, full, labels, ignore_index_)) {
+       losses_of(losses_, /*sampler=*/nullptr, logits, labels, ignore_index_, align_corners())) {
     const bool is_loss = name.find("loss") != std::string::npos;
     out.emplace_back(prefix + name, is_loss && weight != 1 ? value * weight : value);
   }

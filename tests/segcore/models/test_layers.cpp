@@ -261,4 +261,45 @@ TEST(Resize, ByProductsIsTheSameWithTheSameGradient) {
   check(resize_by_products(x, {22, 35}, false, 2.5), resize_by(x, 2.5), "by a factor");
 }
 
+/// What a ConvModule makes of resized and joined maps, and the gradients of maps and weights.
+std::vector<torch::Tensor> outcome_of_joining(ConvModule& module, bool joined,
+                                              const std::string& mode) {
+  torch::manual_seed(1);
+  const std::vector<torch::Tensor> maps{torch::randn({2, 3, 8, 6}, torch::requires_grad()),
+                                        torch::randn({2, 5, 4, 3}, torch::requires_grad()),
+                                        torch::randn({2, 2, 2, 2}, torch::requires_grad()),
+                                        torch::randn({2, 4, 16, 12}, torch::requires_grad())};
+  std::vector<torch::Tensor> resized;
+  for (const auto& map : maps) resized.push_back(resize(map, {8, 6}, false, mode));
+  module.zero_grad();
+  const auto out = joined ? module.forward(at::cat(resized, 1))
+                          : module.forward_resized(maps, {8, 6}, false, mode);
+  out.square().sum().backward();
+  std::vector<torch::Tensor> all{out};
+  for (const auto& map : maps) all.push_back(map.grad());
+  for (const auto& p : module.parameters()) all.push_back(p.grad().clone());
+  return all;
+}
+
+TEST(ConvModule, JoinsResizedMapsWithoutHoldingThem) {
+  for (const char* mode : {"bilinear", "nearest", "bicubic", "area"}) {
+    for (const int64_t kernel : {1, 3}) {
+      for (const bool norm : {false, true}) {
+        torch::manual_seed(0);
+        ConvModuleOptions options{
+            .in_channels = 14, .out_channels = 6, .kernel_size = kernel, .padding = kernel / 2};
+        if (norm) options.norm_cfg = norm_cfg_of("{type: BN}");
+        ConvModule module(options);
+        const auto expected = outcome_of_joining(module, true, mode);
+        const auto found = outcome_of_joining(module, false, mode);
+        for (size_t i = 0; i < expected.size(); ++i) {
+          EXPECT_TRUE(torch::allclose(found[i], expected[i], 1e-4, 1e-4))
+              << mode << " " << kernel << " " << norm << " " << i << " "
+              << (found[i] - expected[i]).abs().max().item<double>();
+        }
+      }
+    }
+  }
+}
+
 }  // namespace seg::layers_test

@@ -1,0 +1,306 @@
+// A channel after the other, each with all its images: forward a pass for the statistics and one
+// for the result, backward one for two sums and one for the gradients. LibTorch takes a pass more
+// for each of the sum and the ReLU.
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+#include <torch/library.h>
+
+#include <algorithm>
+#include <cmath>
+#include <optional>
+#include <tuple>
+
+#include "segcore/ops/batch_norm_relu/batch_norm_relu.hpp"
+#include "segcore/ops/cpu_vector.hpp"
+
+namespace seg {
+namespace {
+
+using MaybeTensor = std::optional<at::Tensor>;
+
+/// Values of a channel in one image; a few of them at a time stay in the first cache.
+constexpr int64_t kChunk = 2048;
+
+/// One channel: `images` runs of `size` values, `stride` apart.
+struct ChannelRuns {
+  int64_t images, size, stride;
+};
+
+struct StatisticsArguments {
+  const float* x;
+  ChannelRuns runs;
+  double *mean, *squares;  ///< of deviations from the mean, summed
+};
+
+SEG_VECTOR_BODY double sum_of_chunk(const float* x, int64_t size) {
+  vec::F8 a{}, b{};
+  int64_t i = 0;
+  for (; i + 2 * vec::kLanes <= size; i += 2 * vec::kLanes) {
+    a += vec::load(x + i);
+    b += vec::load(x + i + vec::kLanes);
+  }
+  double out = vec::sum_of(a + b);
+  for (; i < size; ++i) out += x[i];
+  return out;
+}
+
+SEG_VECTOR_BODY double squares_of_chunk(const float* x, int64_t size, float mean) {
+  vec::F8 a{}, b{};
+  int64_t i = 0;
+  for (; i + 2 * vec::kLanes <= size; i += 2 * vec::kLanes) {
+    const vec::F8 d = vec::load(x + i) - mean, e = vec::load(x + i + vec::kLanes) - mean;
+    a += d * d;
+    b += e * e;
+  }
+  double out = vec::sum_of(a + b);
+  for (; i < size; ++i) out += static_cast<double>((x[i] - mean) * (x[i] - mean));
+  return out;
+}
+
+/// Chunks in two passes each, joined as Chan et al. 1979 do, so that nothing cancels.
+SEG_VECTOR_BODY void statistics_body(const StatisticsArguments& a) {
+  double mean = 0, squares = 0;
+  int64_t count = 0;
+  for (int64_t n = 0; n < a.runs.images; ++n) {
+    const float* x = a.x + n * a.runs.stride;
+    for (int64_t begin = 0; begin < a.runs.size; begin += kChunk) {
+      const int64_t size = std::min(kChunk, a.runs.size - begin);
+      const double chunk = sum_of_chunk(x + begin, size) / static_cast<double>(size);
+      const auto near = static_cast<float>(chunk);
+      const double off = chunk - near;
+      const double own =
+          squares_of_chunk(x + begin, size, near) - off * off * static_cast<double>(size);
+      const double delta = chunk - mean;
+      const auto share = static_cast<double>(size) / static_cast<double>(count + size);
+      squares += own + delta * delta * static_cast<double>(count) * share;
+      mean += delta * share;
+      count += size;
+    }
+  }
+  *a.mean = mean;
+  *a.squares = squares;
+}
+SEG_VECTOR_KERNEL(channel_statistics, statistics_body, StatisticsArguments)
+
+struct ApplyArguments {
+  const float *x, *residual;  ///< the second may be null
+  float* y;
+  ChannelRuns runs;
+  float scale, shift;
+};
+
+SEG_VECTOR_BODY void apply_body(const ApplyArguments& a) {
+  for (int64_t n = 0; n < a.runs.images; ++n) {
+    const float* x = a.x + n * a.runs.stride;
+    const float* residual = a.residual ? a.residual + n * a.runs.stride : nullptr;
+    float* y = a.y + n * a.runs.stride;
+    int64_t i = 0;
+    for (; i + vec::kLanes <= a.runs.size; i += vec::kLanes) {
+      vec::F8 value = vec::load(x + i) * a.scale + a.shift;
+      if (residual) value += vec::load(residual + i);
+      // Not a number stays one, as in LibTorch.
+      vec::store(y + i, value < 0.0F ? vec::F8{} : value);
+    }
+    for (; i < a.runs.size; ++i) {
+      float value = x[i] * a.scale + a.shift;
+      if (residual) value += residual[i];
+      y[i] = value < 0.0F ? 0.0F : value;
+    }
+  }
+}
+SEG_VECTOR_KERNEL(apply_to_channel, apply_body, ApplyArguments)
+
+struct SumsArguments {
+  const float *gradient, *x, *y;
+  ChannelRuns runs;
+  float mean;
+  double *sum, *product;  ///< of gradients that pass the ReLU; of them times x - mean
+};
+
+SEG_VECTOR_BODY void sums_body(const SumsArguments& a) {
+  double sum = 0, product = 0;
+  for (int64_t n = 0; n < a.runs.images; ++n) {
+    for (int64_t begin = 0; begin < a.runs.size; begin += kChunk) {
+      const int64_t first = n * a.runs.stride + begin;
+      const float *g = a.gradient + first, *x = a.x + first, *y = a.y + first;
+      const int64_t size = std::min(kChunk, a.runs.size - begin);
+      vec::F8 s{}, p{};
+      int64_t i = 0;
+      for (; i + vec::kLanes <= size; i += vec::kLanes) {
+        const vec::F8 through = vec::load(y + i) <= 0.0F ? vec::F8{} : vec::load(g + i);
+        s += through;
+        p += through * (vec::load(x + i) - a.mean);
+      }
+      sum += vec::sum_of(s);
+      product += vec::sum_of(p);
+      for (; i < size; ++i) {
+        const float through = y[i] <= 0.0F ? 0.0F : g[i];
+        sum += through;
+        product += static_cast<double>(through * (x[i] - a.mean));
+      }
+    }
+  }
+  *a.sum = sum;
+  *a.product = product;
+}
+SEG_VECTOR_KERNEL(channel_sums, sums_body, SumsArguments)
+
+struct GradientArguments {
+  const float *gradient, *x, *y;
+  float *by_x, *by_residual;  ///< the second may be null
+  ChannelRuns runs;
+  /// by_x = (gradient that passes the ReLU) * scale - (x - mean) * slope - offset
+  float scale, mean, slope, offset;
+};
+
+SEG_VECTOR_BODY void gradient_body(const GradientArguments& a) {
+  for (int64_t n = 0; n < a.runs.images; ++n) {
+    const int64_t first = n * a.runs.stride;
+    const float *g = a.gradient + first, *x = a.x + first, *y = a.y + first;
+    float* by_x = a.by_x + first;
+    float* by_residual = a.by_residual ? a.by_residual + first : nullptr;
+    int64_t i = 0;
+    for (; i + vec::kLanes <= a.runs.size; i += vec::kLanes) {
+      const vec::F8 through = vec::load(y + i) <= 0.0F ? vec::F8{} : vec::load(g + i);
+      if (by_residual) vec::store(by_residual + i, through);
+      const vec::F8 centred = vec::load(x + i) - a.mean;
+      vec::store(by_x + i, through * a.scale - centred * a.slope - a.offset);
+    }
+    for (; i < a.runs.size; ++i) {
+      const float through = y[i] <= 0.0F ? 0.0F : g[i];
+      if (by_residual) by_residual[i] = through;
+      by_x[i] = through * a.scale - (x[i] - a.mean) * a.slope - a.offset;
+    }
+  }
+}
+SEG_VECTOR_KERNEL(channel_gradient, gradient_body, GradientArguments)
+
+ChannelRuns runs_of(const at::Tensor& x) {
+  const int64_t size = x.numel() / (x.size(0) * x.size(1));
+  return {.images = x.size(0), .size = size, .stride = x.size(1) * size};
+}
+
+bool is_plain(const at::Tensor& x) { return x.scalar_type() == at::kFloat && x.is_contiguous(); }
+
+bool is_plain(const MaybeTensor& x) { return !x || is_plain(*x); }
+
+const float* data_of(const MaybeTensor& x) { return x ? x->const_data_ptr<float>() : nullptr; }
+
+/// Channels that one thread takes at a time.
+int64_t channels_a_task(const ChannelRuns& runs) {
+  return std::max<int64_t>(
+      1, at::internal::GRAIN_SIZE / std::max<int64_t>(1, runs.images * runs.size));
+}
+
+/// The layouts that the kernel is for: float, dense, some values, all of one type.
+bool takes(const at::Tensor& x, const MaybeTensor& other, const MaybeTensor& weight,
+           const MaybeTensor& statistic) {
+  return x.dim() >= 2 && x.numel() > 0 && is_plain(x) && is_plain(other) && is_plain(weight) &&
+         is_plain(statistic);
+}
+
+std::tuple<at::Tensor, at::Tensor, at::Tensor> cpu_batch_norm_relu(
+    const at::Tensor& x, const MaybeTensor& residual, const MaybeTensor& weight,
+    const MaybeTensor& bias, const MaybeTensor& running_mean, const MaybeTensor& running_var,
+    bool training, double momentum, double eps) {
+  if (!takes(x, residual, weight, running_mean) || (!training && !running_mean)) {
+    return composed_batch_norm_relu(x, residual, weight, bias, running_mean, running_var, training,
+                                    momentum, eps);
+  }
+  const int64_t channels = x.size(1);
+  const ChannelRuns runs = runs_of(x);
+  const auto y = at::empty_like(x);
+  const auto statistics = training ? channels : 0;
+  const auto mean = at::empty({statistics}, x.options()),
+             invstd = at::empty({statistics}, x.options());
+  const float *gain = data_of(weight), *shift = data_of(bias);
+  const float *from = x.const_data_ptr<float>(), *added = data_of(residual);
+  float* to = y.mutable_data_ptr<float>();
+  float *means = mean.mutable_data_ptr<float>(), *invstds = invstd.mutable_data_ptr<float>();
+  float* kept_mean = running_mean ? running_mean->mutable_data_ptr<float>() : nullptr;
+  float* kept_var = running_var ? running_var->mutable_data_ptr<float>() : nullptr;
+  const auto count = static_cast<double>(runs.images * runs.size);
+  at::parallel_for(0, channels, channels_a_task(runs), [&](int64_t begin, int64_t end) {
+    for (int64_t c = begin; c < end; ++c) {
+      double centre = 0, factor = 0;
+      if (training) {
+        double squares = 0;
+        channel_statistics({from + c * runs.size, runs, &centre, &squares});
+        factor = 1 / std::sqrt(squares / count + eps);
+        means[c] = static_cast<float>(centre);
+        invstds[c] = static_cast<float>(factor);
+        if (kept_mean) {
+          kept_mean[c] = static_cast<float>(momentum * centre + (1 - momentum) * kept_mean[c]);
+          kept_var[c] =
+              static_cast<float>(momentum * squares / (count - 1) + (1 - momentum) * kept_var[c]);
+        }
+      } else {
+        centre = kept_mean[c];
+        factor = 1 / std::sqrt(kept_var[c] + eps);
+      }
+      const double scale = factor * (gain ? gain[c] : 1.0F);
+      apply_to_channel({from + c * runs.size, added ? added + c * runs.size : nullptr,
+                        to + c * runs.size, runs, static_cast<float>(scale),
+                        static_cast<float>((shift ? shift[c] : 0.0F) - centre * scale)});
+    }
+  });
+  return {y, mean, invstd};
+}
+
+std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> cpu_batch_norm_relu_backward(
+    const at::Tensor& given, const at::Tensor& x, const at::Tensor& y, const MaybeTensor& weight,
+    const MaybeTensor& running_mean, const MaybeTensor& running_var, const at::Tensor& mean,
+    const at::Tensor& invstd, bool with_residual, double eps) {
+  const bool training = mean.numel() > 0;
+  if (!takes(x, y, weight, running_mean) || given.scalar_type() != at::kFloat) {
+    return composed_batch_norm_relu_backward(given, x, y, weight, running_mean, running_var, mean,
+                                             invstd, with_residual, eps);
+  }
+  const auto gradient = given.contiguous();
+  const int64_t channels = x.size(1);
+  const ChannelRuns runs = runs_of(x);
+  const auto by_x = at::empty_like(x);
+  const auto by_residual = with_residual ? at::empty_like(x) : at::Tensor();
+  at::Tensor by_weight, by_bias;
+  if (weight) {
+    by_weight = at::empty({channels}, x.options());
+    by_bias = at::empty({channels}, x.options());
+  }
+  const float* gain = data_of(weight);
+  const float *g = gradient.const_data_ptr<float>(), *from = x.const_data_ptr<float>();
+  const float* result = y.const_data_ptr<float>();
+  float* to = by_x.mutable_data_ptr<float>();
+  float* to_residual = with_residual ? by_residual.mutable_data_ptr<float>() : nullptr;
+  const float* means = training ? mean.const_data_ptr<float>() : data_of(running_mean);
+  const float* spreads = training ? invstd.const_data_ptr<float>() : data_of(running_var);
+  const auto count = static_cast<double>(runs.images * runs.size);
+  at::parallel_for(0, channels, channels_a_task(runs), [&](int64_t begin, int64_t end) {
+    for (int64_t c = begin; c < end; ++c) {
+      const int64_t first = c * runs.size;
+      const double factor = training ? spreads[c] : 1 / std::sqrt(spreads[c] + eps);
+      double sum = 0, product = 0;
+      channel_sums({g + first, from + first, result + first, runs, means[c], &sum, &product});
+      if (weight) {
+        by_weight.mutable_data_ptr<float>()[c] = static_cast<float>(product * factor);
+        by_bias.mutable_data_ptr<float>()[c] = static_cast<float>(sum);
+      }
+      const double scale = factor * (gain ? gain[c] : 1.0F);
+      const double slope = training ? scale * factor * factor * product / count : 0;
+      const double offset = training ? scale * sum / count : 0;
+      channel_gradient({g + first, from + first, result + first, to + first,
+                        to_residual ? to_residual + first : nullptr, runs,
+                        static_cast<float>(scale), means[c], static_cast<float>(slope),
+                        static_cast<float>(offset)});
+    }
+  });
+  return {by_x, by_residual, by_weight, by_bias};
+}
+
+}  // namespace
+
+TORCH_LIBRARY_IMPL(segcore, CPU, m) {
+  m.impl("batch_norm_relu", &cpu_batch_norm_relu);
+  m.impl("batch_norm_relu_backward", &cpu_batch_norm_relu_backward);
+}
+
+}  // namespace seg

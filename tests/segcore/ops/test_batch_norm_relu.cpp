@@ -1,0 +1,135 @@
+#include "segcore/ops/batch_norm_relu/batch_norm_relu.hpp"
+
+#include <gtest/gtest.h>
+
+#include "segcore/models/nn/norm.hpp"
+#include "segcore/testing/reference_values.hpp"
+#include "segcore/torch.hpp"
+
+namespace seg {
+namespace {
+
+struct BatchNormCase {
+  std::vector<int64_t> shape;
+  bool training = true, residual = false, affine = true;
+};
+
+std::ostream& operator<<(std::ostream& out, const BatchNormCase& c) {
+  return out << at::IntArrayRef(c.shape) << (c.training ? " training" : " evaluation")
+             << (c.residual ? " residual" : "") << (c.affine ? " affine" : "");
+}
+
+at::Tensor drawn(const std::string& name, at::IntArrayRef shape, double scale, double shift) {
+  int64_t count = 1;
+  for (const int64_t size : shape) count *= size;
+  return ((reference::uniform(name, count) - 0.5) * scale + shift).reshape(shape);
+}
+
+/// Inputs of one type, the result of `make`, and all gradients.
+struct BatchNormOutcome {
+  at::Tensor x, residual, weight, bias, mean, var, y;
+
+  template <class Make>
+  BatchNormOutcome(const BatchNormCase& c, at::ScalarType type, const Make& make) {
+    const int64_t channels = c.shape[1];
+    const auto leaf = [&](const at::Tensor& t) {
+      return t.to(type, /*non_blocking=*/false, /*copy=*/true).requires_grad_();
+    };
+    // A mean that is large beside the spread, where sums of squares would cancel.
+    x = leaf(drawn("x", c.shape, 4, 50));
+    if (c.residual) residual = leaf(drawn("residual", c.shape, 2, 0));
+    if (c.affine) {
+      weight = leaf(drawn("weight", {channels}, 2, 0.6));
+      bias = leaf(drawn("bias", {channels}, 1, 0.1));
+    }
+    mean = drawn("mean", {channels}, 1, 49).to(type);
+    var = drawn("var", {channels}, 1, 1.5).to(type);
+    y = make(*this);
+    (y * drawn("gradient", c.shape, 3, 0).to(type)).sum().backward();
+  }
+  std::vector<at::Tensor> all() const {
+    std::vector<at::Tensor> out{y, mean, var, x.grad()};
+    if (residual.defined()) out.push_back(residual.grad());
+    if (weight.defined()) out.insert(out.end(), {weight.grad(), bias.grad()});
+    return out;
+  }
+};
+
+class BatchNormRelu : public ::testing::TestWithParam<BatchNormCase> {};
+
+TEST_P(BatchNormRelu, IsBatchNormThenTheSumThenRelu) {
+  const auto& c = GetParam();
+  const BatchNormOutcome found(c, at::kFloat, [&](BatchNormOutcome& o) {
+    return batch_norm_relu(o.x, o.residual, o.weight, o.bias, o.mean, o.var,
+                           {.training = c.training, .momentum = 0.3, .eps = 1e-3});
+  });
+  const BatchNormOutcome exact(c, at::kDouble, [&](BatchNormOutcome& o) {
+    auto y = torch::batch_norm(o.x, o.weight, o.bias, o.mean, o.var, c.training, 0.3, 1e-3, false);
+    return at::relu(c.residual ? y + o.residual : y);
+  });
+  const auto ours = found.all(), expected = exact.all();
+  ASSERT_EQ(ours.size(), expected.size());
+  for (size_t i = 0; i < ours.size(); ++i) {
+    const auto difference = (ours[i].to(at::kDouble) - expected[i]).abs();
+    // A value at the edge of ReLU may fall on either side.
+    const auto allowed = 2e-5 * expected[i].abs().max().item<double>() + 2e-5;
+    EXPECT_LT(difference.max().item<double>(), allowed) << i;
+  }
+}
+
+TEST_P(BatchNormRelu, TheKernelForCpusAgreesWithTheDefinition) {
+  const auto& c = GetParam();
+  const at::NoGradGuard no_grad;
+  const auto x = drawn("x", c.shape, 4, 5).to(at::kFloat);
+  const auto optional = [](bool given, const at::Tensor& t) {
+    return given ? std::optional<at::Tensor>(t.to(at::kFloat)) : std::nullopt;
+  };
+  const int64_t channels = c.shape[1];
+  const auto residual = optional(c.residual, drawn("residual", c.shape, 2, 0));
+  const auto weight = optional(c.affine, drawn("weight", {channels}, 2, 0.6));
+  const auto bias = optional(c.affine, drawn("bias", {channels}, 1, 0.1));
+  auto mean = drawn("mean", {channels}, 1, 4).to(at::kFloat);
+  auto var = drawn("var", {channels}, 1, 1.5).to(at::kFloat);
+  const auto [y, own_mean, invstd] = composed_batch_norm_relu(
+      x, residual, weight, bias, mean.clone(), var.clone(), c.training, 0.3, 1e-3);
+  const auto ours =
+      batch_norm_relu(x, residual.value_or(at::Tensor()), weight.value_or(at::Tensor()),
+                      bias.value_or(at::Tensor()), mean, var,
+                      {.training = c.training, .momentum = 0.3, .eps = 1e-3});
+  EXPECT_TRUE(torch::allclose(ours, y, 1e-4, 1e-4));
+  // Other layouts take the definition, with the same result.
+  if (c.shape.size() == 4) {
+    const auto last =
+        batch_norm_relu(x.contiguous(at::MemoryFormat::ChannelsLast),
+                        residual.value_or(at::Tensor()), weight.value_or(at::Tensor()),
+                        bias.value_or(at::Tensor()), drawn("mean", {channels}, 1, 4).to(at::kFloat),
+                        drawn("var", {channels}, 1, 1.5).to(at::kFloat),
+                        {.training = c.training, .momentum = 0.3, .eps = 1e-3});
+    EXPECT_TRUE(torch::allclose(last, y, 1e-4, 1e-4));
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Shapes, BatchNormRelu,
+    ::testing::Values(BatchNormCase{{2, 5, 7, 9}}, BatchNormCase{{3, 4, 64, 70}, true, true},
+                      BatchNormCase{{1, 6, 5, 3}, true, true, false},
+                      BatchNormCase{{2, 3, 8, 8}, false}, BatchNormCase{{2, 3, 13, 5}, false, true},
+                      BatchNormCase{{6, 4}, true}, BatchNormCase{{2, 2, 3, 4, 5}, true, true}));
+
+TEST(BatchNormReluKernel, KeepsWhatIsNoNumber) {
+  auto x = at::ones({2, 1, 2, 2});
+  x[0][0][0][0] = std::numeric_limits<float>::quiet_NaN();
+  const auto y = batch_norm_relu(x, {}, {}, {}, {}, {}, {});
+  EXPECT_TRUE(y.isnan().any().item<bool>());
+}
+
+TEST(BatchNormReluKernel, MayBeUsedTwiceInOneStep) {
+  auto norm = Spec<Norm>::of("{type: BN}").build(3);
+  auto x = drawn("x", {2, 3, 4, 4}, 2, 0).to(at::kFloat).requires_grad_();
+  norm->forward_relu(norm->forward_relu(x), x).sum().backward();
+  EXPECT_TRUE(x.grad().isfinite().all().item<bool>());
+  EXPECT_EQ(norm->named_buffers()["num_batches_tracked"].item<int64_t>(), 2);
+}
+
+}  // namespace
+}  // namespace seg
