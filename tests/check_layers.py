@@ -58,7 +58,7 @@ MAY_INCLUDE = {
     MODELS + "necks": MODEL_BASE + ["segcore/ops", MODELS + "blocks"],
     MODELS + "losses": MODEL_BASE + ["segcore/ops"],
     MODELS + "assigners": MODEL_BASE + ["segcore/ops"],
-    MODELS + "pixel_samplers": MODEL_BASE,
+    MODELS + "pixel_samplers": MODEL_BASE + ["segcore/ops"],
     # Heads of queries match them to objects and read fixed prototypes; both belong to a head's loss.
     MODELS + "decode_heads": MODEL_BASE + ["segcore/io", "segcore/ops", MODELS + "assigners",
                                            MODELS + "blocks", MODELS + "losses"],

@@ -69,20 +69,20 @@ LossMap losses_of(const std::vector<std::shared_ptr<Loss>>& losses, const PixelS
   torch::Tensor weight;
   if (sampler) {
     torch::NoGradGuard no_grad;
-    weight = sampler->sample(full(), labels, ignore_index, [&] {
+    const auto pixel_losses = [&] {
       torch::Tensor sum;
       for (const auto& loss : losses) {
-        const auto one = loss->per_pixel(full(), labels, ignore_index);
+        const auto one = loss->per_pixel(logits, labels, ignore_index, align_corners);
         sum = sum.defined() ? sum + one : one;
       }
       return sum;
-    });
+    };
+    weight = sampler->sample(logits, labels, ignore_index, pixel_losses, align_corners);
   }
   LossMap out;
   torch::Tensor accuracy;
   for (const auto& loss : losses) {
-    const auto of_small =
-        sampler ? std::nullopt : loss->of_small(logits, labels, ignore_index, align_corners);
+    const auto of_small = loss->of_small(logits, labels, weight, ignore_index, align_corners);
     if (of_small) accuracy = of_small->accuracy;
     add_loss(out, loss->loss_name(),
              of_small ? of_small->loss : loss->forward(full(), labels, weight, ignore_index));

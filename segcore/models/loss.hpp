@@ -60,11 +60,12 @@ class Loss : public torch::nn::Module {
   /// \return a scalar, times the loss's own weight.
   virtual torch::Tensor forward(const torch::Tensor& logits, const torch::Tensor& labels,
                                 const torch::Tensor& weight, int64_t ignore_index) = 0;
-  /// The same of all pixels, without resizing the logits first, which takes less time and memory;
-  /// nothing where the loss cannot.
+  /// `forward` without resizing the logits first, which takes less time and memory; nothing where
+  /// the loss cannot.
   /// \param small  float [N, C, h, w], which are resized bilinearly.
   virtual std::optional<LossAndAccuracy> of_small(const torch::Tensor& small,
-                                                  const torch::Tensor& labels, int64_t ignore_index,
+                                                  const torch::Tensor& labels,
+                                                  const torch::Tensor& weight, int64_t ignore_index,
                                                   bool align_corners);
   /// Name in the log ("loss_ce"); losses of one name add up.
   virtual const std::string& loss_name() const = 0;
@@ -72,9 +73,10 @@ class Loss : public torch::nn::Module {
   /// Whether the loss is a sum over pixels, so that `per_pixel` can be called.
   virtual bool has_per_pixel() const { return false; }
   /// The loss of each pixel, float [N, H, W], times the loss's own weight: for samplers that rank
-  /// pixels by loss.
-  virtual torch::Tensor per_pixel(const torch::Tensor& logits, const torch::Tensor& labels,
-                                  int64_t ignore_index);
+  /// pixels by loss. No gradient is taken.
+  /// \param small  as of `of_small`.
+  virtual torch::Tensor per_pixel(const torch::Tensor& small, const torch::Tensor& labels,
+                                  int64_t ignore_index, bool align_corners = false);
   /// Its option `class_weight`; null where it has none.
   virtual ClassWeight* class_weight() { return nullptr; }
   /// \throws OptionError if an option does not fit logits with this number of channels.

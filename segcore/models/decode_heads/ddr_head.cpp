@@ -42,15 +42,15 @@ class DDRHead final : public DecodeHead {
   }
 
   LossMap loss(const std::vector<torch::Tensor>& features, const Targets& targets) override {
-    const auto& labels = targets.labels;
-    const auto enlarged = [&](const torch::Tensor& logits) {
-      return resize(full_precision(logits), map_size(labels), align_corners());
+    const auto loss = [&](size_t i, const torch::Tensor& logits) {
+      return losses_of({losses_[i]}, /*sampler=*/nullptr, logits, targets.labels, ignore_index(),
+                       align_corners());
     };
-    const auto context = enlarged(forward(features));
-    const auto detail = enlarged(aux_cls_seg_->forward(aux_head_->forward(features[0])));
-    return {{"loss_context", losses_[0]->forward(context, labels, {}, ignore_index())},
-            {"loss_spatial", losses_[1]->forward(detail, labels, {}, ignore_index())},
-            {"acc_seg", pixel_accuracy(context, labels, ignore_index())}};
+    const auto context = loss(0, forward(features));
+    const auto detail = loss(1, aux_cls_seg_->forward(aux_head_->forward(features[0])));
+    return {{"loss_context", context.at(0).second},
+            {"loss_spatial", detail.at(0).second},
+            context.at(1)};
   }
 
   void init_weights() override { kaiming_convs_init(*this); }

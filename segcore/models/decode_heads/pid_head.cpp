@@ -80,22 +80,24 @@ class PIDHead final : public DecodeHead {
           "PIDHead learns from maps of boundaries, which the samples lack: put a {type: "
           "GenerateEdge, edge_width: 4} before the PackSegInputs of the training pipeline");
     }
-    const auto enlarged = [&](const torch::Tensor& logits) {
-      return resize(full_precision(logits), map_size(labels), align_corners());
-    };
-    const auto detail = enlarged(p_cls_seg_->forward(p_head_->forward(features.at(0))));
-    const auto boundary = enlarged(d_cls_seg_->forward(d_head_->forward(features.at(1))));
-    const auto joined = enlarged(forward(features));
+    const auto detail = p_cls_seg_->forward(p_head_->forward(features.at(0)));
+    const auto boundary =
+        resize(full_precision(d_cls_seg_->forward(d_head_->forward(features.at(1)))),
+               map_size(labels), align_corners());
+    const auto joined = forward(features);
     const auto near = at::where(boundary.detach().squeeze(1).sigmoid() > kSurelyBoundary, labels,
                                 at::full_like(labels, ignore_index()));
     const auto loss = [&](size_t i, const torch::Tensor& logits, const torch::Tensor& truth) {
-      return losses_[i]->forward(logits, truth, {}, ignore_index());
+      return losses_of({losses_[i]}, /*sampler=*/nullptr, logits, truth, ignore_index(),
+                       align_corners());
     };
-    return {{"loss_sem_p", loss(0, detail, labels)},
-            {"loss_sem_i", loss(1, joined, labels)},
-            {"loss_bd", loss(kBoundaryLoss, boundary, targets.edges)},
-            {"loss_sem_bd", loss(3, joined, near)},
-            {"acc_seg", pixel_accuracy(joined, labels, ignore_index())}};
+    const auto of_joined = loss(1, joined, labels);
+    return {
+        {"loss_sem_p", loss(0, detail, labels).at(0).second},
+        {"loss_sem_i", of_joined.at(0).second},
+        {"loss_bd", losses_[kBoundaryLoss]->forward(boundary, targets.edges, {}, ignore_index())},
+        {"loss_sem_bd", loss(3, joined, near).at(0).second},
+        of_joined.at(1)};
   }
 
   void init_weights() override { kaiming_convs_init(*this); }

@@ -3,6 +3,7 @@
 #include "segcore/models/loss.hpp"
 #include "segcore/models/losses/class_weight.hpp"
 #include "segcore/models/losses/pixels.hpp"
+#include "segcore/models/nn/resize.hpp"
 #include "segcore/ops/resize_cross_entropy/resize_cross_entropy.hpp"
 #include "segcore/torch.hpp"
 
@@ -70,13 +71,14 @@ class CrossEntropyLoss final : public Loss {
   }
 
   std::optional<LossAndAccuracy> of_small(const torch::Tensor& small, const torch::Tensor& labels,
-                                          int64_t ignore_index, bool align_corners) override {
+                                          const torch::Tensor& weight, int64_t ignore_index,
+                                          bool align_corners) override {
     if (p_.use_sigmoid) return std::nullopt;
     const auto x = full_precision(small);
     check_labels(labels, x.size(1), ignore_index);
     const auto class_weight = class_weight_.of(x);
-    const auto sums = resize_cross_entropy(x, labels, class_weight, /*pixel_weight=*/{},
-                                           ignore_index, align_corners);
+    const auto sums =
+        resize_cross_entropy(x, labels, class_weight, weight, ignore_index, align_corners);
     const auto right = sums.counts[0], valid = sums.counts[1];
     const auto loss = mean_of(sums.loss, labels.numel(), [&]() -> torch::Tensor {
       if (!class_weight.defined()) return valid.to(x.scalar_type());
@@ -88,15 +90,20 @@ class CrossEntropyLoss final : public Loss {
     return LossAndAccuracy{loss * p_.loss_weight, accuracy_percent(right, valid, x.scalar_type())};
   }
 
-  torch::Tensor per_pixel(const torch::Tensor& logits, const torch::Tensor& labels,
-                          int64_t ignore_index) override {
-    check_shapes(logits, labels);
-    const auto x = full_precision(logits);
-    if (p_.use_sigmoid) return binary_pixels(x, labels, ignore_index) * p_.loss_weight;
+  torch::Tensor per_pixel(const torch::Tensor& small, const torch::Tensor& labels,
+                          int64_t ignore_index, bool align_corners) override {
+    const auto x = full_precision(small);
+    if (p_.use_sigmoid) {
+      const auto full = resize(x, map_size(labels), align_corners);
+      return binary_pixels(full, labels, ignore_index) * p_.loss_weight;
+    }
     check_labels(labels, x.size(1), ignore_index);
-    return at::cross_entropy_loss(x, labels, class_weight_.of(x), at::Reduction::None,
-                                  ignore_index) *
-           p_.loss_weight;
+    auto losses = resize_pixel_cross_entropy(x, labels, ignore_index, align_corners);
+    if (class_weight_) {
+      const auto index = labels.masked_fill(labels == ignore_index, 0).flatten();
+      losses = losses * class_weight_.of(x).index_select(0, index).view_as(losses);
+    }
+    return losses * p_.loss_weight;
   }
 
  private:

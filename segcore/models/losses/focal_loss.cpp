@@ -1,6 +1,7 @@
 #include "segcore/models/loss.hpp"
 #include "segcore/models/losses/class_weight.hpp"
 #include "segcore/models/losses/pixels.hpp"
+#include "segcore/models/nn/resize.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {
@@ -62,8 +63,9 @@ class FocalLoss final : public Loss {
     return p_.reduction == "sum" ? sum : sum / logits.numel();
   }
 
-  torch::Tensor per_pixel(const torch::Tensor& logits, const torch::Tensor& labels,
-                          int64_t ignore_index) override {
+  torch::Tensor per_pixel(const torch::Tensor& small, const torch::Tensor& labels,
+                          int64_t ignore_index, bool align_corners) override {
+    const auto logits = resize(full_precision(small), map_size(labels), align_corners);
     return pixels(logits, labels, ignore_index) * p_.loss_weight;
   }
 

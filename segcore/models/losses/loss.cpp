@@ -10,12 +10,12 @@ torch::Tensor accuracy_percent(const torch::Tensor& right, const torch::Tensor& 
   return (right.to(type) + eps) * 100 / (valid.to(type) + eps);
 }
 
-std::optional<LossAndAccuracy> Loss::of_small(const torch::Tensor&, const torch::Tensor&, int64_t,
-                                              bool) {
+std::optional<LossAndAccuracy> Loss::of_small(const torch::Tensor&, const torch::Tensor&,
+                                              const torch::Tensor&, int64_t, bool) {
   return std::nullopt;
 }
 
-torch::Tensor Loss::per_pixel(const torch::Tensor&, const torch::Tensor&, int64_t) {
+torch::Tensor Loss::per_pixel(const torch::Tensor&, const torch::Tensor&, int64_t, bool) {
   throw Error(text(loss_name(), " is not a sum over pixels"));
 }
 

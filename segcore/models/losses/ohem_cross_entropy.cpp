@@ -1,6 +1,8 @@
 #include "segcore/models/loss.hpp"
 #include "segcore/models/losses/class_weight.hpp"
 #include "segcore/models/losses/pixels.hpp"
+#include "segcore/ops/nth_smallest.hpp"
+#include "segcore/ops/resize_cross_entropy/resize_cross_entropy.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {
@@ -42,26 +44,36 @@ class OhemCrossEntropy final : public Loss {
   torch::Tensor forward(const torch::Tensor& logits, const torch::Tensor& labels,
                         const torch::Tensor&, int64_t) override {
     check_shapes(logits, labels);
-    const auto x = full_precision(logits);
+    return of_small(logits, labels, {}, 0, /*align_corners=*/false)->loss;
+  }
+
+  std::optional<LossAndAccuracy> of_small(const torch::Tensor& small, const torch::Tensor& labels,
+                                          const torch::Tensor&, int64_t,
+                                          bool align_corners) override {
+    const auto x = full_precision(small);
     check_labels(labels, x.size(1), p_.ignore_label);
-    const auto valid = labels != p_.ignore_label;
-    const auto losses =
-        at::cross_entropy_loss(x, labels, class_weight_.of(x), at::Reduction::None, p_.ignore_label)
-            .masked_select(valid);
-    if (losses.numel() == 0) return x.sum() * 0;
-    torch::Tensor hard;
-    {
-      const torch::NoGradGuard no_grad;
-      const auto probability = at_labels(x.softmax(1), labels, valid).masked_select(valid);
-      const int64_t rank = std::min(std::max<int64_t>(1, p_.min_kept), losses.numel() - 1);
-      const auto least = std::get<0>(probability.sort())[rank];
-      hard = probability < least.clamp_min(p_.thres);
-    }
-    const auto count = hard.sum();
-    return losses.masked_fill(~hard, 0).sum() / count.clamp_min(1) * p_.loss_weight;
+    const auto hard = hard_pixels(x, labels, align_corners);
+    const auto sums = resize_cross_entropy(x, labels, class_weight_.of(x), hard.to(x.scalar_type()),
+                                           p_.ignore_label, align_corners);
+    return LossAndAccuracy{sums.loss / hard.sum().clamp_min(1) * p_.loss_weight,
+                           accuracy_percent(sums.counts[0], sums.counts[1], x.scalar_type())};
   }
 
  private:
+  /// The pixels whose label is improbable, bool [N, H, W].
+  torch::Tensor hard_pixels(const torch::Tensor& x, const torch::Tensor& labels,
+                            bool align_corners) const {
+    const torch::NoGradGuard no_grad;
+    const auto valid = labels != p_.ignore_label;
+    const auto probability =
+        resize_pixel_cross_entropy(x, labels, p_.ignore_label, align_corners).neg_().exp_();
+    const auto counted = probability.masked_select(valid);
+    if (counted.numel() == 0) return valid;
+    const int64_t rank = std::min(std::max<int64_t>(1, p_.min_kept), counted.numel() - 1);
+    const auto least = nth_smallest(counted, rank);
+    return (probability < least.clamp_min(p_.thres)).logical_and_(valid);
+  }
+
   Params p_;
   ClassWeight class_weight_;
 };

@@ -1,5 +1,8 @@
 #include "segcore/models/nn/precision.hpp"
+#include "segcore/models/nn/resize.hpp"
 #include "segcore/models/pixel_sampler.hpp"
+#include "segcore/ops/nth_smallest.hpp"
+#include "segcore/ops/resize_cross_entropy/resize_cross_entropy.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {
@@ -28,18 +31,20 @@ class OHEMPixelSampler final : public PixelSampler {
   bool needs_pixel_losses() const override { return !p_.thresh; }
 
   at::Tensor sample(const at::Tensor& given, const at::Tensor& labels, int64_t ignore_index,
-                    const std::function<at::Tensor()>& pixel_losses) const override {
+                    const std::function<at::Tensor()>& pixel_losses,
+                    bool align_corners) const override {
     const torch::NoGradGuard no_grad;
     const auto logits = full_precision(given);
     const int64_t kept = p_.min_kept * labels.size(0);
     const auto valid = labels != ignore_index;
     auto weight = at::zeros(labels.sizes(), logits.options());
     if (p_.thresh) {
-      const auto probability = probability_of(labels.masked_fill(~valid, 0), logits);
+      const auto probability = probability_of(labels, logits, ignore_index, align_corners);
       auto threshold = at::full({}, *p_.thresh, logits.options());
-      const auto sorted = std::get<0>(probability.masked_select(valid).sort());
-      if (sorted.numel() > 0) {
-        threshold = at::maximum(threshold, sorted[std::min(kept, sorted.numel() - 1)]);
+      const auto counted = probability.masked_select(valid);
+      if (counted.numel() > 0) {
+        threshold =
+            at::maximum(threshold, nth_smallest(counted, std::min(kept, counted.numel() - 1)));
       }
       return weight.masked_fill_(valid & (probability < threshold), 1.0);
     }
@@ -53,9 +58,13 @@ class OHEMPixelSampler final : public PixelSampler {
 
  private:
   /// Of the labelled class of each pixel, [N, H, W]; a single channel is that of label 1.
-  static at::Tensor probability_of(const at::Tensor& labels, const at::Tensor& logits) {
-    if (logits.size(1) > 1) return logits.softmax(1).gather(1, labels.unsqueeze(1)).squeeze(1);
-    const auto foreground = logits.squeeze(1).sigmoid();
+  static at::Tensor probability_of(const at::Tensor& labels, const at::Tensor& logits,
+                                   int64_t ignore_index, bool align_corners) {
+    if (logits.size(1) > 1) {
+      return resize_pixel_cross_entropy(logits, labels, ignore_index, align_corners).neg_().exp_();
+    }
+    const auto full = resize(logits, map_size(labels), align_corners);
+    const auto foreground = full.squeeze(1).sigmoid();
     return at::where(labels == 1, foreground, 1 - foreground);
   }
 

@@ -81,6 +81,25 @@ ResizedCrossEntropy resize_cross_entropy(const at::Tensor& logits, const at::Ten
   return {loss, weight, counts};
 }
 
+at::Tensor resize_pixel_cross_entropy(const at::Tensor& logits, const at::Tensor& labels,
+                                      int64_t ignore_index, bool align_corners) {
+  static const auto op = c10::Dispatcher::singleton()
+                             .findSchemaOrThrow("segcore::resize_pixel_cross_entropy", "")
+                             .typed<decltype(composed_resize_pixel_cross_entropy)>();
+  const at::NoGradGuard no_grad;
+  return op.call(logits, labels, ignore_index, align_corners);
+}
+
+at::Tensor composed_resize_pixel_cross_entropy(const at::Tensor& logits, const at::Tensor& labels,
+                                               int64_t ignore_index, bool align_corners) {
+  const at::IntArrayRef size = labels.sizes().slice(1);
+  const auto x = logits.sizes().slice(2) == size
+                     ? logits
+                     : at::upsample_bilinear2d(logits, size, align_corners);
+  const auto valid = (labels != ignore_index) & (labels >= 0) & (labels < logits.size(1));
+  return at::cross_entropy_loss(x, labels.masked_fill(~valid, -100), {}, at::Reduction::None, -100);
+}
+
 CrossEntropySums composed_resize_cross_entropy(const at::Tensor& logits, const at::Tensor& labels,
                                                const OptionalTensor& class_weight,
                                                const OptionalTensor& pixel_weight,
@@ -115,10 +134,14 @@ TORCH_LIBRARY_FRAGMENT(segcore, m) {
       "resize_cross_entropy(Tensor logits, Tensor labels, Tensor? class_weight, "
       "Tensor? pixel_weight, int ignore_index, bool align_corners, bool with_gradient) -> "
       "(Tensor loss, Tensor weight, Tensor counts, Tensor gradient)");
+  m.def(
+      "resize_pixel_cross_entropy(Tensor logits, Tensor labels, int ignore_index, "
+      "bool align_corners) -> Tensor");
 }
 
 TORCH_LIBRARY_IMPL(segcore, CompositeExplicitAutograd, m) {
   m.impl("resize_cross_entropy", &composed_resize_cross_entropy);
+  m.impl("resize_pixel_cross_entropy", &composed_resize_pixel_cross_entropy);
 }
 
 TORCH_LIBRARY_IMPL(segcore, Autograd, m) {

@@ -22,6 +22,14 @@ ResizedCrossEntropy resize_cross_entropy(const at::Tensor& logits, const at::Ten
                                          const at::Tensor& pixel_weight, int64_t ignore_index,
                                          bool align_corners);
 
+/// The cross entropy of each pixel, float [N, H, W] or double as the logits, 0 where it is ignored.
+/// Not differentiable: for samplers, which choose pixels by it (the probability of a pixel's label
+/// is e to minus it).
+at::Tensor resize_pixel_cross_entropy(const at::Tensor& logits, const at::Tensor& labels,
+                                      int64_t ignore_index, bool align_corners);
+at::Tensor composed_resize_pixel_cross_entropy(const at::Tensor& logits, const at::Tensor& labels,
+                                               int64_t ignore_index, bool align_corners);
+
 /// The definition by ATen operators, which holds the logits at full size; the kernel of all devices
 /// and types that have no other. \param with_gradient  of the loss by the logits, else undefined.
 std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> composed_resize_cross_entropy(

@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 #include <optional>
 #include <tuple>
 #include <vector>
@@ -51,6 +52,7 @@ struct ResizeTaps {
 struct CrossEntropyBand {
   const float* logits;        ///< [rows of the band, width, lanes]
   float* gradient;            ///< [rows of the band, width, lanes], zeros; null: none
+  float* losses;              ///< [H, W] of the image, zeros; null: none
   const int64_t* labels;      ///< [H, W] of the image
   const float* class_weight;  ///< may be null
   const float* pixel_weight;  ///< [H, W] of the image, may be null
@@ -128,10 +130,12 @@ SEG_VECTOR_BODY void cross_entropy_band_body(const CrossEntropyBand& a) {
         sums += e;
       }
       const float sum = vec::sum_of(sums);
+      const float own_loss = std::log(sum) + best - own;
+      if (a.losses) a.losses[y * a.out_width + x] = own_loss;
       float weight = a.class_weight ? a.class_weight[label] : 1.0F;
       weights += weight;
       if (a.pixel_weight) weight *= a.pixel_weight[y * a.out_width + x];
-      loss += static_cast<double>(weight) * (std::log(sum) + best - own);
+      loss += static_cast<double>(weight) * own_loss;
       if (!a.gradient || weight == 0) continue;
       const float factor = weight / sum;
       a.pixel[label] -= sum;
@@ -213,15 +217,23 @@ at::Tensor joined_bands(const at::Tensor& parts, const BandPlan& plan, at::IntAr
   return out.narrow(3, 0, shape[1]).permute({0, 3, 1, 2}).contiguous();
 }
 
-std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> cpu_resize_cross_entropy(
-    const at::Tensor& logits, const at::Tensor& given_labels, const OptionalTensor& class_weight,
-    const OptionalTensor& pixel_weight, int64_t ignore_index, bool align_corners,
-    bool with_gradient) {
-  if (logits.scalar_type() != at::kFloat || given_labels.numel() == 0) {
-    return composed_resize_cross_entropy(logits, given_labels, class_weight, pixel_weight,
-                                         ignore_index, align_corners, with_gradient);
-  }
-  const at::Tensor labels = given_labels.to(at::kLong).contiguous();
+/// What the bands of a batch come to.
+struct BandResults {
+  std::vector<double> losses, weights;
+  std::vector<int64_t> right, valid;
+  at::Tensor gradient;  ///< undefined without one
+};
+
+/// What is wanted of them, besides sums.
+struct BandsWanted {
+  const OptionalTensor &class_weight, &pixel_weight;
+  bool gradient = false;
+  float* losses = nullptr;  ///< [N, H, W]
+};
+
+/// \param labels  int64, contiguous.
+BandResults run_bands(const at::Tensor& logits, const at::Tensor& labels, int64_t ignore_index,
+                      bool align_corners, const BandsWanted& wanted) {
   const int64_t images = logits.size(0), classes = logits.size(1), height = logits.size(2),
                 width = logits.size(3);
   SEG_CHECK(labels.dim() == 3 && labels.size(0) == images, "labels ", labels.sizes(),
@@ -230,16 +242,19 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> cpu_resize_cross_entr
   const BandPlan plan(logits, labels, align_corners);
   const at::Tensor whole = logits.contiguous();
   at::Tensor parts;
-  if (with_gradient) {
+  if (wanted.gradient) {
     parts = at::empty({images, plan.bands, plan.most_rows, width, lanes}, logits.options());
   }
-  const at::Tensor of_class =
-      class_weight ? class_weight->to(at::kFloat).contiguous() : at::Tensor();
-  const at::Tensor of_pixel =
-      pixel_weight ? pixel_weight->to(at::kFloat).contiguous() : at::Tensor();
+  const auto plain = [](const OptionalTensor& weight) {
+    return weight ? weight->to(at::kFloat).contiguous() : at::Tensor();
+  };
+  const at::Tensor of_class = plain(wanted.class_weight), of_pixel = plain(wanted.pixel_weight);
   const auto tasks = static_cast<size_t>(images * plan.bands);
-  std::vector<double> losses(tasks), weights(tasks);
-  std::vector<int64_t> right(tasks), valid(tasks);
+  BandResults out{std::vector<double>(tasks),
+                  std::vector<double>(tasks),
+                  std::vector<int64_t>(tasks),
+                  std::vector<int64_t>(tasks),
+                  {}};
   const int64_t pixels = labels.size(1) * labels.size(2);
   at::parallel_for(0, images * plan.bands, 1, [&](int64_t begin, int64_t end) {
     std::vector<float> row(static_cast<size_t>(width * lanes)), row_gradient(row.size());
@@ -249,7 +264,7 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> cpu_resize_cross_entr
       const int64_t image = task / plan.bands, band = task % plan.bands;
       const auto slot = static_cast<size_t>(task);
       float* gradient = nullptr;
-      if (with_gradient) {
+      if (wanted.gradient) {
         const int64_t size = plan.most_rows * width * lanes;
         gradient = parts.mutable_data_ptr<float>() + task * size;
         std::fill_n(gradient, size, 0.0F);
@@ -261,10 +276,11 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> cpu_resize_cross_entr
       cross_entropy_band({
           .logits = together.data(),
           .gradient = gradient,
+          .losses = wanted.losses ? wanted.losses + image * pixels : nullptr,
           .labels = labels.const_data_ptr<int64_t>() + image * pixels,
-          .class_weight = class_weight ? of_class.const_data_ptr<float>() : nullptr,
+          .class_weight = wanted.class_weight ? of_class.const_data_ptr<float>() : nullptr,
           .pixel_weight =
-              pixel_weight ? of_pixel.const_data_ptr<float>() + image * pixels : nullptr,
+              wanted.pixel_weight ? of_pixel.const_data_ptr<float>() + image * pixels : nullptr,
           .rows = &plan.rows,
           .columns = &plan.columns,
           .begin = band * kBandRows,
@@ -277,28 +293,52 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> cpu_resize_cross_entr
           .row = row.data(),
           .row_gradient = row_gradient.data(),
           .pixel = pixel.data(),
-          .loss = &losses[slot],
-          .weight = &weights[slot],
-          .right = &right[slot],
-          .valid = &valid[slot],
+          .loss = &out.losses[slot],
+          .weight = &out.weights[slot],
+          .right = &out.right[slot],
+          .valid = &out.valid[slot],
       });
     }
   });
-  double loss = 0, weight = 0;
-  int64_t all_right = 0, all_valid = 0;
-  for (size_t i = 0; i < tasks; ++i) {
-    loss += losses[i];
-    weight += weights[i];
-    all_right += right[i];
-    all_valid += valid[i];
+  if (wanted.gradient) out.gradient = joined_bands(parts, plan, logits.sizes(), lanes);
+  return out;
+}
+
+std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> cpu_resize_cross_entropy(
+    const at::Tensor& logits, const at::Tensor& labels, const OptionalTensor& class_weight,
+    const OptionalTensor& pixel_weight, int64_t ignore_index, bool align_corners,
+    bool with_gradient) {
+  if (logits.scalar_type() != at::kFloat || labels.numel() == 0) {
+    return composed_resize_cross_entropy(logits, labels, class_weight, pixel_weight, ignore_index,
+                                         align_corners, with_gradient);
   }
-  return {at::full({}, loss, logits.options()), at::full({}, weight, logits.options()),
-          at::tensor({all_right, all_valid}, at::kLong),
-          with_gradient ? joined_bands(parts, plan, logits.sizes(), lanes) : at::Tensor()};
+  const auto found = run_bands(logits, labels.to(at::kLong).contiguous(), ignore_index,
+                               align_corners, {class_weight, pixel_weight, with_gradient});
+  const auto sum = [](const auto& values) {
+    return std::accumulate(values.begin(), values.end(), values[0] - values[0]);
+  };
+  return {at::full({}, sum(found.losses), logits.options()),
+          at::full({}, sum(found.weights), logits.options()),
+          at::tensor({sum(found.right), sum(found.valid)}, at::kLong), found.gradient};
+}
+
+at::Tensor cpu_resize_pixel_cross_entropy(const at::Tensor& logits, const at::Tensor& labels,
+                                          int64_t ignore_index, bool align_corners) {
+  if (logits.scalar_type() != at::kFloat || labels.numel() == 0) {
+    return composed_resize_pixel_cross_entropy(logits, labels, ignore_index, align_corners);
+  }
+  const auto out = at::zeros(labels.sizes(), logits.options());
+  const OptionalTensor none;
+  run_bands(logits, labels.to(at::kLong).contiguous(), ignore_index, align_corners,
+            {none, none, /*gradient=*/false, out.mutable_data_ptr<float>()});
+  return out;
 }
 
 }  // namespace
 
-TORCH_LIBRARY_IMPL(segcore, CPU, m) { m.impl("resize_cross_entropy", &cpu_resize_cross_entropy); }
+TORCH_LIBRARY_IMPL(segcore, CPU, m) {
+  m.impl("resize_cross_entropy", &cpu_resize_cross_entropy);
+  m.impl("resize_pixel_cross_entropy", &cpu_resize_pixel_cross_entropy);
+}
 
 }  // namespace seg

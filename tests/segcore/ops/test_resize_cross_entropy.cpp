@@ -106,6 +106,19 @@ TEST_P(ResizeCrossEntropy, TheKernelForCpusAgreesWithTheDefinition) {
             1e-5 * gradient.abs().max().item<double>() + 1e-6);
 }
 
+TEST_P(ResizeCrossEntropy, OfEachPixelIsThatOfResizedLogits) {
+  const auto& c = GetParam();
+  const auto found = resize_pixel_cross_entropy(logits, labels, 255, c.align_corners);
+  EXPECT_FALSE(found.requires_grad());
+  const auto large = at::upsample_bilinear2d(logits.detach().to(at::kDouble),
+                                             {c.out_height, c.out_width}, c.align_corners);
+  const auto expected = at::cross_entropy_loss(large, labels, {}, at::Reduction::None, 255);
+  EXPECT_LT((found.to(at::kDouble) - expected).abs().max().item<double>(), 2e-5);
+  EXPECT_TRUE(torch::allclose(
+      composed_resize_pixel_cross_entropy(logits.detach(), labels, 255, c.align_corners), found,
+      1e-5, 1e-5));
+}
+
 INSTANTIATE_TEST_SUITE_P(Shapes, ResizeCrossEntropy,
                          ::testing::Values(CrossEntropyCase{2, 19, 9, 13, 36, 52},
                                            CrossEntropyCase{1, 150, 10, 10, 40, 40},
