@@ -58,7 +58,7 @@ int main(int argc, char** argv) {
             ->type_name("DIR");
         app.add_option("--out", arguments->options.out,
                        "write the class ids of each image as a PNG here, with a palette that "
-                       "shows them in colour")
+                       "shows them in colour; as a GeoTIFF where the image has a georeference")
             ->type_name("DIR");
         app.add_option("--per-image", arguments->options.per_image,
                        "write mIoU, accuracy and the IoU of each class of every image here")
