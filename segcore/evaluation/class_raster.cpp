@@ -5,10 +5,7 @@
 
 #include <algorithm>
 #include <cctype>
-#include <filesystem>
 #include <opencv2/core.hpp>
-
-#include "segcore/io/atomic_file.hpp"
 
 namespace seg {
 namespace {
@@ -73,7 +70,6 @@ void write_class_raster(const std::string& path, const at::Tensor& ids, bool one
   RasterForm form = class_raster_form(source, height, width, classes, shown);
   form.georeference = source.georeference.of_part(window.x, window.y);
   const cv::Mat missing = source.missing(cv::Rect(window.x, window.y, width, height));
-  make_folders(std::filesystem::path(path).parent_path().string());
   write_raster(path, class_raster_pixels(values, missing, form), form);
 }
 

@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <cstring>
 #include <exception>
+#include <filesystem>
 #include <opencv2/core.hpp>
 #include <utility>
 
@@ -233,6 +234,7 @@ void write_raster(const std::string& path, const cv::Mat& pixels, RasterForm for
   form.height = pixels.rows;
   form.width = pixels.cols;
   form.type = pixels.type();
+  make_folders(std::filesystem::path(path).parent_path().string());
   RasterWriter writer(path, form);
   writer.write(0, 0, pixels);
   writer.commit();

@@ -48,7 +48,7 @@ class RasterWriter {
   std::unique_ptr<File> file_;
 };
 
-/// All at once. \throws FileError
+/// All at once; creates its folder. \throws FileError
 void write_raster(const std::string& path, const cv::Mat& pixels, RasterForm form);
 
 }  // namespace seg

@@ -409,7 +409,7 @@ TEST(RasterWriter, KeepsPixelsAndGeoreference) {
     EXPECT_TRUE(same_pixels(decode_image_in_file_order(read_file_bytes(path), path), pixels));
     EXPECT_EQ(read_georeference(path), some_place());
   }
-  EXPECT_THROW(write_raster(dir / "none/a.tif", cv::Mat(1, 1, CV_8UC1), {}), DataError);
+  EXPECT_THROW(RasterWriter(dir / "none/a.tif", {.height = 1, .width = 1}), DataError);
 }
 
 TEST(RasterWriter, ShowsClassesInColour) {
