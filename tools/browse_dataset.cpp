@@ -2,6 +2,7 @@
 #include <filesystem>
 
 #include "runners/start/run_config.hpp"
+#include "segcore/data/band_statistics.hpp"
 #include "segcore/data/dataset_check.hpp"
 #include "segcore/evaluation/class_legend.hpp"
 #include "segcore/evaluation/pictures.hpp"
@@ -15,7 +16,7 @@ struct BrowseArguments {
   std::string config, split = "train", out;
   int64_t num = 16;
   int64_t epoch = 0;
-  bool check = false;
+  bool check = false, statistics = false;
   std::vector<std::string> overrides;
 };
 
@@ -43,6 +44,13 @@ int browse(const BrowseArguments& arguments) {
                                     {.annotations = seg::DatasetCheckParams::kAll,
                                      .pairs = seg::DatasetCheckParams::kAll})
               << std::endl;
+  }
+  if (arguments.statistics) {
+    const auto found = seg::band_statistics(*dataset, dataset->size());
+    std::cout << "# of " << found.images << (found.images == 1 ? " image" : " images")
+              << ", for model.data_preprocessor\n"
+              << seg::preprocessor_yaml(found) << std::endl;
+    return 0;
   }
   const std::string out = arguments.out.empty()
                               ? "work_dirs/" + config.stem() + "/browse_" + arguments.split
@@ -111,6 +119,9 @@ int main(int argc, char** argv) {
         app.add_flag("--check", arguments->check,
                      "also looks for missing files, reads all images and counts the labels of all "
                      "annotations");
+        app.add_flag("--statistics", arguments->statistics,
+                     "only prints mean and standard deviation of each band over all images as they "
+                     "are loaded, for the data preprocessor");
         seg::add_cfg_options(app, arguments->overrides);
         return [arguments] { return browse(*arguments); };
       });

@@ -31,10 +31,21 @@ std::optional<seg::Size2> window_of(const std::vector<int64_t>& given) {
   return seg::Size2(given.front(), given.back());
 }
 
+/// Something is to be left of a tile without its overlap.
+void check_tiles(const seg::PredictOptions& options) {
+  constexpr int64_t kLeast = 16, kDefaultTile = 1024;  // tiles of TIFF files have such sides
+  const int64_t tile = options.tile.value_or(kDefaultTile);
+  if (tile - options.overlap.value_or(tile / 8) >= kLeast) return;
+  throw seg::UsageError(seg::text("--tile ", tile, " with --overlap ",
+                                  options.overlap.value_or(tile / 8), " leaves less than ", kLeast,
+                                  " pixels of each tile"));
+}
+
 int predict(const PredictArguments& arguments, const std::vector<std::string>& words) {
   seg::PredictOptions options = arguments.options;
   const auto launch = seg::local_launch(arguments.nproc, options.launcher, words);
   options.window = window_of(arguments.window);
+  check_tiles(options);
   options.palette = seg::palette_option(arguments.palette);
   const seg::RunConfig config =
       seg::load_run_config(arguments.config, arguments.overrides,
@@ -60,7 +71,9 @@ int main(int argc, char** argv) {
       "Predicts images without labels. Writes OUT/<stem>.png, the classes in colour over the "
       "image, and OUT/<stem>_ids.png, the class ids (0 is the first class) with a palette; and "
       "OUT/classes.png, what the colours mean. Of a model that estimates depth, it shows that "
-      "beside the image, and writes it times 1000 into OUT/<stem>_depth.png. Images of subfolders "
+      "beside the image, and writes it times 1000 into OUT/<stem>_depth.png. The class ids of TIFF "
+      "files with a georeference are in OUT/<stem>_ids.tif, which has it, too. Images of "
+      "subfolders "
       "go into subfolders of OUT. Images of more than 4 million pixels are predicted "
       "by a sliding window. Unreadable images are listed at the end, and the exit code is then 1; "
       "all others are predicted.",
@@ -92,6 +105,17 @@ int main(int argc, char** argv) {
                "of more than 4 million pixels by windows of the size of training)")
             ->type_name("H W")
             ->expected(1, 2)
+            ->check(seg::whole_number(0));
+        app.add_option("--tile", arguments->options.tile,
+                       "predict TIFF files by tiles of this side and write the class ids of each "
+                       "as it is done, so that a raster may be larger than memory (default: 1024, "
+                       "for those of more than 64 million pixels)")
+            ->type_name("N")
+            ->check(seg::whole_number(16));
+        app.add_option("--overlap", arguments->options.overlap,
+                       "how far tiles overlap, half of which is dropped at each side (default: an "
+                       "eighth of the tile)")
+            ->type_name("N")
             ->check(seg::whole_number(0));
         seg::add_device(app, arguments->options.device);
         seg::add_nproc(app, arguments->nproc);

@@ -65,7 +65,7 @@ int main(int argc, char** argv) {
             ->type_name("DIR");
         app.add_option("--out", arguments->options.out,
                        "write the class ids of each image as a PNG here, with a palette that "
-                       "shows them in colour")
+                       "shows them in colour; as a GeoTIFF where the image has a georeference")
             ->type_name("DIR");
         app.add_option("--out-probs", arguments->options.out_probs,
                        "write the probabilities of each image here, of its size and in half "

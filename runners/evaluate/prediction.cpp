@@ -15,6 +15,7 @@
 #include "runners/dist/gather_texts.hpp"
 #include "runners/evaluate/image_size.hpp"
 #include "runners/evaluate/input_errors.hpp"
+#include "runners/evaluate/raster_prediction.hpp"
 #include "runners/evaluate/run_palette.hpp"
 #include "runners/log/log_processor.hpp"
 #include "runners/log/progress_bar.hpp"
@@ -47,6 +48,11 @@ constexpr int64_t kPredictMostLogits = int64_t{1} << 28;
 /// Larger images are predicted by windows unless the user asks for whole ones: models are trained
 /// on crops, and their memory, and for attention their time, grows without bounds.
 constexpr int64_t kPredictMostPixels = 4'000'000;
+
+/// Rasters with more pixels are predicted by tiles unless the user asks for it: as a whole they,
+/// and what is computed of them, take gigabytes.
+constexpr int64_t kPredictMostRaster = 64'000'000;
+constexpr int64_t kPredictTile = 1024;
 
 /// The data set that images are read for, inside of those that only wrap one.
 std::optional<Spec<Dataset>> predict_dataset(const RunConfig& config) {
@@ -101,16 +107,23 @@ ProgressFacts predict_progress(size_t done, size_t total, std::chrono::duration<
 
 /// The files written for an image.
 struct PredictPictures {
-  PredictPictures(const fs::path& stem, bool depth)
-      : shown(fitting_path(stem.string(), ".png")),
-        values(fitting_path(stem.string(), depth ? "_depth.png" : "_ids.png")) {}
+  PredictPictures(const fs::path& stem, const std::string& ending)
+      : shown(fitting_path(stem.string(), ".png")), values(fitting_path(stem.string(), ending)) {}
   fs::path shown;
   fs::path values;  ///< class ids or depth
+};
+
+/// How a raster is predicted.
+struct PredictRaster {
+  RasterSource source;
+  bool by_tiles = false;
 };
 
 /// An image, and its name below the folder of the pictures.
 struct FoundImage {
   fs::path path, name;
+  std::optional<PredictRaster> raster = {};
+  std::string ending = {};  ///< of the file with its values
 };
 
 /// The images of a folder, or the image itself.
@@ -130,7 +143,27 @@ std::vector<FoundImage> images_at(const std::string& input, const std::string& o
 }
 
 /// Each image with its pictures.
-using PredictInputs = std::vector<std::pair<fs::path, PredictPictures>>;
+struct PredictInput {
+  fs::path path;
+  PredictPictures pictures;
+  std::optional<PredictRaster> raster;  ///< of a TIFF file whose class ids are a raster, too
+};
+using PredictInputs = std::vector<PredictInput>;
+
+/// Nothing for images that are no rasters, or are predicted like any other.
+std::optional<PredictRaster> predict_raster(const fs::path& path, const PredictOptions& options) {
+  try {
+    const auto source = raster_source(path.string());
+    if (!source) return std::nullopt;
+    const ImageInfo& info = source->info;
+    const bool by_tiles =
+        options.tile || (info.orientation == 1 && info.width * info.height > kPredictMostRaster);
+    if (!by_tiles && source->georeference.empty()) return std::nullopt;
+    return PredictRaster{*source, by_tiles};
+  } catch (const DataError&) {
+    return std::nullopt;  // reading the image reports it
+  }
+}
 
 /// \param depth  the model estimates depth.
 PredictInputs predict_inputs(const PredictOptions& options, bool depth) {
@@ -141,6 +174,8 @@ PredictInputs predict_inputs(const PredictOptions& options, bool depth) {
       // A folder and an image of it: once. Links are images of their own.
       if (!given.insert(fs::absolute(image.path).lexically_normal()).second) continue;
       inputs.insert(fs::weakly_canonical(image.path));
+      if (!depth) image.raster = predict_raster(image.path, options);
+      image.ending = depth ? "_depth.png" : image.raster ? "_ids.tif" : "_ids.png";
       found.push_back(std::move(image));
     }
   }
@@ -151,7 +186,7 @@ PredictInputs predict_inputs(const PredictOptions& options, bool depth) {
   };
   std::map<fs::path, int> written;
   for (const FoundImage& image : found) {
-    const PredictPictures pictures(target(image, false), depth);
+    const PredictPictures pictures(target(image, false), image.ending);
     ++written[pictures.shown];
     ++written[pictures.values];
   }
@@ -159,8 +194,8 @@ PredictInputs predict_inputs(const PredictOptions& options, bool depth) {
   std::map<fs::path, fs::path> owners;
   for (const FoundImage& image : found) {
     // a.jpg beside a.png: both keep their suffix; and so does a_ids.png beside a.png.
-    const bool shared = written.at(PredictPictures(target(image, false), depth).shown) > 1;
-    const PredictPictures pictures(target(image, shared), depth);
+    const bool shared = written.at(PredictPictures(target(image, false), image.ending).shown) > 1;
+    const PredictPictures pictures(target(image, shared), image.ending);
     for (const fs::path& picture : {pictures.shown, pictures.values}) {
       if (inputs.count(fs::weakly_canonical(picture)) > 0) {
         throw DataError(text(picture.string(), " is an image to predict, which the prediction of ",
@@ -175,7 +210,7 @@ PredictInputs predict_inputs(const PredictOptions& options, bool depth) {
                              "predict them by two commands"));
       }
     }
-    result.emplace_back(image.path, pictures);
+    result.push_back({image.path, pictures, image.raster});
   }
   return result;
 }
@@ -186,7 +221,7 @@ void write_legend(const RunConfig& config, const PredictOptions& options,
                   int64_t classes) {
   const fs::path path = fs::path(options.out) / "classes.png";
   const bool taken = std::any_of(inputs.begin(), inputs.end(), [&](const auto& input) {
-    return input.second.shown == path || input.second.values == path;
+    return input.pictures.shown == path || input.pictures.values == path;
   });
   if (taken) return;
   const auto dataset = predict_dataset(config);
@@ -245,6 +280,12 @@ class Predictor {
   Size2 crop_, stride_;
 };
 
+/// The tiles of rasters, which have room for a window of the model.
+RasterTiles predict_tiles(const PredictOptions& options, Size2 window) {
+  const int64_t side = options.tile.value_or(std::max({kPredictTile, window.h, window.w}));
+  return {side, options.overlap.value_or(side / 8)};
+}
+
 /// Predicts the images in turn, shared out among the processes; the first reports them in order.
 /// \param predict  predicts the image of an index and writes its pictures.
 PredictReport predict_together(const PredictInputs& inputs, Communicator& communicator,
@@ -255,7 +296,7 @@ PredictReport predict_together(const PredictInputs& inputs, Communicator& commun
   const size_t each = world == 1 ? 1 : 8;
   PredictReport result;
   const auto report = [&](size_t i, const std::string& failure) {
-    const auto& [path, pictures] = inputs[i];
+    const auto& [path, pictures, raster] = inputs[i];
     if (failure.empty()) {
       result.done.push_back(path.string());
       log::info("[", i + 1, "/", inputs.size(), "] ", path.string(), " -> ",
@@ -305,6 +346,9 @@ void apply_options(Config& tree, const PredictOptions& options) {
 PredictReport predict_images(const RunConfig& config, const std::string& checkpoint_path,
                              const PredictOptions& options) {
   const bool depth = config.model.facts().estimates_depth;
+  if (depth && options.tile) {
+    throw DataError("--tile is for models of classes; this one estimates depth, of whole images");
+  }
   const auto inputs = predict_inputs(options, depth);
   const SplitPipeline pipeline = predict_pipeline(config);
   // That of the config is the training's.
@@ -337,14 +381,39 @@ PredictReport predict_images(const RunConfig& config, const std::string& checkpo
               device.str());
   }
   const torch::NoGradGuard no_grad;
-  return predict_together(inputs, *communicator, [&](size_t i) {
-    const auto& [path, pictures] = inputs[i];
+  const auto load = [&](size_t i, const cv::Rect& window) {
     Sample sample;
     sample.meta.index = static_cast<int64_t>(i);
-    sample.meta.name = path.stem().string();
-    sample.meta.img_path = path.string();
+    sample.meta.name = inputs[i].path.stem().string();
+    sample.meta.img_path = inputs[i].path.string();
+    sample.meta.window = window;
     Rng rng(0, RngPurpose::kAugmentation, 0, i);
-    Sample loaded = std::move(pipeline.load.run(std::move(sample), rng).at(0));
+    return std::move(pipeline.load.run(std::move(sample), rng).at(0));
+  };
+  const RasterTiles tiles = predict_tiles(options, window_size(*model, config.tree));
+  return predict_together(inputs, *communicator, [&](size_t i) {
+    const auto& [path, pictures, raster] = inputs[i];
+    if (raster && raster->by_tiles) {
+      const ImageInfo& info = raster->source.info;
+      log::info(path.string(), ": ", info.height, "x", info.width,
+                " pixels are predicted by tiles of ", tiles.window, "x", tiles.window,
+                ", of which ", tiles.core, "x", tiles.core, " are kept");
+      make_folders(pictures.values.parent_path().string());
+      predict_by_tiles(raster->source, tiles,
+                       {.ids = pictures.values.string(),
+                        .shown = pictures.shown.string(),
+                        .palette = palette,
+                        .classes = model->num_classes(),
+                        .opacity = options.opacity},
+                       [&](const cv::Rect& window) {
+                         Sample loaded = load(i, window);
+                         const cv::Mat image = loaded.image.clone();
+                         return PredictedWindow{
+                             image, predictor.predict(pipeline.rest(std::move(loaded), 0, 0)).ids};
+                       });
+      return;
+    }
+    Sample loaded = load(i, {});
     const cv::Mat shown = displayable(loaded.image);
     const Prediction found = predictor.predict(pipeline.rest(std::move(loaded), 0, 0));
     if (found.depth.defined()) {
@@ -355,7 +424,11 @@ PredictReport predict_images(const RunConfig& config, const std::string& checkpo
     }
     const at::Tensor ids = found.ids.cpu();
     write_png(pictures.shown, overlay(shown, ids, palette, options.opacity));
-    write_class_ids(pictures.values, ids, /*one_up=*/false, palette);
+    if (raster) {
+      write_class_raster(pictures.values, ids, /*one_up=*/false, palette, raster->source, {});
+    } else {
+      write_class_ids(pictures.values, ids, /*one_up=*/false, palette);
+    }
   });
 }
 

@@ -20,6 +20,10 @@ struct PredictOptions {
   /// Height and width of a sliding window; 0: images are predicted as a whole. Not given: as
   /// model.test_cfg says, but images of more than 4 million pixels always by a window.
   std::optional<Size2> window;
+  /// Side of the tiles that TIFF files are predicted by. Not given: 1024, or a window where that is
+  /// larger, for rasters of more than 64 million pixels alone.
+  std::optional<int64_t> tile;
+  std::optional<int64_t> overlap;  ///< of neighbouring tiles; not given: an eighth of their side
 };
 
 /// Writes the options into the resolved tree of a config, before it is read and checked.
@@ -32,7 +36,9 @@ struct PredictReport {
 };
 
 /// For each image writes <out>/<stem>.png, the classes in colour over the image, and
-/// <out>/<stem>_ids.png, the class ids; and <out>/classes.png, what the colours mean. Of a model
+/// <out>/<stem>_ids.png, the class ids; and <out>/classes.png, what the colours mean. The class ids
+/// of TIFF files that have a georeference, or are predicted by tiles, are in <out>/<stem>_ids.tif,
+/// with the georeference. Of a model
 /// that estimates depth <out>/<stem>.png, the depth in colour beside the image, and
 /// <out>/<stem>_depth.png, 16 bits, times 1000: millimetres where depth is in metres. The images go
 /// through the pipeline of the test set without its labels, or where there is none are only loaded;

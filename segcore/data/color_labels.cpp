@@ -7,6 +7,7 @@
 #include "registry/log.hpp"
 #include "segcore/data/label_coding.hpp"
 #include "segcore/data/sample.hpp"
+#include "segcore/data/sample_picture.hpp"
 
 namespace seg {
 namespace {
@@ -37,8 +38,8 @@ class ColorLabels final : public LabelCoding {
 
   RawLabels decode(const Sample& sample, const ReadOptions& options) const override {
     const std::string& path = sample.meta.seg_map_path;
-    const cv::Mat image = decode_image(read_sample_file(sample, path), path,
-                                       ImageFlag::kColorIgnoreOrientation, options);
+    const cv::Mat image =
+        read_sample_image(sample, path, ImageFlag::kColorIgnoreOrientation, options);
     RawLabels out;
     out.ids = cv::Mat(image.size(), CV_32S, cv::Scalar(0));
     std::map<uint32_t, size_t> unknown;

@@ -67,6 +67,10 @@ class Dataset {
   virtual bool skips_corrupt() const { return false; }
   /// Annotations that belong to no image, where file names alone show it.
   virtual std::vector<std::string> annotations_without_image() const { return {}; }
+
+ protected:
+  /// What `describe` gives for these files.
+  Sample sample_of_files(size_t index, std::pair<std::string, std::string> paths) const;
 };
 
 template <>

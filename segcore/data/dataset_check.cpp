@@ -158,9 +158,10 @@ void check_image(const Dataset& dataset, size_t index, Sample sample, const cv::
                  bool decode) {
   const std::string& path = sample.meta.img_path;
   // Arrays have no header that would settle it.
-  const ImageInfo info =
-      is_volume_file(path) ? ImageInfo() : image_info(read_file_bytes(path), path);
-  const bool same = info.height == labels.rows && info.width == labels.cols;
+  const ImageInfo info = is_volume_file(path) ? ImageInfo() : read_image_info(path);
+  // Files that windows are read of were compared when the windows were listed.
+  const bool same =
+      !sample.meta.window.empty() || (info.height == labels.rows && info.width == labels.cols);
   if (same && info.orientation < 5 && !info.floats && !decode) return;
   const Sample loaded = dataset.with_image(index);
   sample.meta.ori_shape = loaded.image.empty() ? std::array<int64_t, 2>{info.height, info.width}
@@ -289,7 +290,7 @@ class LabelCheck {
 
   static const char* lossy_format(const std::string& path) {
     if (path.ends_with(".json")) return nullptr;  // shapes
-    const ImageInfo info = image_info(read_file_bytes(path), path);
+    const ImageInfo info = read_image_info(path);
     return info.lossy ? info.format : nullptr;
   }
 
@@ -298,6 +299,7 @@ class LabelCheck {
     const auto classes = static_cast<int64_t>(meta_.classes.size());
     if ((label >= 0 && label < classes) || is_ignored(label)) return;
     const auto [y, x] = place_of(raw, value);
+    const cv::Point origin = sample.meta.window.tl();
     std::string became = label == value ? "" : text(", which becomes ", label, ",");
     std::string hint;
     if (lossy) {
@@ -308,10 +310,10 @@ class LabelCheck {
     } else if (value == classes && !meta_.reduce_zero_label) {
       hint = ". If labels begin at 1, set reduce_zero_label: true";
     }
-    throw UnknownLabel(text(sample.meta.seg_map_path, ": the label ", value, became, " at row ", y,
-                            ", column ", x, " is none of the ", classes, " classes (0 to ",
-                            classes - 1, ") and not ignored (ignore_index: ", meta_.ignore_index,
-                            ")", hint));
+    throw UnknownLabel(text(sample.meta.seg_map_path, ": the label ", value, became, " at row ",
+                            origin.y + y, ", column ", origin.x + x, " is none of the ", classes,
+                            " classes (0 to ", classes - 1,
+                            ") and not ignored (ignore_index: ", meta_.ignore_index, ")", hint));
   }
 
   const Dataset& dataset_;

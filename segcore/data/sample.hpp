@@ -5,6 +5,7 @@
 #include <array>
 #include <cstdint>
 #include <opencv2/core/mat.hpp>
+#include <opencv2/core/types.hpp>
 #include <string>
 #include <vector>
 
@@ -22,6 +23,7 @@ struct SampleMeta {
   std::string img_path2;       ///< of the second image where samples have two (BaseCDDataset)
   std::string seg_map_path;    ///< empty without annotations
   std::string depth_map_path;  ///< in place of seg_map_path where depth is learned (NYUDataset)
+  cv::Rect window;             ///< the part of the files that is read; empty: all of them
   int64_t category_id = -1;    ///< class of the whole image, where the data set states one
   std::array<int64_t, 2> ori_shape{};  ///< as loaded
   std::array<int64_t, 2> img_shape{};  ///< after the pipeline, before the preprocessor's padding

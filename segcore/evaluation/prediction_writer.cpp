@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "segcore/evaluation/class_raster.hpp"
 #include "segcore/evaluation/depth_picture.hpp"
 #include "segcore/evaluation/pictures.hpp"
 #include "segcore/image/image_io.hpp"
@@ -20,6 +21,12 @@ void PredictionWriter::write(const Prediction& prediction, const std::string& na
   const auto& values_of = output_.values;
   const at::Tensor& ids = prediction.ids;
   if (values_of.empty()) {
+    const auto source = raster_source(meta.img_path);
+    if (source && !source->georeference.empty()) {
+      write_class_raster(fitting_path(folder() + "/" + name, ".tif"), ids, meta.reduce_zero_label,
+                         palette, *source, meta.window);
+      return;
+    }
     write_class_ids(path, ids, meta.reduce_zero_label, palette);
     return;
   }

@@ -10,7 +10,8 @@
 namespace seg {
 
 /// Class ids of each image as <folder>/<name>.png, one more each where the data set has
-/// `reduce_zero_label`, as they are in its annotations; or the values that a metric asks for.
+/// `reduce_zero_label`, as they are in its annotations; or the values that a metric asks for. Of an
+/// image with a georeference class ids are written as <folder>/<name>.tif, which has it, too.
 /// Depth is written as PNG of 16 bits, times 1000 or the factor that a metric asks for.
 class PredictionWriter {
  public:

@@ -8,6 +8,10 @@
 
 #include "segcore/image/image_io.hpp"
 
+namespace seg {
+class FileReader;
+}
+
 namespace seg::detail {
 
 /// The form that a decoder returns pixels in.
@@ -25,8 +29,11 @@ struct Decoded {
 };
 
 struct EncodedImage {
-  std::span<const uint8_t> bytes;
+  std::span<const uint8_t> bytes;  ///< all of the file, or the first ones of `file`
   const std::string& name;
+  const FileReader* file = nullptr;     ///< gives the bytes that are not in memory
+  std::optional<cv::Rect> window = {};  ///< of the pixels as they are stored; nothing: all
+  uint64_t size() const;                ///< of the file
 };
 
 Decoded decode_jpeg(const EncodedImage& image, PixelForm form);
@@ -53,6 +60,10 @@ int exif_orientation(std::span<const uint8_t> block);
 /// per byte of the file, so that nothing is allocated for a forged header. \throws DataError
 void check_size(const EncodedImage& image, uint64_t width, uint64_t height, uint64_t bytes_a_pixel,
                 uint64_t ratio);
+
+/// Refuses a window that is not within the pixels, or whose pixels are to be turned upright.
+/// \throws DataError
+void check_window(const EncodedImage& image, int64_t width, int64_t height, int orientation);
 
 /// "NAME: REASON".
 [[noreturn]] void throw_image_error(const std::string& name, const std::string& reason);

@@ -12,8 +12,10 @@
 
 #include "registry/error.hpp"
 #include "segcore/image/image_codecs.hpp"
+#include "segcore/image/image_notes.hpp"
 #include "segcore/image/no_data.hpp"
 #include "segcore/io/atomic_file.hpp"
+#include "segcore/io/file_reader.hpp"
 
 namespace seg {
 namespace detail {
@@ -35,9 +37,25 @@ void check_size(const EncodedImage& image, uint64_t width, uint64_t height, uint
     throw_image_error(image.name,
                       text("claims ", width, "x", height, " pixels, more than can be read (2^30)"));
   }
-  if (width * height * bytes_a_pixel > kFreeBytes + ratio * image.bytes.size()) {
+  if (width * height * bytes_a_pixel > kFreeBytes + ratio * image.size()) {
     throw_image_error(image.name, text("claims ", width, "x", height, " pixels, which a file of ",
-                                       image.bytes.size(), " bytes cannot hold"));
+                                       image.size(), " bytes cannot hold"));
+  }
+}
+
+uint64_t EncodedImage::size() const { return file ? file->size() : bytes.size(); }
+
+void check_window(const EncodedImage& image, int64_t width, int64_t height, int orientation) {
+  const cv::Rect& window = *image.window;
+  if (window.x < 0 || window.y < 0 || window.width < 1 || window.height < 1 ||
+      int64_t{window.x} + window.width > width || int64_t{window.y} + window.height > height) {
+    throw_image_error(image.name, text("has ", width, "x", height, " pixels, which the window of ",
+                                       window.width, "x", window.height, " at row ", window.y,
+                                       ", column ", window.x, " is not within"));
+  }
+  if (orientation != 1) {
+    throw_image_error(image.name, text("is to be turned by its orientation ", orientation,
+                                       ", which windows of it cannot be: save it upright"));
   }
 }
 
@@ -119,9 +137,28 @@ PictureFormat picture_format(const EncodedImage& image) {
 }
 
 Decoded decode_picture(const EncodedImage& image, PixelForm form, const ReadOptions& options = {},
-                       bool file_order = false) {
+                       bool file_order = false);
+
+/// A window of a format that is decoded from its beginning only.
+Decoded crop_of_picture(const EncodedImage& image, PixelForm form, const ReadOptions& options) {
+  detail::note_image(detail::ImageNote::kWholeForWindow, image.name, [] {
+    return "is decoded as a whole for each of its windows: save it as TIFF, in tiles, of which "
+           "parts can be read";
+  });
+  const auto bytes = read_file_bytes(image.name);
+  Decoded out = decode_picture({bytes, image.name}, form, options);
+  check_window(image, out.pixels.cols, out.pixels.rows, out.orientation);
+  out.pixels = out.pixels(*image.window).clone();
+  return out;
+}
+
+Decoded decode_picture(const EncodedImage& image, PixelForm form, const ReadOptions& options,
+                       bool file_order) {
   try {
     const PictureFormat format = picture_format(image);
+    if (image.window && format != PictureFormat::kTiff) {
+      return crop_of_picture(image, form, options);
+    }
     if (format != PictureFormat::kTiff && options.page.value_or(0) != 0) {
       throw_image_error(image.name, text("has one page; there is no page ", *options.page));
     }
@@ -207,6 +244,7 @@ cv::Mat to_one_label_band(const EncodedImage& image, const cv::Mat& pixels) {
 
 /// uint8 and int32 stay; others become int32 where every value is a whole number that fits.
 cv::Mat to_label_depth(const EncodedImage& image, const cv::Mat& pixels) {
+  const cv::Point origin = image.window ? image.window->tl() : cv::Point();
   if (pixels.depth() == CV_8U || pixels.depth() == CV_32S) return pixels;
   cv::Mat ids;
   if (pixels.depth() == CV_16U || pixels.depth() == CV_8S || pixels.depth() == CV_16S) {
@@ -221,7 +259,8 @@ cv::Mat to_label_depth(const EncodedImage& image, const cv::Mat& pixels) {
     auto* to = ids.ptr<int32_t>(y);
     for (int x = 0; x < wide.cols; ++x) {
       if (!(in[x] >= INT32_MIN && in[x] <= INT32_MAX) || in[x] != std::floor(in[x])) {
-        throw_image_error(image.name, text("holds the value ", in[x], " at row ", y, ", column ", x,
+        throw_image_error(image.name, text("holds the value ", in[x], " at row ", origin.y + y,
+                                           ", column ", origin.x + x,
                                            ", which is no class id. If it marks pixels without "
                                            "data, set nodata: ",
                                            std::isnan(in[x]) ? ".nan" : text(in[x]),
@@ -253,6 +292,68 @@ std::string lower_suffix(const std::string& path) {
   std::transform(suffix.begin(), suffix.end(), suffix.begin(),
                  [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
   return suffix;
+}
+
+cv::Mat decoded_image(const EncodedImage& image, ImageFlag flag, const ReadOptions& options) {
+  const bool color = flag == ImageFlag::kColor || flag == ImageFlag::kColorIgnoreOrientation;
+  const bool gray = flag == ImageFlag::kGrayscale || flag == ImageFlag::kGrayscaleIgnoreOrientation;
+  const PixelForm form = color ? PixelForm::kColor : gray ? PixelForm::kGray : PixelForm::kStored;
+  Decoded decoded = decode_picture(image, form, options);
+  cv::Mat pixels = to_known_depth(std::move(decoded.pixels));
+  detail::settle_image_no_data(image, options, decoded.nodata, pixels);
+  if (color && pixels.channels() == 1) cv::cvtColor(pixels, pixels, cv::COLOR_GRAY2BGR);
+  if (color && pixels.channels() == 4) cv::cvtColor(pixels, pixels, cv::COLOR_BGRA2BGR);
+  if (gray && pixels.channels() == 3) cv::cvtColor(pixels, pixels, cv::COLOR_BGR2GRAY);
+  if (gray && pixels.channels() == 4) cv::cvtColor(pixels, pixels, cv::COLOR_BGRA2GRAY);
+  if (flag == ImageFlag::kColor || flag == ImageFlag::kGrayscale) {
+    pixels = turn_upright(pixels, decoded.orientation);
+  }
+  return pixels;
+}
+
+cv::Mat decoded_in_file_order(const EncodedImage& image, const ReadOptions& options) {
+  if (picture_format(image) != PictureFormat::kTiff) {
+    throw_image_error(image.name, "is no TIFF file, which imdecode_backend: tifffile reads alone");
+  }
+  Decoded decoded = decode_picture(image, PixelForm::kStored, options, /*file_order=*/true);
+  cv::Mat pixels = to_known_depth(std::move(decoded.pixels));
+  detail::settle_image_no_data(image, options, decoded.nodata, pixels);
+  return pixels;
+}
+
+cv::Mat decoded_labels(const EncodedImage& image, const ReadOptions& options, cv::Mat* missing) {
+  cv::Mat pixels = decode_picture(image, PixelForm::kLabels, options).pixels;
+  if (pixels.depth() == CV_16F) pixels = to_known_depth(pixels);
+  if (pixels.channels() > 1) pixels = to_one_label_band(image, pixels);
+  if (options.nodata && missing) *missing = detail::take_label_no_data(*options.nodata, pixels);
+  return to_label_depth(image, pixels);
+}
+
+ImageInfo info_of(const EncodedImage& image) {
+  switch (picture_format(image)) {
+    case PictureFormat::kJpeg:
+      return detail::jpeg_info(image);
+    case PictureFormat::kPng:
+      return detail::png_info(image);
+    case PictureFormat::kTiff:
+      return detail::tiff_info(image);
+    case PictureFormat::kBmp:
+      return detail::bmp_info(image);
+    case PictureFormat::kPnm:
+      return detail::pnm_info(image);
+    case PictureFormat::kWebp:
+      return detail::webp_info(image);
+  }
+  return {};
+}
+
+/// Calls `use` with a file whose pixels are decoded as far as they are asked for.
+template <class Use>
+auto with_open_picture(const std::string& path, std::optional<cv::Rect> window, const Use& use) {
+  constexpr size_t kMagic = 512;  // what tells the format, and that it is a foreign one
+  const FileReader file(path);
+  const auto begin = file.beginning(kMagic);
+  return use(EncodedImage{begin, path, &file, window});
 }
 
 void write_picture(const std::string& path, const std::vector<uint8_t>& bytes) {
@@ -320,42 +421,17 @@ std::vector<uint8_t> read_file_bytes(const std::string& path) {
 
 cv::Mat decode_image(std::span<const uint8_t> bytes, const std::string& name, ImageFlag flag,
                      const ReadOptions& options) {
-  const EncodedImage image{bytes, name};
-  const bool color = flag == ImageFlag::kColor || flag == ImageFlag::kColorIgnoreOrientation;
-  const bool gray = flag == ImageFlag::kGrayscale || flag == ImageFlag::kGrayscaleIgnoreOrientation;
-  const PixelForm form = color ? PixelForm::kColor : gray ? PixelForm::kGray : PixelForm::kStored;
-  Decoded decoded = decode_picture(image, form, options);
-  cv::Mat pixels = to_known_depth(std::move(decoded.pixels));
-  detail::settle_image_no_data(image, options, decoded.nodata, pixels);
-  if (color && pixels.channels() == 1) cv::cvtColor(pixels, pixels, cv::COLOR_GRAY2BGR);
-  if (color && pixels.channels() == 4) cv::cvtColor(pixels, pixels, cv::COLOR_BGRA2BGR);
-  if (gray && pixels.channels() == 3) cv::cvtColor(pixels, pixels, cv::COLOR_BGR2GRAY);
-  if (gray && pixels.channels() == 4) cv::cvtColor(pixels, pixels, cv::COLOR_BGRA2GRAY);
-  if (flag == ImageFlag::kColor || flag == ImageFlag::kGrayscale) {
-    pixels = turn_upright(pixels, decoded.orientation);
-  }
-  return pixels;
+  return decoded_image({bytes, name}, flag, options);
 }
 
 cv::Mat decode_image_in_file_order(std::span<const uint8_t> bytes, const std::string& name,
                                    const ReadOptions& options) {
-  const EncodedImage image{bytes, name};
-  if (picture_format(image) != PictureFormat::kTiff) {
-    throw_image_error(name, "is no TIFF file, which imdecode_backend: tifffile reads alone");
-  }
-  Decoded decoded = decode_picture(image, PixelForm::kStored, options, /*file_order=*/true);
-  cv::Mat pixels = to_known_depth(std::move(decoded.pixels));
-  detail::settle_image_no_data(image, options, decoded.nodata, pixels);
-  return pixels;
+  return decoded_in_file_order({bytes, name}, options);
 }
 
 cv::Mat decode_labels(std::span<const uint8_t> bytes, const std::string& name,
                       const ReadOptions& options, cv::Mat* missing) {
-  const EncodedImage image{bytes, name};
-  cv::Mat pixels = decode_picture(image, PixelForm::kLabels, options).pixels;
-  if (pixels.channels() > 1) pixels = to_one_label_band(image, pixels);
-  if (options.nodata && missing) *missing = detail::take_label_no_data(*options.nodata, pixels);
-  return to_label_depth(image, pixels);
+  return decoded_labels({bytes, name}, options, missing);
 }
 
 cv::Mat read_image(const std::string& path, ImageFlag flag) {
@@ -364,23 +440,45 @@ cv::Mat read_image(const std::string& path, ImageFlag flag) {
 
 cv::Mat read_labels(const std::string& path) { return decode_labels(read_file_bytes(path), path); }
 
+cv::Mat read_image_window(const std::string& path, const cv::Rect& window, ImageFlag flag,
+                          const ReadOptions& options) {
+  return with_open_picture(
+      path, window, [&](const EncodedImage& image) { return decoded_image(image, flag, options); });
+}
+
+cv::Mat read_image_window_in_file_order(const std::string& path, const cv::Rect& window,
+                                        const ReadOptions& options) {
+  return with_open_picture(path, window, [&](const EncodedImage& image) {
+    return decoded_in_file_order(image, options);
+  });
+}
+
+cv::Mat read_labels_window(const std::string& path, const cv::Rect& window,
+                           const ReadOptions& options, cv::Mat* missing) {
+  return with_open_picture(path, window, [&](const EncodedImage& image) {
+    return decoded_labels(image, options, missing);
+  });
+}
+
+cv::Mat read_missing_window(const std::string& path, const cv::Rect& window,
+                            std::optional<int64_t> page) {
+  return with_open_picture(path, window, [&](const EncodedImage& image) {
+    Decoded decoded = decode_picture(image, PixelForm::kStored, {.page = page});
+    if (!decoded.nodata) return cv::Mat();
+    cv::Mat pixels = to_known_depth(std::move(decoded.pixels));
+    return detail::missing_pixels(*decoded.nodata, pixels);
+  });
+}
+
 ImageInfo image_info(std::span<const uint8_t> bytes, const std::string& name) {
-  const EncodedImage image{bytes, name};
-  switch (picture_format(image)) {
-    case PictureFormat::kJpeg:
-      return detail::jpeg_info(image);
-    case PictureFormat::kPng:
-      return detail::png_info(image);
-    case PictureFormat::kTiff:
-      return detail::tiff_info(image);
-    case PictureFormat::kBmp:
-      return detail::bmp_info(image);
-    case PictureFormat::kPnm:
-      return detail::pnm_info(image);
-    case PictureFormat::kWebp:
-      return detail::webp_info(image);
-  }
-  return {};
+  return info_of({bytes, name});
+}
+
+ImageInfo read_image_info(const std::string& path) {
+  return with_open_picture(path, std::nullopt, [&](const EncodedImage& image) {
+    if (picture_format(image) == PictureFormat::kTiff) return info_of(image);
+    return image_info(read_file_bytes(path), path);
+  });
 }
 
 std::string fitting_path(const std::string& stem, const std::string& ending) {

@@ -7,6 +7,7 @@
 #include <array>
 #include <cstdint>
 #include <opencv2/core/mat.hpp>
+#include <opencv2/core/types.hpp>
 #include <optional>
 #include <span>
 #include <string>
@@ -69,6 +70,21 @@ cv::Mat read_image(const std::string& path, ImageFlag flag = ImageFlag::kColor);
 /// `read_file_bytes` and `decode_labels`.
 cv::Mat read_labels(const std::string& path);
 
+/// The same of a window, pixel for pixel what it would be cut out of: of a TIFF file only the
+/// strips and tiles are decoded that the window touches, so that the file may be larger than
+/// memory. Other formats are decoded as a whole for each window. \param window  within the pixels.
+/// \throws DataError also for a window that is not, and for pixels with an EXIF orientation.
+cv::Mat read_image_window(const std::string& path, const cv::Rect& window,
+                          ImageFlag flag = ImageFlag::kColor, const ReadOptions& options = {});
+cv::Mat read_image_window_in_file_order(const std::string& path, const cv::Rect& window,
+                                        const ReadOptions& options = {});
+cv::Mat read_labels_window(const std::string& path, const cv::Rect& window,
+                           const ReadOptions& options = {}, cv::Mat* missing = nullptr);
+/// Where no band of a window has data by the value that the file declares, or is finite: uint8, 255
+/// there; empty where there is no such pixel, or the file declares none.
+cv::Mat read_missing_window(const std::string& path, const cv::Rect& window,
+                            std::optional<int64_t> page = {});
+
 /// What the header says, without the pixels.
 struct ImageInfo {
   int64_t height = 0, width = 0;  ///< as stored
@@ -77,8 +93,11 @@ struct ImageInfo {
   int orientation = 1;      ///< as EXIF counts them, 1 is upright
   bool lossy = false;       ///< pixels are not those that were saved
   bool floats = false;
+  std::optional<double> nodata = {};  ///< the value that the file declares as "no data"
 };
 ImageInfo image_info(std::span<const uint8_t> bytes, const std::string& name);
+/// The same of a file, of which only the header is read where it is TIFF.
+ImageInfo read_image_info(const std::string& path);
 
 /// \param image  1, 3 (BGR) or 4 (BGRA) bands of uint8 or uint16.
 std::vector<uint8_t> encode_png(const cv::Mat& image);

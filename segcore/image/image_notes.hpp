@@ -5,7 +5,14 @@
 
 namespace seg::detail {
 
-enum class ImageNote { kNoEndMarker, kImagePages, kLabelPages, kNoDataValue, kFewBitsUsed };
+enum class ImageNote {
+  kNoEndMarker,
+  kImagePages,
+  kLabelPages,
+  kNoDataValue,
+  kFewBitsUsed,
+  kWholeForWindow
+};
 
 /// Warns of the first picture of a kind, and again at the 10th, the 100th and so on with their
 /// count: one line tells of a file, and thousands of files give five. A picture counts once in a

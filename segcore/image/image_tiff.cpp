@@ -61,14 +61,25 @@ cv::Mat convert_tiff_to_bgr(const EncodedImage& image, TiffHandle& handle, const
   if (!TIFFRGBAImageOK(handle.tiff, why)) {
     throw_image_error(image.name, text("this kind of TIFF file cannot be read: ", why));
   }
-  std::vector<uint32_t> raster(static_cast<size_t>(h.width) * h.height);
-  if (!TIFFReadRGBAImageOriented(handle.tiff, h.width, h.height, raster.data(), ORIENTATION_TOPLEFT,
-                                 1)) {
-    throw_tiff_error(image.name, handle);
+  const cv::Rect window = tiff_window(image, h);
+  // Of planes whole rows: libtiff 4.5 skips columns of them as if their bands were interleaved.
+  const bool planes = h.planes == PLANARCONFIG_SEPARATE;
+  const auto width = planes ? h.width : static_cast<uint32_t>(window.width);
+  const auto height = static_cast<uint32_t>(window.height);
+  std::vector<uint32_t> raster(static_cast<size_t>(width) * height);
+  TIFFRGBAImage conversion;
+  if (!TIFFRGBAImageBegin(&conversion, handle.tiff, /*stop=*/1, why)) {
+    throw_image_error(image.name, text("this kind of TIFF file cannot be read: ", why));
   }
-  cv::Mat out(static_cast<int>(h.height), static_cast<int>(h.width), CV_8UC3);
+  conversion.req_orientation = ORIENTATION_TOPLEFT;
+  conversion.row_offset = window.y;
+  conversion.col_offset = planes ? 0 : window.x;
+  const int done = TIFFRGBAImageGet(&conversion, raster.data(), width, height);
+  TIFFRGBAImageEnd(&conversion);
+  if (!done) throw_tiff_error(image.name, handle);
+  cv::Mat out(window.height, window.width, CV_8UC3);
   for (int y = 0; y < out.rows; ++y) {
-    const uint32_t* in = raster.data() + static_cast<size_t>(y) * h.width;
+    const uint32_t* in = raster.data() + static_cast<size_t>(y) * width + (planes ? window.x : 0);
     auto* to = out.ptr<uint8_t>(y);
     for (int x = 0; x < out.cols; ++x, to += 3) {
       to[0] = static_cast<uint8_t>(TIFFGetB(in[x]));
@@ -111,24 +122,35 @@ void widen_tiff_uint32(cv::Mat& pixels) {
   pixels = wide;
 }
 
+/// Bytes of pixels that a byte of the file may stand for.
+uint64_t largest_tiff_ratio(const EncodedImage& image, const TiffHandle& handle,
+                            const TiffHeader& h) {
+  const bool bounded = h.compression == COMPRESSION_NONE || h.compression == COMPRESSION_LZW ||
+                       h.compression == COMPRESSION_PACKBITS ||
+                       h.compression == COMPRESSION_ADOBE_DEFLATE ||
+                       h.compression == COMPRESSION_DEFLATE || h.compression == COMPRESSION_JPEG;
+  uint64_t ratio = bounded ? kTiffRatio : kTiffLooseRatio;
+  if (h.compression == COMPRESSION_NONE) ratio = 1;
+  // What is left out takes no bytes of the file.
+  if (count_missing_tiff_blocks(handle) > 0) {
+    ratio = std::max(ratio, kTiffSparseBytes / image.size());
+  }
+  return ratio;
+}
+
 /// Refuses what is not read before memory is taken for it.
 void check_tiff_claims(const EncodedImage& image, const TiffHandle& handle, const TiffHeader& h) {
   if (h.bands < 1 || h.bands > CV_CN_MAX) {
     throw_image_error(image.name,
                       text("has ", h.bands, " bands; 1 to ", CV_CN_MAX, " can be read"));
   }
-  const bool bounded = h.compression == COMPRESSION_NONE || h.compression == COMPRESSION_LZW ||
-                       h.compression == COMPRESSION_PACKBITS ||
-                       h.compression == COMPRESSION_ADOBE_DEFLATE ||
-                       h.compression == COMPRESSION_DEFLATE || h.compression == COMPRESSION_JPEG;
-  const uint64_t bits = static_cast<uint64_t>(h.bits) * h.bands;
-  uint64_t ratio = bounded ? kTiffRatio : kTiffLooseRatio;
-  if (h.compression == COMPRESSION_NONE) ratio = 1;
-  // What is left out takes no bytes of the file.
-  if (count_missing_tiff_blocks(handle) > 0) {
-    ratio = std::max(ratio, kTiffSparseBytes / image.bytes.size());
+  if (image.window) {
+    check_window(image, h.width, h.height, h.orientation);
+  } else {
+    const uint64_t bits = static_cast<uint64_t>(h.bits) * h.bands;
+    check_size(image, h.width, h.height, std::max<uint64_t>(bits / 8, 1),
+               largest_tiff_ratio(image, handle, h));
   }
-  check_size(image, h.width, h.height, bits < 8 ? 1 : bits / 8, ratio);
   if (!TIFFIsCODECConfigured(h.compression)) {
     throw_image_error(image.name, text("TIFF compression ", h.compression,
                                        " is not supported by the installed libtiff"));
@@ -179,8 +201,8 @@ Decoded decode_tiff(const EncodedImage& image, PixelForm form, bool file_order,
     out.pixels = convert_tiff_to_bgr(image, handle, h);
     return out;
   }
-  out.pixels.create(static_cast<int>(h.height), static_cast<int>(h.width),
-                    CV_MAKETYPE(depth, h.bands));
+  const cv::Rect window = tiff_window(image, h);
+  out.pixels.create(window.height, window.width, CV_MAKETYPE(depth, h.bands));
   read_tiff_pixels(image, handle, h, out.pixels);
   const bool small_ints = h.format == SAMPLEFORMAT_UINT && h.bits <= 16;
   const int top = small_ints ? (1 << h.bits) - 1 : 0;
@@ -216,7 +238,8 @@ ImageInfo tiff_info(const EncodedImage& image) {
           .format = "TIFF",
           .orientation = h.orientation,
           .lossy = h.compression == COMPRESSION_JPEG,
-          .floats = h.format == SAMPLEFORMAT_IEEEFP};
+          .floats = h.format == SAMPLEFORMAT_IEEEFP,
+          .nodata = h.nodata};
 }
 
 }  // namespace seg::detail

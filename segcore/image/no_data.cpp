@@ -63,6 +63,7 @@ void settle_image_no_data(const EncodedImage& image, const ReadOptions& options,
   if (pixels.depth() != CV_32F) return;
   const auto samples = static_cast<int64_t>(pixels.total()) * pixels.channels();
   int64_t bad = 0, missing = 0;
+  const cv::Point origin = image.window ? image.window->tl() : cv::Point();
   int first_y = 0, first_x = 0;
   float first = 0;
   for_missing<float>(pixels, declared.value_or(std::nan("")), [&](float value, int y, int x) {
@@ -70,7 +71,7 @@ void settle_image_no_data(const EncodedImage& image, const ReadOptions& options,
       ++missing;
       return;
     }
-    if (bad++ == 0) first = value, first_y = y, first_x = x;
+    if (bad++ == 0) first = value, first_y = origin.y + y, first_x = origin.x + x;
   });
   if (bad > 0) {
     throw_image_error(
@@ -86,6 +87,16 @@ void settle_image_no_data(const EncodedImage& image, const ReadOptions& options,
                 ", which the file declares as no data, and are used as they stand. Set nodata: ",
                 *declared, " at the step that loads the image, which fills them");
   });
+}
+
+cv::Mat missing_pixels(double nodata, cv::Mat& pixels) {
+  cv::Mat bands;  // of each pixel, how many are missing
+  for_missing_of_any_depth(pixels, nodata, [&](auto&, int y, int x) {
+    if (bands.empty()) bands = cv::Mat::zeros(pixels.rows, pixels.cols, CV_32S);
+    ++bands.at<int32_t>(y, x);
+  });
+  if (bands.empty() || cv::countNonZero(bands == pixels.channels()) == 0) return {};
+  return bands == pixels.channels();
 }
 
 cv::Mat take_label_no_data(double nodata, cv::Mat& pixels) {

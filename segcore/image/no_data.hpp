@@ -16,4 +16,7 @@ void settle_image_no_data(const EncodedImage& image, const ReadOptions& options,
 /// the pixels themselves become 0. Empty where none does.
 cv::Mat take_label_no_data(double nodata, cv::Mat& pixels);
 
+/// Where all bands are missing, likewise.
+cv::Mat missing_pixels(double nodata, cv::Mat& pixels);
+
 }  // namespace seg::detail

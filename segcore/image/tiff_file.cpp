@@ -7,17 +7,27 @@
 #include <vector>
 
 #include "registry/error.hpp"
+#include "segcore/image/geo_tags.hpp"
 #include "segcore/image/image_notes.hpp"
+#include "segcore/io/file_reader.hpp"
 
 namespace seg::detail {
 namespace {
 
 tmsize_t tiff_take(thandle_t handle, void* to, tmsize_t size) {
   auto* source = static_cast<TiffSource*>(handle);
-  if (source->at >= source->bytes.size() || size <= 0) return 0;
-  const auto count =
-      std::min<uint64_t>(static_cast<uint64_t>(size), source->bytes.size() - source->at);
-  std::memcpy(to, source->bytes.data() + source->at, count);
+  if (source->at >= source->size || size <= 0) return 0;
+  auto count = std::min<uint64_t>(static_cast<uint64_t>(size), source->size - source->at);
+  if (source->file) {
+    try {
+      count = source->file->read(source->at, to, count);
+    } catch (const DataError& e) {  // no exception goes through libtiff
+      source->message = e.what();
+      return 0;
+    }
+  } else {
+    std::memcpy(to, source->bytes.data() + source->at, count);
+  }
   source->at += count;
   return static_cast<tmsize_t>(count);
 }
@@ -25,12 +35,12 @@ tmsize_t tiff_refuse_to_write(thandle_t, void*, tmsize_t) { return 0; }
 toff_t tiff_seek(thandle_t handle, toff_t offset, int from) {
   auto* source = static_cast<TiffSource*>(handle);
   if (from == SEEK_CUR) offset += source->at;
-  if (from == SEEK_END) offset += source->bytes.size();
+  if (from == SEEK_END) offset += source->size;
   source->at = offset;
   return source->at;
 }
 int tiff_close(thandle_t) { return 0; }
-toff_t tiff_size(thandle_t handle) { return static_cast<TiffSource*>(handle)->bytes.size(); }
+toff_t tiff_size(thandle_t handle) { return static_cast<TiffSource*>(handle)->size; }
 
 int tiff_keep_error(TIFF*, void* user, const char* module, const char* format, va_list arguments) {
   auto* source = static_cast<TiffSource*>(user);
@@ -46,7 +56,7 @@ int tiff_no_warning(TIFF*, void*, const char*, const char*, va_list) { return 1;
 
 /// The text that GDAL writes, "-9999" or "nan".
 std::optional<double> tiff_no_data(const TiffHandle& handle) {
-  constexpr uint32_t kGdalNoData = 42113;
+  constexpr auto kGdalNoData = static_cast<uint32_t>(GeoTag::kNoData);
   const TIFFField* field = TIFFFindField(handle.tiff, kGdalNoData, TIFF_ASCII);
   uint32_t size = 0;
   const char* value = nullptr;
@@ -79,15 +89,19 @@ std::vector<tdir_t> tiff_pages(const EncodedImage& image) {
 
 TiffHandle::TiffHandle(const EncodedImage& image) {
   source.bytes = image.bytes;
+  source.file = image.file;
+  source.size = image.size();
   TIFFOpenOptions* options = TIFFOpenOptionsAlloc();
   TIFFOpenOptionsSetErrorHandlerExtR(options, tiff_keep_error, &source);
   TIFFOpenOptionsSetWarningHandlerExtR(options, tiff_no_warning, nullptr);
   // Tags, tables and codecs' buffers; the pixels' are checked by check_size.
-  TIFFOpenOptionsSetMaxSingleMemAlloc(
-      options, static_cast<tmsize_t>(kTiffFreeBlock + 64 * image.bytes.size()));
-  // "m": no memory mapping, the file is in memory already.
-  tiff = TIFFClientOpenExt(image.name.c_str(), "rm", &source, tiff_take, tiff_refuse_to_write,
-                           tiff_seek, tiff_close, tiff_size, nullptr, nullptr, options);
+  TIFFOpenOptionsSetMaxSingleMemAlloc(options,
+                                      static_cast<tmsize_t>(kTiffFreeBlock + 64 * image.size()));
+  // "m": no memory mapping, the file is in memory already or read as needed. "O": where strips and
+  // tiles are is read of those only that are asked for.
+  tiff = TIFFClientOpenExt(image.name.c_str(), image.file ? "rmO" : "rm", &source, tiff_take,
+                           tiff_refuse_to_write, tiff_seek, tiff_close, tiff_size, nullptr, nullptr,
+                           options);
   TIFFOpenOptionsFree(options);
 }
 

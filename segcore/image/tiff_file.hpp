@@ -17,6 +17,8 @@ inline constexpr uint64_t kTiffFreeBlock = 64ull << 20;
 
 struct TiffSource {
   std::span<const uint8_t> bytes;
+  const FileReader* file = nullptr;  ///< in place of bytes
+  uint64_t size = 0;
   uint64_t at = 0;
   std::string message;  ///< the first error that libtiff tells
 };
@@ -55,8 +57,11 @@ void choose_tiff_page(const EncodedImage& image, const TiffHandle& handle,
 /// data.
 bool is_missing_tiff_block(const TiffHandle& handle, uint32_t block);
 uint64_t count_missing_tiff_blocks(const TiffHandle& handle);
-/// Fills `pixels`, which has the size, depth and bands of the header, with the samples as they are
-/// stored. \throws DataError
+/// The window of the image, or all of it.
+cv::Rect tiff_window(const EncodedImage& image, const TiffHeader& h);
+/// Fills `pixels`, which has the size of the window and the depth and bands of the header, with the
+/// samples as they are stored. Decodes the strips and tiles that the window touches, no others.
+/// \throws DataError
 void read_tiff_pixels(const EncodedImage& image, const TiffHandle& handle, const TiffHeader& h,
                       cv::Mat& pixels);
 /// Red and blue of the first three bands change places.

@@ -19,23 +19,32 @@ void unpack_tiff_bits(const uint8_t* from, uint8_t* to, size_t count, int bits) 
   }
 }
 
-/// Puts decoded rows of a strip or tile into the picture.
+/// Puts decoded rows of strips and tiles into the picture, which is a window of the raster.
 struct TiffSink {
   cv::Mat& pixels;
+  cv::Rect window;  ///< where in the raster the picture is
   int bits;
   std::vector<uint8_t> spread;
 
-  /// \param count  pixels; `plane` < 0: all bands interleaved.
-  void put(const uint8_t* row, int y, int x, int count, int plane) {
+  /// \param row  of a block of `count` pixels; what lies outside of the window is left out.
+  /// \param plane  < 0: all bands interleaved.
+  void put(const uint8_t* row, int64_t y, int64_t x, int64_t count, int plane) {
+    const int64_t begin = std::max<int64_t>(x, window.x);
+    const int64_t end = std::min<int64_t>(x + count, window.x + window.width);
+    if (y < window.y || y >= window.y + window.height || begin >= end) return;
     const int bands = pixels.channels();
-    const size_t samples = static_cast<size_t>(count) * static_cast<size_t>(plane < 0 ? bands : 1);
+    const auto together = static_cast<size_t>(plane < 0 ? bands : 1);
+    const size_t skipped = static_cast<size_t>(begin - x) * together;
+    const size_t samples = static_cast<size_t>(end - begin) * together;
+    const size_t size = pixels.elemSize1();
     if (bits < 8) {
-      spread.resize(samples);
-      unpack_tiff_bits(row, spread.data(), samples, bits);
+      spread.resize(skipped + samples);
+      unpack_tiff_bits(row, spread.data(), skipped + samples, bits);
       row = spread.data();
     }
-    const size_t size = pixels.elemSize1();
-    uint8_t* to = pixels.ptr(y) + static_cast<size_t>(x) * pixels.elemSize();
+    row += skipped * size;
+    uint8_t* to = pixels.ptr(static_cast<int>(y - window.y)) +
+                  static_cast<size_t>(begin - window.x) * pixels.elemSize();
     if (plane < 0) {
       std::memcpy(to, row, samples * size);
       return;
@@ -69,23 +78,43 @@ void fill_tiff_block(std::vector<uint8_t>& buffer, int depth, int bits, double v
   }
 }
 
+/// \param block  bytes of a strip or tile
+/// \param picture  bytes of the whole raster
+void check_tiff_block(const EncodedImage& image, bool tiled, uint64_t block, uint64_t picture) {
+  const char* kind = tiled ? "tile" : "strip";
+  if (block > std::max<uint64_t>(kTiffFreeBlock, 2 * picture)) {
+    throw_image_error(image.name, text("damaged TIFF file: a ", kind, " of ", block,
+                                       " bytes for a picture of ", picture));
+  }
+  if (!image.window) return;
+  // A window is to take little memory, whatever the file says of itself.
+  constexpr uint64_t kMostBlock = uint64_t{1} << 30;
+  if (block > kMostBlock) {
+    throw_image_error(image.name, text("is stored in ", kind, "s of ", block,
+                                       " bytes, which are too large to read windows of: save it in "
+                                       "tiles (gdal_translate -co TILED=YES)"));
+  }
+}
+
 }  // namespace
+
+cv::Rect tiff_window(const EncodedImage& image, const TiffHeader& h) {
+  return image.window.value_or(
+      cv::Rect(0, 0, static_cast<int>(h.width), static_cast<int>(h.height)));
+}
 
 void read_tiff_pixels(const EncodedImage& image, const TiffHandle& handle, const TiffHeader& h,
                       cv::Mat& pixels) {
   TIFF* tiff = handle.tiff;
   const bool tiled = TIFFIsTiled(tiff) != 0;
   const int planes = h.planes == PLANARCONFIG_SEPARATE ? h.bands : 1;
-  const auto width = static_cast<int>(h.width), height = static_cast<int>(h.height);
-  const uint64_t picture = pixels.total() * pixels.elemSize();
+  const cv::Rect window = tiff_window(image, h);
+  const int64_t width = h.width, height = h.height;
   const uint64_t block = tiled ? TIFFTileSize64(tiff) : TIFFStripSize64(tiff);
   if (block == 0) throw_tiff_error(image.name, handle);
-  if (block > std::max<uint64_t>(kTiffFreeBlock, 2 * picture)) {
-    throw_image_error(image.name, text("damaged TIFF file: a ", tiled ? "tile" : "strip", " of ",
-                                       block, " bytes for a picture of ", picture));
-  }
+  check_tiff_block(image, tiled, block, static_cast<uint64_t>(width * height) * pixels.elemSize());
   std::vector<uint8_t> buffer(block);
-  TiffSink sink{pixels, h.bits, {}};
+  TiffSink sink{pixels, window, h.bits, {}};
   const auto fill_missing = [&](uint32_t index) {
     if (!is_missing_tiff_block(handle, index)) return false;
     fill_tiff_block(buffer, pixels.depth(), h.bits, h.nodata.value_or(0));
@@ -100,8 +129,8 @@ void read_tiff_pixels(const EncodedImage& image, const TiffHandle& handle, const
       throw_image_error(image.name, "damaged TIFF file: its tiles have no sensible size");
     }
     for (int plane = 0; plane < planes; ++plane) {
-      for (int64_t y = 0; y < height; y += tile_h) {
-        for (int64_t x = 0; x < width; x += tile_w) {
+      for (int64_t y = window.y / tile_h * tile_h; y < window.y + window.height; y += tile_h) {
+        for (int64_t x = window.x / tile_w * tile_w; x < window.x + window.width; x += tile_w) {
           const uint32_t tile =
               TIFFComputeTile(tiff, static_cast<uint32_t>(x), static_cast<uint32_t>(y), 0,
                               static_cast<uint16_t>(plane));
@@ -109,11 +138,10 @@ void read_tiff_pixels(const EncodedImage& image, const TiffHandle& handle, const
               TIFFReadEncodedTile(tiff, tile, buffer.data(), static_cast<tmsize_t>(block)) < 0) {
             throw_tiff_error(image.name, handle);
           }
-          const auto rows = static_cast<int>(std::min<int64_t>(tile_h, height - y));
-          const auto columns = static_cast<int>(std::min<int64_t>(tile_w, width - x));
-          for (int r = 0; r < rows; ++r) {
-            sink.put(buffer.data() + static_cast<size_t>(r) * stride, static_cast<int>(y) + r,
-                     static_cast<int>(x), columns, planes == 1 ? -1 : plane);
+          const int64_t rows = std::min(tile_h, height - y);
+          for (int64_t r = 0; r < rows; ++r) {
+            sink.put(buffer.data() + static_cast<size_t>(r) * stride, y + r, x,
+                     std::min(tile_w, width - x), planes == 1 ? -1 : plane);
           }
         }
       }
@@ -127,8 +155,9 @@ void read_tiff_pixels(const EncodedImage& image, const TiffHandle& handle, const
     throw_image_error(image.name, "damaged TIFF file: its strips have no sensible size");
   }
   for (int plane = 0; plane < planes; ++plane) {
-    for (int64_t y = 0; y < height; y += rows_a_strip) {
-      const auto rows = static_cast<int>(std::min<int64_t>(rows_a_strip, height - y));
+    for (int64_t y = window.y / rows_a_strip * rows_a_strip; y < window.y + window.height;
+         y += rows_a_strip) {
+      const int64_t rows = std::min(rows_a_strip, height - y);
       const uint32_t strip =
           TIFFComputeStrip(tiff, static_cast<uint32_t>(y), static_cast<uint16_t>(plane));
       const auto wanted = static_cast<tmsize_t>(stride * static_cast<size_t>(rows));
@@ -136,8 +165,8 @@ void read_tiff_pixels(const EncodedImage& image, const TiffHandle& handle, const
           TIFFReadEncodedStrip(tiff, strip, buffer.data(), wanted) < wanted) {
         throw_tiff_error(image.name, handle);
       }
-      for (int r = 0; r < rows; ++r) {
-        sink.put(buffer.data() + static_cast<size_t>(r) * stride, static_cast<int>(y) + r, 0, width,
+      for (int64_t r = 0; r < rows; ++r) {
+        sink.put(buffer.data() + static_cast<size_t>(r) * stride, y + r, 0, width,
                  planes == 1 ? -1 : plane);
       }
     }

@@ -89,32 +89,37 @@ void AtomicFile::fail(const char* what, int error) const {
   throw FileError(text(what, path_, ": ", std::strerror(error)));
 }
 
-void AtomicFile::write(const void* data, size_t size) {
+void AtomicFile::write(const void* data, size_t size) { write_at(position_, data, size); }
+
+void AtomicFile::write_at(uint64_t offset, const void* data, size_t size) {
   const char* from = static_cast<const char*>(data);
   while (size > 0) {
     // Linux writes at most 2 GiB - 4 KiB in one call.
-    const ssize_t written = ::write(fd_, from, std::min<size_t>(size, 1u << 30));
+    const ssize_t written =
+        ::pwrite(fd_, from, std::min<size_t>(size, 1u << 30), static_cast<off_t>(offset));
     if (written < 0) {
       if (errno == EINTR) continue;
       fail("cannot write ", errno);
     }
     from += written;
     size -= static_cast<size_t>(written);
-    position_ += static_cast<uint64_t>(written);
+    offset += static_cast<uint64_t>(written);
+    position_ = std::max(position_, offset);
   }
 }
 
-void AtomicFile::overwrite(uint64_t position, std::string_view text) {
-  SEG_CHECK(position + text.size() <= position_, "overwrites what was not written yet");
-  while (!text.empty()) {
-    const ssize_t written = ::pwrite(fd_, text.data(), text.size(), static_cast<off_t>(position));
-    if (written < 0) {
-      if (errno == EINTR) continue;
-      fail("cannot write ", errno);
-    }
-    position += static_cast<uint64_t>(written);
-    text.remove_prefix(static_cast<size_t>(written));
+size_t AtomicFile::read_at(uint64_t offset, void* data, size_t size) const {
+  size_t filled = 0;
+  while (filled < size) {
+    const ssize_t got =
+        ::pread(fd_, static_cast<char*>(data) + filled, std::min<size_t>(size - filled, 1u << 30),
+                static_cast<off_t>(offset + filled));
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) fail("cannot read ", errno);
+    if (got == 0) break;
+    filled += static_cast<size_t>(got);
   }
+  return filled;
 }
 
 void AtomicFile::commit() {

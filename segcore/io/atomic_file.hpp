@@ -28,9 +28,11 @@ class AtomicFile {
   /// Appends. \throws FileError
   void write(const void* data, size_t size);
   void write(std::string_view text) { write(text.data(), text.size()); }
-  /// Replaces bytes written before. \throws FileError
-  void overwrite(uint64_t position, std::string_view text);
-  /// Bytes written so far.
+  /// Writes anywhere, also beyond what was written so far. \throws FileError
+  void write_at(uint64_t offset, const void* data, size_t size);
+  /// Reads what was written. \return how many bytes there were. \throws FileError
+  size_t read_at(uint64_t offset, void* data, size_t size) const;
+  /// Where `write` goes on: the end of what was written so far.
   uint64_t position() const { return position_; }
   /// Makes the file visible under its name. \throws FileError
   void commit();

@@ -222,7 +222,8 @@ void SafetensorsWriter::add(const std::string& name, const at::Tensor& tensor) {
 }
 
 void SafetensorsWriter::commit() {
-  file_.overwrite(8, header_ + "}");
+  header_ += "}";
+  file_.write_at(8, header_.data(), header_.size());
   file_.commit();
 }
 

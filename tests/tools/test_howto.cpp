@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "registry/file_text.hpp"
+#include "segcore/image/raster_writer.hpp"
 #include "tests/support/paths.hpp"
 #include "tests/support/python.hpp"
 #include "tests/support/ranks.hpp"
@@ -79,12 +80,21 @@ class Howto : public ::testing::TestWithParam<Recipe> {
     }
     fs::create_directory(dir_ / "photos");
     write_png(dir_ / "photos/a.png", tiny_image(64, 96, 3));
+    write_raster_pair();
     // Recipes may refer to files of those before them.
     for (const Recipe& recipe : recipes()) {
       for (const auto& [language, text] : recipe.blocks) {
         if (language == "yaml") write_config(text);
       }
     }
+  }
+  void write_raster_pair() const {
+    fs::create_directories(dir_ / "data/rasters/img");
+    fs::create_directories(dir_ / "data/rasters/ann");
+    cv::Mat bands(96, 128, CV_16UC(10));
+    cv::RNG(1).fill(bands, cv::RNG::UNIFORM, 500, 1500);
+    write_raster(dir_ / "data/rasters/img/a.tif", bands, {});
+    write_raster(dir_ / "data/rasters/ann/a.tif", tiny_labels(96, 128, 5), {});
   }
   void write_config(const std::string& text) const {
     ASSERT_TRUE(text.starts_with("# configs/")) << text;

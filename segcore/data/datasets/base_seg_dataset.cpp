@@ -1,11 +1,16 @@
 #include "segcore/data/datasets/base_seg_dataset.hpp"
 
+#include <ATen/Parallel.h>
+
 #include <algorithm>
 #include <charconv>
+#include <exception>
+#include <opencv2/core.hpp>
 
 #include "registry/error.hpp"
 #include "registry/log.hpp"
 #include "segcore/data/datasets/sample_list.hpp"
+#include "segcore/data/sample_picture.hpp"
 #include "segcore/image/image_io.hpp"
 
 namespace seg {
@@ -90,6 +95,18 @@ void detail::check_seg_dataset(const BaseSegDatasetParams& params, Problems& pro
     problems.error("seg_map_suffix", "needs a suffix");
   }
   check_prefix(params, problems);
+  if (!params.windows) return;
+  if (params.cache) {
+    problems.error("cache",
+                   "copies whole files, of which windows read parts: remove one of the two");
+  }
+  if (params.depth) {
+    problems.error("windows", "are of data sets of classes; maps of depth are read as a whole");
+  }
+  const auto suffixes = suffix_list(params.seg_map_suffix);
+  if (is_json(params.ann_file) || std::ranges::any_of(suffixes, is_json)) {
+    problems.error("windows", "are of rasters with labels of pixels, not of shapes (.json)");
+  }
 }
 
 Schema<BaseSegDatasetParams> BaseSegDataset::schema() {
@@ -164,18 +181,82 @@ void BaseSegDataset::choose_coding(const KnownClasses& known) {
   coding_ = color_coding(palette);
 }
 
-const std::vector<SampleFiles>& BaseSegDataset::files() const {
-  std::call_once(listed_, [this] {
-    files_ = SampleFinder(params_, loads_annotations_, params_.skip_corrupt).find();
+void BaseSegDataset::list_samples() const {
+  files_ = SampleFinder(params_, loads_annotations_, params_.skip_corrupt).find();
+  if (!params_.windows) {
+    for (size_t file = 0; file < files_.size(); ++file) samples_.push_back({file, {}});
+    return;
+  }
+  samples_ = list_windows(files_, *params_.windows, loads_annotations_, params_.skip_corrupt);
+  const size_t all = samples_.size();
+  if (params_.windows->min_valid) leave_out_invalid_windows();
+  log::info("windows: ", samples_.size(), " of ", files_.size(),
+            files_.size() == 1 ? " raster" : " rasters",
+            all > samples_.size() ? text("; left out for want of labels: ", all - samples_.size())
+                                  : std::string());
+}
+
+void BaseSegDataset::leave_out_invalid_windows() const {
+  const std::string option = "windows.min_valid";
+  if (!loads_annotations_) {
+    throw OptionError(option, "needs labels, which no step of the pipeline loads");
+  }
+  std::vector<double> shares(samples_.size());
+  std::mutex mutex;
+  std::exception_ptr failure;
+  at::parallel_for(0, static_cast<int64_t>(samples_.size()), 1, [&](int64_t begin, int64_t end) {
+    for (auto i = static_cast<size_t>(begin); i < static_cast<size_t>(end); ++i) {
+      try {
+        const cv::Mat labels = pipeline_.load_labels(sample_of(i, samples_[i])).labels;
+        const int ignored = cv::countNonZero(labels == static_cast<double>(params_.ignore_index));
+        const auto all = static_cast<double>(labels.total());
+        shares[i] = labels.empty() ? 0 : 1 - ignored / all;
+      } catch (const DataError&) {
+        // Reading the sample reports it, in training as elsewhere.
+        shares[i] = 1;
+        if (params_.skip_corrupt) continue;
+        const std::lock_guard lock(mutex);
+        if (!failure) failure = std::current_exception();
+        return;
+      }
+    }
   });
+  if (failure) std::rethrow_exception(failure);
+  size_t at = 0;
+  std::erase_if(samples_, [&](const RasterWindow&) {
+    const double share = shares[at++];
+    return share == 0 || share < *params_.windows->min_valid;
+  });
+  if (samples_.empty()) {
+    throw OptionError(option, text("leaves none of ", at, " windows: their labels are ignored"));
+  }
+}
+
+const std::vector<RasterWindow>& BaseSegDataset::samples() const {
+  std::call_once(listed_, [this] { list_samples(); });
+  return samples_;
+}
+
+const std::vector<SampleFiles>& BaseSegDataset::files() const {
+  samples();
   return files_;
 }
 
-size_t BaseSegDataset::size() const { return files().size(); }
+size_t BaseSegDataset::size() const { return samples().size(); }
 
 std::pair<std::string, std::string> BaseSegDataset::paths(size_t index) const {
-  const SampleFiles& found = files().at(index);
+  return paths_of(samples().at(index));
+}
+
+std::pair<std::string, std::string> BaseSegDataset::paths_of(const RasterWindow& window) const {
+  const SampleFiles& found = files_.at(window.file);
   return {found.image, loads_annotations_ ? found.annotation : std::string()};
+}
+
+std::string BaseSegDataset::output_name(size_t index) const {
+  const RasterWindow& sample = samples().at(index);
+  const std::string& name = files_.at(sample.file).name;
+  return params_.windows ? text(name, "_y", sample.rect.y, "_x", sample.rect.x) : name;
 }
 
 std::vector<std::string> BaseSegDataset::annotations_without_image() const {
@@ -184,8 +265,13 @@ std::vector<std::string> BaseSegDataset::annotations_without_image() const {
 }
 
 Sample BaseSegDataset::describe(size_t index) const {
-  Sample sample = Dataset::describe(index);
-  sample.meta.img_path2 = files().at(index).image2;
+  return sample_of(index, samples().at(index));
+}
+
+Sample BaseSegDataset::sample_of(size_t index, const RasterWindow& window) const {
+  Sample sample = sample_of_files(index, paths_of(window));
+  sample.meta.img_path2 = files_.at(window.file).image2;
+  sample.meta.window = window.rect;
   if (params_.depth) std::swap(sample.meta.seg_map_path, sample.meta.depth_map_path);
   sample.label_map = label_map_;
   sample.coding = coding_.get();
@@ -203,7 +289,7 @@ RawLabels BaseSegDataset::raw_labels(size_t index) const {
   const Sample sample = describe(index);
   if (const LabelReader* reader = pipeline_.label_reader()) return reader->read(sample);
   if (coding_) return coding_->decode(sample, {});
-  return {decode_labels(read_sample_file(sample, path), path), {}};
+  return {read_sample_labels(sample, path, {}), {}};
 }
 
 std::vector<size_t> BaseSegDataset::corrupt_samples() const {

@@ -13,6 +13,7 @@
 #include "segcore/data/dataset.hpp"
 #include "segcore/data/datasets/dataset_cache.hpp"
 #include "segcore/data/datasets/metainfo.hpp"
+#include "segcore/data/datasets/raster_windows.hpp"
 #include "segcore/data/datasets/sample_files.hpp"
 #include "segcore/data/label_coding.hpp"
 #include "segcore/data/pipeline.hpp"
@@ -33,6 +34,7 @@ struct BaseSegDatasetParams : SampleFilesParams {
   std::optional<std::map<std::string, Config>> backend_args;
   bool skip_corrupt = false;
   std::optional<DatasetCache> cache;
+  std::optional<RasterWindowsParams> windows;
 };
 
 namespace detail {
@@ -84,6 +86,10 @@ Schema<P> seg_dataset_schema(const std::string& summary) {
           "cache", &P::cache,
           "keep copies of the files for later epochs and other processes of the machine: ram, "
           "or a folder on a local disk; changed files are read anew")
+      .optional("windows", &P::windows,
+                "each sample is a window of a raster, of which nothing else is read where it is "
+                "TIFF: for rasters that are larger than a crop, or than memory; indices chooses "
+                "rasters")
       .validate([](const P& p, Problems& problems) { detail::check_seg_dataset(p, problems); });
 }
 
@@ -103,7 +109,7 @@ class BaseSegDataset : public Dataset {
   Sample with_image(size_t index) const override { return pipeline_.load_image(describe(index)); }
   Sample with_labels(size_t index) const override;
   RawLabels raw_labels(size_t index) const override;
-  std::string output_name(size_t index) const override { return files().at(index).name; }
+  std::string output_name(size_t index) const override;
   std::vector<size_t> corrupt_samples() const override;
   bool skips_corrupt() const override { return params_.skip_corrupt; }
   std::vector<std::string> annotations_without_image() const override;
@@ -115,7 +121,13 @@ class BaseSegDataset : public Dataset {
                  std::optional<int64_t> unlabelled = std::nullopt);
 
  private:
+  /// The samples, listed at the first call, as are the files.
+  const std::vector<RasterWindow>& samples() const;
   const std::vector<SampleFiles>& files() const;
+  void list_samples() const;
+  void leave_out_invalid_windows() const;
+  std::pair<std::string, std::string> paths_of(const RasterWindow& window) const;
+  Sample sample_of(size_t index, const RasterWindow& window) const;
   void choose_coding(const KnownClasses& known);
   void note_corrupt(size_t index, const std::string& why) const;
 
@@ -129,6 +141,7 @@ class BaseSegDataset : public Dataset {
 
   mutable std::once_flag listed_;
   mutable std::vector<SampleFiles> files_;
+  mutable std::vector<RasterWindow> samples_;
   mutable std::mutex corrupt_mutex_;
   mutable std::set<size_t> corrupt_;
 };

@@ -4,10 +4,10 @@
 #include "segcore/data/label_coding.hpp"
 #include "segcore/data/label_reader.hpp"
 #include "segcore/data/label_size.hpp"
+#include "segcore/data/sample_picture.hpp"
 #include "segcore/data/transform.hpp"
 #include "segcore/data/transforms/file_backend.hpp"
 #include "segcore/data/transforms/pixels.hpp"
-#include "segcore/image/image_io.hpp"
 
 namespace seg {
 
@@ -84,7 +84,7 @@ class LoadAnnotations final : public Transform, public LabelReader {
     if (sample.coding) return sample.coding->decode(sample, p_.options());
     const std::string& path = sample.meta.seg_map_path;
     RawLabels raw;
-    raw.ids = decode_labels(read_sample_file(sample, path), path, p_.options(), &raw.missing);
+    raw.ids = read_sample_labels(sample, path, p_.options(), &raw.missing);
     return raw;
   }
 

@@ -3,6 +3,7 @@
 
 #include "segcore/data/label_size.hpp"
 #include "segcore/data/pipeline.hpp"
+#include "segcore/data/sample_picture.hpp"
 #include "segcore/data/transforms/file_backend.hpp"
 #include "segcore/data/transforms/pixels.hpp"
 #include "segcore/data/transforms/tensor_image.hpp"
@@ -110,11 +111,12 @@ class LoadImageFromFile final : public Transform {
   cv::Mat read(const Sample& sample) const {
     const std::string& path = sample.meta.img_path;
     try {
-      const auto bytes = read_sample_file(sample, path);
-      if (path.ends_with(".npy")) return image_of_tensor(decode_npy(bytes, path), path);
+      if (path.ends_with(".npy")) {
+        return image_of_tensor(decode_npy(read_sample_file(sample, path), path), path);
+      }
       return p_.imdecode_backend == "tifffile"
-                 ? decode_image_in_file_order(bytes, path, p_.options())
-                 : decode_image(bytes, path, flag_, p_.options());
+                 ? read_sample_image_in_file_order(sample, path, p_.options())
+                 : read_sample_image(sample, path, flag_, p_.options());
     } catch (const DataError& e) {
       if (p_.ignore_empty) throw EmptySample(e.what());
       throw;
@@ -152,11 +154,16 @@ SEG_REGISTER(Transform, LoadImageFromNDArray);
 
 /// Depth, bands and their order as in the file, of whatever format.
 cv::Mat read_rs_image(const Sample& sample, const std::string& path, const ReadImageParams& p) {
-  const auto bytes = read_sample_file(sample, path);
-  if (std::string_view(image_info(bytes, path).format) == "TIFF") {
-    return decode_image_in_file_order(bytes, path, p.options());
+  const cv::Rect& window = sample.meta.window;
+  const auto bytes = window.empty() ? read_sample_file(sample, path) : std::vector<uint8_t>();
+  const ImageInfo info = window.empty() ? image_info(bytes, path) : read_image_info(path);
+  if (std::string_view(info.format) == "TIFF") {
+    return window.empty() ? decode_image_in_file_order(bytes, path, p.options())
+                          : read_image_window_in_file_order(path, window, p.options());
   }
-  cv::Mat image = decode_image(bytes, path, ImageFlag::kUnchanged, p.options());
+  cv::Mat image = window.empty()
+                      ? decode_image(bytes, path, ImageFlag::kUnchanged, p.options())
+                      : read_image_window(path, window, ImageFlag::kUnchanged, p.options());
   if (image.channels() == 3) cv::cvtColor(image, image, cv::COLOR_BGR2RGB);
   if (image.channels() == 4) cv::cvtColor(image, image, cv::COLOR_BGRA2RGBA);
   return image;
