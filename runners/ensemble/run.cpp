@@ -198,16 +198,17 @@ class EnsembleRecipe {
   };
   std::vector<Mean> means_of(const std::vector<RunReport>& members) const {
     Mean weighted{"weighted_mean", spec_.weights};
-    if (weighted.weights.empty()) {
+    if (weighted.weights.empty() && spec_.members.greater_is_better()) {
       for (const RunReport& member : members) {
         weighted.weights.push_back(member.result.metric.value_or(0));
       }
     }
+    std::vector<Mean> out{{"mean", std::vector<double>(members.size(), 1)}};
+    if (weighted.weights.empty()) return out;
     if (weighted.weights.size() != members.size()) {
       throw DataError(text("weights: has ", weighted.weights.size(), " values for ", members.size(),
                            " members"));
     }
-    std::vector<Mean> out{{"mean", std::vector<double>(members.size(), 1)}};
     if (std::ranges::all_of(weighted.weights, [](double w) { return w > 0; })) {
       out.push_back(std::move(weighted));
     }
