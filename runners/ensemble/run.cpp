@@ -63,6 +63,10 @@ class EnsembleRecipe {
   /// Checks the config of every run of both stages. \return the runs that there would be.
   std::vector<PlannedRun> check() const {
     auto out = plan_sweep(spec_.members, members_);
+    if (!spec_.weights.empty() && spec_.weights.size() != out.size()) {
+      throw DataError(text("weights: has ", spec_.weights.size(), " values for ", out.size(),
+                           out.size() == 1 ? " member" : " members"));
+    }
     if (!spec_.meta) return out;
     std::vector<std::string> names;
     int64_t maps = 0;
@@ -205,10 +209,6 @@ class EnsembleRecipe {
     }
     std::vector<Mean> out{{"mean", std::vector<double>(members.size(), 1)}};
     if (weighted.weights.empty()) return out;
-    if (weighted.weights.size() != members.size()) {
-      throw DataError(text("weights: has ", weighted.weights.size(), " values for ", members.size(),
-                           " members"));
-    }
     if (std::ranges::all_of(weighted.weights, [](double w) { return w > 0; })) {
       out.push_back(std::move(weighted));
     }

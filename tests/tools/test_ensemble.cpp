@@ -208,6 +208,8 @@ TEST_F(Ensemble, ReportsTheMistakesOfBothStagesBeforeAnythingIsTrained) {
   EXPECT_EQ(no_loader.status, 1);
   EXPECT_THAT(no_loader.output, HasSubstr("its pipelines must begin with LoadSoftPredictions"));
   EXPECT_FALSE(fs::exists(dir_ / "work_dirs/wrong/members"));
+  dir_.write("wrong.yaml", "members: {base: a.yaml}\nweights: [1, 2]\n");
+  EXPECT_EQ(run("ensemble wrong.yaml").output, "error: weights: has 2 values for 1 member\n");
   dir_.write("wrong.yaml", "members: {base: a.yaml, paralel: 2}\nmetas: {base: m.yaml}\n");
   const CommandResult typo = run("ensemble wrong.yaml");
   EXPECT_EQ(typo.status, 1);
