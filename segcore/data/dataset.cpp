@@ -19,12 +19,15 @@ std::vector<Sample> Dataset::unpacked(size_t, uint64_t, uint64_t, Unusable) cons
   throw Error("the data set has packed samples only");
 }
 
-Sample Dataset::describe(size_t index) const { return sample_of_files(index, paths(index)); }
+Sample Dataset::describe(size_t index) const {
+  Sample sample = sample_of_files(index, paths(index));
+  sample.meta.name = output_name(index);
+  return sample;
+}
 
 Sample Dataset::sample_of_files(size_t index, std::pair<std::string, std::string> paths) const {
   Sample sample;
   sample.meta.index = static_cast<int64_t>(index);
-  sample.meta.name = output_name(index);
   std::tie(sample.meta.img_path, sample.meta.seg_map_path) = std::move(paths);
   sample.reduce_zero_label = meta().reduce_zero_label;
   sample.meta.reduce_zero_label = meta().reduce_zero_label;

@@ -254,9 +254,12 @@ std::pair<std::string, std::string> BaseSegDataset::paths_of(const RasterWindow&
 }
 
 std::string BaseSegDataset::output_name(size_t index) const {
-  const RasterWindow& sample = samples().at(index);
-  const std::string& name = files_.at(sample.file).name;
-  return params_.windows ? text(name, "_y", sample.rect.y, "_x", sample.rect.x) : name;
+  return name_of(samples().at(index));
+}
+
+std::string BaseSegDataset::name_of(const RasterWindow& window) const {
+  const std::string& name = files_.at(window.file).name;
+  return params_.windows ? text(name, "_y", window.rect.y, "_x", window.rect.x) : name;
 }
 
 std::vector<std::string> BaseSegDataset::annotations_without_image() const {
@@ -270,6 +273,7 @@ Sample BaseSegDataset::describe(size_t index) const {
 
 Sample BaseSegDataset::sample_of(size_t index, const RasterWindow& window) const {
   Sample sample = sample_of_files(index, paths_of(window));
+  sample.meta.name = name_of(window);
   sample.meta.img_path2 = files_.at(window.file).image2;
   sample.meta.window = window.rect;
   if (params_.depth) std::swap(sample.meta.seg_map_path, sample.meta.depth_map_path);

@@ -128,6 +128,7 @@ class BaseSegDataset : public Dataset {
   void leave_out_invalid_windows() const;
   std::pair<std::string, std::string> paths_of(const RasterWindow& window) const;
   Sample sample_of(size_t index, const RasterWindow& window) const;
+  std::string name_of(const RasterWindow& window) const;
   void choose_coding(const KnownClasses& known);
   void note_corrupt(size_t index, const std::string& why) const;
 
