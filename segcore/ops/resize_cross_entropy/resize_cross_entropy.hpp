@@ -3,6 +3,9 @@
 #pragma once
 #include <ATen/core/Tensor.h>
 
+#include <optional>
+#include <tuple>
+
 namespace seg {
 
 /// Sums over the pixels that are not ignored. Differentiable is `loss` alone.
