@@ -312,9 +312,7 @@ TEST(JoinedRuns, TwoAndFourProcessesHaveTheLossesOfOne) {
       ASSERT_EQ(losses.size(), 20u);
       if (processes == 1) expected = losses;
       for (size_t i = 0; i < losses.size(); ++i) {
-        // One process has a kernel of its own for batch norm, and steps enlarge what is rounded.
-        const double allowed = i < 10 ? 1e-4 : 5e-4;
-        EXPECT_NEAR(losses[i] / expected[i], 1, allowed) << model << ' ' << processes << " step " << i;
+        EXPECT_NEAR(losses[i] / expected[i], 1, 1e-4) << model << ' ' << processes << " step " << i;
       }
     }
   }
