@@ -253,9 +253,7 @@ std::pair<std::string, std::string> BaseSegDataset::paths_of(const RasterWindow&
   return {found.image, loads_annotations_ ? found.annotation : std::string()};
 }
 
-std::string BaseSegDataset::output_name(size_t index) const {
-  return name_of(samples().at(index));
-}
+std::string BaseSegDataset::output_name(size_t index) const { return name_of(samples().at(index)); }
 
 std::string BaseSegDataset::name_of(const RasterWindow& window) const {
   const std::string& name = files_.at(window.file).name;

@@ -26,6 +26,9 @@ class BatchNorm : public Norm {
   torch::Tensor forward_relu(const torch::Tensor& x, const torch::Tensor& residual = {}) override;
 
  protected:
+  /// Whether `batch_norm_relu` has a kernel for it. LibTorch's kernels for GPUs serve more types
+  /// and layouts; ours are for CPUs.
+  static bool has_relu_kernel(const torch::Tensor& x);
   /// Whether statistics are those of the batch. \throws DataError where it has too few values.
   bool uses_batch(const torch::Tensor& x) const;
   /// Counts the batch in training. Returns the share of its statistics in the running ones.
@@ -41,6 +44,12 @@ class SyncBatchNorm final : public BatchNorm, public UsesCommunicator {
   std::vector<std::string> python_names() const override { return {"SyncBatchNorm", "_BatchNorm"}; }
   torch::Tensor forward(const torch::Tensor& x) override;
   torch::Tensor forward_relu(const torch::Tensor& x, const torch::Tensor& residual = {}) override;
+
+ private:
+  /// The other processes, where their statistics count; else null.
+  Communicator* others_in_training() const;
+  /// Lets the running statistics follow those of a batch in training. \param var  unbiased
+  void follow(const torch::Tensor& mean, const torch::Tensor& var);
 };
 
 }  // namespace seg

@@ -79,9 +79,12 @@ torch::Tensor BatchNorm::forward(const torch::Tensor& x) {
                            params_.eps, at::globalContext().userEnabledCuDNN());
 }
 
+bool BatchNorm::has_relu_kernel(const torch::Tensor& x) {
+  return x.is_cpu() && x.scalar_type() == torch::kFloat;
+}
+
 torch::Tensor BatchNorm::forward_relu(const torch::Tensor& x, const torch::Tensor& residual) {
-  // LibTorch's kernels for GPUs serve more types and layouts; ours are for CPUs.
-  if (!x.is_cpu() || x.scalar_type() != torch::kFloat) return Norm::forward_relu(x, residual);
+  if (!has_relu_kernel(x)) return Norm::forward_relu(x, residual);
   const double momentum = next_momentum();
   return batch_norm_relu(x, residual, weight, bias, running_mean_, running_var_,
                          {.training = uses_batch(x), .momentum = momentum, .eps = params_.eps});

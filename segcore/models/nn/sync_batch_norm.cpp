@@ -2,6 +2,7 @@
 
 #include "segcore/dist/communicator.hpp"
 #include "segcore/models/nn/batch_norm.hpp"
+#include "segcore/ops/batch_norm_relu/batch_norm_relu.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {
@@ -19,20 +20,19 @@ struct SyncedStatistics {
   at::Tensor mean, var;  ///< [C]; biased
   at::Tensor count;      ///< [1], values per channel; stays on the device, since reading it would
                          ///< wait for all earlier layers
+  at::Tensor unbiased_var() const { return var * (count / (count - 1).clamp_min(1)); }
 };
 
 /// In one message: each process sends its own mean, variance and count in a row of its own.
-SyncedStatistics synced_statistics(const at::Tensor& x, Communicator& communicator) {
-  const int64_t channels = x.size(1);
-  const auto options = x.options().dtype(at::toOpMathType(x.scalar_type()));
-  // LibTorch computes in the type of the running statistics; these are not kept.
-  const auto [own_mean, own_var] = at::batch_norm_update_stats(
-      x, at::zeros({channels}, options), at::zeros({channels}, options), /*momentum=*/0);
-  auto rows = at::zeros({communicator.size(), 2 * channels + 1}, options);
+/// \param own_mean, own_var  of `values` values of this process, [C]; biased.
+SyncedStatistics synced_statistics(const at::Tensor& own_mean, const at::Tensor& own_var,
+                                   int64_t values, Communicator& communicator) {
+  const int64_t channels = own_mean.size(0);
+  auto rows = at::zeros({communicator.size(), 2 * channels + 1}, own_mean.options());
   const auto own = rows[communicator.rank()];
   own.narrow(0, 0, channels).copy_(own_mean);
   own.narrow(0, channels, channels).copy_(own_var);
-  own.narrow(0, 2 * channels, 1).fill_(static_cast<double>(x.numel() / channels));
+  own.narrow(0, 2 * channels, 1).fill_(static_cast<double>(values));
   communicator.all_reduce_sum_(rows);
   const auto means = rows.narrow(1, 0, channels), vars = rows.narrow(1, channels, channels);
   const auto counts = rows.narrow(1, 2 * channels, 1);
@@ -42,6 +42,17 @@ SyncedStatistics synced_statistics(const at::Tensor& x, Communicator& communicat
   // The spread of the processes' means besides their variances; sums of squares would cancel.
   out.var = ((vars + (means - out.mean).square()) * counts).sum(0) / out.count;
   return out;
+}
+
+/// By LibTorch's kernels, which all devices have.
+SyncedStatistics synced_statistics(const at::Tensor& x, Communicator& communicator) {
+  const at::NoGradGuard no_grad;
+  const int64_t channels = x.size(1);
+  const auto options = x.options().dtype(at::toOpMathType(x.scalar_type()));
+  // LibTorch computes in the type of the running statistics; these are not kept.
+  const auto [own_mean, own_var] = at::batch_norm_update_stats(
+      x, at::zeros({channels}, options), at::zeros({channels}, options), /*momentum=*/0);
+  return synced_statistics(own_mean, own_var, x.numel() / channels, communicator);
 }
 
 /// (x - mean) / sqrt(var + eps) * weight + bias in one pass, in the type of x.
@@ -101,36 +112,87 @@ class SyncedNormalisation : public torch::autograd::Function<SyncedNormalisation
   }
 };
 
+/// `batch_norm_relu` with the statistics of all processes, by its parts.
+class SyncedNormRelu : public torch::autograd::Function<SyncedNormRelu> {
+ public:
+  static at::Tensor forward(torch::autograd::AutogradContext* ctx, const at::Tensor& x,
+                            const std::optional<at::Tensor>& residual,
+                            const std::optional<at::Tensor>& weight,
+                            const std::optional<at::Tensor>& bias,
+                            const SyncedStatistics& statistics,
+                            const c10::intrusive_ptr<SyncedBackward>& for_backward) {
+    const at::AutoDispatchBelowADInplaceOrView below;
+    const auto [y, mean, invstd] =
+        batch_norm_relu_forward(x, residual, weight, bias, statistics.mean, statistics.var,
+                                {.training = false, .eps = for_backward->eps});
+    ctx->save_for_backward({x, y, weight.value_or(at::Tensor()), mean, invstd});
+    ctx->saved_data["residual"] = residual.has_value();
+    ctx->saved_data["count"] = statistics.count.item<int64_t>();
+    ctx->saved_data["for_backward"] = c10::IValue::make_capsule(for_backward);
+    return y;
+  }
+
+  static torch::autograd::variable_list backward(torch::autograd::AutogradContext* ctx,
+                                                 torch::autograd::variable_list grads) {
+    const auto saved = ctx->get_saved_variables();
+    const auto &x = saved[0], &y = saved[1], &weight = saved[2], &mean = saved[3],
+               &invstd = saved[4];
+    const auto capsule = ctx->saved_data["for_backward"].toCapsule();
+    const auto own = batch_norm_relu_sums(grads[0], x, y, mean);
+    SharedBatch shared{own.clone(), ctx->saved_data["count"].toInt()};
+    static_cast<const SyncedBackward&>(*capsule).communicator.all_reduce_sum_(shared.sums);
+    const auto scale = weight.defined() ? std::optional<at::Tensor>(weight) : std::nullopt;
+    const auto [by_x, by_residual, unused_weight, unused_bias] =
+        batch_norm_relu_backward(grads[0], x, y, scale, mean, invstd,
+                                 ctx->saved_data["residual"].toBool(), /*of_batch=*/true, shared);
+    if (!scale) return {by_x, by_residual, {}, {}, {}, {}};
+    return {by_x,
+            by_residual,
+            (own[1] * invstd).to(weight.scalar_type()),
+            own[0].to(weight.scalar_type()),
+            {},
+            {}};
+  }
+};
+
+/// Undefined tensors cannot be inputs of a function.
+std::optional<at::Tensor> if_given(const at::Tensor& tensor) {
+  return tensor.defined() ? std::optional<at::Tensor>(tensor) : std::nullopt;
+}
+
 }  // namespace
 
-torch::Tensor SyncBatchNorm::forward(const torch::Tensor& input) {
-  const bool use_batch = is_training() || !running_mean_.defined();
-  auto* others = communicator();
-  if (!others || !use_batch) return BatchNorm::forward(input);
+void SyncBatchNorm::follow(const torch::Tensor& mean, const torch::Tensor& var) {
+  const at::NoGradGuard no_grad;
   const double momentum = next_momentum();
-  SyncedStatistics statistics;
-  {
-    at::NoGradGuard no_grad;
-    statistics = synced_statistics(input, *others);
-    if (is_training() && running_mean_.defined()) {
-      const auto unbiased = statistics.count / (statistics.count - 1).clamp_min(1);
-      running_mean_.lerp_(statistics.mean.to(running_mean_.scalar_type()), momentum);
-      running_var_.lerp_((statistics.var * unbiased).to(running_var_.scalar_type()), momentum);
-    }
-  }
-  // Undefined tensors cannot be inputs of a function.
-  std::optional<at::Tensor> scale, shift;
-  if (weight.defined()) {
-    scale = weight;
-    shift = bias;
-  }
-  return SyncedNormalisation::apply(input, scale, shift, statistics,
+  if (!is_training() || !running_mean_.defined()) return;
+  running_mean_.lerp_(mean.to(running_mean_.scalar_type()), momentum);
+  running_var_.lerp_(var.to(running_var_.scalar_type()), momentum);
+}
+
+Communicator* SyncBatchNorm::others_in_training() const {
+  return is_training() || !running_mean_.defined() ? communicator() : nullptr;
+}
+
+torch::Tensor SyncBatchNorm::forward(const torch::Tensor& x) {
+  auto* others = others_in_training();
+  if (!others) return BatchNorm::forward(x);
+  const auto statistics = synced_statistics(x, *others);
+  follow(statistics.mean, statistics.unbiased_var());
+  return SyncedNormalisation::apply(x, if_given(weight), if_given(bias), statistics,
                                     c10::make_intrusive<SyncedBackward>(*others, params_.eps));
 }
 
 torch::Tensor SyncBatchNorm::forward_relu(const torch::Tensor& x, const torch::Tensor& residual) {
-  const bool alone = !communicator() || !(is_training() || !running_mean_.defined());
-  return alone ? BatchNorm::forward_relu(x, residual) : Norm::forward_relu(x, residual);
+  auto* others = others_in_training();
+  if (!others) return BatchNorm::forward_relu(x, residual);
+  if (!has_relu_kernel(x)) return Norm::forward_relu(x, residual);
+  // The numbers of one process, whose statistics are in double precision as well.
+  const auto own = batch_norm_moments(x.detach());
+  const auto statistics = synced_statistics(own[0], own[1], x.numel() / x.size(1), *others);
+  follow(statistics.mean, statistics.unbiased_var());
+  return SyncedNormRelu::apply(x, if_given(residual), if_given(weight), if_given(bias), statistics,
+                               c10::make_intrusive<SyncedBackward>(*others, params_.eps));
 }
 
 SEG_REGISTER_AS(Norm, SyncBatchNorm, "SyncBN");

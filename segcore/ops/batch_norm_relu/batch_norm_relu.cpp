@@ -14,6 +14,12 @@ MaybeTensor if_defined(const at::Tensor& tensor) {
   return tensor.defined() ? MaybeTensor(tensor) : std::nullopt;
 }
 
+/// An operator by its name, with the signature of its definition.
+template <class Definition>
+auto find_operator(const char* name, Definition*) {
+  return c10::Dispatcher::singleton().findSchemaOrThrow(name, "").typed<Definition>();
+}
+
 /// Saves x and the result, which the next convolution keeps as well.
 class BatchNormReluFunction : public torch::autograd::Function<BatchNormReluFunction> {
  public:
@@ -22,35 +28,35 @@ class BatchNormReluFunction : public torch::autograd::Function<BatchNormReluFunc
                             const MaybeTensor& residual, const MaybeTensor& weight,
                             const MaybeTensor& bias, const MaybeTensor& running_mean,
                             const MaybeTensor& running_var, const BatchNormReluOptions& options) {
-    static const auto op = c10::Dispatcher::singleton()
-                               .findSchemaOrThrow("segcore::batch_norm_relu", "")
-                               .typed<decltype(composed_batch_norm_relu)>();
     const at::AutoDispatchBelowADInplaceOrView below;
-    const auto [y, mean, invstd] = op.call(x, residual, weight, bias, running_mean, running_var,
-                                           options.training, options.momentum, options.eps);
-    // In training the running statistics change before the backward pass, which takes the others.
-    const auto unless_training = [&](const MaybeTensor& statistic) {
-      return options.training ? at::Tensor() : statistic.value_or(at::Tensor());
-    };
-    context->save_for_backward({x, y, weight.value_or(at::Tensor()), unless_training(running_mean),
-                                unless_training(running_var), mean, invstd});
+    const auto [y, mean, invstd] =
+        batch_norm_relu_forward(x, residual, weight, bias, running_mean, running_var, options);
+    context->save_for_backward({x, y, weight.value_or(at::Tensor()), mean, invstd});
     context->saved_data["residual"] = residual.has_value();
-    context->saved_data["eps"] = options.eps;
+    context->saved_data["training"] = options.training;
     return y;
   }
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
                                                  const torch::autograd::variable_list& gradients) {
-    static const auto op = c10::Dispatcher::singleton()
-                               .findSchemaOrThrow("segcore::batch_norm_relu_backward", "")
-                               .typed<decltype(composed_batch_norm_relu_backward)>();
     const auto saved = context->get_saved_variables();
-    const auto [by_x, by_residual, by_weight, by_bias] =
-        op.call(gradients[0], saved[0], saved[1], if_defined(saved[2]), if_defined(saved[3]),
-                if_defined(saved[4]), saved[5], saved[6], context->saved_data["residual"].toBool(),
-                context->saved_data["eps"].toDouble());
+    const auto [by_x, by_residual, by_weight, by_bias] = batch_norm_relu_backward(
+        gradients[0], saved[0], saved[1], if_defined(saved[2]), saved[3], saved[4],
+        context->saved_data["residual"].toBool(), context->saved_data["training"].toBool());
     return {by_x, by_residual, by_weight, by_bias, {}, {}, {}};
   }
 };
+
+/// [C] beside [N, C, ...], in the type of the map.
+at::Tensor beside(const at::Tensor& v, const at::Tensor& map) {
+  std::vector<int64_t> shape(static_cast<size_t>(map.dim()), 1);
+  shape[1] = v.size(0);
+  return v.to(map.scalar_type()).view(shape);
+}
+
+/// The sum over all but the channels, double [C].
+at::Tensor channel_sum(const at::Tensor& map) {
+  return map.transpose(0, 1).flatten(1).sum(1, /*keepdim=*/false, at::kDouble);
+}
 
 }  // namespace
 
@@ -62,26 +68,90 @@ at::Tensor batch_norm_relu(const at::Tensor& x, const at::Tensor& residual,
                                       if_defined(running_mean), if_defined(running_var), options);
 }
 
-std::tuple<at::Tensor, at::Tensor, at::Tensor> composed_batch_norm_relu(
-    const at::Tensor& x, const MaybeTensor& residual, const MaybeTensor& weight,
-    const MaybeTensor& bias, const MaybeTensor& running_mean, const MaybeTensor& running_var,
-    bool training, double momentum, double eps) {
+BatchNormReluResult batch_norm_relu_forward(const at::Tensor& x, const MaybeTensor& residual,
+                                            const MaybeTensor& weight, const MaybeTensor& bias,
+                                            const MaybeTensor& running_mean,
+                                            const MaybeTensor& running_var,
+                                            const BatchNormReluOptions& options) {
+  static const auto op = find_operator("segcore::batch_norm_relu", &composed_batch_norm_relu);
+  return op.call(x, residual, weight, bias, running_mean, running_var, options.training,
+                 options.momentum, options.eps);
+}
+
+BatchNormReluGradients batch_norm_relu_backward(const at::Tensor& gradient, const at::Tensor& x,
+                                                const at::Tensor& y, const MaybeTensor& weight,
+                                                const at::Tensor& mean, const at::Tensor& invstd,
+                                                bool with_residual, bool of_batch,
+                                                const std::optional<SharedBatch>& shared) {
+  static const auto op =
+      find_operator("segcore::batch_norm_relu_backward", &composed_batch_norm_relu_backward);
+  return op.call(gradient, x, y, weight, mean, invstd, with_residual, of_batch,
+                 shared ? MaybeTensor(shared->sums) : std::nullopt, shared ? shared->count : 0);
+}
+
+at::Tensor batch_norm_moments(const at::Tensor& x) {
+  static const auto op = find_operator("segcore::batch_norm_moments", &composed_batch_norm_moments);
+  return op.call(x);
+}
+
+at::Tensor batch_norm_relu_sums(const at::Tensor& gradient, const at::Tensor& x,
+                                const at::Tensor& y, const at::Tensor& mean) {
+  static const auto op =
+      find_operator("segcore::batch_norm_relu_sums", &composed_batch_norm_relu_sums);
+  return op.call(gradient, x, y, mean);
+}
+
+BatchNormReluResult composed_batch_norm_relu(const at::Tensor& x, const MaybeTensor& residual,
+                                             const MaybeTensor& weight, const MaybeTensor& bias,
+                                             const MaybeTensor& running_mean,
+                                             const MaybeTensor& running_var, bool training,
+                                             double momentum, double eps) {
+  const auto statistic = [&](const MaybeTensor& given) {
+    return training || !given ? given : MaybeTensor(given->to(x.scalar_type()));
+  };
+  const auto own_mean = statistic(running_mean), own_var = statistic(running_var);
   auto [y, mean, invstd] =
-      at::native_batch_norm(x, weight, bias, running_mean, running_var, training, momentum, eps);
+      at::native_batch_norm(x, weight, bias, own_mean, own_var, training, momentum, eps);
   if (residual) y.add_(*residual);
+  if (!training) {
+    mean = own_mean->clone();
+    invstd = (*own_var + eps).rsqrt();
+  }
   return {y.relu_(), mean, invstd};
 }
 
-std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> composed_batch_norm_relu_backward(
+BatchNormReluGradients composed_batch_norm_relu_backward(
     const at::Tensor& gradient, const at::Tensor& x, const at::Tensor& y, const MaybeTensor& weight,
-    const MaybeTensor& running_mean, const MaybeTensor& running_var, const at::Tensor& mean,
-    const at::Tensor& invstd, bool with_residual, double eps) {
+    const at::Tensor& mean, const at::Tensor& invstd, bool with_residual, bool of_batch,
+    const MaybeTensor& shared_sums, int64_t shared_count) {
   const auto through = at::threshold_backward(gradient, y, 0);
-  const bool training = mean.numel() > 0;
-  auto [by_x, by_weight, by_bias] =
-      at::native_batch_norm_backward(through, x, weight, running_mean, running_var, mean, invstd,
-                                     training, eps, {true, weight.has_value(), weight.has_value()});
-  return {by_x, with_residual ? through : at::Tensor(), by_weight, by_bias};
+  const auto sums = composed_batch_norm_relu_sums(gradient, x, y, mean);
+  const auto factor = invstd.to(at::kDouble);
+  const auto scale = weight ? factor * *weight : factor;
+  auto by_x = through * beside(scale, x);
+  if (of_batch || shared_sums) {
+    const auto of_all = shared_sums.value_or(sums);
+    const auto count = static_cast<double>(shared_sums ? shared_count : x.numel() / x.size(1));
+    const auto slope = scale * factor.square() * of_all[1] / count;
+    by_x = by_x - (x - beside(mean, x)) * beside(slope, x) - beside(scale * of_all[0] / count, x);
+  }
+  const auto by_residual = with_residual ? through : at::Tensor();
+  if (!weight || shared_sums) return {by_x, by_residual, {}, {}};
+  return {by_x, by_residual, (sums[1] * factor).to(weight->scalar_type()),
+          sums[0].to(weight->scalar_type())};
+}
+
+at::Tensor composed_batch_norm_moments(const at::Tensor& x) {
+  const auto count = static_cast<double>(x.numel() / x.size(1));
+  const auto mean = channel_sum(x) / count;
+  const auto deviation = x.to(at::kDouble) - beside(mean, x.to(at::kDouble));
+  return at::stack({mean, channel_sum(deviation.square()) / count});
+}
+
+at::Tensor composed_batch_norm_relu_sums(const at::Tensor& gradient, const at::Tensor& x,
+                                         const at::Tensor& y, const at::Tensor& mean) {
+  const auto through = at::threshold_backward(gradient, y, 0);
+  return at::stack({channel_sum(through), channel_sum(through * (x - beside(mean, x)))});
 }
 
 TORCH_LIBRARY_FRAGMENT(segcore, m) {
@@ -91,13 +161,17 @@ TORCH_LIBRARY_FRAGMENT(segcore, m) {
       "float eps) -> (Tensor y, Tensor mean, Tensor invstd)");
   m.def(
       "batch_norm_relu_backward(Tensor gradient, Tensor x, Tensor y, Tensor? weight, "
-      "Tensor? running_mean, Tensor? running_var, Tensor mean, Tensor invstd, bool with_residual, "
-      "float eps) -> (Tensor by_x, Tensor by_residual, Tensor by_weight, Tensor by_bias)");
+      "Tensor mean, Tensor invstd, bool with_residual, bool of_batch, Tensor? shared_sums, "
+      "int shared_count) -> (Tensor by_x, Tensor by_residual, Tensor by_weight, Tensor by_bias)");
+  m.def("batch_norm_moments(Tensor x) -> Tensor");
+  m.def("batch_norm_relu_sums(Tensor gradient, Tensor x, Tensor y, Tensor mean) -> Tensor");
 }
 
 TORCH_LIBRARY_IMPL(segcore, CompositeExplicitAutograd, m) {
   m.impl("batch_norm_relu", &composed_batch_norm_relu);
   m.impl("batch_norm_relu_backward", &composed_batch_norm_relu_backward);
+  m.impl("batch_norm_moments", &composed_batch_norm_moments);
+  m.impl("batch_norm_relu_sums", &composed_batch_norm_relu_sums);
 }
 
 }  // namespace seg

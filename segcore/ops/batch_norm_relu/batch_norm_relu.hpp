@@ -1,5 +1,6 @@
 /// The operator segcore::batch_norm_relu: batch norm, a residual sum and ReLU in one pass over the
-/// map each, and their gradients in two.
+/// map each, and their gradients in two. Its parts are operators as well, for batches that several
+/// processes share.
 #pragma once
 #include <ATen/core/Tensor.h>
 
@@ -23,22 +24,58 @@ at::Tensor batch_norm_relu(const at::Tensor& x, const at::Tensor& residual,
                            const at::Tensor& running_mean, const at::Tensor& running_var,
                            const BatchNormReluOptions& options);
 
-/// The definition by ATen operators; the kernel of all devices, types and layouts that have no
-/// other. \return the result, and in training mean and 1 / sqrt(var + eps) of the batch, else
-/// empty.
-std::tuple<at::Tensor, at::Tensor, at::Tensor> composed_batch_norm_relu(
-    const at::Tensor& x, const std::optional<at::Tensor>& residual,
-    const std::optional<at::Tensor>& weight, const std::optional<at::Tensor>& bias,
-    const std::optional<at::Tensor>& running_mean, const std::optional<at::Tensor>& running_var,
-    bool training, double momentum, double eps);
+/// The result, and mean and 1 / sqrt(var + eps) that it was normalised by.
+using BatchNormReluResult = std::tuple<at::Tensor, at::Tensor, at::Tensor>;
+/// By x, by the residual (undefined without one), and by weight and bias (undefined without them).
+using BatchNormReluGradients = std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor>;
 
-/// The gradients by x, residual (undefined without one), weight and bias.
-/// \param y  the result.
-/// \param mean, invstd  of the batch; empty: the running statistics count.
-std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> composed_batch_norm_relu_backward(
+/// What other processes have a part in: a batch of which x is one share.
+struct SharedBatch {
+  at::Tensor sums;    ///< of all shares, as of `batch_norm_relu_sums`
+  int64_t count = 0;  ///< values of a channel in all shares
+};
+
+// --- The operators without gradients ------------------------------------------------------------
+
+/// \param running_mean, running_var  [C] of x's type, or outside of training double.
+BatchNormReluResult batch_norm_relu_forward(const at::Tensor& x,
+                                            const std::optional<at::Tensor>& residual,
+                                            const std::optional<at::Tensor>& weight,
+                                            const std::optional<at::Tensor>& bias,
+                                            const std::optional<at::Tensor>& running_mean,
+                                            const std::optional<at::Tensor>& running_var,
+                                            const BatchNormReluOptions& options);
+/// \param y, mean, invstd  as of the forward pass.
+/// \param of_batch  mean and invstd are those of x, and have gradients.
+/// \param shared    they are those of a batch that x is a share of: then without the gradients by
+///                  weight and bias, which are `batch_norm_relu_sums` of the share.
+BatchNormReluGradients batch_norm_relu_backward(
     const at::Tensor& gradient, const at::Tensor& x, const at::Tensor& y,
-    const std::optional<at::Tensor>& weight, const std::optional<at::Tensor>& running_mean,
-    const std::optional<at::Tensor>& running_var, const at::Tensor& mean, const at::Tensor& invstd,
-    bool with_residual, double eps);
+    const std::optional<at::Tensor>& weight, const at::Tensor& mean, const at::Tensor& invstd,
+    bool with_residual, bool of_batch, const std::optional<SharedBatch>& shared = std::nullopt);
+/// Mean and biased variance of each channel, double [2, C].
+at::Tensor batch_norm_moments(const at::Tensor& x);
+/// Of the gradient that passes the ReLU the sum over each channel, and that of its products with
+/// x - mean, double [2, C].
+at::Tensor batch_norm_relu_sums(const at::Tensor& gradient, const at::Tensor& x,
+                                const at::Tensor& y, const at::Tensor& mean);
+
+// --- Their definitions by ATen operators, for all that has no other kernel ----------------------
+
+BatchNormReluResult composed_batch_norm_relu(const at::Tensor& x,
+                                             const std::optional<at::Tensor>& residual,
+                                             const std::optional<at::Tensor>& weight,
+                                             const std::optional<at::Tensor>& bias,
+                                             const std::optional<at::Tensor>& running_mean,
+                                             const std::optional<at::Tensor>& running_var,
+                                             bool training, double momentum, double eps);
+BatchNormReluGradients composed_batch_norm_relu_backward(
+    const at::Tensor& gradient, const at::Tensor& x, const at::Tensor& y,
+    const std::optional<at::Tensor>& weight, const at::Tensor& mean, const at::Tensor& invstd,
+    bool with_residual, bool of_batch, const std::optional<at::Tensor>& shared_sums,
+    int64_t shared_count);
+at::Tensor composed_batch_norm_moments(const at::Tensor& x);
+at::Tensor composed_batch_norm_relu_sums(const at::Tensor& gradient, const at::Tensor& x,
+                                         const at::Tensor& y, const at::Tensor& mean);
 
 }  // namespace seg

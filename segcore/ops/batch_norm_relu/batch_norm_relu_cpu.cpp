@@ -186,112 +186,154 @@ bool is_plain(const MaybeTensor& x) { return !x || is_plain(*x); }
 
 const float* data_of(const MaybeTensor& x) { return x ? x->const_data_ptr<float>() : nullptr; }
 
-/// Channels that one thread takes at a time.
-int64_t channels_a_task(const ChannelRuns& runs) {
-  return std::max<int64_t>(
-      1, at::internal::GRAIN_SIZE / std::max<int64_t>(1, runs.images * runs.size));
+/// Calls `use` with each channel and where its runs begin, in several threads.
+template <class Use>
+void for_channels(const at::Tensor& x, const Use& use) {
+  const ChannelRuns runs = runs_of(x);
+  const int64_t values = std::max<int64_t>(1, runs.images * runs.size);
+  const int64_t grain = std::max<int64_t>(1, at::internal::GRAIN_SIZE / values);
+  at::parallel_for(0, x.size(1), grain, [&](int64_t begin, int64_t end) {
+    for (int64_t c = begin; c < end; ++c) use(c, c * runs.size);
+  });
 }
 
-/// The layouts that the kernel is for: float, dense, some values, all of one type.
-bool takes(const at::Tensor& x, const MaybeTensor& other, const MaybeTensor& weight,
-           const MaybeTensor& statistic) {
-  return x.dim() >= 2 && x.numel() > 0 && is_plain(x) && is_plain(other) && is_plain(weight) &&
-         is_plain(statistic);
+/// The layouts that the kernels are for: float, dense, some values.
+bool takes(const at::Tensor& x, const MaybeTensor& other, const MaybeTensor& weight) {
+  return x.dim() >= 2 && x.numel() > 0 && is_plain(x) && is_plain(other) && is_plain(weight);
 }
 
-std::tuple<at::Tensor, at::Tensor, at::Tensor> cpu_batch_norm_relu(
-    const at::Tensor& x, const MaybeTensor& residual, const MaybeTensor& weight,
-    const MaybeTensor& bias, const MaybeTensor& running_mean, const MaybeTensor& running_var,
-    bool training, double momentum, double eps) {
-  if (!takes(x, residual, weight, running_mean) || (!training && !running_mean)) {
+double values_a_channel(const at::Tensor& x) { return static_cast<double>(x.numel() / x.size(1)); }
+
+BatchNormReluResult cpu_batch_norm_relu(const at::Tensor& x, const MaybeTensor& residual,
+                                        const MaybeTensor& weight, const MaybeTensor& bias,
+                                        const MaybeTensor& running_mean,
+                                        const MaybeTensor& running_var, bool training,
+                                        double momentum, double eps) {
+  if (!takes(x, residual, weight) || (training && !is_plain(running_mean))) {
     return composed_batch_norm_relu(x, residual, weight, bias, running_mean, running_var, training,
                                     momentum, eps);
   }
-  const int64_t channels = x.size(1);
   const ChannelRuns runs = runs_of(x);
+  const double count = values_a_channel(x);
   const auto y = at::empty_like(x);
-  const auto statistics = training ? channels : 0;
-  const auto mean = at::empty({statistics}, x.options()),
-             invstd = at::empty({statistics}, x.options());
+  const auto doubles = x.options().dtype(at::kDouble);
+  const auto mean = training ? at::empty({x.size(1)}, doubles)
+                             : running_mean->to(at::kDouble, /*non_blocking=*/false, /*copy=*/true);
+  const auto invstd =
+      training ? at::empty({x.size(1)}, doubles) : (running_var->to(at::kDouble) + eps).rsqrt();
   const float *gain = data_of(weight), *shift = data_of(bias);
   const float *from = x.const_data_ptr<float>(), *added = data_of(residual);
   float* to = y.mutable_data_ptr<float>();
-  float *means = mean.mutable_data_ptr<float>(), *invstds = invstd.mutable_data_ptr<float>();
-  float* kept_mean = running_mean ? running_mean->mutable_data_ptr<float>() : nullptr;
-  float* kept_var = running_var ? running_var->mutable_data_ptr<float>() : nullptr;
-  const auto count = static_cast<double>(runs.images * runs.size);
-  at::parallel_for(0, channels, channels_a_task(runs), [&](int64_t begin, int64_t end) {
-    for (int64_t c = begin; c < end; ++c) {
-      double centre = 0, factor = 0;
-      if (training) {
-        double squares = 0;
-        channel_statistics({from + c * runs.size, runs, &centre, &squares});
-        factor = 1 / std::sqrt(squares / count + eps);
-        means[c] = static_cast<float>(centre);
-        invstds[c] = static_cast<float>(factor);
-        if (kept_mean) {
-          kept_mean[c] = static_cast<float>(momentum * centre + (1 - momentum) * kept_mean[c]);
-          kept_var[c] =
-              static_cast<float>(momentum * squares / (count - 1) + (1 - momentum) * kept_var[c]);
-        }
-      } else {
-        centre = kept_mean[c];
-        factor = 1 / std::sqrt(kept_var[c] + eps);
+  auto *means = mean.mutable_data_ptr<double>(), *factors = invstd.mutable_data_ptr<double>();
+  const bool keeps = training && running_mean;
+  float* kept_mean = keeps ? running_mean->mutable_data_ptr<float>() : nullptr;
+  float* kept_var = keeps ? running_var->mutable_data_ptr<float>() : nullptr;
+  for_channels(x, [&](int64_t c, int64_t first) {
+    if (training) {
+      double squares = 0;
+      channel_statistics({from + first, runs, &means[c], &squares});
+      factors[c] = 1 / std::sqrt(squares / count + eps);
+      if (keeps) {
+        kept_mean[c] = static_cast<float>(momentum * means[c] + (1 - momentum) * kept_mean[c]);
+        kept_var[c] =
+            static_cast<float>(momentum * squares / (count - 1) + (1 - momentum) * kept_var[c]);
       }
-      const double scale = factor * (gain ? gain[c] : 1.0F);
-      apply_to_channel({from + c * runs.size, added ? added + c * runs.size : nullptr,
-                        to + c * runs.size, runs, static_cast<float>(scale),
-                        static_cast<float>((shift ? shift[c] : 0.0F) - centre * scale)});
     }
+    const double scale = factors[c] * (gain ? gain[c] : 1.0F);
+    apply_to_channel({from + first, added ? added + first : nullptr, to + first, runs,
+                      static_cast<float>(scale),
+                      static_cast<float>((shift ? shift[c] : 0.0F) - means[c] * scale)});
   });
   return {y, mean, invstd};
 }
 
-std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> cpu_batch_norm_relu_backward(
-    const at::Tensor& given, const at::Tensor& x, const at::Tensor& y, const MaybeTensor& weight,
-    const MaybeTensor& running_mean, const MaybeTensor& running_var, const at::Tensor& mean,
-    const at::Tensor& invstd, bool with_residual, double eps) {
-  const bool training = mean.numel() > 0;
-  if (!takes(x, y, weight, running_mean) || given.scalar_type() != at::kFloat) {
-    return composed_batch_norm_relu_backward(given, x, y, weight, running_mean, running_var, mean,
-                                             invstd, with_residual, eps);
+/// [2, C] of a channel after the other.
+template <class Of>
+at::Tensor two_a_channel(const at::Tensor& x, const Of& of) {
+  const int64_t channels = x.size(1);
+  const auto out = at::empty({2, channels}, x.options().dtype(at::kDouble));
+  auto* values = out.mutable_data_ptr<double>();
+  for_channels(x,
+               [&](int64_t c, int64_t first) { of(c, first, &values[c], &values[channels + c]); });
+  return out;
+}
+
+at::Tensor cpu_batch_norm_moments(const at::Tensor& x) {
+  if (!takes(x, std::nullopt, std::nullopt)) return composed_batch_norm_moments(x);
+  const ChannelRuns runs = runs_of(x);
+  const double count = values_a_channel(x);
+  const float* from = x.const_data_ptr<float>();
+  return two_a_channel(x, [&](int64_t, int64_t first, double* mean, double* var) {
+    channel_statistics({from + first, runs, mean, var});
+    *var /= count;
+  });
+}
+
+at::Tensor cpu_batch_norm_relu_sums(const at::Tensor& given, const at::Tensor& x,
+                                    const at::Tensor& y, const at::Tensor& mean) {
+  if (!takes(x, y, std::nullopt) || given.scalar_type() != at::kFloat) {
+    return composed_batch_norm_relu_sums(given, x, y, mean);
   }
   const auto gradient = given.contiguous();
-  const int64_t channels = x.size(1);
+  const auto centre = mean.to(at::kFloat).contiguous();
   const ChannelRuns runs = runs_of(x);
+  const float *g = gradient.const_data_ptr<float>(), *from = x.const_data_ptr<float>();
+  const float *result = y.const_data_ptr<float>(), *means = centre.const_data_ptr<float>();
+  return two_a_channel(x, [&](int64_t c, int64_t first, double* sum, double* product) {
+    channel_sums({g + first, from + first, result + first, runs, means[c], sum, product});
+  });
+}
+
+BatchNormReluGradients cpu_batch_norm_relu_backward(const at::Tensor& given, const at::Tensor& x,
+                                                    const at::Tensor& y, const MaybeTensor& weight,
+                                                    const at::Tensor& mean,
+                                                    const at::Tensor& invstd, bool with_residual,
+                                                    bool of_batch, const MaybeTensor& shared_sums,
+                                                    int64_t shared_count) {
+  if (!takes(x, y, weight) || given.scalar_type() != at::kFloat) {
+    return composed_batch_norm_relu_backward(given, x, y, weight, mean, invstd, with_residual,
+                                             of_batch, shared_sums, shared_count);
+  }
+  const auto gradient = given.contiguous();
+  const auto centre = mean.to(at::kFloat).contiguous();
+  const auto inverse = invstd.to(at::kDouble).contiguous();
+  const auto shared = shared_sums ? shared_sums->contiguous() : at::Tensor();
+  const ChannelRuns runs = runs_of(x);
+  const int64_t channels = x.size(1);
   const auto by_x = at::empty_like(x);
   const auto by_residual = with_residual ? at::empty_like(x) : at::Tensor();
   at::Tensor by_weight, by_bias;
-  if (weight) {
+  if (weight && !shared_sums) {
     by_weight = at::empty({channels}, x.options());
     by_bias = at::empty({channels}, x.options());
   }
   const float* gain = data_of(weight);
   const float *g = gradient.const_data_ptr<float>(), *from = x.const_data_ptr<float>();
-  const float* result = y.const_data_ptr<float>();
+  const float *result = y.const_data_ptr<float>(), *means = centre.const_data_ptr<float>();
+  const auto* factors = inverse.const_data_ptr<double>();
+  const auto* of_all = shared_sums ? shared.const_data_ptr<double>() : nullptr;
   float* to = by_x.mutable_data_ptr<float>();
   float* to_residual = with_residual ? by_residual.mutable_data_ptr<float>() : nullptr;
-  const float* means = training ? mean.const_data_ptr<float>() : data_of(running_mean);
-  const float* spreads = training ? invstd.const_data_ptr<float>() : data_of(running_var);
-  const auto count = static_cast<double>(runs.images * runs.size);
-  at::parallel_for(0, channels, channels_a_task(runs), [&](int64_t begin, int64_t end) {
-    for (int64_t c = begin; c < end; ++c) {
-      const int64_t first = c * runs.size;
-      const double factor = training ? spreads[c] : 1 / std::sqrt(spreads[c] + eps);
-      double sum = 0, product = 0;
+  const double count = shared_sums ? static_cast<double>(shared_count) : values_a_channel(x);
+  for_channels(x, [&](int64_t c, int64_t first) {
+    double sum = 0, product = 0;
+    if (of_all) {
+      sum = of_all[c];
+      product = of_all[channels + c];
+    } else {
       channel_sums({g + first, from + first, result + first, runs, means[c], &sum, &product});
-      if (weight) {
-        by_weight.mutable_data_ptr<float>()[c] = static_cast<float>(product * factor);
-        by_bias.mutable_data_ptr<float>()[c] = static_cast<float>(sum);
-      }
-      const double scale = factor * (gain ? gain[c] : 1.0F);
-      const double slope = training ? scale * factor * factor * product / count : 0;
-      const double offset = training ? scale * sum / count : 0;
-      channel_gradient({g + first, from + first, result + first, to + first,
-                        to_residual ? to_residual + first : nullptr, runs,
-                        static_cast<float>(scale), means[c], static_cast<float>(slope),
-                        static_cast<float>(offset)});
     }
+    if (by_weight.defined()) {
+      by_weight.mutable_data_ptr<float>()[c] = static_cast<float>(product * factors[c]);
+      by_bias.mutable_data_ptr<float>()[c] = static_cast<float>(sum);
+    }
+    const double scale = factors[c] * (gain ? gain[c] : 1.0F);
+    const bool follows = of_batch || of_all;
+    const double slope = follows ? scale * factors[c] * factors[c] * product / count : 0;
+    const double offset = follows ? scale * sum / count : 0;
+    channel_gradient({g + first, from + first, result + first, to + first,
+                      to_residual ? to_residual + first : nullptr, runs, static_cast<float>(scale),
+                      means[c], static_cast<float>(slope), static_cast<float>(offset)});
   });
   return {by_x, by_residual, by_weight, by_bias};
 }
@@ -301,6 +343,8 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> cpu_batch_norm_relu_b
 TORCH_LIBRARY_IMPL(segcore, CPU, m) {
   m.impl("batch_norm_relu", &cpu_batch_norm_relu);
   m.impl("batch_norm_relu_backward", &cpu_batch_norm_relu_backward);
+  m.impl("batch_norm_moments", &cpu_batch_norm_moments);
+  m.impl("batch_norm_relu_sums", &cpu_batch_norm_relu_sums);
 }
 
 }  // namespace seg

@@ -116,6 +116,48 @@ INSTANTIATE_TEST_SUITE_P(
                       BatchNormCase{{2, 3, 8, 8}, false}, BatchNormCase{{2, 3, 13, 5}, false, true},
                       BatchNormCase{{6, 4}, true}, BatchNormCase{{2, 2, 3, 4, 5}, true, true}));
 
+TEST_P(BatchNormRelu, SharesOfABatchHaveItsResultAndGradients) {
+  const auto& c = GetParam();
+  if (!c.training || c.shape[0] < 2) return;
+  const at::NoGradGuard no_grad;
+  const auto x = drawn("x", c.shape, 4, 50).to(at::kFloat);
+  const auto gradient = drawn("gradient", c.shape, 3, 0).to(at::kFloat);
+  const auto weight = drawn("weight", {c.shape[1]}, 2, 0.6).to(at::kFloat);
+  const auto bias = drawn("bias", {c.shape[1]}, 1, 0.1).to(at::kFloat);
+  const auto [y, mean, invstd] =
+      batch_norm_relu_forward(x, std::nullopt, weight, bias, std::nullopt, std::nullopt, {});
+  const auto [by_x, none, by_weight, by_bias] =
+      batch_norm_relu_backward(gradient, x, y, weight, mean, invstd, false, /*of_batch=*/true);
+
+  const auto moments = batch_norm_moments(x);
+  EXPECT_TRUE(torch::allclose(moments, composed_batch_norm_moments(x), 1e-6, 1e-6));
+  const auto sums = batch_norm_relu_sums(gradient, x, y, moments[0]);
+  EXPECT_TRUE(
+      torch::allclose(sums, composed_batch_norm_relu_sums(gradient, x, y, moments[0]), 1e-4, 1e-3));
+  std::vector<at::Tensor> gradients;
+  auto shared_sums = at::zeros_like(sums);
+  const auto shares = x.chunk(2), share_gradients = gradient.chunk(2);
+  std::vector<at::Tensor> share_results;
+  for (size_t i = 0; i < shares.size(); ++i) {
+    const auto share = shares[i].contiguous();
+    const auto [part, unused_mean, unused_invstd] = batch_norm_relu_forward(
+        share, std::nullopt, weight, bias, moments[0], moments[1], {.training = false});
+    share_results.push_back(part);
+    shared_sums += batch_norm_relu_sums(share_gradients[i], share, part, moments[0]);
+  }
+  EXPECT_TRUE(torch::equal(at::cat(share_results), y));
+  EXPECT_TRUE(torch::allclose((shared_sums[1] * invstd).to(at::kFloat), by_weight, 1e-5, 1e-5));
+  EXPECT_TRUE(torch::allclose(shared_sums[0].to(at::kFloat), by_bias, 1e-5, 1e-5));
+  for (size_t i = 0; i < shares.size(); ++i) {
+    const auto [part, part_none, part_weight, part_bias] = batch_norm_relu_backward(
+        share_gradients[i], shares[i].contiguous(), share_results[i], weight, mean, invstd, false,
+        true, SharedBatch{shared_sums, x.numel() / x.size(1)});
+    EXPECT_FALSE(part_weight.defined());
+    gradients.push_back(part);
+  }
+  EXPECT_TRUE(torch::allclose(at::cat(gradients), by_x, 1e-5, 1e-5));
+}
+
 TEST(BatchNormReluKernel, KeepsWhatIsNoNumber) {
   auto x = at::ones({2, 1, 2, 2});
   x[0][0][0][0] = std::numeric_limits<float>::quiet_NaN();
