@@ -28,6 +28,7 @@ namespace seg::vec {
 inline constexpr int64_t kLanes = 8;
 using F8 = float __attribute__((vector_size(32)));
 using I8 = int32_t __attribute__((vector_size(32)));
+using D8 = double __attribute__((vector_size(64)));  ///< for sums over many pixels
 
 SEG_VECTOR_BODY F8 load(const float* from) {
   F8 out;
@@ -38,9 +39,12 @@ SEG_VECTOR_BODY void store(float* to, const F8& value) { std::memcpy(to, &value,
 SEG_VECTOR_BODY F8 all(float value) { return F8{} + value; }
 SEG_VECTOR_BODY F8 max(const F8& a, const F8& b) { return a > b ? a : b; }
 
-SEG_VECTOR_BODY float sum_of(const F8& x) {
-  float out = 0;
-  for (int i = 0; i < kLanes; ++i) out += x[i];
+SEG_VECTOR_BODY D8 wide(const F8& x) { return __builtin_convertvector(x, D8); }
+
+template <class Vector>
+SEG_VECTOR_BODY auto sum_of(const Vector& x) {
+  auto out = x[0];
+  for (int i = 1; i < kLanes; ++i) out += x[i];
   return out;
 }
 SEG_VECTOR_BODY float max_of(const F8& x) {

@@ -33,27 +33,23 @@ struct StatisticsArguments {
 };
 
 SEG_VECTOR_BODY double sum_of_chunk(const float* x, int64_t size) {
-  vec::F8 a{}, b{};
+  vec::D8 sums{};
   int64_t i = 0;
-  for (; i + 2 * vec::kLanes <= size; i += 2 * vec::kLanes) {
-    a += vec::load(x + i);
-    b += vec::load(x + i + vec::kLanes);
-  }
-  double out = vec::sum_of(a + b);
+  for (; i + vec::kLanes <= size; i += vec::kLanes) sums += vec::wide(vec::load(x + i));
+  double out = vec::sum_of(sums);
   for (; i < size; ++i) out += x[i];
   return out;
 }
 
-SEG_VECTOR_BODY double squares_of_chunk(const float* x, int64_t size, float mean) {
-  vec::F8 a{}, b{};
+SEG_VECTOR_BODY double squares_of_chunk(const float* x, int64_t size, double mean) {
+  vec::D8 sums{};
   int64_t i = 0;
-  for (; i + 2 * vec::kLanes <= size; i += 2 * vec::kLanes) {
-    const vec::F8 d = vec::load(x + i) - mean, e = vec::load(x + i + vec::kLanes) - mean;
-    a += d * d;
-    b += e * e;
+  for (; i + vec::kLanes <= size; i += vec::kLanes) {
+    const vec::D8 apart = vec::wide(vec::load(x + i)) - mean;
+    sums += apart * apart;
   }
-  double out = vec::sum_of(a + b);
-  for (; i < size; ++i) out += static_cast<double>((x[i] - mean) * (x[i] - mean));
+  double out = vec::sum_of(sums);
+  for (; i < size; ++i) out += (x[i] - mean) * (x[i] - mean);
   return out;
 }
 
@@ -66,14 +62,11 @@ SEG_VECTOR_BODY void statistics_body(const StatisticsArguments& a) {
     for (int64_t begin = 0; begin < a.runs.size; begin += kChunk) {
       const int64_t size = std::min(kChunk, a.runs.size - begin);
       const double chunk = sum_of_chunk(x + begin, size) / static_cast<double>(size);
-      const auto near = static_cast<float>(chunk);
-      const double off = chunk - near;
-      const double own =
-          squares_of_chunk(x + begin, size, near) - off * off * static_cast<double>(size);
-      const double delta = chunk - mean;
+      const double apart = chunk - mean;
       const auto share = static_cast<double>(size) / static_cast<double>(count + size);
-      squares += own + delta * delta * static_cast<double>(count) * share;
-      mean += delta * share;
+      squares += squares_of_chunk(x + begin, size, chunk) +
+                 apart * apart * static_cast<double>(count) * share;
+      mean += apart * share;
       count += size;
     }
   }
@@ -113,35 +106,30 @@ SEG_VECTOR_KERNEL(apply_to_channel, apply_body, ApplyArguments)
 struct SumsArguments {
   const float *gradient, *x, *y;
   ChannelRuns runs;
-  float mean;
+  double mean;
   double *sum, *product;  ///< of gradients that pass the ReLU; of them times x - mean
 };
 
 SEG_VECTOR_BODY void sums_body(const SumsArguments& a) {
+  vec::D8 sums{}, products{};
   double sum = 0, product = 0;
   for (int64_t n = 0; n < a.runs.images; ++n) {
-    for (int64_t begin = 0; begin < a.runs.size; begin += kChunk) {
-      const int64_t first = n * a.runs.stride + begin;
-      const float *g = a.gradient + first, *x = a.x + first, *y = a.y + first;
-      const int64_t size = std::min(kChunk, a.runs.size - begin);
-      vec::F8 s{}, p{};
-      int64_t i = 0;
-      for (; i + vec::kLanes <= size; i += vec::kLanes) {
-        const vec::F8 through = vec::load(y + i) <= 0.0F ? vec::F8{} : vec::load(g + i);
-        s += through;
-        p += through * (vec::load(x + i) - a.mean);
-      }
-      sum += vec::sum_of(s);
-      product += vec::sum_of(p);
-      for (; i < size; ++i) {
-        const float through = y[i] <= 0.0F ? 0.0F : g[i];
-        sum += through;
-        product += static_cast<double>(through * (x[i] - a.mean));
-      }
+    const int64_t first = n * a.runs.stride;
+    const float *g = a.gradient + first, *x = a.x + first, *y = a.y + first;
+    int64_t i = 0;
+    for (; i + vec::kLanes <= a.runs.size; i += vec::kLanes) {
+      const vec::F8 through = vec::load(y + i) <= 0.0F ? vec::F8{} : vec::load(g + i);
+      sums += vec::wide(through);
+      products += vec::wide(through) * (vec::wide(vec::load(x + i)) - a.mean);
+    }
+    for (; i < a.runs.size; ++i) {
+      const double through = y[i] <= 0.0F ? 0.0 : g[i];
+      sum += through;
+      product += through * (x[i] - a.mean);
     }
   }
-  *a.sum = sum;
-  *a.product = product;
+  *a.sum = sum + vec::sum_of(sums);
+  *a.product = product + vec::sum_of(products);
 }
 SEG_VECTOR_KERNEL(channel_sums, sums_body, SumsArguments)
 
@@ -275,10 +263,11 @@ at::Tensor cpu_batch_norm_relu_sums(const at::Tensor& given, const at::Tensor& x
     return composed_batch_norm_relu_sums(given, x, y, mean);
   }
   const auto gradient = given.contiguous();
-  const auto centre = mean.to(at::kFloat).contiguous();
+  const auto centre = mean.to(at::kDouble).contiguous();
   const ChannelRuns runs = runs_of(x);
   const float *g = gradient.const_data_ptr<float>(), *from = x.const_data_ptr<float>();
-  const float *result = y.const_data_ptr<float>(), *means = centre.const_data_ptr<float>();
+  const float* result = y.const_data_ptr<float>();
+  const auto* means = centre.const_data_ptr<double>();
   return two_a_channel(x, [&](int64_t c, int64_t first, double* sum, double* product) {
     channel_sums({g + first, from + first, result + first, runs, means[c], sum, product});
   });
@@ -295,7 +284,7 @@ BatchNormReluGradients cpu_batch_norm_relu_backward(const at::Tensor& given, con
                                              of_batch, shared_sums, shared_count);
   }
   const auto gradient = given.contiguous();
-  const auto centre = mean.to(at::kFloat).contiguous();
+  const auto centre = mean.to(at::kDouble).contiguous();
   const auto inverse = invstd.to(at::kDouble).contiguous();
   const auto shared = shared_sums ? shared_sums->contiguous() : at::Tensor();
   const ChannelRuns runs = runs_of(x);
@@ -309,8 +298,8 @@ BatchNormReluGradients cpu_batch_norm_relu_backward(const at::Tensor& given, con
   }
   const float* gain = data_of(weight);
   const float *g = gradient.const_data_ptr<float>(), *from = x.const_data_ptr<float>();
-  const float *result = y.const_data_ptr<float>(), *means = centre.const_data_ptr<float>();
-  const auto* factors = inverse.const_data_ptr<double>();
+  const float* result = y.const_data_ptr<float>();
+  const auto *means = centre.const_data_ptr<double>(), *factors = inverse.const_data_ptr<double>();
   const auto* of_all = shared_sums ? shared.const_data_ptr<double>() : nullptr;
   float* to = by_x.mutable_data_ptr<float>();
   float* to_residual = with_residual ? by_residual.mutable_data_ptr<float>() : nullptr;
@@ -333,7 +322,8 @@ BatchNormReluGradients cpu_batch_norm_relu_backward(const at::Tensor& given, con
     const double offset = follows ? scale * sum / count : 0;
     channel_gradient({g + first, from + first, result + first, to + first,
                       to_residual ? to_residual + first : nullptr, runs, static_cast<float>(scale),
-                      means[c], static_cast<float>(slope), static_cast<float>(offset)});
+                      static_cast<float>(means[c]), static_cast<float>(slope),
+                      static_cast<float>(offset)});
   });
   return {by_x, by_residual, by_weight, by_bias};
 }
