@@ -297,22 +297,26 @@ TEST(JoinedRuns, TwoAndFourProcessesHaveTheLossesOfOne) {
   decode_head: {_delete_: true, type: FCNHead, in_channels: 32, in_index: 3, channels: 8, num_convs: 1,
                 dropout_ratio: 0, num_classes: 5, norm_cfg: {type: SyncBN}, align_corners: false,
                 loss_decode: {type: CrossEntropyLoss, use_sigmoid: false, loss_weight: 1.0}}
+# At ten times the rate a step enlarges differences of rounding several times: norms have 8 values.
+optim_wrapper: {optimizer: {lr: 0.0003}}
 )");
-  for (const char* model : {"segformer", "fcn"}) {
+  const std::vector<std::pair<std::string, double>> models{{"segformer", 1e-4}, {"fcn", 1e-6}};
+  for (const auto& [model, tolerance] : models) {
     std::vector<double> expected;
     for (const int processes : {1, 2, 4}) {
       const std::string work_dir = dir / text(model, processes);
-      const CommandResult run = run_command(
-          text("OMP_NUM_THREADS=1 ", program_path("train"), " ",
-               dir / (std::string(model) + ".yaml"), " --work-dir ", work_dir, " --nproc ",
-               processes, " --cfg-options train_dataloader.batch_size=", 8 / processes,
-               " train_dataloader.dataset.num_samples=16"));
+      const CommandResult run =
+          run_command(text("OMP_NUM_THREADS=1 ", program_path("train"), " ",
+                           dir / (model + ".yaml"), " --work-dir ", work_dir, " --nproc ",
+                           processes, " --cfg-options train_dataloader.batch_size=", 8 / processes,
+                           " train_dataloader.dataset.num_samples=16"));
       ASSERT_EQ(run.status, 0) << run.output;
       const auto losses = recorded_losses(work_dir);
       ASSERT_EQ(losses.size(), 20u);
       if (processes == 1) expected = losses;
       for (size_t i = 0; i < losses.size(); ++i) {
-        EXPECT_NEAR(losses[i] / expected[i], 1, 1e-4) << model << ' ' << processes << " step " << i;
+        EXPECT_NEAR(losses[i] / expected[i], 1, tolerance)
+            << model << ' ' << processes << " step " << i;
       }
     }
   }
