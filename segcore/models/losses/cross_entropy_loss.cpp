@@ -64,10 +64,10 @@ class CrossEntropyLoss final : public Loss {
   torch::Tensor forward(const torch::Tensor& logits, const torch::Tensor& labels,
                         const torch::Tensor& weight, int64_t ignore_index) override {
     check_shapes(logits, labels);
-    const auto x = full_precision(logits);
-    return (p_.use_sigmoid ? binary(x, labels, weight, ignore_index)
-                           : softmax(x, labels, weight, ignore_index)) *
-           p_.loss_weight;
+    if (!p_.use_sigmoid) {
+      return of_small(logits, labels, weight, ignore_index, /*align_corners=*/false)->loss;
+    }
+    return binary(full_precision(logits), labels, weight, ignore_index) * p_.loss_weight;
   }
 
   std::optional<LossAndAccuracy> of_small(const torch::Tensor& small, const torch::Tensor& labels,
@@ -79,15 +79,8 @@ class CrossEntropyLoss final : public Loss {
     const auto class_weight = class_weight_.of(x);
     const auto sums =
         resize_cross_entropy(x, labels, class_weight, weight, ignore_index, align_corners);
-    const auto right = sums.counts[0], valid = sums.counts[1];
-    const auto loss = mean_of(sums.loss, labels.numel(), [&]() -> torch::Tensor {
-      if (!class_weight.defined()) return valid.to(x.scalar_type());
-      if (p_.avg_non_ignore) return sums.weight;
-      const auto ignored = labels.numel() - valid;
-      const bool has_weight = ignore_index >= 0 && ignore_index < x.size(1);
-      return sums.weight + (has_weight ? ignored * class_weight[ignore_index] : ignored);
-    });
-    return LossAndAccuracy{loss * p_.loss_weight, accuracy_percent(right, valid, x.scalar_type())};
+    const auto loss = reduced(sums, class_weight, labels.numel(), ignore_index) * p_.loss_weight;
+    return LossAndAccuracy{loss, accuracy_percent(sums.counts[0], sums.counts[1], x.scalar_type())};
   }
 
   torch::Tensor per_pixel(const torch::Tensor& small, const torch::Tensor& labels,
@@ -107,37 +100,23 @@ class CrossEntropyLoss final : public Loss {
   }
 
  private:
-  torch::Tensor softmax(const torch::Tensor& x, const torch::Tensor& labels,
-                        const torch::Tensor& weight, int64_t ignore_index) const {
-    const int64_t classes = x.size(1);
-    check_labels(labels, classes, ignore_index);
-    const auto class_weight = class_weight_.of(x);
-    torch::Tensor sum;
-    if (weight.defined()) {
-      const auto loss =
-          at::cross_entropy_loss(x, labels, class_weight, at::Reduction::None, ignore_index);
-      sum = (loss * weight).sum();
-    } else {
-      sum = at::cross_entropy_loss(x, labels, class_weight, at::Reduction::Sum, ignore_index);
+  /// \param pixels  of the labels, ignored ones included.
+  torch::Tensor reduced(const ResizedCrossEntropy& sums, const torch::Tensor& class_weight,
+                        int64_t pixels, int64_t ignore_index) const {
+    if (p_.reduction == "sum") return sums.loss;
+    if (p_.reduction == "none") return sums.loss / pixels;
+    const auto valid = sums.counts[1];
+    if (!class_weight.defined()) {
+      return p_.avg_non_ignore ? sums.loss / (valid.to(sums.loss.scalar_type()) + kEps)
+                               : sums.loss / (pixels + kEps);
     }
-    return mean_of(sum, labels.numel(), [&]() -> torch::Tensor {
-      const auto valid = labels != ignore_index;
-      if (!class_weight.defined()) return valid.sum().to(x.scalar_type());
-      const auto counted = p_.avg_non_ignore ? valid : (labels >= 0) & (labels < classes);
-      const auto total =
-          class_weight.index_select(0, labels.masked_select(counted)).sum();  // weight of all
-      return p_.avg_non_ignore ? total : total + (labels.numel() - counted.sum());
-    });
-  }
-
-  /// \param pixels  of the labels.
-  /// \param total  computes what a mean is over, where it is not over all pixels.
-  template <class Total>
-  torch::Tensor mean_of(const torch::Tensor& sum, int64_t pixels, const Total& total) const {
-    if (p_.reduction == "sum") return sum;
-    if (p_.reduction == "none") return sum / pixels;
-    if (!class_weight_ && !p_.avg_non_ignore) return sum / (pixels + kEps);
-    return sum / (total() + kEps);
+    auto total = sums.weight;
+    if (!p_.avg_non_ignore) {
+      const auto ignored = pixels - valid;
+      const bool has_weight = ignore_index >= 0 && ignore_index < class_weight.size(0);
+      total = total + (has_weight ? ignored * class_weight[ignore_index] : ignored);
+    }
+    return sums.loss / (total + kEps);
   }
 
   /// The sum over the classes of the binary losses of each pixel, 0 where ignored; [N, H, W].
