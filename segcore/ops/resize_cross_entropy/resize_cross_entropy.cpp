@@ -68,6 +68,18 @@ OptionalTensor optional_tensor(const at::Tensor& tensor) {
   return tensor.defined() ? OptionalTensor(tensor) : std::nullopt;
 }
 
+/// Logits at the size of the labels.
+at::Tensor at_label_size(const at::Tensor& logits, const at::Tensor& labels, bool align_corners) {
+  const at::IntArrayRef size = labels.sizes().slice(1);
+  return logits.sizes().slice(2) == size ? logits
+                                         : at::upsample_bilinear2d(logits, size, align_corners);
+}
+
+/// Where there is a label of one of the classes.
+at::Tensor labelled(const at::Tensor& labels, int64_t ignore_index, int64_t classes) {
+  return (labels != ignore_index) & (labels >= 0) & (labels < classes);
+}
+
 }  // namespace
 
 ResizedCrossEntropy resize_cross_entropy(const at::Tensor& logits, const at::Tensor& labels,
@@ -92,12 +104,9 @@ at::Tensor resize_pixel_cross_entropy(const at::Tensor& logits, const at::Tensor
 
 at::Tensor composed_resize_pixel_cross_entropy(const at::Tensor& logits, const at::Tensor& labels,
                                                int64_t ignore_index, bool align_corners) {
-  const at::IntArrayRef size = labels.sizes().slice(1);
-  const auto x = logits.sizes().slice(2) == size
-                     ? logits
-                     : at::upsample_bilinear2d(logits, size, align_corners);
-  const auto valid = (labels != ignore_index) & (labels >= 0) & (labels < logits.size(1));
-  return at::cross_entropy_loss(x, labels.masked_fill(~valid, -100), {}, at::Reduction::None, -100);
+  const auto valid = labelled(labels, ignore_index, logits.size(1));
+  return at::cross_entropy_loss(at_label_size(logits, labels, align_corners),
+                                labels.masked_fill(~valid, -100), {}, at::Reduction::None, -100);
 }
 
 CrossEntropySums composed_resize_cross_entropy(const at::Tensor& logits, const at::Tensor& labels,
@@ -105,11 +114,8 @@ CrossEntropySums composed_resize_cross_entropy(const at::Tensor& logits, const a
                                                const OptionalTensor& pixel_weight,
                                                int64_t ignore_index, bool align_corners,
                                                bool with_gradient) {
-  const int64_t classes = logits.size(1);
-  const bool resized = labels.size(1) != logits.size(2) || labels.size(2) != logits.size(3);
-  const at::IntArrayRef size = labels.sizes().slice(1);
-  const auto x = resized ? at::upsample_bilinear2d(logits, size, align_corners) : logits;
-  const auto valid = (labels != ignore_index) & (labels >= 0) & (labels < classes);
+  const auto x = at_label_size(logits, labels, align_corners);
+  const auto valid = labelled(labels, ignore_index, logits.size(1));
   const auto index = labels.masked_fill(~valid, 0);
   auto weight = valid.to(x.scalar_type());
   if (class_weight) weight = weight * class_weight->index_select(0, index.flatten()).view_as(index);
@@ -123,8 +129,9 @@ CrossEntropySums composed_resize_cross_entropy(const at::Tensor& logits, const a
   gradient.scatter_add_(1, index.unsqueeze(1),
                         at::full({1}, -1, x.options()).expand_as(index.unsqueeze(1)));
   gradient.mul_(weight.unsqueeze(1));
-  if (resized) {
-    gradient = at::upsample_bilinear2d_backward(gradient, size, logits.sizes(), align_corners);
+  if (x.sizes() != logits.sizes()) {
+    gradient = at::upsample_bilinear2d_backward(gradient, labels.sizes().slice(1), logits.sizes(),
+                                                align_corners);
   }
   return {loss, total, counts, gradient};
 }

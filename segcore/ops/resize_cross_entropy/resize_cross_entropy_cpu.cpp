@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "registry/error.hpp"
+#include "segcore/ops/bilinear_taps.hpp"
 #include "segcore/ops/cpu_vector.hpp"
 #include "segcore/ops/resize_cross_entropy/resize_cross_entropy.hpp"
 
@@ -32,19 +33,9 @@ struct ResizeTaps {
   std::vector<int64_t> first, second;
   std::vector<float> share;  ///< of the second
 
-  ResizeTaps(int64_t in, int64_t out, bool align_corners) {
-    const float scale = !align_corners ? static_cast<float>(in) / static_cast<float>(out)
-                        : out > 1      ? static_cast<float>(in - 1) / static_cast<float>(out - 1)
-                                       : 0.0F;
-    for (int64_t i = 0; i < out; ++i) {
-      const auto place = static_cast<float>(i);
-      const float at =
-          align_corners ? scale * place : std::max(scale * (place + 0.5F) - 0.5F, 0.0F);
-      const int64_t low = std::min(static_cast<int64_t>(at), in - 1);
-      first.push_back(low);
-      second.push_back(std::min(low + 1, in - 1));
-      share.push_back(std::clamp(at - static_cast<float>(low), 0.0F, 1.0F));
-    }
+  ResizeTaps(int64_t in, int64_t out, bool align_corners)
+      : first(static_cast<size_t>(out)), second(first.size()), share(first.size()) {
+    fill_taps(in, out, 0, out, align_corners, first.data(), second.data(), share.data());
   }
 };
 
