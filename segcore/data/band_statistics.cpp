@@ -1,15 +1,12 @@
 #include "segcore/data/band_statistics.hpp"
 
-#include <ATen/Parallel.h>
-
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
-#include <exception>
-#include <mutex>
 #include <opencv2/core.hpp>
 
 #include "registry/error.hpp"
+#include "segcore/data/for_each_sample.hpp"
 
 namespace seg {
 namespace {
@@ -66,24 +63,12 @@ BandStatistics band_statistics(const Dataset& dataset, size_t images) {
   const size_t count = std::min(images, dataset.size());
   std::vector<BandMoments> moments(count);
   std::vector<std::string> names(count);
-  std::mutex mutex;
-  std::exception_ptr failure;
-  at::parallel_for(0, static_cast<int64_t>(count), 1, [&](int64_t begin, int64_t end) {
-    for (auto i = static_cast<size_t>(begin); i < static_cast<size_t>(end); ++i) {
-      try {
-        const Sample sample = dataset.with_image(i * dataset.size() / count);
-        names[i] = sample.meta.img_path;
-        if (sample.image.empty()) throw DataError(names[i] + ": is no picture with bands");
-        moments[i] = moments_of(sample.image);
-      } catch (const DataError&) {
-        if (dataset.skips_corrupt()) continue;
-        const std::lock_guard lock(mutex);
-        if (!failure) failure = std::current_exception();
-        return;
-      }
-    }
+  for_each_sample(count, dataset.skips_corrupt(), [&](size_t i) {
+    const Sample sample = dataset.with_image(i * dataset.size() / count);
+    names[i] = sample.meta.img_path;
+    if (sample.image.empty()) throw DataError(names[i] + ": is no picture with bands");
+    moments[i] = moments_of(sample.image);
   });
-  if (failure) std::rethrow_exception(failure);
   // In the order of the samples, so that the sums do not depend on the threads.
   BandMoments sum;
   std::string first;

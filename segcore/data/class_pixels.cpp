@@ -1,11 +1,8 @@
 #include "segcore/data/class_pixels.hpp"
 
-#include <ATen/Parallel.h>
-
-#include <exception>
 #include <mutex>
 
-#include "registry/error.hpp"
+#include "segcore/data/for_each_sample.hpp"
 #include "segcore/data/transform.hpp"
 
 namespace seg {
@@ -48,26 +45,16 @@ ClassPixels count_class_pixels(const Dataset& dataset, size_t classes, size_t fi
   const auto load = Spec<Transform>::of("{type: LoadAnnotations}").build();
   const size_t count = first < dataset.size() ? (dataset.size() - first + step - 1) / step : 0;
   std::mutex mutex;
-  std::exception_ptr failure;
-  at::parallel_for(0, static_cast<int64_t>(count), 1, [&](int64_t begin, int64_t end) {
-    ClassPixels mine{std::vector<double>(classes), std::vector<double>(classes)};
-    for (int64_t i = begin; i < end; ++i) {
-      try {
-        add_image(labels_of(dataset, first + static_cast<size_t>(i) * step, *load), mine);
-      } catch (const DataError&) {
-        if (dataset.skips_corrupt()) continue;
-        const std::lock_guard lock(mutex);
-        if (!failure) failure = std::current_exception();
-        return;
-      }
-    }
+  for_each_sample(count, dataset.skips_corrupt(), [&](size_t i) {
+    const cv::Mat labels = labels_of(dataset, first + i * step, *load);
+    ClassPixels image{std::vector<double>(classes), std::vector<double>(classes)};
+    add_image(labels, image);
     const std::lock_guard lock(mutex);
     for (size_t c = 0; c < classes; ++c) {
-      out.pixels[c] += mine.pixels[c];
-      out.around[c] += mine.around[c];
+      out.pixels[c] += image.pixels[c];
+      out.around[c] += image.around[c];
     }
   });
-  if (failure) std::rethrow_exception(failure);
   return out;
 }
 

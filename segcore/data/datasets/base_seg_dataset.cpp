@@ -1,15 +1,13 @@
 #include "segcore/data/datasets/base_seg_dataset.hpp"
 
-#include <ATen/Parallel.h>
-
 #include <algorithm>
 #include <charconv>
-#include <exception>
 #include <opencv2/core.hpp>
 
 #include "registry/error.hpp"
 #include "registry/log.hpp"
 #include "segcore/data/datasets/sample_list.hpp"
+#include "segcore/data/for_each_sample.hpp"
 #include "segcore/data/sample_picture.hpp"
 #include "segcore/image/image_io.hpp"
 
@@ -201,27 +199,14 @@ void BaseSegDataset::leave_out_invalid_windows() const {
   if (!loads_annotations_) {
     throw OptionError(option, "needs labels, which no step of the pipeline loads");
   }
-  std::vector<double> shares(samples_.size());
-  std::mutex mutex;
-  std::exception_ptr failure;
-  at::parallel_for(0, static_cast<int64_t>(samples_.size()), 1, [&](int64_t begin, int64_t end) {
-    for (auto i = static_cast<size_t>(begin); i < static_cast<size_t>(end); ++i) {
-      try {
-        const cv::Mat labels = pipeline_.load_labels(sample_of(i, samples_[i])).labels;
-        const int ignored = cv::countNonZero(labels == static_cast<double>(params_.ignore_index));
-        const auto all = static_cast<double>(labels.total());
-        shares[i] = labels.empty() ? 0 : 1 - ignored / all;
-      } catch (const DataError&) {
-        // Reading the sample reports it, in training as elsewhere.
-        shares[i] = 1;
-        if (params_.skip_corrupt) continue;
-        const std::lock_guard lock(mutex);
-        if (!failure) failure = std::current_exception();
-        return;
-      }
-    }
+  // Samples that cannot be read stay: reading them reports it, in training as elsewhere.
+  std::vector<double> shares(samples_.size(), 1);
+  for_each_sample(samples_.size(), params_.skip_corrupt, [&](size_t i) {
+    const cv::Mat labels = pipeline_.load_labels(sample_of(i, samples_[i])).labels;
+    const int ignored = cv::countNonZero(labels == static_cast<double>(params_.ignore_index));
+    const auto all = static_cast<double>(labels.total());
+    shares[i] = labels.empty() ? 0 : 1 - ignored / all;
   });
-  if (failure) std::rethrow_exception(failure);
   size_t at = 0;
   std::erase_if(samples_, [&](const RasterWindow&) {
     const double share = shares[at++];
