@@ -13,6 +13,8 @@
 #include <system_error>
 #include <utility>
 
+#include "segcore/io/file_reader.hpp"
+
 namespace seg {
 namespace {
 
@@ -109,17 +111,9 @@ void AtomicFile::write_at(uint64_t offset, const void* data, size_t size) {
 }
 
 size_t AtomicFile::read_at(uint64_t offset, void* data, size_t size) const {
-  size_t filled = 0;
-  while (filled < size) {
-    const ssize_t got =
-        ::pread(fd_, static_cast<char*>(data) + filled, std::min<size_t>(size - filled, 1u << 30),
-                static_cast<off_t>(offset + filled));
-    if (got < 0 && errno == EINTR) continue;
-    if (got < 0) fail("cannot read ", errno);
-    if (got == 0) break;
-    filled += static_cast<size_t>(got);
-  }
-  return filled;
+  const int64_t filled = seg::read_at(fd_, offset, data, size);
+  if (filled < 0) fail("cannot read ", errno);
+  return static_cast<size_t>(filled);
 }
 
 void AtomicFile::commit() {

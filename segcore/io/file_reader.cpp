@@ -13,6 +13,21 @@
 
 namespace seg {
 
+int64_t read_at(int fd, uint64_t offset, void* to, size_t size) {
+  size_t filled = 0;
+  while (filled < size) {
+    // Linux reads at most 2 GiB - 4 KiB in one call.
+    const size_t wanted = std::min<size_t>(size - filled, 1u << 30);
+    const ssize_t got =
+        ::pread(fd, static_cast<char*>(to) + filled, wanted, static_cast<off_t>(offset + filled));
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) return -1;
+    if (got == 0) break;
+    filled += static_cast<size_t>(got);
+  }
+  return static_cast<int64_t>(filled);
+}
+
 FileReader::FileReader(std::string path) : path_(std::move(path)) {
   fd_ = ::open(path_.c_str(), O_RDONLY | O_CLOEXEC);
   if (fd_ < 0 && errno == ENOENT) throw DataError(path_ + ": there is no such file");
@@ -31,18 +46,9 @@ FileReader::FileReader(std::string path) : path_(std::move(path)) {
 FileReader::~FileReader() { ::close(fd_); }
 
 size_t FileReader::read(uint64_t offset, void* to, size_t size) const {
-  size_t filled = 0;
-  while (filled < size) {
-    // Linux reads at most 2 GiB - 4 KiB in one call.
-    const size_t wanted = std::min<size_t>(size - filled, 1u << 30);
-    const ssize_t got =
-        ::pread(fd_, static_cast<char*>(to) + filled, wanted, static_cast<off_t>(offset + filled));
-    if (got < 0 && errno == EINTR) continue;
-    if (got < 0) throw DataError(text(path_, ": cannot be read: ", std::strerror(errno)));
-    if (got == 0) break;
-    filled += static_cast<size_t>(got);
-  }
-  return filled;
+  const int64_t filled = read_at(fd_, offset, to, size);
+  if (filled < 0) throw DataError(text(path_, ": cannot be read: ", std::strerror(errno)));
+  return static_cast<size_t>(filled);
 }
 
 std::vector<uint8_t> FileReader::beginning(size_t size) const {

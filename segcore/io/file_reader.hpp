@@ -7,6 +7,10 @@
 
 namespace seg {
 
+/// Reads on where the system returns less than was asked for. \return how many bytes there were:
+/// fewer than `size` at the end of the file; -1 with errno where reading failed.
+int64_t read_at(int fd, uint64_t offset, void* to, size_t size);
+
 /// A regular file that is open for reading. Not mapped into memory: a file that is cut short while
 /// it is read is an error then, not the end of the process. Thread-safe.
 class FileReader {
