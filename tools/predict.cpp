@@ -33,12 +33,12 @@ std::optional<seg::Size2> window_of(const std::vector<int64_t>& given) {
 
 /// Something is to be left of a tile without its overlap.
 void check_tiles(const seg::PredictOptions& options) {
-  constexpr int64_t kLeast = 16, kDefaultTile = 1024;  // tiles of TIFF files have such sides
-  const int64_t tile = options.tile.value_or(kDefaultTile);
-  if (tile - options.overlap.value_or(tile / 8) >= kLeast) return;
-  throw seg::UsageError(seg::text("--tile ", tile, " with --overlap ",
-                                  options.overlap.value_or(tile / 8), " leaves less than ", kLeast,
-                                  " pixels of each tile"));
+  constexpr int64_t kLeast = 16;  // tiles of TIFF files have such sides
+  const int64_t tile = options.tile.value_or(seg::kPredictTile);
+  const int64_t overlap = options.overlap_of(tile);
+  if (tile - overlap >= kLeast) return;
+  throw seg::UsageError(seg::text("--tile ", tile, " with --overlap ", overlap,
+                                  " leaves less than ", kLeast, " pixels of each tile"));
 }
 
 int predict(const PredictArguments& arguments, const std::vector<std::string>& words) {

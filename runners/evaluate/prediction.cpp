@@ -52,7 +52,6 @@ constexpr int64_t kPredictMostPixels = 4'000'000;
 /// Rasters with more pixels are predicted by tiles unless the user asks for it: as a whole they,
 /// and what is computed of them, take gigabytes.
 constexpr int64_t kPredictMostRaster = 64'000'000;
-constexpr int64_t kPredictTile = 1024;
 
 /// The data set that images are read for, inside of those that only wrap one.
 std::optional<Spec<Dataset>> predict_dataset(const RunConfig& config) {
@@ -283,7 +282,7 @@ class Predictor {
 /// The tiles of rasters, which have room for a window of the model.
 RasterTiles predict_tiles(const PredictOptions& options, Size2 window) {
   const int64_t side = options.tile.value_or(std::max({kPredictTile, window.h, window.w}));
-  return {side, options.overlap.value_or(side / 8)};
+  return {side, options.overlap_of(side)};
 }
 
 /// Predicts the images in turn, shared out among the processes; the first reports them in order.

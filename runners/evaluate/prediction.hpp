@@ -24,7 +24,12 @@ struct PredictOptions {
   /// larger, for rasters of more than 64 million pixels alone.
   std::optional<int64_t> tile;
   std::optional<int64_t> overlap;  ///< of neighbouring tiles; not given: an eighth of their side
+
+  int64_t overlap_of(int64_t side) const { return overlap.value_or(side / 8); }
 };
+
+/// Sides of tiles unless the user gives one or a window is larger.
+inline constexpr int64_t kPredictTile = 1024;
 
 /// Writes the options into the resolved tree of a config, before it is read and checked.
 void apply_options(Config& tree, const PredictOptions& options);
