@@ -1,5 +1,6 @@
 #include "segcore/models/blocks/self_attention_block.hpp"
 #include "segcore/models/decode_heads/head_conv.hpp"
+#include "segcore/models/decode_heads/several_maps.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {
@@ -88,9 +89,7 @@ class ANNHead final : public DecodeHead {
         .optional("key_pool_scales", &Params::key_pool_scales, "sides of the pooled keys",
                   at_least(1))
         .validate([](const Params& p, Problems& problems) {
-          if (p.input_transform != "multiple_select") {
-            problems.error("input_transform", "must be multiple_select");
-          }
+          check_several_maps(p, problems);
           const auto* maps = std::get_if<std::vector<int64_t>>(&p.in_index);
           if (maps && maps->size() != 2) {
             problems.error("in_index", text("must name 2 maps, got ", maps->size()));

@@ -1,6 +1,7 @@
 #include <cmath>
 
 #include "segcore/models/decode_heads/head_conv.hpp"
+#include "segcore/models/decode_heads/several_maps.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {
@@ -84,11 +85,7 @@ class EncHead final : public DecodeHead {
         .optional("use_se_loss", &Params::use_se_loss, "learn which classes an image has")
         .optional("add_lateral", &Params::add_lateral, "join the finer maps")
         .optional("loss_se_decode", &Params::loss_se_decode, "loss of the classes of an image")
-        .validate([](const Params& p, Problems& problems) {
-          if (p.input_transform != "multiple_select") {
-            problems.error("input_transform", "must be multiple_select");
-          }
-        });
+        .validate(check_several_maps);
   }
   EncHead(const Params& p, const std::vector<FeatureInfo>& all) : DecodeHead(p, all) {
     bottleneck_ =

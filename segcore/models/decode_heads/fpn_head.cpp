@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "segcore/models/decode_heads/head_conv.hpp"
+#include "segcore/models/decode_heads/several_maps.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {
@@ -15,9 +16,7 @@ Schema<FPNHeadParams> FPNHeadParams::schema(const std::string& summary) {
       .required("feature_strides", &Params::feature_strides,
                 "stride of each map to the image, finest first", at_least(1))
       .validate([](const Params& p, Problems& problems) {
-        if (p.input_transform != "multiple_select") {
-          problems.error("input_transform", "must be multiple_select");
-        }
+        check_several_maps(p, problems);
         const auto* maps = std::get_if<std::vector<int64_t>>(&p.in_index);
         if (maps && maps->size() != p.feature_strides.size()) {
           problems.error("feature_strides", text("has ", p.feature_strides.size(), " values for ",

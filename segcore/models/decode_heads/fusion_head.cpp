@@ -4,14 +4,9 @@
 
 namespace seg {
 
-struct FusionHeadParams : DecodeHeadParams {
+struct FusionHeadParams : ResizedMapsParams {
   std::string weighting = "fast";
-  std::string interpolate_mode = "bilinear";
   int64_t num_convs = 2;
-  FusionHeadParams() {
-    input_transform = "multiple_select";
-    in_index = std::vector<int64_t>{0, 1, 2, 3};
-  }
 };
 
 /// Projects each map to one width, adds them by learned weights whose sum is 1, and refines the
@@ -23,14 +18,11 @@ class FusionHead final : public DecodeHead {
  public:
   using Params = FusionHeadParams;
   static Schema<Params> schema() {
-    return Schema<Params>("Adds maps by learned weights and refines the sum.")
+    return resized_maps_schema<Params>("Adds maps by learned weights and refines the sum.")
         .source("EfficientDet, Tan et al. 2019, arXiv:1911.09070, section 3.2")
-        .include(DecodeHead::base_schema())
         .optional("weighting", &Params::weighting,
                   "how weights are brought to the sum 1: fast, divided by it after a ReLU; softmax",
                   one_of({"fast", "softmax"}))
-        .optional("interpolate_mode", &Params::interpolate_mode, "how maps are enlarged",
-                  one_of({"bilinear", "nearest", "bicubic", "area"}))
         .optional("num_convs", &Params::num_convs, "3x3 convolutions that refine the sum",
                   at_least(0))
         .validate(check_several_maps);

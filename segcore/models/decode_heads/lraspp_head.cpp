@@ -1,6 +1,7 @@
 #include <algorithm>
 
 #include "segcore/models/decode_heads/head_conv.hpp"
+#include "segcore/models/decode_heads/several_maps.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {
@@ -20,10 +21,7 @@ class LRASPPHead final : public DecodeHead {
         .optional("branch_channels", &Params::branch_channels,
                   "widths that the finer maps are reduced to, one each", at_least(1))
         .validate([](const Params& p, Problems& problems) {
-          if (p.input_transform != "multiple_select") {
-            problems.error("input_transform", "must be multiple_select");
-            return;
-          }
+          check_several_maps(p, problems);
           const auto* maps = std::get_if<std::vector<int64_t>>(&p.in_index);
           if (maps && maps->size() != p.branch_channels.size() + 1) {
             problems.error("branch_channels",

@@ -1,5 +1,6 @@
 #include "segcore/models/blocks/point_sample.hpp"
 #include "segcore/models/decode_heads/head_conv.hpp"
+#include "segcore/models/decode_heads/several_maps.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {
@@ -37,11 +38,7 @@ class PointHead final : public CascadeDecodeHead, public DrawsRandomNumbers {
         .optional("num_fcs", &Params::num_fcs, "layers before the classifier", at_least(0))
         .optional("coarse_pred_each_layer", &Params::coarse_pred_each_layer,
                   "each layer takes the coarse prediction, too")
-        .validate([](const Params& p, Problems& problems) {
-          if (p.input_transform != "multiple_select") {
-            problems.error("input_transform", "must be multiple_select");
-          }
-        });
+        .validate(check_several_maps);
   }
   PointHead(const Params& p, const std::vector<FeatureInfo>& inputs)
       : CascadeDecodeHead(p, inputs), each_layer_(p.coarse_pred_each_layer) {

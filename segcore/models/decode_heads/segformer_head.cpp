@@ -1,16 +1,11 @@
-#include "segcore/models/decode_head.hpp"
+#include "segcore/models/decode_heads/several_maps.hpp"
 #include "segcore/models/nn/conv_module.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {
 
-struct SegformerHeadParams : DecodeHeadParams {
-  std::string interpolate_mode = "bilinear";
+struct SegformerHeadParams : ResizedMapsParams {
   bool linear_projection = false;
-  SegformerHeadParams() {
-    input_transform = "multiple_select";
-    in_index = std::vector<int64_t>{0, 1, 2, 3};
-  }
 };
 
 /// Brings all maps to one width and size and fuses them by a 1x1 convolution.
@@ -20,11 +15,8 @@ class SegformerHead final : public DecodeHead {
  public:
   using Params = SegformerHeadParams;
   static Schema<Params> schema() {
-    return Schema<Params>("Brings all maps to one width and size and fuses them.")
+    return resized_maps_schema<Params>("Brings all maps to one width and size and fuses them.")
         .source("SegFormer, Xie et al. 2021, arXiv:2105.15203")
-        .include(DecodeHead::base_schema())
-        .optional("interpolate_mode", &Params::interpolate_mode, "how maps are enlarged",
-                  one_of({"bilinear", "nearest", "bicubic", "area"}))
         .optional("linear_projection", &Params::linear_projection,
                   "maps are brought to one width by linear layers alone, without norm and "
                   "activation, as in NVlabs' repository and in transformers");

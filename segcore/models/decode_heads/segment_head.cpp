@@ -4,14 +4,9 @@
 
 namespace seg {
 
-struct SegmentHeadParams : DecodeHeadParams {
+struct SegmentHeadParams : ResizedMapsParams {
   std::string fusion = "concat";
-  std::string interpolate_mode = "bilinear";
   double scale_loss_weight = 0;
-  SegmentHeadParams() {
-    input_transform = "multiple_select";
-    in_index = std::vector<int64_t>{0, 1, 2, 3};
-  }
 };
 
 /// Convolves each map to one width, enlarges all to the size of the finest, joins them and
@@ -25,13 +20,11 @@ class SegmentHead final : public DecodeHead {
  public:
   using Params = SegmentHeadParams;
   static Schema<Params> schema() {
-    return Schema<Params>("Convolves maps of several scales to one width and joins them.")
+    return resized_maps_schema<Params>(
+               "Convolves maps of several scales to one width and joins them.")
         .source("SegFormer, Xie et al. 2021, arXiv:2105.15203, with 3x3 convolutions")
-        .include(DecodeHead::base_schema())
         .optional("fusion", &Params::fusion, "how maps are joined before the last convolution",
                   one_of({"concat", "sum"}))
-        .optional("interpolate_mode", &Params::interpolate_mode, "how maps are enlarged",
-                  one_of({"bilinear", "nearest", "bicubic", "area"}))
         .optional("scale_loss_weight", &Params::scale_loss_weight,
                   "weight of the losses of a classifier for each scale; 0: there are none",
                   at_least(0))

@@ -4,14 +4,12 @@
 
 namespace seg {
 
-struct YOLOSegHeadParams : DecodeHeadParams {
+struct YOLOSegHeadParams : ResizedMapsParams {
   std::string block = "C2f";
   int64_t num_blocks = 1;
   std::optional<std::vector<int64_t>> widths;
-  std::string interpolate_mode = "nearest";
   YOLOSegHeadParams() {
-    input_transform = "multiple_select";
-    in_index = std::vector<int64_t>{0, 1, 2, 3};
+    interpolate_mode = "nearest";
     act_cfg = act_cfg_of("{type: SiLU}");
   }
 
@@ -73,9 +71,8 @@ class YOLOSegHead final : public DecodeHead {
 };
 
 Schema<YOLOSegHeadParams> YOLOSegHead::schema() {
-  return Schema<Params>("The path of YOLO's necks from coarse to fine.")
+  return resized_maps_schema<Params>("The path of YOLO's necks from coarse to fine.")
       .source("ultralytics 8.4; Wang et al. 2022, arXiv:2207.02696")
-      .include(DecodeHead::base_schema())
       .optional("block", &Params::block, "layer behind each joining: C3 of YOLOv5, C2f of YOLOv8",
                 one_of({"C3", "C2f"}))
       .optional("num_blocks", &Params::num_blocks, "blocks of each such layer", at_least(1))
@@ -83,8 +80,6 @@ Schema<YOLOSegHeadParams> YOLOSegHead::schema() {
                 "widths of the maps that are made, finest first, one less than in_index names; "
                 "null: channels, then twice as wide from map to map",
                 at_least(2))
-      .optional("interpolate_mode", &Params::interpolate_mode, "how maps are enlarged",
-                one_of({"bilinear", "nearest", "bicubic", "area"}))
       .validate([](const Params& p, Problems& problems) {
         check_several_maps(p, problems);
         const auto* maps = std::get_if<std::vector<int64_t>>(&p.in_index);
