@@ -14,9 +14,7 @@
 #include "runners/start/signals.hpp"
 #include "runners/sweep/child_program.hpp"
 #include "runners/sweep/run_one.hpp"
-#include "segcore/image/image_io.hpp"
 #include "segcore/io/atomic_file.hpp"
-#include "segcore/io/json_text.hpp"
 
 namespace seg {
 namespace {
@@ -96,9 +94,7 @@ void TestStage::run(const EnsembleTest& test) const {
   if (!WIFEXITED(status) || WEXITSTATUS(status) != 0) {
     const std::string all = file_text(output).value_or("");
     throw DataError(text("the test of ", test.name, " failed: ",
-                         WIFSIGNALED(status) ? "killed by " + stop_signal_name(WTERMSIG(status))
-                                             : last_error_line(all.substr(printed)),
-                         "; its output is in ", output));
+                         failure_text(status, all.substr(printed)), "; its output is in ", output));
   }
   write_file_atomically(folder + "/metrics.json",
                         file_text(newest_record(folder)).value_or("{}\n"));

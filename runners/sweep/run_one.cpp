@@ -102,8 +102,7 @@ class RunWatch {
     bool stopped = code == kStoppedBySignal || (killed && WTERMSIG(status) == SIGTERM);
     state_.exit_code = code;
     if (code != 0 && !stopped) {
-      state_.error =
-          killed ? "killed by " + stop_signal_name(WTERMSIG(status)) : last_error_line(printed);
+      state_.error = failure_text(status, printed);
       // What fails while all are stopped, as on a node that goes down, is tried again.
       stopped = stop_signal() != 0;
     }
@@ -152,7 +151,8 @@ std::vector<std::string> train_command(const SweepSpec& spec, const SweepFolder&
   return out;
 }
 
-std::string last_error_line(const std::string& output) {
+std::string failure_text(int status, const std::string& output) {
+  if (WIFSIGNALED(status)) return "killed by " + stop_signal_name(WTERMSIG(status));
   static const std::regex error("(^|.*: )(internal )?error: .*");
   std::istringstream in(output);
   std::string last, last_error;

@@ -23,7 +23,8 @@ std::vector<std::string> train_command(const SweepSpec& spec, const SweepFolder&
 /// \return the exit code of its training; 0 where it waits at a rung.
 int run_one(const SweepFolder& folder, size_t number);
 
-/// The last line of a program's output that tells an error, else the last line.
-std::string last_error_line(const std::string& output);
+/// Why a program failed: the signal that killed it, else the last line of its output that reports
+/// an error, else the last line. \param status  of waitpid.
+std::string failure_text(int status, const std::string& output);
 
 }  // namespace seg
