@@ -9,7 +9,6 @@
 
 #include "registry/log.hpp"
 #include "runners/start/device.hpp"
-#include "runners/start/options.hpp"
 #include "runners/start/processes.hpp"
 #include "tools/common/command_line.hpp"
 #include "tools/common/help.hpp"
@@ -17,22 +16,10 @@
 #include "tools/measure/checkpoint_reading.hpp"
 #include "tools/measure/pictures.hpp"
 #include "tools/measure/scaling.hpp"
+#include "tools/measure/step_options.hpp"
 #include "tools/measure/steps.hpp"
 
 namespace {
-
-/// Images of another shape than the configuration's must not be padded to that.
-void apply_shape(seg::Config& tree, const std::vector<int64_t>& shape) {
-  auto* model = tree.find("model");
-  auto* preprocessor = model ? model->value.find("data_preprocessor") : nullptr;
-  auto* size = preprocessor ? preprocessor->value.find("size") : nullptr;
-  if (shape.empty() || !size || size->value.is_null()) return;
-  seg::Config asked;
-  asked.kind = seg::Config::Kind::kList;
-  for (const int64_t side : shape) asked.list.push_back(seg::Config::of(side));
-  asked.origin.file = std::make_shared<const std::string>("--shape");
-  size->value = std::move(asked);
-}
 
 /// In each of the processes that `--nproc` has started.
 void measure_scaling(const seg::BenchmarkArguments& arguments, const seg::RunConfig& config) {
@@ -65,11 +52,7 @@ int benchmark(const seg::BenchmarkArguments& arguments, const std::vector<std::s
   std::optional<seg::PictureFolder> pictures;
   if (!arguments.pictures.empty()) pictures.emplace();
   const auto load = [&](const std::vector<int64_t>& shape) {
-    return seg::load_run_config(arguments.config, arguments.overrides, [&](seg::Config& tree) {
-      seg::TrainOptions options;
-      options.amp = arguments.amp;
-      seg::apply_options(tree, options);
-      apply_shape(tree, shape);
+    return seg::load_measured(arguments, shape, [&](seg::Config& tree) {
       if (pictures) pictures->replace_dataset(tree, arguments.pictures[0], arguments.pictures[1]);
     });
   };
@@ -85,8 +68,7 @@ int benchmark(const seg::BenchmarkArguments& arguments, const std::vector<std::s
     if (!launch) throw seg::UsageError("--what scaling needs --nproc of at least 2");
     return seg::launch_processes(*launch);
   }
-  const c10::Device device = seg::choose_device(
-      arguments.device.empty() ? config.env_cfg.device : arguments.device, /*local_rank=*/0);
+  const c10::Device device = seg::measured_device(arguments, config);
   seg::Measured out{{"config", arguments.config},
                     {"device", device.str()},
                     {"cpu_threads", at::get_num_threads()},
@@ -119,7 +101,7 @@ int main(int argc, char** argv) {
         seg::add_help(app, {.example = "tools/benchmark configs/quickstart.yaml --iters 5",
                             .exit_codes = {}});
         auto arguments = std::make_shared<seg::BenchmarkArguments>();
-        app.add_option("config", arguments->config, "configuration file")->required();
+        seg::add_step_options(app, *arguments);
         app.add_option("--what", arguments->what,
                        "what to measure: step, data, train, start, one or more (default: step); or "
                        "scaling; or checkpoint")
@@ -138,32 +120,12 @@ int main(int argc, char** argv) {
             ->type_name("N ...")
             ->expected(1, -1)
             ->check(seg::whole_number(0));
-        app.add_option("--iters", arguments->iters, "steps or batches to measure (default: 20)")
-            ->type_name("N")
-            ->check(seg::whole_number(1));
-        app.add_option("--warmup", arguments->warmup, "steps or batches before (default: 5)")
-            ->type_name("N")
-            ->check(seg::whole_number(0));
-        app.add_option("--batch-size", arguments->batch_size,
-                       "images of a synthetic step (default: that of train_dataloader)")
-            ->type_name("N")
-            ->check(seg::whole_number(1));
-        app.add_option("--shape", arguments->shape,
-                       "height and width of synthetic images (default: the configuration's crop)")
-            ->type_name("H W")
-            ->expected(2)
-            ->check(seg::whole_number(1));
         app.add_option("--pictures", arguments->pictures,
                        "use generated pictures of this height and width instead of the files of "
                        "the data set")
             ->type_name("H W")
             ->expected(2)
             ->check(seg::whole_number(1));
-        app.add_flag("--amp", arguments->amp, "in mixed precision");
-        app.add_option("--device", arguments->device,
-                       "auto, cpu, cuda or cuda:1 (default: env_cfg.device)")
-            ->type_name("NAME");
-        seg::add_cfg_options(app, arguments->overrides);
         return [arguments, words = std::vector<std::string>(argv, argv + argc)] {
           return benchmark(*arguments, words);
         };

@@ -1,5 +1,7 @@
 #include "segcore/models/decode_head.hpp"
 
+#include <ATen/record_function.h>
+
 #include <algorithm>
 
 #include "registry/log.hpp"
@@ -59,6 +61,7 @@ std::vector<std::shared_ptr<Loss>> register_losses(torch::nn::Module& parent,
 LossMap losses_of(const std::vector<std::shared_ptr<Loss>>& losses, const PixelSampler* sampler,
                   const torch::Tensor& logits, const torch::Tensor& labels, int64_t ignore_index,
                   bool align_corners) {
+  RECORD_USER_SCOPE("loss");
   torch::Tensor resized;
   const auto full = [&]() -> const torch::Tensor& {
     if (!resized.defined()) {

@@ -22,31 +22,40 @@ FlopCounts& flop_counts() {
 
 int64_t product(at::IntArrayRef sizes) { return c10::multiply_integers(sizes); }
 
-/// The cost of one call, from its inputs; 0 for operations that are not counted. Only
-/// operations that are called directly by layers are looked at, not those inside them.
-int64_t flops_of(const std::string& name, c10::ArrayRef<const c10::IValue> in) {
+/// \param options  stride, padding, dilation, transposed, as operators take them.
+int64_t convolution_flops(const at::Tensor& x, const at::Tensor& w,
+                          c10::ArrayRef<const c10::IValue> options) {
+  const auto stride = options[0].toIntVector(), padding = options[1].toIntVector(),
+             dilation = options[2].toIntVector();
+  const bool transposed = options[3].toBool();
+  int64_t positions = x.size(0);
+  for (int64_t d = 2; d < x.dim(); ++d) {
+    const auto k = static_cast<size_t>(d - 2);
+    const auto at = [k](const std::vector<int64_t>& v) { return v.size() == 1 ? v[0] : v.at(k); };
+    positions *=
+        transposed
+            ? x.size(d)
+            : (x.size(d) + 2 * at(padding) - at(dilation) * (w.size(d) - 1) - 1) / at(stride) + 1;
+  }
+  return positions * w.numel();
+}
+
+}  // namespace
+
+int64_t operator_flops(const std::string& name, c10::ArrayRef<const c10::IValue> in) {
   const auto tensor = [&](size_t i) {
     return i < in.size() && in[i].isTensor() ? in[i].toTensor() : at::Tensor();
   };
-  if (name == "aten::convolution") {
-    const auto x = tensor(0), w = tensor(1);
-    const auto stride = in[3].toIntVector(), padding = in[4].toIntVector(),
-               dilation = in[5].toIntVector();
-    const bool transposed = in[6].toBool();
-    int64_t positions = x.size(0);
-    for (int64_t d = 2; d < x.dim(); ++d) {
-      const auto k = static_cast<size_t>(d - 2);
-      const auto at = [k](const std::vector<int64_t>& v) { return v.size() == 1 ? v[0] : v.at(k); };
-      positions *=
-          transposed
-              ? x.size(d)
-              : (x.size(d) + 2 * at(padding) - at(dilation) * (w.size(d) - 1) - 1) / at(stride) + 1;
-    }
-    return positions * w.numel();
+  if (name == "aten::convolution") return convolution_flops(tensor(0), tensor(1), in.slice(3));
+  if (name == "aten::convolution_backward") {
+    // Of the gradients of input and weight, those that are wanted cost as much as the forward pass.
+    const auto wanted = in[10].toBoolList();
+    return convolution_flops(tensor(1), tensor(2), in.slice(4)) * (wanted.get(0) + wanted.get(1));
   }
   if (name == "aten::linear") return tensor(0).numel() * tensor(1).size(0);
-  if (name == "aten::matmul" || name == "aten::bmm" || name == "aten::mm") {
-    const auto a = tensor(0), b = tensor(1);
+  const bool plus = name == "aten::addmm" || name == "aten::baddbmm";  // of a product and the first
+  if (plus || name == "aten::matmul" || name == "aten::bmm" || name == "aten::mm") {
+    const auto a = tensor(plus ? 1 : 0), b = tensor(plus ? 2 : 1);
     if (a.dim() < 2 || b.dim() < 2) return std::max(a.numel(), b.numel());
     return std::max(product(a.sizes().slice(0, static_cast<size_t>(a.dim() - 2))),
                     product(b.sizes().slice(0, static_cast<size_t>(b.dim() - 2)))) *
@@ -73,10 +82,13 @@ int64_t flops_of(const std::string& name, c10::ArrayRef<const c10::IValue> in) {
 bool is_counted_as_whole(const std::string& name) {
   return name == "aten::linear" || name == "aten::matmul" ||
          name == "aten::scaled_dot_product_attention" || name == "aten::convolution" ||
+         name == "aten::addmm" || name == "aten::baddbmm" || name == "aten::convolution_backward" ||
          name == "aten::layer_norm" || name == "aten::group_norm" ||
          name == "aten::instance_norm" || name == "aten::batch_norm" ||
          name == "aten::adaptive_avg_pool2d";
 }
+
+namespace {
 
 thread_local int flop_depth = 0;
 
@@ -90,7 +102,7 @@ std::unique_ptr<at::ObserverContext> flop_enter(const at::RecordFunction& call) 
   if (!counts.active) return context;
   const std::string name = call.name();
   if (flop_depth == 0) {
-    if (const int64_t flops = flops_of(name, call.inputs()); flops > 0) {
+    if (const int64_t flops = operator_flops(name, call.inputs()); flops > 0) {
       std::lock_guard<std::mutex> lock(counts.mutex);
       counts.by_operation[name.substr(name.find("::") + 2)] += flops;
     }

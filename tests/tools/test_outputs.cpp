@@ -293,9 +293,10 @@ TEST_F(Outputs, HelpIsWrappedAtTheWidthOfTheTerminal) {
     }
     return most;
   };
-  for (const char* name : {"analyze_logs", "benchmark", "browse_dataset", "check_reference",
-                           "convert", "ensemble", "fetch_weights", "inspect", "list", "parity",
-                           "predict", "print_config", "schema", "sweep", "test", "train"}) {
+  for (const char* name :
+       {"analyze_logs", "benchmark", "browse_dataset", "check_reference", "convert", "ensemble",
+        "fetch_weights", "inspect", "list", "parity", "predict", "print_config", "profile",
+        "schema", "sweep", "test", "train"}) {
     const std::string help = run_command("env -u COLUMNS " + program_path(name) + " --help").output;
     EXPECT_LE(widest(help), 80u) << help;
     EXPECT_GT(widest(help), 60u) << help;
@@ -350,6 +351,7 @@ TEST_F(Outputs, ExamplesOfHelpWork) {
            {"inspect", ""},
            {"list", ""},
            {"print_config", ""},
+           {"profile", ""},
            {"schema", ""},
            {"sweep", ""}}) {
     const CommandResult result = run_command(example(name) + more);

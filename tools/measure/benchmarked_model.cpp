@@ -1,5 +1,7 @@
 #include "tools/measure/benchmarked_model.hpp"
 
+#include <ATen/record_function.h>
+
 #include <algorithm>
 
 #include "runners/dist/reducer.hpp"
@@ -21,22 +23,37 @@ BenchmarkedModel::BenchmarkedModel(const RunConfig& config, c10::Device device) 
 }
 
 void BenchmarkedModel::step(const Batch& batch, GradientReducer* reducer) {
-  const auto input = model_->data_preprocessor()(batch, /*training=*/true, device_);
-  input_shape_ = {input.images.size(2), input.images.size(3)};
+  const auto input = preprocessed(batch);
   if (reducer) reducer->before_forward();
+  const at::Tensor scaled = forward(input);
+  {
+    RECORD_USER_SCOPE("backward");
+    if (reducer) {
+      reducer->backward(scaled);
+    } else {
+      scaled.backward();
+    }
+  }
+  RECORD_USER_SCOPE("optimizer");
+  optimizer_->step();
+}
+
+ModelInput BenchmarkedModel::preprocessed(const Batch& batch) {
+  RECORD_USER_SCOPE("preprocessor");
+  auto input = model_->data_preprocessor()(batch, /*training=*/true, device_);
+  input_shape_ = {input.images.size(2), input.images.size(3)};
+  return input;
+}
+
+at::Tensor BenchmarkedModel::forward(const ModelInput& input) {
+  RECORD_USER_SCOPE("forward");
   LossMap losses;
   {
     const auto precision = optimizer_->precision();
     losses = model_->loss(input.images, Targets(input));
   }
   loss_ = total_loss(losses);
-  const at::Tensor scaled = optimizer_->scale_loss(loss_);
-  if (reducer) {
-    reducer->backward(scaled);
-  } else {
-    scaled.backward();
-  }
-  optimizer_->step();
+  return optimizer_->scale_loss(loss_);
 }
 
 double BenchmarkedModel::loss() const { return loss_.item<double>(); }

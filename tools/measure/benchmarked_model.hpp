@@ -18,7 +18,8 @@ class GradientReducer;
 class BenchmarkedModel {
  public:
   BenchmarkedModel(const RunConfig& config, c10::Device device);
-  /// One step, with the work of the device queued and not waited for.
+  /// One step, with the work of the device queued and not waited for. Its phases are user scopes of
+  /// LibTorch's records: preprocessor, forward, backward, optimizer.
   /// \param reducer  averages gradients over the processes; null: it does not.
   void step(const Batch& batch, GradientReducer* reducer = nullptr);
   /// Height and width that the model saw, which the preprocessor may have padded.
@@ -28,6 +29,10 @@ class BenchmarkedModel {
   Segmentor& model() { return *model_; }
 
  private:
+  ModelInput preprocessed(const Batch& batch);
+  /// \return the loss that the backward pass begins from.
+  at::Tensor forward(const ModelInput& input);
+
   c10::Device device_;
   std::shared_ptr<Segmentor> model_;
   std::unique_ptr<OptimWrapper> optimizer_;

@@ -1,5 +1,7 @@
 #include "segcore/models/decode_heads/mask_set_losses.hpp"
 
+#include <ATen/record_function.h>
+
 #include <algorithm>
 #include <utility>
 
@@ -175,6 +177,7 @@ LossMap MaskSetLosses::layer_losses(const QueryOutput& output,
                                     const std::vector<ImageMasks>& truths,
                                     const std::vector<torch::Tensor>& matched, double count,
                                     const RandomSource& random) const {
+  RECORD_USER_SCOPE("loss");
   std::vector<torch::Tensor> labels, masks, truth_masks;
   for (size_t i = 0; i < truths.size(); ++i) {
     const auto device = truths[i].labels.device();
