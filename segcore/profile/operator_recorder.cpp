@@ -11,6 +11,7 @@
 #include <mutex>
 #include <optional>
 #include <set>
+#include <string_view>
 #include <unordered_map>
 
 #include "segcore/profile/flops.hpp"
@@ -125,6 +126,8 @@ class OperatorRecorder {
   };
 
   std::unique_ptr<at::ObserverContext> begin(const at::RecordFunction& function) {
+    // What the engine does around a node is recorded like an operator.
+    if (std::string_view(function.name()).starts_with("autograd::engine::")) return nullptr;
     auto begun = std::make_unique<Begun>();
     switch (function.scope()) {
       case at::RecordScope::USER_SCOPE:
@@ -246,7 +249,8 @@ class OperatorRecorder {
           {call.name, call.phase, call.module, 2 * bytes_of(inputs[0].toTensor())});
     }
     begun.waits = is_wait(name, inputs);
-    if (begun.waits && t.waits == 0) {
+    // Fused optimisers read their counts of steps, which on a GPU its kernels do.
+    if (begun.waits && t.waits == 0 && !call.name.starts_with("aten::_fused_")) {
       step_.waits.push_back({call.name, call.phase, call.module});
     }
     t.waits += begun.waits;
@@ -284,7 +288,7 @@ class OperatorRecorder {
   static void count_outputs(const std::vector<c10::IValue>& outputs, const Begun& begun,
                             OperatorCall& call) {
     bool views = !outputs.empty() && !begun.in_place;
-    for_each_tensor(outputs, [&](const at::Tensor& tensor) {
+    for_each_tensor(Values(outputs.data(), outputs.size()), [&](const at::Tensor& tensor) {
       call.bytes += bytes_of(tensor);
       views = views && begun.storages.contains(storage_of(tensor));
     });

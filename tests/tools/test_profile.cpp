@@ -31,7 +31,7 @@ TEST_F(Profile, ShowsPhasesModulesAndOperators) {
   const CommandResult result = profile("--depth 1 --top 3");
   ASSERT_EQ(result.status, 0) << result.output;
   const std::string& out = result.output;
-  EXPECT_THAT(out, HasSubstr("a training step, 3 images of 32x32, on cpu with 1 threads\n"));
+  EXPECT_THAT(out, HasSubstr("a training step, 3 images of 32x32, on cpu with 1 thread\n"));
   EXPECT_THAT(out, ContainsRegex("peak measured here: [0-9.]+ [MGT]FLOPs/s .*[0-9.]+ [MGT]B/s"));
   for (const char* phase : {"preprocessor", "forward", "backward", "optimizer"}) {
     EXPECT_THAT(out, ContainsRegex("\n *" + std::string(phase) + " +[0-9.]+ +[0-9.]+ %"));

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <cstdlib>
 #include <filesystem>
 #include <map>
 #include <vector>
@@ -108,11 +109,12 @@ class StepProfile {
     peak_ = measure_peak(device_);
     if (!arguments_.trace.empty()) write_trace();
     const auto [height, width] = model_.input_shape();
+    const int threads = at::get_num_threads();
     return text(
         "a training step, ", batch_.size(), batch_.size() == 1 ? " image" : " images", " of ",
         height, "x", width, arguments_.step.amp ? ", mixed precision" : "", ", on ", device_.str(),
-        device_.is_cpu() ? text(" with ", at::get_num_threads(), " threads") : "", "\n  ",
-        milliseconds(seconds_), " ms, the median of ", arguments_.step.iters, "; ",
+        device_.is_cpu() ? text(" with ", threads, threads == 1 ? " thread" : " threads") : "",
+        "\n  ", milliseconds(seconds_), " ms, the median of ", arguments_.step.iters, "; ",
         milliseconds(recorded_seconds_),
         " ms while it is recorded\n  peak measured here: ", short_number(peak_.flops, "FLOPs/s"),
         " (a multiplication with an addition is one), ", short_number(peak_.bytes, "B/s"),
@@ -156,6 +158,8 @@ class StepProfile {
     using torch::profiler::impl::ActivityType;
     std::set<ActivityType> activities{ActivityType::CPU};
     if (device_.is_cuda()) activities.insert(ActivityType::CUDA);
+    // Else Kineto prints that there is no GPU.
+    if (device_.is_cpu()) ::setenv("KINETO_LOG_LEVEL", "5", /*overwrite=*/0);
     const torch::profiler::impl::ProfilerConfig settings(
         torch::profiler::impl::ProfilerState::KINETO, /*report_input_shapes=*/true);
     profiler::prepareProfiler(settings, activities);
