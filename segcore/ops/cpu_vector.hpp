@@ -28,7 +28,12 @@ namespace seg::vec {
 inline constexpr int64_t kLanes = 8;
 using F8 = float __attribute__((vector_size(32)));
 using I8 = int32_t __attribute__((vector_size(32)));
-using D8 = double __attribute__((vector_size(64)));  ///< for sums over many pixels
+using F4 = float __attribute__((vector_size(16)));
+using D4 = double __attribute__((vector_size(32)));
+/// For sums over many pixels. Two registers: of one twice as wide GCC makes eight scalars.
+struct D8 {
+  D4 low{}, high{};
+};
 
 SEG_VECTOR_BODY F8 load(const float* from) {
   F8 out;
@@ -39,12 +44,34 @@ SEG_VECTOR_BODY void store(float* to, const F8& value) { std::memcpy(to, &value,
 SEG_VECTOR_BODY F8 all(float value) { return F8{} + value; }
 SEG_VECTOR_BODY F8 max(const F8& a, const F8& b) { return a > b ? a : b; }
 
-SEG_VECTOR_BODY D8 wide(const F8& x) { return __builtin_convertvector(x, D8); }
+SEG_VECTOR_BODY D8 wide(const F8& x) {
+  F4 halves[2];
+  std::memcpy(halves, &x, sizeof halves);
+  return {__builtin_convertvector(halves[0], D4), __builtin_convertvector(halves[1], D4)};
+}
+SEG_VECTOR_BODY D8 all(double value) { return {D4{} + value, D4{} + value}; }
+SEG_VECTOR_BODY D8 operator+(const D8& a, const D8& b) { return {a.low + b.low, a.high + b.high}; }
+SEG_VECTOR_BODY D8 operator-(const D8& a, const D8& b) { return {a.low - b.low, a.high - b.high}; }
+SEG_VECTOR_BODY D8 operator*(const D8& a, const D8& b) { return {a.low * b.low, a.high * b.high}; }
+SEG_VECTOR_BODY D8 load(const double* from) {
+  D8 out;
+  std::memcpy(&out.low, from, sizeof out.low);
+  std::memcpy(&out.high, from + 4, sizeof out.high);
+  return out;
+}
+SEG_VECTOR_BODY void store(double* to, const D8& value) {
+  std::memcpy(to, &value.low, sizeof value.low);
+  std::memcpy(to + 4, &value.high, sizeof value.high);
+}
 
-template <class Vector>
-SEG_VECTOR_BODY auto sum_of(const Vector& x) {
-  auto out = x[0];
+SEG_VECTOR_BODY float sum_of(const F8& x) {
+  float out = x[0];
   for (int i = 1; i < kLanes; ++i) out += x[i];
+  return out;
+}
+SEG_VECTOR_BODY double sum_of(const D8& x) {
+  double out = x.low[0];
+  for (int i = 1; i < kLanes; ++i) out += i < 4 ? x.low[i] : x.high[i - 4];
   return out;
 }
 SEG_VECTOR_BODY float max_of(const F8& x) {

@@ -11,12 +11,18 @@ namespace {
 
 struct BatchNormCase {
   std::vector<int64_t> shape;
-  bool training = true, residual = false, affine = true;
+  bool training = true, residual = false, affine = true, channels_last = false;
+
+  /// A map as the case has it in memory.
+  at::Tensor in_layout(const at::Tensor& map) const {
+    return channels_last ? map.contiguous(at::MemoryFormat::ChannelsLast) : map.contiguous();
+  }
 };
 
 std::ostream& operator<<(std::ostream& out, const BatchNormCase& c) {
   return out << at::IntArrayRef(c.shape) << (c.training ? " training" : " evaluation")
-             << (c.residual ? " residual" : "") << (c.affine ? " affine" : "");
+             << (c.residual ? " residual" : "") << (c.affine ? " affine" : "")
+             << (c.channels_last ? " channels-last" : "");
 }
 
 at::Tensor drawn(const std::string& name, at::IntArrayRef shape, double scale, double shift) {
@@ -36,8 +42,8 @@ struct BatchNormOutcome {
       return t.to(type, /*non_blocking=*/false, /*copy=*/true).requires_grad_();
     };
     // A mean that is large beside the spread, where sums of squares would cancel.
-    x = leaf(drawn("x", c.shape, 4, 50));
-    if (c.residual) residual = leaf(drawn("residual", c.shape, 2, 0));
+    x = leaf(c.in_layout(drawn("x", c.shape, 4, 50)));
+    if (c.residual) residual = leaf(c.in_layout(drawn("residual", c.shape, 2, 0)));
     if (c.affine) {
       weight = leaf(drawn("weight", {channels}, 2, 0.6));
       bias = leaf(drawn("bias", {channels}, 1, 0.1));
@@ -80,7 +86,7 @@ TEST_P(BatchNormRelu, IsBatchNormThenTheSumThenRelu) {
 TEST_P(BatchNormRelu, TheKernelForCpusAgreesWithTheDefinition) {
   const auto& c = GetParam();
   const at::NoGradGuard no_grad;
-  const auto x = drawn("x", c.shape, 4, 5).to(at::kFloat);
+  const auto x = c.in_layout(drawn("x", c.shape, 4, 5).to(at::kFloat));
   const auto optional = [](bool given, const at::Tensor& t) {
     return given ? std::optional<at::Tensor>(t.to(at::kFloat)) : std::nullopt;
   };
@@ -97,16 +103,24 @@ TEST_P(BatchNormRelu, TheKernelForCpusAgreesWithTheDefinition) {
                       bias.value_or(at::Tensor()), mean, var,
                       {.training = c.training, .momentum = 0.3, .eps = 1e-3});
   EXPECT_TRUE(torch::allclose(ours, y, 1e-4, 1e-4));
-  // Other layouts take the definition, with the same result.
-  if (c.shape.size() == 4) {
-    const auto last =
-        batch_norm_relu(x.contiguous(at::MemoryFormat::ChannelsLast),
-                        residual.value_or(at::Tensor()), weight.value_or(at::Tensor()),
-                        bias.value_or(at::Tensor()), drawn("mean", {channels}, 1, 4).to(at::kFloat),
-                        drawn("var", {channels}, 1, 1.5).to(at::kFloat),
-                        {.training = c.training, .momentum = 0.3, .eps = 1e-3});
-    EXPECT_TRUE(torch::allclose(last, y, 1e-4, 1e-4));
+  EXPECT_EQ(ours.strides(), x.strides());
+}
+
+TEST_P(BatchNormRelu, TheNumberOfThreadsChangesNothing) {
+  const auto& c = GetParam();
+  const int threads = at::get_num_threads();
+  std::vector<at::Tensor> first;
+  for (const int count : {1, 3}) {
+    at::set_num_threads(count);
+    const BatchNormOutcome found(c, at::kFloat, [&](BatchNormOutcome& o) {
+      return batch_norm_relu(o.x, o.residual, o.weight, o.bias, o.mean, o.var,
+                             {.training = c.training});
+    });
+    const auto all = found.all();
+    if (first.empty()) first = all;
+    for (size_t i = 0; i < all.size(); ++i) EXPECT_TRUE(torch::equal(all[i], first[i])) << i;
   }
+  at::set_num_threads(threads);
 }
 
 INSTANTIATE_TEST_SUITE_P(
@@ -114,13 +128,17 @@ INSTANTIATE_TEST_SUITE_P(
     ::testing::Values(BatchNormCase{{2, 5, 7, 9}}, BatchNormCase{{3, 4, 64, 70}, true, true},
                       BatchNormCase{{1, 6, 5, 3}, true, true, false},
                       BatchNormCase{{2, 3, 8, 8}, false}, BatchNormCase{{2, 3, 13, 5}, false, true},
-                      BatchNormCase{{6, 4}, true}, BatchNormCase{{2, 2, 3, 4, 5}, true, true}));
+                      BatchNormCase{{6, 4}, true}, BatchNormCase{{2, 2, 3, 4, 5}, true, true},
+                      BatchNormCase{{2, 5, 7, 9}, true, false, true, true},
+                      BatchNormCase{{3, 18, 64, 70}, true, true, true, true},
+                      BatchNormCase{{1, 16, 5, 3}, true, true, false, true},
+                      BatchNormCase{{2, 19, 8, 8}, false, true, true, true}));
 
 TEST_P(BatchNormRelu, SharesOfABatchHaveItsResultAndGradients) {
   const auto& c = GetParam();
   if (!c.training || c.shape[0] < 2) return;
   const at::NoGradGuard no_grad;
-  const auto x = drawn("x", c.shape, 4, 50).to(at::kFloat);
+  const auto x = c.in_layout(drawn("x", c.shape, 4, 50).to(at::kFloat));
   const auto gradient = drawn("gradient", c.shape, 3, 0).to(at::kFloat);
   const auto weight = drawn("weight", {c.shape[1]}, 2, 0.6).to(at::kFloat);
   const auto bias = drawn("bias", {c.shape[1]}, 1, 0.1).to(at::kFloat);
@@ -139,7 +157,7 @@ TEST_P(BatchNormRelu, SharesOfABatchHaveItsResultAndGradients) {
   const auto shares = x.chunk(2), share_gradients = gradient.chunk(2);
   std::vector<at::Tensor> share_results;
   for (size_t i = 0; i < shares.size(); ++i) {
-    const auto share = shares[i].contiguous();
+    const auto share = c.in_layout(shares[i]);
     const auto [part, unused_mean, unused_invstd] = batch_norm_relu_forward(
         share, std::nullopt, weight, bias, moments[0], moments[1], {.training = false});
     share_results.push_back(part);
@@ -150,7 +168,7 @@ TEST_P(BatchNormRelu, SharesOfABatchHaveItsResultAndGradients) {
   EXPECT_TRUE(torch::allclose(shared_sums[0].to(at::kFloat), by_bias, 1e-5, 1e-5));
   for (size_t i = 0; i < shares.size(); ++i) {
     const auto [part, part_none, part_weight, part_bias] = batch_norm_relu_backward(
-        share_gradients[i], shares[i].contiguous(), share_results[i], weight, mean, invstd, false,
+        share_gradients[i], c.in_layout(shares[i]), share_results[i], weight, mean, invstd, false,
         true, SharedBatch{shared_sums, x.numel() / x.size(1)});
     EXPECT_FALSE(part_weight.defined());
     gradients.push_back(part);
