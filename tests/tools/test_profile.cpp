@@ -4,6 +4,7 @@
 
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "tests/support/paths.hpp"
 #include "tests/support/temp_dir.hpp"
@@ -19,8 +20,8 @@ using ::testing::Not;
 class Profile : public ::testing::Test {
  protected:
   CommandResult profile(const std::string& arguments) {
-    return run_command("OMP_NUM_THREADS=1 " + program_path("profile") + " " +
-                       (dir_ / "tiny.yaml").string() + " --iters 1 --warmup 1 " + arguments);
+    return run_command("OMP_NUM_THREADS=1 " + program_path("profile") + " " + dir_ / "tiny.yaml" +
+                       " --iters 1 --warmup 1 " + arguments);
   }
 
   void SetUp() override { dir_.write("tiny.yaml", tiny_run_yaml()); }
@@ -44,7 +45,7 @@ TEST_F(Profile, ShowsPhasesModulesAndOperators) {
 }
 
 TEST_F(Profile, WritesATraceForPerfetto) {
-  const std::string file = (dir_ / "step.json").string();
+  const std::string file = dir_ / "step.json";
   const CommandResult result = profile("--trace " + file);
   ASSERT_EQ(result.status, 0) << result.output;
   std::ifstream in(file);
@@ -57,7 +58,7 @@ TEST_F(Profile, WritesATraceForPerfetto) {
 }
 
 TEST_F(Profile, ReportsATraceThatCannotBeWrittenBeforeItMeasures) {
-  const CommandResult result = profile("--trace " + (dir_ / "none/step.json").string());
+  const CommandResult result = profile("--trace " + (dir_ / "none/step.json"));
   EXPECT_EQ(result.status, 1) << result.output;
   EXPECT_THAT(result.output, HasSubstr("error: cannot write "));
   EXPECT_THAT(result.output, Not(HasSubstr("training step")));
@@ -66,7 +67,7 @@ TEST_F(Profile, ReportsATraceThatCannotBeWrittenBeforeItMeasures) {
 TEST_F(Profile, ReportsErrorsOfTheConfig) {
   const CommandResult result = profile("--cfg-options model.backbone.typ=1");
   EXPECT_EQ(result.status, 1) << result.output;
-  EXPECT_THAT(result.output, HasSubstr("model.backbone.typ"));
+  EXPECT_THAT(result.output, HasSubstr("has no option 'typ'"));
 }
 
 }  // namespace
