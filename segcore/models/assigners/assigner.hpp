@@ -32,11 +32,16 @@ struct Category<MatchCost> {
   using Signature = std::unique_ptr<MatchCost>();
 };
 
+/// Pairs predictions with truths in two steps, so that the costs of many images can be made on a
+/// GPU and be waited for once.
 class Assigner {
  public:
   virtual ~Assigner() = default;
-  /// \return for each prediction the truth assigned to it, or -1; int64 [Q] on the CPU.
-  virtual at::Tensor assign(const MatchInputs& in) const = 0;
+  /// What it costs that a prediction stands for a truth: finite, [Q, G], on the inputs' device.
+  virtual at::Tensor costs(const MatchInputs& in) const = 0;
+  /// \param costs  double [Q, G], on the CPU.
+  /// \return for each prediction the truth assigned to it, or -1.
+  virtual std::vector<int64_t> assign(const at::Tensor& costs) const = 0;
 };
 
 template <>

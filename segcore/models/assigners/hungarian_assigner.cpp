@@ -88,23 +88,23 @@ class HungarianAssigner final : public Assigner {
   explicit HungarianAssigner(const Params& p) {
     for (const auto& spec : p.match_costs.values) costs_.push_back(spec.build());
   }
-  at::Tensor assign(const MatchInputs& given) const override {
+  at::Tensor costs(const MatchInputs& given) const override {
     const torch::NoGradGuard no_grad;
     // In half precision log(1 - p) is infinite for a confident p, and so are sums over many points.
     const Autocast off(given.scores.device().type(), std::nullopt);
     const MatchInputs in{full_precision(given.scores), full_precision(given.masks), given.labels,
                          full_precision(given.gt_masks)};
-    auto out = at::full({in.scores.size(0)}, -1, at::TensorOptions(at::kLong));
-    if (in.labels.numel() == 0) return out;
+    if (in.labels.numel() == 0) return at::empty({in.scores.size(0), 0}, in.scores.options());
     at::Tensor total;
     for (const auto& cost : costs_) {
       const auto one = (*cost)(in);
       total = total.defined() ? total + one : one;
     }
     // Diverged weights show in the loss; here they must only leave the costs finite.
-    const auto matched = linear_sum_assignment(total.nan_to_num(1e12, 1e12, -1e12));
-    std::copy(matched.begin(), matched.end(), out.data_ptr<int64_t>());
-    return out;
+    return total.nan_to_num(1e12, 1e12, -1e12);
+  }
+  std::vector<int64_t> assign(const at::Tensor& costs) const override {
+    return linear_sum_assignment(costs);
   }
 
  private:
@@ -129,11 +129,14 @@ class MaskHungarianAssigner final : public Assigner {
         .optional("mask_cost", &Params::mask_cost, "cost of the masks' pixels")
         .optional("dice_cost", &Params::dice_cost, "cost of the masks' overlap");
   }
-  explicit MaskHungarianAssigner(const Params& p) : assigner_(costs(p)) {}
-  at::Tensor assign(const MatchInputs& in) const override { return assigner_.assign(in); }
+  explicit MaskHungarianAssigner(const Params& p) : assigner_(named_costs(p)) {}
+  at::Tensor costs(const MatchInputs& in) const override { return assigner_.costs(in); }
+  std::vector<int64_t> assign(const at::Tensor& costs) const override {
+    return assigner_.assign(costs);
+  }
 
  private:
-  static HungarianAssignerParams costs(const Params& p) {
+  static HungarianAssignerParams named_costs(const Params& p) {
     HungarianAssignerParams out;
     out.match_costs.values = {p.cls_cost, p.mask_cost, p.dice_cost};
     out.match_costs.is_list = true;

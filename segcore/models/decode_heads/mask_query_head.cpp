@@ -81,7 +81,7 @@ torch::Tensor padding_of(const std::vector<std::array<int64_t, 2>>& shapes,
   };
   const auto padding =
       (inside(0, map.size(2)).unsqueeze(2) & inside(1, map.size(3)).unsqueeze(1)).logical_not();
-  return padding.any().item<bool>() ? padding.to(map.device()) : torch::Tensor();
+  return *padding.any().const_data_ptr<bool>() ? padding.to(map.device()) : torch::Tensor();
 }
 
 }  // namespace

@@ -1,5 +1,6 @@
 #include "segcore/models/decode_heads/mask_set_losses.hpp"
 
+#include <ATen/Parallel.h>
 #include <ATen/record_function.h>
 
 #include <algorithm>
@@ -116,90 +117,141 @@ std::vector<LossMap> MaskSetLosses::operator()(const std::vector<QueryOutput>& l
                                                const RandomSource& random) const {
   const auto truths = masks_of(labels, wide_type(layers.at(0).masks));
   // All layers are matched before the first loss, so that processes exchange their counts once.
-  std::vector<std::vector<torch::Tensor>> matched;
+  const auto matched = match(layers, truths, random);
   std::vector<double> counts;
-  for (const auto& layer : layers) {
-    matched.push_back(match_images(layer, truths, random));
+  std::vector<int64_t> places;  // of all pairs, queries before classes in each image
+  for (const auto& images : matched) {
     int64_t count = 0;
-    for (const auto& image : matched.back()) {
-      count += std::max((image >= 0).sum().item<int64_t>(), options_.count_of_empty);
+    for (const Pairs& pairs : images) {
+      count += std::max(std::ssize(pairs.queries), options_.count_of_empty);
+      places.insert(places.end(), pairs.queries.begin(), pairs.queries.end());
+      places.insert(places.end(), pairs.classes.begin(), pairs.classes.end());
     }
     counts.push_back(static_cast<double>(count));
   }
-  auto mean_counts = at::tensor(counts, at::kDouble);
-  average(mean_counts);
+  auto means = at::tensor(counts, at::kDouble);
+  average(means);
+  const auto on_device = at::tensor(places, at::kLong).to(labels.device());
+  int64_t taken = 0;
+  const auto next = [&](const std::vector<int64_t>& some) {
+    taken += std::ssize(some);
+    return on_device.narrow(0, taken - std::ssize(some), std::ssize(some));
+  };
   std::vector<LossMap> out;
   for (size_t i = 0; i < layers.size(); ++i) {
-    const double count = std::max(mean_counts[static_cast<int64_t>(i)].item<double>(), 1.0);
-    out.push_back(layer_losses(layers[i], truths, matched[i], count, random));
+    std::vector<DevicePairs> pairs;
+    for (const Pairs& image : matched[i]) {
+      auto& one = pairs.emplace_back();
+      one.queries = next(image.queries);
+      one.classes = next(image.classes);
+    }
+    const double count = std::max(means.const_data_ptr<double>()[i], 1.0);
+    out.push_back(layer_losses(layers[i], truths, pairs, count, random));
   }
   return out;
 }
 
 /// The classes that the labels of each image hold, ignored ones apart.
-/// \throws DataError for a label that is not a class.
+/// \throws LabelError for a label that is not a class.
 std::vector<ImageMasks> MaskSetLosses::masks_of(const torch::Tensor& labels,
                                                 at::ScalarType type) const {
-  std::vector<ImageMasks> out;
-  for (int64_t i = 0; i < labels.size(0); ++i) {
-    const auto present = std::get<0>(at::_unique(labels[i]));
-    ImageMasks truth;
-    truth.labels = present.masked_select(present != options_.ignore_index);
-    const auto wrong = (truth.labels < 0) | (truth.labels >= options_.num_classes);
-    if (wrong.any().item<bool>()) {
-      throw LabelError(i, text("label ", truth.labels.masked_select(wrong)[0].item<int64_t>(),
-                               " in image ", i, " of the batch is neither in [0, ",
-                               options_.num_classes - 1, "] nor ignored (", options_.ignore_index,
+  const int64_t images = labels.size(0), classes = options_.num_classes;
+  const auto ignored = labels == options_.ignore_index;
+  const auto wrong = ((labels < 0) | (labels >= classes)) & ~ignored;
+  // A column for each class, one for what is none, one for what is ignored.
+  const auto column = labels.masked_fill(wrong, classes).masked_fill_(ignored, classes + 1);
+  const auto found = at::zeros({images, classes + 2}, labels.options().dtype(at::kBool))
+                         .scatter_(1, column.flatten(1), true)
+                         .to(at::kCPU);
+  std::vector<std::vector<int64_t>> present(static_cast<size_t>(images));
+  std::vector<int64_t> all;
+  for (int64_t i = 0; i < images; ++i) {
+    const bool* row = found.const_data_ptr<bool>() + i * (classes + 2);
+    if (row[classes]) {
+      const auto least = labels[i].masked_select(wrong[i]).min().item<int64_t>();
+      throw LabelError(i, text("label ", least, " in image ", i, " of the batch is neither in [0, ",
+                               classes - 1, "] nor ignored (", options_.ignore_index,
                                "). Check num_classes, reduce_zero_label and the annotations"));
     }
+    for (int64_t c = 0; c < classes; ++c) {
+      if (!row[c]) continue;
+      present[static_cast<size_t>(i)].push_back(c);
+      all.push_back(c);
+    }
+  }
+  const auto on_device = at::tensor(all, at::kLong).to(labels.device());
+  std::vector<ImageMasks> out;
+  int64_t taken = 0;
+  for (int64_t i = 0; i < images; ++i) {
+    const auto count = std::ssize(present[static_cast<size_t>(i)]);
+    ImageMasks truth;
+    truth.labels = on_device.narrow(0, taken, count);
     truth.masks = (labels[i].unsqueeze(0) == truth.labels.view({-1, 1, 1})).to(type);
     out.push_back(std::move(truth));
+    taken += count;
   }
   return out;
 }
 
-/// For each image the class that each query stands for, or -1; int64 [Q] on the CPU.
-std::vector<torch::Tensor> MaskSetLosses::match_images(const QueryOutput& output,
-                                                       const std::vector<ImageMasks>& truths,
-                                                       const RandomSource& random) const {
-  std::vector<torch::Tensor> out;
-  for (size_t i = 0; i < truths.size(); ++i) {
-    const auto n = static_cast<int64_t>(i);
-    out.push_back(assigner_->assign(comparison_->match_inputs(
-        output.classes[n].detach(), output.masks[n].detach(), truths[i], random)));
+/// The pairs of each layer and image, by query.
+std::vector<std::vector<MaskSetLosses::Pairs>> MaskSetLosses::match(
+    const std::vector<QueryOutput>& layers, const std::vector<ImageMasks>& truths,
+    const RandomSource& random) const {
+  std::vector<torch::Tensor> costs;
+  std::vector<int64_t> sizes;
+  for (const QueryOutput& layer : layers) {
+    for (size_t i = 0; i < truths.size(); ++i) {
+      const auto n = static_cast<int64_t>(i);
+      costs.push_back(assigner_->costs(comparison_->match_inputs(
+          layer.classes[n].detach(), layer.masks[n].detach(), truths[i], random)));
+      sizes.push_back(costs.back().numel());
+    }
   }
+  std::vector<torch::Tensor> flat;
+  for (const auto& cost : costs) flat.push_back(cost.flatten());
+  const auto on_cpu = at::cat(flat).to(at::kCPU, at::kDouble).split_with_sizes(sizes);
+  std::vector<std::vector<Pairs>> out(layers.size(), std::vector<Pairs>(truths.size()));
+  at::parallel_for(0, std::ssize(costs), 1, [&](int64_t begin, int64_t end) {
+    for (auto i = static_cast<size_t>(begin); i < static_cast<size_t>(end); ++i) {
+      const auto truth_of = assigner_->assign(on_cpu[i].view(costs[i].sizes()));
+      Pairs& pairs = out[i / truths.size()][i % truths.size()];
+      for (size_t query = 0; query < truth_of.size(); ++query) {
+        if (truth_of[query] < 0) continue;
+        pairs.queries.push_back(static_cast<int64_t>(query));
+        pairs.classes.push_back(truth_of[query]);
+      }
+    }
+  });
   return out;
 }
 
-/// \param matched  what match_images() returned.
+/// \param pairs  of each image.
 /// \param count  pairs of a query and a class, a mean over processes.
 LossMap MaskSetLosses::layer_losses(const QueryOutput& output,
                                     const std::vector<ImageMasks>& truths,
-                                    const std::vector<torch::Tensor>& matched, double count,
+                                    const std::vector<DevicePairs>& pairs, double count,
                                     const RandomSource& random) const {
   RECORD_USER_SCOPE("loss");
   std::vector<torch::Tensor> labels, masks, truth_masks;
   for (size_t i = 0; i < truths.size(); ++i) {
-    const auto device = truths[i].labels.device();
-    const auto found = (matched[i] >= 0).nonzero().squeeze(1);
-    const auto queries = found.to(device);
-    const auto classes = matched[i].index_select(0, found).to(device);
+    const auto& [queries, classes] = pairs[i];
     labels.push_back(
-        at::full({matched[i].size(0)}, options_.num_classes, truths[i].labels.options())
+        at::full({output.classes.size(1)}, options_.num_classes, truths[i].labels.options())
             .index_copy(0, queries, truths[i].labels.index_select(0, classes)));
     masks.push_back(output.masks[static_cast<int64_t>(i)].index_select(0, queries));
     truth_masks.push_back(truths[i].masks.index_select(0, classes));
   }
   const auto mask = at::cat(masks);  // [M, h, w]
   const bool any = mask.size(0) > 0;
-  const auto pairs = any ? comparison_->pairs_of(mask, at::cat(truth_masks), random) : MaskPairs();
+  const auto compared =
+      any ? comparison_->pairs_of(mask, at::cat(truth_masks), random) : MaskPairs();
   LossMap out;
   for (const auto& term : terms_) {
     if (term.classes) {
       out.emplace_back(term.name, (*term.classes)(output.classes.flatten(0, 1), at::cat(labels)));
     } else {
       out.emplace_back(term.name,
-                       any ? (*term.masks)(pairs.logits, pairs.truth, count) : mask.sum());
+                       any ? (*term.masks)(compared.logits, compared.truth, count) : mask.sum());
     }
   }
   return out;

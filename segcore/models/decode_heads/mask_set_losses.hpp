@@ -69,7 +69,8 @@ struct MaskSetTerm {
   std::unique_ptr<MaskLoss> masks;
 };
 
-/// Matches queries with the classes of each image and compares both.
+/// Matches queries with the classes of each image and compares both. A GPU is waited for twice a
+/// step: for the classes of the images, and for the costs of all layers and images.
 class MaskSetLosses {
  public:
   struct Options {
@@ -93,12 +94,21 @@ class MaskSetLosses {
                                   const RandomSource& random) const;
 
  private:
+  /// Queries of an image and the classes that they stand for, as places in `ImageMasks`.
+  struct Pairs {
+    std::vector<int64_t> queries, classes;
+  };
+  /// The same on the device, int64 [M].
+  struct DevicePairs {
+    torch::Tensor queries, classes;
+  };
+
   std::vector<ImageMasks> masks_of(const torch::Tensor& labels, at::ScalarType type) const;
-  std::vector<torch::Tensor> match_images(const QueryOutput& output,
-                                          const std::vector<ImageMasks>& truths,
-                                          const RandomSource& random) const;
+  std::vector<std::vector<Pairs>> match(const std::vector<QueryOutput>& layers,
+                                        const std::vector<ImageMasks>& truths,
+                                        const RandomSource& random) const;
   LossMap layer_losses(const QueryOutput& output, const std::vector<ImageMasks>& truths,
-                       const std::vector<torch::Tensor>& matched, double count,
+                       const std::vector<DevicePairs>& pairs, double count,
                        const RandomSource& random) const;
 
   Options options_;

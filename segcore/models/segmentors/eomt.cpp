@@ -228,7 +228,7 @@ class EoMT final : public LogitSegmentor,
       if (i == first) x = at::cat({queries_.unsqueeze(0).expand({x.size(0), -1, -1}), x}, 1);
       torch::Tensor mask;
       if (i >= first) {
-        const double masked = probabilities[i - first].item<double>();
+        const double masked = probabilities.const_data_ptr<double>()[i - first];
         if (is_training() || masked > 0) out.push_back(predict(x, grid));
         if (masked > 0) mask = allowed_attention(out.back().masks, x.size(1), grid, masked);
       }
@@ -241,8 +241,8 @@ class EoMT final : public LogitSegmentor,
   /// The factor of the coordinates of patches: in training a random one, uniform in its logarithm.
   double rescale() const {
     if (!is_training() || !p_.pos_embed_rescale) return 1;
-    const double u = uniform({1}, at::TensorOptions(at::kDouble)).item<double>();
-    return std::exp((2 * u - 1) * std::log(*p_.pos_embed_rescale));
+    const auto u = uniform({1}, at::TensorOptions(at::kDouble));
+    return std::exp((2 * *u.const_data_ptr<double>() - 1) * std::log(*p_.pos_embed_rescale));
   }
 
   QueryOutput predict(const torch::Tensor& x, Size2 grid) {

@@ -8,6 +8,7 @@
 #include "segcore/models/nn/draws_random_numbers.hpp"
 #include "segcore/testing/reference_values.hpp"
 #include "tests/support/thread_ranks.hpp"
+#include "tests/support/tiny_query_head.hpp"
 
 namespace seg::uses_communicator_test {
 
@@ -127,20 +128,6 @@ TEST(UsesCommunicator, BasesOfEmaNetAreThoseOfTheWholeBatch) {
   }
 }
 
-/// A head of queries of two decoder layers, over maps of 8 to 32 channels.
-std::string query_head(const std::string& type, const std::string& pixel_decoder,
-                       const std::string& more) {
-  const std::string attention = "{embed_dims: 32, num_heads: 4}";
-  return text("{type: ", type, ", feat_channels: 32, out_channels: 32, num_classes: 5, ",
-              "num_queries: 7, pixel_decoder: ", pixel_decoder,
-              ", positional_encoding: {num_feats: 16, normalize: true}, transformer_decoder: ",
-              "{num_layers: 2, layer_cfg: {self_attn_cfg: ", attention,
-              ", cross_attn_cfg: ", attention,
-              ", ffn_cfg: {embed_dims: 32, feedforward_channels: 64}}}, train_cfg: ",
-              "{num_points: 40, assigner: {type: HungarianAssigner, match_costs: [",
-              "{type: ClassificationCost}, {type: DiceCost, pred_act: true, eps: 1}]}}", more, "}");
-}
-
 /// Two ranks with the same weights, two images each.
 void expect_counts_shared(const std::string& yaml) {
   const std::vector<FeatureInfo> inputs{{8, 4}, {16, 8}, {32, 16}};
@@ -197,17 +184,11 @@ void expect_counts_shared(const std::string& yaml) {
 }
 
 TEST(UsesCommunicator, MaskFormerDividesByTheMeanCountOfMasks) {
-  expect_counts_shared(query_head("MaskFormerHead", "{type: PixelDecoder}", ""));
+  expect_counts_shared(test::tiny_maskformer_head());
 }
 
 TEST(UsesCommunicator, Mask2FormerDividesByTheMeanCountOfMasks) {
-  expect_counts_shared(query_head(
-      "Mask2FormerHead",
-      "{type: MSDeformAttnPixelDecoder, num_outs: 2, strides: [4, 8, 16], "
-      "positional_encoding: {num_feats: 16, normalize: true}, encoder: {num_layers: 1, layer_cfg: "
-      "{self_attn_cfg: {embed_dims: 32, num_levels: 2, dropout: 0}, "
-      "ffn_cfg: {embed_dims: 32, feedforward_channels: 64}}}}",
-      ", num_transformer_feat_level: 2"));
+  expect_counts_shared(test::tiny_mask2former_head());
 }
 
 }  // namespace seg::uses_communicator_test
