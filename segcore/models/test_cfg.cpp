@@ -12,6 +12,10 @@ Schema<TestCfg> TestCfg::schema() {
                 sides_at_least(1))
       .optional("stride", &TestCfg::stride, "steps of the window, down and right",
                 sides_at_least(1))
+      .optional("batch", &TestCfg::batch,
+                "windows beside each other that are predicted at once: more use a GPU better and "
+                "take more of its memory",
+                at_least(1))
       .optional("subdivision_steps", &TestCfg::subdivision_steps,
                 "refinements of a head that samples points", at_least(0))
       .optional("subdivision_num_points", &TestCfg::subdivision_num_points,

@@ -11,6 +11,7 @@ namespace seg {
 struct TestCfg {
   std::string mode = "whole";              ///< "whole", "slide" or "slide_flip"
   std::optional<Size2> crop_size, stride;  ///< of the sliding window; given where it slides
+  int64_t batch = 1;                       ///< windows of each image that are predicted at once
   int64_t subdivision_steps = 2;           ///< this and the rest: for heads that sample points
   int64_t subdivision_num_points = 8196;
   double scale_factor = 2;

@@ -55,12 +55,16 @@ torch::Tensor LogitSegmentor::encode_decode(const torch::Tensor& images) {
 
 SlidingLogits LogitSegmentor::slide(const torch::Tensor& images, const Categories& categories,
                                     Size2 crop, Size2 stride, bool upwards) {
-  const auto of_window = [this, categories](const torch::Tensor& window) {
-    const auto plain = full_size_logits(window, categories);
+  const auto of_windows = [this, categories](const torch::Tensor& windows) {
+    Categories of_each;
+    while (!categories.empty() && std::ssize(of_each) < windows.size(0)) {
+      of_each.insert(of_each.end(), categories.begin(), categories.end());
+    }
+    const auto plain = full_size_logits(windows, of_each);
     if (!test_cfg_.flips()) return plain;
-    return (plain + full_size_logits(window.flip({3}), categories).flip({3})) / 2;
+    return (plain + full_size_logits(windows.flip({3}), of_each).flip({3})) / 2;
   };
-  return {of_window, images, crop, stride, upwards};
+  return {of_windows, images, crop, stride, test_cfg_.batch, upwards};
 }
 
 torch::Tensor LogitSegmentor::slid_logits(const torch::Tensor& images, const Categories& categories,

@@ -21,14 +21,15 @@ std::vector<int64_t> window_begins(int64_t side, int64_t crop, int64_t stride) {
 
 }  // namespace
 
-SlidingLogits::SlidingLogits(OfWindow of_window, torch::Tensor images, Size2 crop, Size2 stride,
-                             bool upwards)
-    : of_window_(std::move(of_window)),
+SlidingLogits::SlidingLogits(OfWindows of_windows, torch::Tensor images, Size2 crop, Size2 stride,
+                             int64_t batch, bool upwards)
+    : of_windows_(std::move(of_windows)),
       images_(std::move(images)),
       height_(images_.size(2)),
       tops_(window_begins(height_, crop.h, stride.h)),
       lefts_(window_begins(images_.size(3), crop.w, stride.w)),
       window_(std::min(crop.h, height_), std::min(crop.w, images_.size(3))),
+      batch_(batch),
       upwards_(upwards) {
   if (!upwards_) return;
   std::reverse(tops_.begin(), tops_.end());
@@ -40,9 +41,16 @@ void SlidingLogits::advance() {
   const int64_t top = tops_[next_];
   if (next_ > 0) drop_before(std::max<int64_t>(final_ - 1, base_));
   const auto rows = images_.narrow(2, upwards_ ? height_ - top - window_.h : top, window_.h);
-  for (const int64_t left : lefts_) {
-    const auto logits = of_window_(rows.narrow(3, left, window_.w));
-    add(upwards_ ? logits.flip(2) : logits, top, left);
+  for (size_t first = 0; first < lefts_.size(); first += static_cast<size_t>(batch_)) {
+    const size_t end = std::min(first + static_cast<size_t>(batch_), lefts_.size());
+    std::vector<torch::Tensor> windows;
+    for (size_t i = first; i < end; ++i) windows.push_back(rows.narrow(3, lefts_[i], window_.w));
+    const auto logits = of_windows_(windows.size() == 1 ? windows[0] : at::cat(windows));
+    const auto of_window = logits.split(images_.size(0));
+    for (size_t i = first; i < end; ++i) {
+      const auto& one = of_window[i - first];
+      add(upwards_ ? one.flip(2) : one, top, lefts_[i]);
+    }
   }
   ++next_;
   final_ = next_ < tops_.size() ? tops_[next_] : height_;

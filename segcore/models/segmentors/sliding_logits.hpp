@@ -13,15 +13,17 @@ namespace seg {
 /// Sums and means are float32, or double for logits in double.
 class SlidingLogits {
  public:
-  /// Logits at the size of a window, [N, C, h, w], of images [N, bands, h, w].
-  using OfWindow = std::function<torch::Tensor(const torch::Tensor&)>;
+  /// Logits at the size of a window, [k * N, C, h, w], of k windows of each of the N images,
+  /// [k * N, bands, h, w], window after window.
+  using OfWindows = std::function<torch::Tensor(const torch::Tensor&)>;
 
   /// \param crop, stride  size of the window and its steps. The last window along a side is moved
   ///                      back inside the image; one that is larger is cut to it.
+  /// \param batch  windows of each image that are predicted at once, at most.
   /// \param upwards  goes from the last row to the first: rows are counted from the end, and come
   ///                 upside down.
-  SlidingLogits(OfWindow of_window, torch::Tensor images, Size2 crop, Size2 stride,
-                bool upwards = false);
+  SlidingLogits(OfWindows of_windows, torch::Tensor images, Size2 crop, Size2 stride,
+                int64_t batch = 1, bool upwards = false);
 
   /// Adds the next row of windows. Rows that were final before are dropped, but for the last one.
   void advance();
@@ -42,11 +44,12 @@ class SlidingLogits {
   void drop_before(int64_t row);
   torch::Tensor held(const torch::Tensor& x, int64_t begin, int64_t end) const;
 
-  OfWindow of_window_;
+  OfWindows of_windows_;
   torch::Tensor images_;
   int64_t height_;
   std::vector<int64_t> tops_, lefts_;  ///< of the windows; tops_ are counted as rows are
   Size2 window_;
+  int64_t batch_;
   bool upwards_;
   size_t next_ = 0;  ///< of tops_
   int64_t final_ = 0;

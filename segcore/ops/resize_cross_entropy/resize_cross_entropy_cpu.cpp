@@ -129,9 +129,11 @@ SEG_VECTOR_BODY void cross_entropy_band_body(const CrossEntropyBand& a) {
       loss += static_cast<double>(weight) * own_loss;
       if (!a.gradient || weight == 0) continue;
       const float factor = weight / sum;
-      a.pixel[label] -= sum;
+      // Not by a store to one lane, which the next load of eight would wait for.
+      const vec::I8 apart = vec::I8{0, 1, 2, 3, 4, 5, 6, 7} - static_cast<int32_t>(label);
       for (int64_t c = 0; c < a.lanes; c += vec::kLanes) {
-        const vec::F8 g = vec::load(a.pixel + c) * factor;
+        const vec::F8 one = apart + static_cast<int32_t>(c) == 0 ? vec::all(weight) : vec::F8{};
+        const vec::F8 g = vec::load(a.pixel + c) * factor - one;
         const vec::F8 high = g * share;
         float* low = a.row_gradient + first + c;
         vec::store(low, vec::load(low) + (g - high));

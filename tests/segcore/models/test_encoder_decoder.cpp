@@ -83,6 +83,17 @@ TEST(EncoderDecoder, SlidesAWindow) {
   EXPECT_TRUE(torch::equal(m->predict(input_of(images))[0].ids, (sum / count).argmax(1)[0]));
 }
 
+TEST(EncoderDecoder, PredictsWindowsInBatches) {
+  const torch::NoGradGuard no_grad;
+  const std::string slide = ", test_cfg: {mode: slide_flip, crop_size: [32, 32], stride: [20, 24]";
+  const auto one = model(slide + "}");
+  const auto images = torch::randn({2, 3, 50, 70}, torch::kFloat64);
+  for (const char* batch : {"2", "3", "8"}) {
+    const auto several = model(slide + ", batch: " + batch + "}");
+    EXPECT_TRUE(torch::allclose(several->inference(images), one->inference(images), 1e-10, 1e-10));
+  }
+}
+
 TEST(EncoderDecoder, AWindowLargerThanTheImageIsTheImage) {
   const torch::NoGradGuard no_grad;
   const auto m = model(", test_cfg: {mode: slide, crop_size: 128, stride: 85}");
