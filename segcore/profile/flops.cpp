@@ -46,6 +46,9 @@ int64_t operator_flops(const std::string& name, c10::ArrayRef<const c10::IValue>
   const auto tensor = [&](size_t i) {
     return i < in.size() && in[i].isTensor() ? in[i].toTensor() : at::Tensor();
   };
+  if (name == "segcore::pointwise_conv2d") {
+    return tensor(0).numel() * tensor(1).size(0);
+  }
   if (name == "aten::convolution") return convolution_flops(tensor(0), tensor(1), in.slice(3));
   if (name == "aten::convolution_backward") {
     // Of the gradients of input and weight, those that are wanted cost as much as the forward pass.
@@ -83,9 +86,9 @@ bool is_counted_as_whole(const std::string& name) {
   return name == "aten::linear" || name == "aten::matmul" ||
          name == "aten::scaled_dot_product_attention" || name == "aten::convolution" ||
          name == "aten::addmm" || name == "aten::baddbmm" || name == "aten::convolution_backward" ||
-         name == "aten::layer_norm" || name == "aten::group_norm" ||
-         name == "aten::instance_norm" || name == "aten::batch_norm" ||
-         name == "aten::adaptive_avg_pool2d";
+         name == "segcore::pointwise_conv2d" || name == "aten::layer_norm" ||
+         name == "aten::group_norm" || name == "aten::instance_norm" ||
+         name == "aten::batch_norm" || name == "aten::adaptive_avg_pool2d";
 }
 
 namespace {
