@@ -3,6 +3,7 @@
 
     tools/print_config CONFIG > resolved.yaml
     python tools/benchmark_mmseg.py resolved.yaml --shape H W [--batch-size N] [--iters N] [--warmup N] [--amp]
+                                    [--channels-last]
 
 Prints one line of JSON with the same keys. Needs mmsegmentation, mmcv (or mmcv-lite, for models
 without its operators) and mmengine. Uses OMP_NUM_THREADS threads.
@@ -29,6 +30,7 @@ def main():
     parser.add_argument("--iters", type=int, default=20)
     parser.add_argument("--warmup", type=int, default=5)
     parser.add_argument("--amp", action="store_true")
+    parser.add_argument("--channels-last", action="store_true")
     parser.add_argument("--device", default="cpu")
     args = parser.parse_args()
 
@@ -49,6 +51,16 @@ def main():
     model = MODELS.build(config.model)
     model.init_weights()
     model = model.to(args.device).train()
+    if args.channels_last:
+        model = model.to(memory_format=torch.channels_last)
+        stack = model.data_preprocessor.forward
+
+        def in_format(*data, **options):
+            out = stack(*data, **options)
+            out["inputs"] = out["inputs"].contiguous(memory_format=torch.channels_last)
+            return out
+
+        model.data_preprocessor.forward = in_format
     wrapper = config.optim_wrapper
     if args.amp:
         wrapper = ConfigDict(wrapper, type="AmpOptimWrapper")
