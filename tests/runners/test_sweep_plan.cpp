@@ -5,8 +5,6 @@
 #include <filesystem>
 
 #include "registry/yaml.hpp"
-#include "runners/start/run_config.hpp"
-#include "runners/sweep/asha.hpp"
 #include "runners/sweep/plan.hpp"
 #include "tests/support/config_errors.hpp"
 #include "tests/support/paths.hpp"
@@ -123,23 +121,14 @@ TEST_F(SweepPlan, WordsItsMessages) {
 
 /// Every file of configs/sweeps, with the config of each of its runs.
 TEST(ShippedSweeps, HaveRunsThatPassTheCheckOfAllOptions) {
+  const TempDir dir;
   size_t count = 0, models = 0;
   for (const auto& entry : std::filesystem::directory_iterator(source_path("configs/sweeps"))) {
     const SweepSpec spec = load_sweep(entry.path().string());
+    const auto planned = plan_sweep(spec, SweepFolder(dir / "sweep"));
+    EXPECT_GE(planned.size(), spec.base.values.size()) << entry.path();
     ++count;
-    for (const std::string& base : spec.base.values) {
-      std::vector<std::string> overrides;
-      for (const SweepDimension& dimension : spec.space.dimensions) {
-        overrides.push_back(dimension.key + "=" + dump_flow(dimension.draw(0, 0)));
-      }
-      const RunConfig config = load_run_config(base, overrides);
-      if (spec.uses_asha()) {
-        Diagnostics problems;
-        check_rungs(spec, config, problems);
-        EXPECT_EQ(problems.has_errors(), false) << problems.text();
-      }
-      ++models;
-    }
+    models += spec.base.values.size();
   }
   EXPECT_GE(count, 4u);
   EXPECT_GE(models, 30u);
