@@ -26,7 +26,8 @@ struct TwoConvs : torch::nn::Module {
     first = register_module("first", std::make_shared<Conv2d>(ConvOptions{
                                          .in_channels = 3, .out_channels = 4, .kernel_size = 3}));
     second = register_module(
-        "second", std::make_shared<Conv2d>(ConvOptions{.in_channels = 4, .out_channels = 2}));
+        "second", std::make_shared<Conv2d>(ConvOptions{
+                      .in_channels = 4, .out_channels = 2, .kernel_size = 3, .padding = 1}));
   }
 
   at::Tensor loss(const at::Tensor& x) {
@@ -100,7 +101,7 @@ TEST_F(RecordedOperators, OfTheBackwardPassBelongToTheModulesOfTheForwardPass) {
 }
 
 TEST_F(RecordedOperators, HaveTheArithmeticAndTheBytesOfTheirTensors) {
-  const int64_t first = 6 * 6 * 4 * 3 * 9, second = 6 * 6 * 2 * 4;
+  const int64_t first = 6 * 6 * 4 * 3 * 9, second = 6 * 6 * 2 * 4 * 9;
   EXPECT_THAT(calls("aten::conv2d", "forward"),
               ElementsAre(Field(&OperatorCall::flops, first), Field(&OperatorCall::flops, second)));
   // The image needs no gradient.
