@@ -10,13 +10,9 @@
 namespace seg {
 namespace {
 
-bool is_pointwise(const ConvOptions& o, Size2 padding) {
-  return o.kernel_size == Size2(1) && o.stride == Size2(1) && padding == Size2(0) && o.groups == 1;
-}
-
 torch::Tensor conv_of(const Conv2d& layer, const torch::Tensor& x, Size2 padding) {
   const auto& o = layer.options;
-  if (is_pointwise(o, padding)) return pointwise_conv2d(x, layer.weight, layer.bias);
+  if (o.is_pointwise()) return pointwise_conv2d(x, layer.weight, layer.bias);
   const std::array<int64_t, 2> stride{o.stride.h, o.stride.w};
   const std::array<int64_t, 2> pad{padding.h, padding.w};
   const std::array<int64_t, 2> dilation{o.dilation.h, o.dilation.w};

@@ -10,6 +10,11 @@ struct ConvOptions {
   int64_t groups = 1;
   bool bias = true;
   std::string padding_mode = "zeros";  ///< "zeros", "reflect", "replicate" or "circular"
+
+  /// Each pixel of the result is made of one of the map, by all channels.
+  bool is_pointwise() const {
+    return kernel_size == Size2(1) && stride == Size2(1) && padding == Size2(0) && groups == 1;
+  }
 };
 
 struct NoParams {};

@@ -106,10 +106,7 @@ torch::Tensor ConvModule::steps_from(size_t place, torch::Tensor x) {
 torch::Tensor ConvModule::forward(const torch::Tensor& x) { return steps_from(0, x); }
 
 bool ConvModule::is_pointwise() const {
-  const ConvOptions& o = conv_->options;
-  const auto is = [](Size2 size, int64_t side) { return size.h == side && size.w == side; };
-  return plain_ && is(o.kernel_size, 1) && is(o.stride, 1) && is(o.padding, 0) && is(padding_, 0) &&
-         o.groups == 1;
+  return plain_ && conv_->options.is_pointwise() && padding_ == Size2(0);
 }
 
 torch::Tensor ConvModule::forward_resized(const std::vector<torch::Tensor>& maps, Size2 size,
