@@ -1,24 +1,14 @@
 #include "segcore/ops/batch_norm_relu/batch_norm_relu.hpp"
 
-#include <ATen/core/dispatch/Dispatcher.h>
 #include <torch/library.h>
 
+#include "segcore/ops/find_operator.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {
 namespace {
 
 using MaybeTensor = std::optional<at::Tensor>;
-
-MaybeTensor if_defined(const at::Tensor& tensor) {
-  return tensor.defined() ? MaybeTensor(tensor) : std::nullopt;
-}
-
-/// An operator by its name, with the signature of its definition.
-template <class Definition>
-auto find_operator(const char* name, Definition*) {
-  return c10::Dispatcher::singleton().findSchemaOrThrow(name, "").typed<Definition>();
-}
 
 /// Saves x and the result, which the next convolution keeps as well.
 class BatchNormReluFunction : public torch::autograd::Function<BatchNormReluFunction> {
@@ -73,7 +63,8 @@ BatchNormReluResult batch_norm_relu_forward(const at::Tensor& x, const MaybeTens
                                             const MaybeTensor& running_mean,
                                             const MaybeTensor& running_var,
                                             const BatchNormReluOptions& options) {
-  static const auto op = find_operator("segcore::batch_norm_relu", &composed_batch_norm_relu);
+  static const auto op =
+      find_operator<decltype(composed_batch_norm_relu)>("segcore::batch_norm_relu");
   return op.call(x, residual, weight, bias, running_mean, running_var, options.training,
                  options.momentum, options.eps);
 }
@@ -83,21 +74,22 @@ BatchNormReluGradients batch_norm_relu_backward(const at::Tensor& gradient, cons
                                                 const at::Tensor& mean, const at::Tensor& invstd,
                                                 bool with_residual, bool of_batch,
                                                 const std::optional<SharedBatch>& shared) {
-  static const auto op =
-      find_operator("segcore::batch_norm_relu_backward", &composed_batch_norm_relu_backward);
+  static const auto op = find_operator<decltype(composed_batch_norm_relu_backward)>(
+      "segcore::batch_norm_relu_backward");
   return op.call(gradient, x, y, weight, mean, invstd, with_residual, of_batch,
                  shared ? MaybeTensor(shared->sums) : std::nullopt, shared ? shared->count : 0);
 }
 
 at::Tensor batch_norm_moments(const at::Tensor& x) {
-  static const auto op = find_operator("segcore::batch_norm_moments", &composed_batch_norm_moments);
+  static const auto op =
+      find_operator<decltype(composed_batch_norm_moments)>("segcore::batch_norm_moments");
   return op.call(x);
 }
 
 at::Tensor batch_norm_relu_sums(const at::Tensor& gradient, const at::Tensor& x,
                                 const at::Tensor& y, const at::Tensor& mean) {
   static const auto op =
-      find_operator("segcore::batch_norm_relu_sums", &composed_batch_norm_relu_sums);
+      find_operator<decltype(composed_batch_norm_relu_sums)>("segcore::batch_norm_relu_sums");
   return op.call(gradient, x, y, mean);
 }
 

@@ -2,10 +2,10 @@
 
 #include <ATen/Functions.h>
 #include <ATen/TensorOperators.h>
-#include <ATen/core/dispatch/Dispatcher.h>
 #include <torch/library.h>
 
 #include "registry/error.hpp"
+#include "segcore/ops/find_operator.hpp"
 
 namespace seg {
 namespace {
@@ -55,9 +55,7 @@ at::Tensor cpu_class_histogram(const at::Tensor& prediction, const at::Tensor& l
 
 at::Tensor class_histogram(const at::Tensor& prediction, const at::Tensor& labels, int64_t classes,
                            int64_t ignore_index) {
-  static const auto op = c10::Dispatcher::singleton()
-                             .findSchemaOrThrow("segcore::class_histogram", "")
-                             .typed<decltype(class_histogram)>();
+  static const auto op = find_operator<decltype(class_histogram)>("segcore::class_histogram");
   return op.call(prediction, labels, classes, ignore_index);
 }
 

@@ -1,13 +1,13 @@
 #include "segcore/ops/dcnv3/dcnv3.hpp"
 
 #include <ATen/Parallel.h>
-#include <ATen/core/dispatch/Dispatcher.h>
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
 
 #include <cmath>
 
 #include "registry/error.hpp"
+#include "segcore/ops/find_operator.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {
@@ -250,8 +250,7 @@ Dcnv3Gradients cpu_dcnv3_backward(const at::Tensor& grad, const at::Tensor& x,
 
 at::Tensor call_dcnv3(const at::Tensor& x, const at::Tensor& offset, const at::Tensor& mask,
                       at::IntArrayRef window, int64_t groups, double offset_scale) {
-  static const auto op =
-      c10::Dispatcher::singleton().findSchemaOrThrow("segcore::dcnv3", "").typed<Dcnv3Signature>();
+  static const auto op = find_operator<Dcnv3Signature>("segcore::dcnv3");
   return op.call(x, offset, mask, window, groups, offset_scale);
 }
 
@@ -270,9 +269,7 @@ class Dcnv3Function final : public torch::autograd::Function<Dcnv3Function> {
 
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext* ctx,
                                                  const torch::autograd::variable_list& grads) {
-    static const auto op = c10::Dispatcher::singleton()
-                               .findSchemaOrThrow("segcore::dcnv3_backward", "")
-                               .typed<Dcnv3BackwardSignature>();
+    static const auto op = find_operator<Dcnv3BackwardSignature>("segcore::dcnv3_backward");
     SEG_CHECK(!at::GradMode::is_enabled(), "dcnv3 has no second derivative");
     const auto saved = ctx->get_saved_variables();
     const auto [x, offset, mask] =

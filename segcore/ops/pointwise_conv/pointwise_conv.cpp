@@ -1,11 +1,11 @@
 #include "segcore/ops/pointwise_conv/pointwise_conv.hpp"
 
 #include <ATen/autocast_mode.h>
-#include <ATen/core/dispatch/Dispatcher.h>
 #include <torch/library.h>
 
 #include <array>
 
+#include "segcore/ops/find_operator.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {
@@ -43,9 +43,8 @@ class PointwiseConvFunction : public torch::autograd::Function<PointwiseConvFunc
     const at::AutoDispatchBelowADInplaceOrView below;
     context->save_for_backward({x, weight});
     context->saved_data["bias"] = bias.has_value();
-    static const auto op = c10::Dispatcher::singleton()
-                               .findSchemaOrThrow("segcore::pointwise_conv2d", "")
-                               .typed<decltype(composed_pointwise_conv2d)>();
+    static const auto op =
+        find_operator<decltype(composed_pointwise_conv2d)>("segcore::pointwise_conv2d");
     return op.call(x, weight, bias);
   }
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
@@ -66,7 +65,7 @@ class PointwiseConvFunction : public torch::autograd::Function<PointwiseConvFunc
 
 at::Tensor pointwise_conv2d(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
   if (!has_kernel(x, weight)) return at::conv2d(x, weight, bias);
-  return PointwiseConvFunction::apply(x, weight, bias.defined() ? MaybeTensor(bias) : std::nullopt);
+  return PointwiseConvFunction::apply(x, weight, if_defined(bias));
 }
 
 TORCH_LIBRARY_FRAGMENT(segcore, m) {

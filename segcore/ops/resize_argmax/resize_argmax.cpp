@@ -1,6 +1,5 @@
 #include "segcore/ops/resize_argmax/resize_argmax.hpp"
 
-#include <ATen/core/dispatch/Dispatcher.h>
 #include <torch/library.h>
 
 #include <algorithm>
@@ -8,6 +7,7 @@
 
 #include "registry/error.hpp"
 #include "segcore/ops/bilinear_taps.hpp"
+#include "segcore/ops/find_operator.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {
@@ -190,9 +190,7 @@ at::Tensor classes_of_mean(const std::vector<at::Tensor>& logits, double thresho
 
 at::Tensor resize_argmax(const LogitRows& source, double threshold) {
   if (source.first_row()) return composed_resize_argmax(source, threshold);
-  static const auto op = c10::Dispatcher::singleton()
-                             .findSchemaOrThrow("segcore::resize_argmax", "")
-                             .typed<ResizeArgmaxSignature>();
+  static const auto op = find_operator<ResizeArgmaxSignature>("segcore::resize_argmax");
   const LogitsGeometry& g = source.geometry();
   return op.call(source.logits(), g.input, g.unpadded, g.original, g.flip_horizontal,
                  g.flip_vertical, g.align_corners, threshold);

@@ -1,12 +1,12 @@
 #include "segcore/ops/resize_cross_entropy/resize_cross_entropy.hpp"
 
-#include <ATen/core/dispatch/Dispatcher.h>
 #include <torch/library.h>
 
 #include <optional>
 #include <tuple>
 
 #include "registry/error.hpp"
+#include "segcore/ops/find_operator.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {
@@ -19,9 +19,8 @@ CrossEntropySums call_resize_cross_entropy(const at::Tensor& logits, const at::T
                                            const OptionalTensor& class_weight,
                                            const OptionalTensor& pixel_weight, int64_t ignore_index,
                                            bool align_corners, bool with_gradient) {
-  static const auto op = c10::Dispatcher::singleton()
-                             .findSchemaOrThrow("segcore::resize_cross_entropy", "")
-                             .typed<decltype(composed_resize_cross_entropy)>();
+  static const auto op =
+      find_operator<decltype(composed_resize_cross_entropy)>("segcore::resize_cross_entropy");
   return op.call(logits, labels, class_weight, pixel_weight, ignore_index, align_corners,
                  with_gradient);
 }
@@ -64,10 +63,6 @@ CrossEntropySums autograd_resize_cross_entropy(const at::Tensor& logits, const a
                                    align_corners, with_gradient);
 }
 
-OptionalTensor optional_tensor(const at::Tensor& tensor) {
-  return tensor.defined() ? OptionalTensor(tensor) : std::nullopt;
-}
-
 /// Logits at the size of the labels.
 at::Tensor at_label_size(const at::Tensor& logits, const at::Tensor& labels, bool align_corners) {
   const at::IntArrayRef size = labels.sizes().slice(1);
@@ -88,16 +83,15 @@ ResizedCrossEntropy resize_cross_entropy(const at::Tensor& logits, const at::Ten
                                          bool align_corners) {
   const bool learns = at::GradMode::is_enabled() && logits.requires_grad();
   auto [loss, weight, counts, unused] =
-      call_resize_cross_entropy(logits, labels, optional_tensor(class_weight),
-                                optional_tensor(pixel_weight), ignore_index, align_corners, learns);
+      call_resize_cross_entropy(logits, labels, if_defined(class_weight), if_defined(pixel_weight),
+                                ignore_index, align_corners, learns);
   return {loss, weight, counts};
 }
 
 at::Tensor resize_pixel_cross_entropy(const at::Tensor& logits, const at::Tensor& labels,
                                       int64_t ignore_index, bool align_corners) {
-  static const auto op = c10::Dispatcher::singleton()
-                             .findSchemaOrThrow("segcore::resize_pixel_cross_entropy", "")
-                             .typed<decltype(composed_resize_pixel_cross_entropy)>();
+  static const auto op = find_operator<decltype(composed_resize_pixel_cross_entropy)>(
+      "segcore::resize_pixel_cross_entropy");
   const at::NoGradGuard no_grad;
   return op.call(logits, labels, ignore_index, align_corners);
 }
