@@ -118,7 +118,6 @@ class OperatorRecorder {
 
   /// What an operator, node or scope that has begun is remembered by until it ends.
   struct Begun : at::ObserverContext {
-    TimedCall timed;              ///< of an outermost operator
     std::optional<size_t> index;  ///< in `calls_`, of an outermost operator or a node
     std::optional<size_t> outer_node;
     std::set<const c10::StorageImpl*> storages;  ///< of the inputs, where they tell views
@@ -183,7 +182,7 @@ class OperatorRecorder {
  private:
   /// What a thread is in the middle of.
   struct Thread {
-    const OperatorRecorder* recorder = nullptr;
+    int64_t recording = 0;
     int depth = 0;  ///< of operators in operators
     int whole = 0;  ///< of those whose FLOPs are counted as a whole
     int waits = 0;
@@ -194,7 +193,7 @@ class OperatorRecorder {
 
   Thread& thread() {
     thread_local Thread state;
-    if (state.recorder != this) state = {.recorder = this};
+    if (state.recording != recording_) state = {.recording = recording_};
     return state;
   }
 
@@ -295,6 +294,9 @@ class OperatorRecorder {
     if (views) call.bytes = 0;
   }
 
+  inline static int64_t recordings = 0;
+  /// Not its address, which the next one may have as well.
+  int64_t recording_ = ++recordings;
   c10::Device device_;
   std::unordered_map<const c10::StorageImpl*, std::string> modules_;
   std::mutex mutex_;  // of what follows: the backward pass of a GPU has a thread of its own
