@@ -1,6 +1,6 @@
 #include "segcore/profile/machine_peak.hpp"
 
-#include <c10/core/impl/VirtualGuardImpl.h>
+#include <ATen/DeviceAccelerator.h>
 
 #include <algorithm>
 #include <chrono>
@@ -15,7 +15,7 @@ double least_seconds(c10::Device device, const std::function<void()>& work) {
   constexpr int kTries = 6;  // the first also warms up
   const auto wait = [&] {
     if (device.is_cpu()) return;
-    c10::impl::VirtualGuardImpl(device.type()).synchronizeDevice(device.index());
+    at::accelerator::synchronizeDevice(device.index());
   };
   double least = 1e9;
   for (int i = 0; i < kTries; ++i) {

@@ -1,5 +1,6 @@
 #include "segcore/profile/operator_recorder.hpp"
 
+#include <ATen/DeviceAccelerator.h>
 #include <ATen/SequenceNumber.h>
 #include <ATen/record_function.h>
 #include <c10/core/Event.h>
@@ -336,8 +337,7 @@ RecordedStep record_operators(const torch::nn::Module& model, c10::Device device
   };
   try {
     step();
-    if (!device.is_cpu())
-      c10::impl::VirtualGuardImpl(device.type()).synchronizeDevice(device.index());
+    if (!device.is_cpu()) at::accelerator::synchronizeDevice(device.index());
   } catch (...) {
     stop();
     throw;

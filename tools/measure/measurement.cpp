@@ -16,16 +16,20 @@ double rounded(double value) {
   return std::round(value * unit) / unit;
 }
 
-Measured time_summary(std::vector<double> seconds, int64_t images_a_step) {
+double median(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  return values[values.size() / 2];
+}
+
+Measured time_summary(const std::vector<double>& seconds, int64_t images_a_step) {
   double sum = 0;
   for (const double s : seconds) sum += s;
   const double mean = sum / static_cast<double>(seconds.size());
-  std::sort(seconds.begin(), seconds.end());
   return {{"iters", seconds.size()},
           {"batch_size", images_a_step},
           {"seconds_per_step", rounded(mean)},
-          {"seconds_per_step_median", rounded(seconds[seconds.size() / 2])},
-          {"seconds_per_step_max", rounded(seconds.back())},
+          {"seconds_per_step_median", rounded(median(seconds))},
+          {"seconds_per_step_max", rounded(*std::ranges::max_element(seconds))},
           {"images_per_second", rounded(static_cast<double>(images_a_step) / mean)}};
 }
 

@@ -24,7 +24,10 @@ double seconds_now();
 /// Six digits are enough to compare.
 double rounded(double value);
 
+/// The upper one of an even number. \param values  at least one.
+double median(std::vector<double> values);
+
 /// Mean, median and largest time of steps.
-Measured time_summary(std::vector<double> seconds, int64_t images_a_step);
+Measured time_summary(const std::vector<double>& seconds, int64_t images_a_step);
 
 }  // namespace seg

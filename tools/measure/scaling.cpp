@@ -13,11 +13,6 @@
 namespace seg {
 namespace {
 
-double median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  return values[values.size() / 2];
-}
-
 /// The mean over all processes: they start each round together, and a slow one holds up the others
 /// only where they are joined.
 double mean_over_processes(Communicator& communicator, double value) {

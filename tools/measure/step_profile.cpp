@@ -9,6 +9,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <map>
+#include <utility>
 #include <vector>
 
 #include "registry/text.hpp"
@@ -134,8 +135,7 @@ class StepProfile {
   void time_steps() {
     std::vector<double> seconds;
     for (int64_t i = 0; i < arguments_.step.iters; ++i) seconds.push_back(timed_step());
-    std::ranges::nth_element(seconds, seconds.begin() + std::ssize(seconds) / 2);
-    seconds_ = seconds[seconds.size() / 2];
+    seconds_ = median(std::move(seconds));
   }
 
   void record_steps() {
