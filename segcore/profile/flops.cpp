@@ -22,12 +22,11 @@ FlopCounts& flop_counts() {
 
 int64_t product(at::IntArrayRef sizes) { return c10::multiply_integers(sizes); }
 
-/// \param options  stride, padding, dilation, transposed, as operators take them.
+/// \param options  stride, padding and dilation, as operators take them.
 int64_t convolution_flops(const at::Tensor& x, const at::Tensor& w,
-                          c10::ArrayRef<const c10::IValue> options) {
+                          c10::ArrayRef<const c10::IValue> options, bool transposed = false) {
   const auto stride = options[0].toIntVector(), padding = options[1].toIntVector(),
              dilation = options[2].toIntVector();
-  const bool transposed = options[3].toBool();
   int64_t positions = x.size(0);
   for (int64_t d = 2; d < x.dim(); ++d) {
     const auto k = static_cast<size_t>(d - 2);
@@ -49,11 +48,20 @@ int64_t operator_flops(const std::string& name, c10::ArrayRef<const c10::IValue>
   if (name == "segcore::pointwise_conv2d") {
     return tensor(0).numel() * tensor(1).size(0);
   }
-  if (name == "aten::convolution") return convolution_flops(tensor(0), tensor(1), in.slice(3));
+  if (name == "aten::convolution")
+    return convolution_flops(tensor(0), tensor(1), in.slice(3), in[6].toBool());
   if (name == "aten::convolution_backward") {
     // Of the gradients of input and weight, those that are wanted cost as much as the forward pass.
     const auto wanted = in[10].toBoolList();
-    return convolution_flops(tensor(1), tensor(2), in.slice(4)) * (wanted.get(0) + wanted.get(1));
+    return convolution_flops(tensor(1), tensor(2), in.slice(4), in[7].toBool()) *
+           (wanted.get(0) + wanted.get(1));
+  }
+  if (name == "segcore::depthwise_conv2d") {
+    return convolution_flops(tensor(0), tensor(1), in.slice(3));
+  }
+  if (name == "segcore::depthwise_conv2d_backward") {
+    const auto wanted = in[6].toBoolList();
+    return convolution_flops(tensor(1), tensor(2), in.slice(3)) * (wanted.get(0) + wanted.get(1));
   }
   if (name == "aten::linear") return tensor(0).numel() * tensor(1).size(0);
   const bool plus = name == "aten::addmm" || name == "aten::baddbmm";  // of a product and the first
@@ -86,7 +94,8 @@ bool is_counted_as_whole(const std::string& name) {
   return name == "aten::linear" || name == "aten::matmul" ||
          name == "aten::scaled_dot_product_attention" || name == "aten::convolution" ||
          name == "aten::addmm" || name == "aten::baddbmm" || name == "aten::convolution_backward" ||
-         name == "segcore::pointwise_conv2d" || name == "aten::layer_norm" ||
+         name == "segcore::pointwise_conv2d" || name == "segcore::depthwise_conv2d" ||
+         name == "segcore::depthwise_conv2d_backward" || name == "aten::layer_norm" ||
          name == "aten::group_norm" || name == "aten::instance_norm" ||
          name == "aten::batch_norm" || name == "aten::adaptive_avg_pool2d";
 }
