@@ -33,6 +33,7 @@ MAY_INCLUDE = {
     # --- segcore: from files up to models ---
     "segcore/io": [],  # bytes and values; knows neither images nor models
     "segcore/dist": [],  # the interface of other processes
+    "segcore/memory": [],  # where tensors get theirs
     "segcore/ops": [],  # tensors in, tensors out: an operator knows no model, metric or data set
     "segcore/image": ["segcore/io"],  # codecs; usable without models and data sets
     # No model: a data set serves any. Facts of a config need the options of the base of all data sets.

@@ -19,6 +19,7 @@
 #include "runners/start/run_config.hpp"
 #include "runners/start/run_info.hpp"
 #include "segcore/dist/communicator.hpp"
+#include "segcore/memory/caching_allocator.hpp"
 
 namespace seg {
 namespace {
@@ -62,6 +63,7 @@ void apply_environment(const EnvParams& env, bool deterministic) {
   // cuBLAS reads it when it is first used; without it equal products may differ.
   if (deterministic) setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8", /*overwrite=*/0);
   log_warnings_of_libtorch();
+  install_caching_allocator();
   if (env.num_threads) at::set_num_threads(static_cast<int>(*env.num_threads));
   at::Context& context = at::globalContext();
   context.setBenchmarkCuDNN(env.cudnn_benchmark && !deterministic);
@@ -105,6 +107,7 @@ std::string environment_text(const RunInfo& run) {
   add("OpenCV", CV_VERSION);
   out += "\nRuntime environment:\n";
   add("device", run.device.str());
+  add("memory_format", env.memory_format);
   add("cudnn_benchmark", env.cudnn_benchmark ? "true" : "false");
   add("seed", run.seed);
   add("deterministic", run.config->randomness.deterministic ? "true" : "false");

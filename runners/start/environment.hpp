@@ -7,7 +7,8 @@ namespace seg {
 struct EnvParams;
 struct RunInfo;
 
-/// Applies threads, cuDNN and precision of `env_cfg` to this process.
+/// Applies threads, cuDNN and precision of `env_cfg` to this process, and keeps memory of tensors
+/// for others.
 void apply_environment(const EnvParams& env, bool deterministic);
 
 /// The block of lines that a log begins with.
