@@ -8,6 +8,8 @@
 #pragma GCC diagnostic ignored "-Wpsabi"
 
 #define SEG_VECTOR_BODY __attribute__((always_inline)) inline
+/// After the parameters of a lambda that passes wide values.
+#define SEG_INLINE_LAMBDA __attribute__((always_inline))
 
 #if defined(__x86_64__)
 /// Defines `void name(arguments)`, which calls `body` compiled for this machine.
@@ -35,13 +37,26 @@ struct D8 {
   D4 low{}, high{};
 };
 
-SEG_VECTOR_BODY F8 load(const float* from) {
-  F8 out;
-  std::memcpy(&out, from, sizeof out);
-  return out;
+/// A vector at any address. GCC makes one move of it, and two of a memcpy, which the load of a
+/// whole vector after it has to wait for.
+template <class Vector>
+struct Anywhere {
+  typedef Vector Type __attribute__((aligned(4), may_alias));
+};
+template <class Vector>
+SEG_VECTOR_BODY Vector load_as(const void* from) {
+  return *static_cast<const typename Anywhere<Vector>::Type*>(from);
 }
-SEG_VECTOR_BODY void store(float* to, const F8& value) { std::memcpy(to, &value, sizeof value); }
-SEG_VECTOR_BODY F8 all(float value) { return F8{} + value; }
+template <class Vector>
+SEG_VECTOR_BODY void store_as(void* to, const Vector& value) {
+  *static_cast<typename Anywhere<Vector>::Type*>(to) = value;
+}
+
+SEG_VECTOR_BODY F8 load(const float* from) { return load_as<F8>(from); }
+SEG_VECTOR_BODY void store(float* to, const F8& value) { store_as(to, value); }
+SEG_VECTOR_BODY F8 all(float value) {
+  return F8{value, value, value, value, value, value, value, value};
+}
 SEG_VECTOR_BODY F8 max(const F8& a, const F8& b) { return a > b ? a : b; }
 
 SEG_VECTOR_BODY D8 wide(const F8& x) {
@@ -53,15 +68,10 @@ SEG_VECTOR_BODY D8 all(double value) { return {D4{} + value, D4{} + value}; }
 SEG_VECTOR_BODY D8 operator+(const D8& a, const D8& b) { return {a.low + b.low, a.high + b.high}; }
 SEG_VECTOR_BODY D8 operator-(const D8& a, const D8& b) { return {a.low - b.low, a.high - b.high}; }
 SEG_VECTOR_BODY D8 operator*(const D8& a, const D8& b) { return {a.low * b.low, a.high * b.high}; }
-SEG_VECTOR_BODY D8 load(const double* from) {
-  D8 out;
-  std::memcpy(&out.low, from, sizeof out.low);
-  std::memcpy(&out.high, from + 4, sizeof out.high);
-  return out;
-}
+SEG_VECTOR_BODY D8 load(const double* from) { return {load_as<D4>(from), load_as<D4>(from + 4)}; }
 SEG_VECTOR_BODY void store(double* to, const D8& value) {
-  std::memcpy(to, &value.low, sizeof value.low);
-  std::memcpy(to + 4, &value.high, sizeof value.high);
+  store_as(to, value.low);
+  store_as(to + 4, value.high);
 }
 
 SEG_VECTOR_BODY float sum_of(const F8& x) {

@@ -39,29 +39,26 @@ int64_t convolution_flops(const at::Tensor& x, const at::Tensor& w,
   return positions * w.numel();
 }
 
+/// Of the gradients of input and weight, those that are wanted cost as much as the forward pass.
+int64_t wanted_of(const c10::IValue& mask) {
+  const auto wanted = mask.toBoolList();
+  return wanted.get(0) + wanted.get(1);
+}
+
 }  // namespace
 
 int64_t operator_flops(const std::string& name, c10::ArrayRef<const c10::IValue> in) {
   const auto tensor = [&](size_t i) {
     return i < in.size() && in[i].isTensor() ? in[i].toTensor() : at::Tensor();
   };
-  if (name == "segcore::pointwise_conv2d") {
-    return tensor(0).numel() * tensor(1).size(0);
-  }
   if (name == "aten::convolution")
     return convolution_flops(tensor(0), tensor(1), in.slice(3), in[6].toBool());
   if (name == "aten::convolution_backward") {
-    // Of the gradients of input and weight, those that are wanted cost as much as the forward pass.
-    const auto wanted = in[10].toBoolList();
-    return convolution_flops(tensor(1), tensor(2), in.slice(4), in[7].toBool()) *
-           (wanted.get(0) + wanted.get(1));
+    return convolution_flops(tensor(1), tensor(2), in.slice(4), in[7].toBool()) * wanted_of(in[10]);
   }
-  if (name == "segcore::depthwise_conv2d") {
-    return convolution_flops(tensor(0), tensor(1), in.slice(3));
-  }
-  if (name == "segcore::depthwise_conv2d_backward") {
-    const auto wanted = in[6].toBoolList();
-    return convolution_flops(tensor(1), tensor(2), in.slice(3)) * (wanted.get(0) + wanted.get(1));
+  if (name == "segcore::conv2d") return convolution_flops(tensor(0), tensor(1), in.slice(3));
+  if (name == "segcore::conv2d_backward") {
+    return convolution_flops(tensor(1), tensor(2), in.slice(3)) * wanted_of(in[7]);
   }
   if (name == "aten::linear") return tensor(0).numel() * tensor(1).size(0);
   const bool plus = name == "aten::addmm" || name == "aten::baddbmm";  // of a product and the first
@@ -94,10 +91,10 @@ bool is_counted_as_whole(const std::string& name) {
   return name == "aten::linear" || name == "aten::matmul" ||
          name == "aten::scaled_dot_product_attention" || name == "aten::convolution" ||
          name == "aten::addmm" || name == "aten::baddbmm" || name == "aten::convolution_backward" ||
-         name == "segcore::pointwise_conv2d" || name == "segcore::depthwise_conv2d" ||
-         name == "segcore::depthwise_conv2d_backward" || name == "aten::layer_norm" ||
-         name == "aten::group_norm" || name == "aten::instance_norm" ||
-         name == "aten::batch_norm" || name == "aten::adaptive_avg_pool2d";
+         name == "segcore::conv2d" || name == "segcore::conv2d_backward" ||
+         name == "aten::layer_norm" || name == "aten::group_norm" ||
+         name == "aten::instance_norm" || name == "aten::batch_norm" ||
+         name == "aten::adaptive_avg_pool2d";
 }
 
 namespace {

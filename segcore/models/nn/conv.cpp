@@ -4,8 +4,7 @@
 #include <cmath>
 
 #include "segcore/models/weights/init.hpp"
-#include "segcore/ops/depthwise_conv/depthwise_conv.hpp"
-#include "segcore/ops/pointwise_conv/pointwise_conv.hpp"
+#include "segcore/ops/conv2d/conv2d.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {
@@ -13,15 +12,10 @@ namespace {
 
 torch::Tensor conv_of(const Conv2d& layer, const torch::Tensor& x, Size2 padding) {
   const auto& o = layer.options;
-  if (o.is_pointwise()) return pointwise_conv2d(x, layer.weight, layer.bias);
   const std::array<int64_t, 2> stride{o.stride.h, o.stride.w};
   const std::array<int64_t, 2> pad{padding.h, padding.w};
   const std::array<int64_t, 2> dilation{o.dilation.h, o.dilation.w};
-  if (o.is_depthwise()) {
-    return depthwise_conv2d(x, layer.weight, layer.bias, stride, pad, dilation);
-  }
-  return at::conv2d(x, layer.weight, layer.bias, at::IntArrayRef(stride), at::IntArrayRef(pad),
-                    at::IntArrayRef(dilation), o.groups);
+  return conv2d(x, layer.weight, layer.bias, stride, pad, dilation, o.groups);
 }
 
 }  // namespace

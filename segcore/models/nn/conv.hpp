@@ -15,8 +15,6 @@ struct ConvOptions {
   bool is_pointwise() const {
     return kernel_size == Size2(1) && stride == Size2(1) && padding == Size2(0) && groups == 1;
   }
-  /// Each channel has one kernel of its own.
-  bool is_depthwise() const { return groups == in_channels && groups == out_channels; }
 };
 
 struct NoParams {};

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "segcore/ops/pointwise_conv/pointwise_conv.hpp"
+#include "segcore/ops/conv2d/conv2d.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {
@@ -124,8 +124,8 @@ torch::Tensor ConvModule::forward_resized(const std::vector<torch::Tensor>& maps
     const auto bias = sum.defined() ? torch::Tensor() : conv_->bias;  // once
     const Size2 own = map_size(map);
     const bool smaller = own.h * own.w < size.h * size.w;
-    auto part = smaller ? resize(pointwise_conv2d(map, weight, bias), size, align_corners, mode)
-                        : pointwise_conv2d(resize(map, size, align_corners, mode), weight, bias);
+    auto part = smaller ? resize(conv2d(map, weight, bias), size, align_corners, mode)
+                        : conv2d(resize(map, size, align_corners, mode), weight, bias);
     sum = sum.defined() ? sum.add_(part) : part;
   }
   return steps_from(1, sum);

@@ -1,12 +1,11 @@
-#include "segcore/ops/depthwise_conv/depthwise_conv.hpp"
+#include "segcore/ops/conv2d/conv2d.hpp"
 
 #include <ATen/Parallel.h>
 #include <gtest/gtest.h>
 
 #include "segcore/models/nn/conv.hpp"
 #include "segcore/models/nn/precision.hpp"
-#include "segcore/testing/reference_values.hpp"
-#include "segcore/torch.hpp"
+#include "tests/segcore/ops/signed_values.hpp"
 
 namespace seg {
 namespace {
@@ -28,10 +27,6 @@ std::ostream& operator<<(std::ostream& out, const DepthwiseCase& c) {
   return out << (c.bias ? ", bias" : "");
 }
 
-at::Tensor values(const std::string& name, at::IntArrayRef shape) {
-  return (reference::uniform(name, c10::multiply_integers(shape)) - 0.5).reshape(shape);
-}
-
 /// The map and the gradients by x, weight and, where there is one, bias.
 std::vector<at::Tensor> convolve(const DepthwiseCase& c, at::ScalarType type,
                                  at::MemoryFormat format) {
@@ -40,16 +35,16 @@ std::vector<at::Tensor> convolve(const DepthwiseCase& c, at::ScalarType type,
         .contiguous(v.dim() == 4 ? format : at::MemoryFormat::Contiguous)
         .requires_grad_();
   };
-  const auto x = leaf(values("x", {c.images, c.channels, c.height, c.width}));
+  const auto x = leaf(signed_values("x", {c.images, c.channels, c.height, c.width}));
   const auto weight =
-      values("weight", {c.channels, 1, c.kernel.h, c.kernel.w}).to(type).requires_grad_();
-  const auto bias = c.bias ? leaf(values("bias", {c.channels})) : at::Tensor();
+      signed_values("weight", {c.channels, 1, c.kernel.h, c.kernel.w}).to(type).requires_grad_();
+  const auto bias = c.bias ? leaf(signed_values("bias", {c.channels})) : at::Tensor();
   const int64_t stride[] = {c.stride.h, c.stride.w}, padding[] = {c.padding.h, c.padding.w},
                 dilation[] = {c.dilation.h, c.dilation.w};
   const auto y = type == at::kFloat
-                     ? depthwise_conv2d(x, weight, bias, stride, padding, dilation)
+                     ? conv2d(x, weight, bias, stride, padding, dilation, c.channels)
                      : at::conv2d(x, weight, bias, stride, padding, dilation, c.channels);
-  y.backward(values("gradient", y.sizes()).to(type));
+  y.backward(signed_values("gradient", y.sizes()).to(type));
   std::vector<at::Tensor> out{y.detach(), x.grad(), weight.grad()};
   if (c.bias) out.push_back(bias.grad());
   return out;
@@ -104,28 +99,28 @@ INSTANTIATE_TEST_SUITE_P(
 
 TEST(DepthwiseConvolution, OfAFrozenLayerHasTheGradientOfItsInput) {
   const std::vector<int64_t> ones{1, 1};
-  const auto x = values("x", {1, 3, 6, 6}).to(at::kFloat).requires_grad_();
-  const auto weight = values("weight", {3, 1, 3, 3}).to(at::kFloat);
-  depthwise_conv2d(x, weight, {}, ones, ones, ones).sum().backward();
+  const auto x = signed_leaf("x", {1, 3, 6, 6});
+  const auto weight = signed_values("weight", {3, 1, 3, 3}).to(at::kFloat);
+  conv2d(x, weight, at::Tensor(), ones, ones, ones, 3).sum().backward();
   EXPECT_TRUE(
       torch::allclose(x.grad().select(2, 2).select(2, 2), weight.sum({1, 2, 3}), 1e-5, 1e-5));
   const auto bias = at::zeros({3}).requires_grad_();
-  depthwise_conv2d(x.detach(), weight, bias, ones, ones, ones).sum().backward();
+  conv2d(x.detach(), weight, bias, ones, ones, ones, 3).sum().backward();
   EXPECT_TRUE(torch::allclose(bias.grad(), at::full({3}, 36.0F)));
 }
 
 TEST(DepthwiseConvolution, WithMorePaddingThanItsKernelReachesIsLibTorchs) {
-  const auto x = values("x", {1, 2, 5, 5}).to(at::kFloat);
-  const auto weight = values("weight", {2, 1, 3, 3}).to(at::kFloat);
+  const auto x = signed_values("x", {1, 2, 5, 5}).to(at::kFloat);
+  const auto weight = signed_values("weight", {2, 1, 3, 3}).to(at::kFloat);
   const std::vector<int64_t> ones{1, 1}, four{4, 4};
-  EXPECT_TRUE(torch::equal(depthwise_conv2d(x, weight, {}, ones, four, ones),
+  EXPECT_TRUE(torch::equal(conv2d(x, weight, at::Tensor(), ones, four, ones, 2),
                            at::conv2d(x, weight, {}, ones, four, ones, 2)));
 }
 
 TEST(DepthwiseConvolution, OfALayerKeepsItsTypeUnderAutocast) {
   auto conv = std::make_shared<Conv2d>(ConvOptions{
       .in_channels = 4, .out_channels = 4, .kernel_size = 3, .padding = 1, .groups = 4});
-  const auto x = values("x", {2, 4, 8, 8}).to(at::kFloat);
+  const auto x = signed_values("x", {2, 4, 8, 8}).to(at::kFloat);
   EXPECT_EQ(conv->forward(x).scalar_type(), at::kFloat);
   const Autocast precision(at::kCPU, at::kBFloat16);
   EXPECT_EQ(conv->forward(x).scalar_type(), at::kBFloat16);

@@ -1,11 +1,10 @@
-#include "segcore/ops/pointwise_conv/pointwise_conv.hpp"
+#include "segcore/ops/conv2d/conv2d.hpp"
 
 #include <gtest/gtest.h>
 
 #include "segcore/models/nn/conv.hpp"
 #include "segcore/models/nn/precision.hpp"
-#include "segcore/testing/reference_values.hpp"
-#include "segcore/torch.hpp"
+#include "tests/segcore/ops/signed_values.hpp"
 
 namespace seg {
 namespace {
@@ -20,22 +19,17 @@ std::ostream& operator<<(std::ostream& out, const PointwiseCase& c) {
              << (c.bias ? " with bias" : "");
 }
 
-at::Tensor leaf(const std::string& name, at::IntArrayRef shape) {
-  const auto values = reference::uniform(name, c10::multiply_integers(shape)) - 0.5;
-  return values.to(at::kFloat).reshape(shape).requires_grad_();
-}
-
 class PointwiseConv : public ::testing::TestWithParam<PointwiseCase> {};
 
 TEST_P(PointwiseConv, IsTheConvolution) {
   const auto& c = GetParam();
-  const auto gradient = leaf("gradient", {c.images, c.out, c.height, c.width}).detach();
+  const auto gradient = signed_leaf("gradient", {c.images, c.out, c.height, c.width}).detach();
   std::vector<std::vector<at::Tensor>> results;
   for (const bool ours : {true, false}) {
-    const auto x = leaf("x", {c.images, c.in, c.height, c.width});
-    const auto weight = leaf("weight", {c.out, c.in, 1, 1});
-    const auto bias = c.bias ? leaf("bias", {c.out}) : at::Tensor();
-    const auto y = ours ? pointwise_conv2d(x, weight, bias) : at::conv2d(x, weight, bias);
+    const auto x = signed_leaf("x", {c.images, c.in, c.height, c.width});
+    const auto weight = signed_leaf("weight", {c.out, c.in, 1, 1});
+    const auto bias = c.bias ? signed_leaf("bias", {c.out}) : at::Tensor();
+    const auto y = ours ? conv2d(x, weight, bias) : at::conv2d(x, weight, bias);
     y.backward(gradient);
     auto& found = results.emplace_back();
     found = {y, x.grad(), weight.grad()};
@@ -53,19 +47,19 @@ INSTANTIATE_TEST_SUITE_P(Shapes, PointwiseConv,
                                            PointwiseCase{2, 4, 6, 1, 1}));
 
 TEST(PointwiseConvolution, OfAFrozenLayerHasTheGradientOfItsInput) {
-  const auto x = leaf("x", {2, 3, 8, 8});
-  pointwise_conv2d(x, leaf("weight", {4, 3, 1, 1}).detach(), leaf("bias", {4}).detach())
+  const auto x = signed_leaf("x", {2, 3, 8, 8});
+  conv2d(x, signed_leaf("weight", {4, 3, 1, 1}).detach(), signed_leaf("bias", {4}).detach())
       .sum()
       .backward();
   EXPECT_TRUE(x.grad().defined());
-  const auto bias = leaf("bias", {4});
-  pointwise_conv2d(x.detach(), leaf("weight", {4, 3, 1, 1}).detach(), bias).sum().backward();
+  const auto bias = signed_leaf("bias", {4});
+  conv2d(x.detach(), signed_leaf("weight", {4, 3, 1, 1}).detach(), bias).sum().backward();
   EXPECT_TRUE(torch::allclose(bias.grad(), at::full({4}, 128.0F)));
 }
 
 TEST(PointwiseConvolution, OfALayerKeepsItsTypeAndFormat) {
   auto conv = std::make_shared<Conv2d>(ConvOptions{.in_channels = 3, .out_channels = 4});
-  const auto x = leaf("x", {2, 3, 8, 8}).detach();
+  const auto x = signed_leaf("x", {2, 3, 8, 8}).detach();
   const auto last = x.contiguous(at::MemoryFormat::ChannelsLast);
   EXPECT_TRUE(conv->forward(last).is_contiguous(at::MemoryFormat::ChannelsLast));
   EXPECT_TRUE(torch::allclose(conv->forward(last), conv->forward(x), 1e-5, 1e-6));
