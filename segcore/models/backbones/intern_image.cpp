@@ -8,6 +8,7 @@
 #include "segcore/models/nn/drop.hpp"
 #include "segcore/models/nn/recompute.hpp"
 #include "segcore/ops/dcnv3/dcnv3.hpp"
+#include "segcore/ops/linear/linear.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {
@@ -135,7 +136,7 @@ class DeformedMap final : public Layer {
     auto out = dcnv3(values, offset_->forward(seen), factors, window_);
     if (center_weight_.defined()) {
       // How much of a group stays as it was.
-      const auto stays = at::linear(seen, center_weight_, center_bias_)
+      const auto stays = linear_rows(seen, center_weight_, center_bias_)
                              .sigmoid()
                              .repeat_interleave(x.size(3) / window_.groups, -1);
       out = out * (1 - stays) + values * stays;

@@ -4,6 +4,7 @@
 #include "segcore/models/blocks/transformer.hpp"
 #include "segcore/models/nn/recompute.hpp"
 #include "segcore/models/nn/resize.hpp"
+#include "segcore/ops/linear/linear.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {
@@ -42,10 +43,10 @@ class MixFFN final : public BaseModule {
   }
   torch::Tensor forward(const torch::Tensor& x, Size2 size, const torch::Tensor& identity) {
     // 1x1 convolutions of tokens are linear layers: no copy to maps and back is needed for them.
-    auto out = at::linear(x, fc1_->weight.flatten(1), fc1_->bias);  // [N, h * w, inner]
-    out = position_->forward(nlc_to_nchw(out, size));               // [N, inner, h, w]
-    out = drop_->forward(activate_->forward(nchw_to_nlc(out)));     // [N, h * w, inner]
-    out = drop_->forward(at::linear(out, fc2_->weight.flatten(1), fc2_->bias));
+    auto out = linear_rows(x, fc1_->weight.flatten(1), fc1_->bias);  // [N, h * w, inner]
+    out = position_->forward(nlc_to_nchw(out, size));                // [N, inner, h, w]
+    out = drop_->forward(activate_->forward(nchw_to_nlc(out)));      // [N, h * w, inner]
+    out = drop_->forward(linear_rows(out, fc2_->weight.flatten(1), fc2_->bias));
     return identity + drop_path_->forward(out);
   }
 

@@ -1,6 +1,7 @@
 #include "segcore/models/blocks/pointwise_conv.hpp"
 
 #include "segcore/models/nn/conv.hpp"
+#include "segcore/ops/linear/linear.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {
@@ -20,7 +21,7 @@ PointwiseConv::PointwiseConv(torch::nn::Module& parent, const std::string& name,
 }
 
 torch::Tensor PointwiseConv::operator()(const torch::Tensor& x) const {
-  return at::linear(x, weight_.flatten(1), bias_);
+  return linear_rows(x, weight_.flatten(1), bias_);
 }
 
 }  // namespace seg

@@ -1,5 +1,6 @@
 #include "segcore/models/blocks/transformer.hpp"
 
+#include "segcore/ops/linear/linear.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {
@@ -25,22 +26,22 @@ torch::Tensor PackedAttention::forward(const torch::Tensor& query, const torch::
   };
   torch::Tensor q, k, v;
   if (query.is_same(key) && key.is_same(value)) {
-    const auto parts = at::linear(query, in_proj_weight_, in_proj_bias_).chunk(3, -1);
+    const auto parts = linear_rows(query, in_proj_weight_, in_proj_bias_).chunk(3, -1);
     q = parts[0], k = parts[1], v = parts[2];
   } else if (key.is_same(value)) {
     const auto weights = in_proj_weight_.split_with_sizes({c, 2 * c});
     const auto biases = in_proj_bias_.defined() ? in_proj_bias_.split_with_sizes({c, 2 * c})
                                                 : std::vector<torch::Tensor>(2);
-    q = at::linear(query, weights[0], biases[0]);
-    const auto parts = at::linear(key, weights[1], biases[1]).chunk(2, -1);
+    q = linear_rows(query, weights[0], biases[0]);
+    const auto parts = linear_rows(key, weights[1], biases[1]).chunk(2, -1);
     k = parts[0], v = parts[1];
   } else {
     const auto weights = in_proj_weight_.chunk(3);
     const auto biases =
         in_proj_bias_.defined() ? in_proj_bias_.chunk(3) : std::vector<torch::Tensor>(3);
-    q = at::linear(query, weights[0], biases[0]);
-    k = at::linear(key, weights[1], biases[1]);
-    v = at::linear(value, weights[2], biases[2]);
+    q = linear_rows(query, weights[0], biases[0]);
+    k = linear_rows(key, weights[1], biases[1]);
+    v = linear_rows(value, weights[2], biases[2]);
   }
   const std::optional<torch::Tensor> attn_mask =
       mask.defined() ? std::make_optional(mask) : std::nullopt;

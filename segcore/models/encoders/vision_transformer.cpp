@@ -11,6 +11,7 @@
 #include "segcore/models/encoders/encoder_table.hpp"
 #include "segcore/models/encoders/published.hpp"
 #include "segcore/models/nn/resize.hpp"
+#include "segcore/ops/linear/linear.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {
@@ -550,7 +551,7 @@ class TimmAttention final : public BaseModule {
     const int64_t n = x.size(0), length = x.size(1), c = x.size(2);
     const auto bias =
         q_bias_.defined() ? at::cat({q_bias_, at::zeros_like(q_bias_), v_bias_}) : qkv_->bias;
-    const auto qkv = at::linear(x, qkv_->weight, bias)
+    const auto qkv = linear_rows(x, qkv_->weight, bias)
                          .view({n, length, 3, heads_, c / heads_})
                          .permute({2, 0, 3, 1, 4});  // [3, N, heads, L, C / heads]
     const auto turned = [&](const torch::Tensor& t) { return rotary ? rotated(t, *rotary) : t; };

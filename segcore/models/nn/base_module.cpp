@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "segcore/ops/linear/linear.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {
@@ -94,7 +95,7 @@ Linear::Linear(int64_t in_features, int64_t out_features, bool with_bias) {
   }
 }
 
-torch::Tensor Linear::forward(const torch::Tensor& x) { return at::linear(x, weight, bias); }
+torch::Tensor Linear::forward(const torch::Tensor& x) { return linear_rows(x, weight, bias); }
 
 TypeDoc Convert<Size2>::type() {
   return Convert<std::variant<int64_t, std::array<int64_t, 2>>>::type();
