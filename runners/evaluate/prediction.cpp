@@ -366,6 +366,7 @@ PredictReport predict_images(const RunConfig& config, const std::string& checkpo
     log::warn(checkpoint_path, ":\n", report.text());
   }
   model->to(device);
+  model->set_memory_format(choose_memory_format(config.env_cfg.memory_format));
   model->eval();
   const Palette palette = predict_palette(config, options, checkpoint, model->num_classes());
   const Predictor predictor(*model, device, config, options.window);

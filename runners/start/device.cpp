@@ -123,6 +123,10 @@ c10::Device choose_device(const std::string& wanted, int local_rank, const std::
   return {c10::kCUDA, static_cast<c10::DeviceIndex>(index)};
 }
 
+at::MemoryFormat choose_memory_format(const std::string& wanted) {
+  return wanted == "channels_last" ? at::MemoryFormat::ChannelsLast : at::MemoryFormat::Contiguous;
+}
+
 std::optional<int64_t> take_peak_memory_mb(c10::Device device) {
   if (device.is_cpu()) return std::nullopt;
   auto* allocator = c10::getDeviceAllocator(device.type());

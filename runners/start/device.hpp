@@ -2,6 +2,7 @@
 /// part is loaded where a driver is, and after it segcore's own, libsegcore_cuda.so.
 #pragma once
 #include <c10/core/Device.h>
+#include <c10/core/MemoryFormat.h>
 
 #include <cstdint>
 #include <optional>
@@ -34,6 +35,10 @@ int gpu_of_process(const std::string& launcher, int local_rank, int count);
 /// \throws UsageError where the config asks for a GPU and none can be used.
 c10::Device choose_device(const std::string& wanted, int local_rank,
                           const std::string& launcher = "none");
+
+/// How the maps of a model lie in memory for `env_cfg.memory_format`: "auto", "contiguous" or
+/// "channels_last".
+at::MemoryFormat choose_memory_format(const std::string& wanted);
 
 /// The largest memory in use on the device since the last call, in MB; nothing on a CPU.
 std::optional<int64_t> take_peak_memory_mb(c10::Device device);

@@ -2,6 +2,7 @@
 
 #include "registry/log.hpp"
 #include "runners/start/class_lists.hpp"
+#include "runners/start/device.hpp"
 #include "segcore/data/dataset_spec.hpp"
 #include "segcore/data/pipeline.hpp"
 #include "segcore/evaluation/metric_names.hpp"
@@ -39,6 +40,7 @@ class PartsBuilder {
       parts_.model = config_.model.build();
       parts_.model->initialize();
       if (!wanted_.device.is_cpu()) parts_.model->to(wanted_.device);
+      parts_.model->set_memory_format(choose_memory_format(config_.env_cfg.memory_format));
     });
     if (parts_.model && !config_.freeze.empty()) {
       attempt("freeze", [&] { parts_.model->freeze(config_.freeze); });

@@ -72,6 +72,11 @@ Schema<EnvParams> EnvParams::schema() {
       .optional("device", &P::device, "auto, cpu, cuda or cuda:N; auto takes a GPU where one is")
       .optional("allow_tf32", &P::allow_tf32,
                 "matrix products on GPUs with 10 bits of mantissa (PyTorch's allow_tf32)")
+      .optional(
+          "memory_format", &P::memory_format,
+          "how maps lie in memory: a plane for each channel (contiguous), or all channels of a "
+          "pixel together (channels_last); auto: contiguous",
+          one_of({"auto", "contiguous", "channels_last"}))
       .optional("num_threads", &P::num_threads,
                 "threads of one operator on a CPU; the number of cores where not given",
                 at_least(1))

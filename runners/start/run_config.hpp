@@ -52,6 +52,7 @@ struct EnvParams {
   DistParams dist_cfg;
   std::string device = "auto";
   bool allow_tf32 = false;
+  std::string memory_format = "auto";
   std::optional<int64_t> num_threads;
   static Schema<EnvParams> schema();
 };

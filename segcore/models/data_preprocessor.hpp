@@ -18,6 +18,12 @@ class DataPreProcessor {
   virtual ModelInput operator()(const Batch& batch, bool training, c10::Device device) const = 0;
   /// Height and width that training images are padded to; nothing if none are set.
   virtual std::optional<Size2> train_size() const = 0;
+
+  /// How images lie in memory, [N, C, H, W] by their sizes all the same: contiguous unless set.
+  void set_memory_format(at::MemoryFormat format) { format_ = format; }
+
+ protected:
+  at::MemoryFormat format_ = at::MemoryFormat::Contiguous;
 };
 
 template <>

@@ -59,6 +59,9 @@ class Segmentor : public BaseModule {
   /// What predict_tta gives (predict for one input), with the scores of the classes.
   virtual std::vector<Prediction> predict_scores(const std::vector<ModelInput>& augmented) = 0;
   virtual const DataPreProcessor& data_preprocessor() const = 0;
+  /// How the images that data_preprocessor makes lie in memory; convolutions keep it for their
+  /// maps.
+  virtual void set_memory_format(at::MemoryFormat format) = 0;
   /// 0 for a model that estimates depth.
   virtual int64_t num_classes() const = 0;
   /// Label without loss; -100, which no data set has, for none.

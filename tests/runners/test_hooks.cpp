@@ -36,6 +36,7 @@ class OneWeightModel final : public Segmentor {
   std::vector<Prediction> predict_tta(const std::vector<ModelInput>&) override { return {}; }
   std::vector<Prediction> predict_scores(const std::vector<ModelInput>&) override { return {}; }
   const DataPreProcessor& data_preprocessor() const override { throw Error("none"); }
+  void set_memory_format(at::MemoryFormat) override {}
   int64_t num_classes() const override { return 2; }
   int64_t ignore_index() const override { return 255; }
   const TestCfg& test_cfg() const override { return test_cfg_; }

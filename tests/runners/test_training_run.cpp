@@ -80,5 +80,54 @@ TEST(TrainingRun, CallsTheStagesAndHeedsWhatHooksAskFor) {
                                    "before 3", "gradients 3", "loss 4", "val 4"));
 }
 
+/// Notes the losses of all steps, and how the maps of the backbone lie in memory.
+class FormatHook final : public Hook {
+ public:
+  using Params = HookParams;
+  static Schema<Params> schema() { return HookParams::schema(); }
+  explicit FormatHook(const Params& params) : Hook(params, Priority::kNormal) {}
+
+  void attach(const HookTargets& targets) override { model_ = targets.model; }
+  void after_train_iter(const RunInfo&, const Progress&, const StepResult& step,
+                        RunControl&) override {
+    losses.push_back(step.losses.front().second.item<double>());
+    Batch batch;
+    batch.samples.emplace_back().image = torch::zeros({3, 8, 8}, torch::kUInt8);
+    const auto input = model_->data_preprocessor()(batch, /*training=*/false, torch::kCPU);
+    channels_last = input.images.is_contiguous(at::MemoryFormat::ChannelsLast);
+  }
+
+  static inline std::vector<double> losses;
+  static inline bool channels_last = false;
+
+ private:
+  const Segmentor* model_ = nullptr;
+};
+SEG_REGISTER(Hook, FormatHook);
+
+TEST(TrainingRun, LearnsTheSameInBothMemoryFormats) {
+  const TempDir dir;
+  dir.write("tiny.yaml", tiny_run_yaml());
+  std::map<std::string, std::vector<double>> losses;
+  for (const std::string format : {"auto", "contiguous", "channels_last"}) {
+    const std::string path = dir.write(format + ".yaml",
+                                       "_base_: tiny.yaml\ncustom_hooks: [{type: FormatHook}]\n"
+                                       "env_cfg: {memory_format: " +
+                                           format +
+                                           "}\n"
+                                           "work_dir: " +
+                                           (dir / format) + "\n");
+    FormatHook::losses.clear();
+    run_training(load_run_config(path));
+    losses[format] = FormatHook::losses;
+    EXPECT_EQ(FormatHook::channels_last, format == "channels_last");
+  }
+  EXPECT_EQ(losses["auto"], losses["contiguous"]);
+  ASSERT_EQ(losses["channels_last"].size(), losses["contiguous"].size());
+  for (size_t i = 0; i < losses["contiguous"].size(); ++i) {
+    EXPECT_NEAR(losses["channels_last"][i], losses["contiguous"][i], 1e-3);
+  }
+}
+
 }  // namespace
 }  // namespace seg::test

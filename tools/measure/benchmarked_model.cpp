@@ -6,6 +6,7 @@
 
 #include "runners/dist/reducer.hpp"
 #include "runners/evaluate/image_size.hpp"
+#include "runners/start/device.hpp"
 #include "runners/start/environment.hpp"
 #include "segcore/torch.hpp"
 
@@ -17,6 +18,7 @@ BenchmarkedModel::BenchmarkedModel(const RunConfig& config, c10::Device device) 
   model_ = config.model.build();
   model_->init_weights();
   model_->to(device);
+  model_->set_memory_format(choose_memory_format(config.env_cfg.memory_format));
   model_->train();
   if (!config.optim_wrapper) throw DataError("the configuration has no 'optim_wrapper'");
   optimizer_ = config.optim_wrapper->build(*model_);

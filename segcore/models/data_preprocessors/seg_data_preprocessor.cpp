@@ -103,15 +103,17 @@ class SegDataPreProcessor final : public DataPreProcessor {
     }
     Uploaded on_device = upload(batch, device);
     for (auto& part : on_device.images) {
-      // In the order of channels that models get everywhere; padding would keep another one.
-      part = pad(normalised(part, device).contiguous(), targets[0], params_.pad_val);
+      // Padding keeps the order of memory.
+      part = pad(normalised(part, device).contiguous(format_), targets[0], params_.pad_val);
     }
     const auto& images = on_device.images;
     for (auto* maps : {&on_device.labels, &on_device.edges, &on_device.depths}) {
       for (auto& part : *maps) {
         // Labels travel as they are and widen on the device.
         if (maps != &on_device.depths) part = part.to(torch::kLong);
-        if (training) part = pad(part, targets[0], static_cast<double>(params_.seg_pad_val));
+        if (training) {
+          part = pad(part.contiguous(), targets[0], static_cast<double>(params_.seg_pad_val));
+        }
       }
     }
     out.images = images.size() == 1 ? images[0] : torch::cat(images);
@@ -267,7 +269,7 @@ class SegDataPreProcessor final : public DataPreProcessor {
   static torch::Tensor pad(const torch::Tensor& x, Size2 size, double value) {
     const int64_t bottom = std::max<int64_t>(size.h - x.size(-2), 0);
     const int64_t right = std::max<int64_t>(size.w - x.size(-1), 0);
-    if (bottom == 0 && right == 0) return x.contiguous();
+    if (bottom == 0 && right == 0) return x;
     return at::constant_pad_nd(x, {0, right, 0, bottom}, value);
   }
 

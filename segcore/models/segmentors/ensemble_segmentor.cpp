@@ -148,6 +148,9 @@ class EnsembleSegmentor final : public Segmentor {
     return out;
   }
   const DataPreProcessor& data_preprocessor() const override { return *preprocessor_; }
+  void set_memory_format(at::MemoryFormat format) override {
+    for (size_t m = 0; m < models_->size(); ++m) (*models_)[m].set_memory_format(format);
+  }
   int64_t num_classes() const override { return (*models_)[0].num_classes(); }
   int64_t ignore_index() const override { return (*models_)[0].ignore_index(); }
   const TestCfg& test_cfg() const override { return (*models_)[0].test_cfg(); }

@@ -16,6 +16,9 @@ class LogitSegmentor : public Segmentor {
   std::vector<Prediction> predict_tta(const std::vector<ModelInput>& augmented) override;
   std::vector<Prediction> predict_scores(const std::vector<ModelInput>& augmented) override;
   const DataPreProcessor& data_preprocessor() const override { return *data_preprocessor_; }
+  void set_memory_format(at::MemoryFormat format) override {
+    data_preprocessor_->set_memory_format(format);
+  }
   const TestCfg& test_cfg() const override { return test_cfg_; }
 
  protected:

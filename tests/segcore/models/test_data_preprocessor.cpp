@@ -52,6 +52,28 @@ TEST(SegDataPreProcessor, TurnsNormalisesAndPads) {
   EXPECT_EQ(out.metas[0].pad_shape, (std::array<int64_t, 2>{3, 6}));
 }
 
+TEST(SegDataPreProcessor, LaysImagesOutInTheFormatThatIsSet) {
+  const auto planes = torch::arange(24, torch::kUInt8).view({3, 2, 4});
+  const auto pixels = planes.permute({1, 2, 0}).contiguous().permute({2, 0, 1});
+  for (const std::string options : {"", ", size: [3, 6], pad_val: 7"}) {
+    const auto preprocessor = Spec<DataPreProcessor>::of(
+                                  "{type: SegDataPreProcessor, mean: [1], std: [2]" + options + "}")
+                                  .build();
+    std::vector<torch::Tensor> images;
+    for (const auto format : {at::MemoryFormat::Contiguous, at::MemoryFormat::ChannelsLast}) {
+      preprocessor->set_memory_format(format);
+      for (const auto& image : {planes, pixels}) {
+        Batch batch;
+        const auto labels = torch::ones({2, 4}, torch::kUInt8);
+        batch.samples = {sample(image, labels), sample(image, labels)};
+        images.push_back((*preprocessor)(batch, /*training=*/true, torch::kCPU).images);
+        EXPECT_TRUE(images.back().is_contiguous(format)) << options;
+        EXPECT_TRUE(torch::equal(images.back(), images.front())) << options;
+      }
+    }
+  }
+}
+
 TEST(SegDataPreProcessor, AnswersTheSizeOfTraining) {
   const auto size = [](const std::string& yaml) {
     return Spec<DataPreProcessor>::of(yaml).build()->train_size();
