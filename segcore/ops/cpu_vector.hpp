@@ -25,6 +25,20 @@
   void name(const Arguments& a) { body(a); }
 #endif
 
+namespace seg {
+
+/// Whether this machine has AVX-512.
+inline bool has_avx512() {
+#if defined(__x86_64__)
+  static const bool has = __builtin_cpu_supports("avx512f") != 0;
+  return has;
+#else
+  return false;
+#endif
+}
+
+}  // namespace seg
+
 namespace seg::vec {
 
 inline constexpr int64_t kLanes = 8;

@@ -39,12 +39,13 @@ int64_t packed_size(int64_t rows, int64_t depth) {
   return (rows + kTileRows - 1) / kTileRows * kTileRows * depth;
 }
 
-void pack_rows(const float* a, int64_t rows, int64_t depth, int64_t step, float* to) {
+void pack_rows(const float* a, int64_t rows, int64_t depth, int64_t row_step, int64_t step,
+               float* to) {
   for (int64_t first = 0; first < rows; first += kTileRows, to += kTileRows * depth) {
     for (int64_t r = 0; r < kTileRows; ++r) {
       const bool inside = first + r < rows;
-      const float* from = a + (inside ? first + r : 0) * step;
-      for (int64_t d = 0; d < depth; ++d) to[d * kTileRows + r] = inside ? from[d] : 0.0F;
+      const float* from = a + (inside ? first + r : 0) * row_step;
+      for (int64_t d = 0; d < depth; ++d) to[d * kTileRows + r] = inside ? from[d * step] : 0.0F;
     }
   }
 }

@@ -6,9 +6,10 @@ namespace seg {
 
 /// A matrix [rows, depth] in panels of kTileRows rows: [panels, depth, kTileRows].
 int64_t packed_size(int64_t rows, int64_t depth);
-/// \param a   the matrix, rows `step` apart. \param to  packed_size floats, zero beyond the last
-/// row.
-void pack_rows(const float* a, int64_t rows, int64_t depth, int64_t step, float* to);
+/// \param a   the matrix: its rows are `row_step` apart, their numbers `step`.
+/// \param to  packed_size floats, zero beyond the last row.
+void pack_rows(const float* a, int64_t rows, int64_t depth, int64_t row_step, int64_t step,
+               float* to);
 
 /// c = a b for a in panels. All columns are written in whole tiles where `columns` is a multiple of
 /// kTileColumns.

@@ -57,7 +57,7 @@ using Product = void (*)(const ProductTile&);
 
 Product fastest_product() {
 #if defined(__x86_64__)
-  if (__builtin_cpu_supports("avx512f")) return product_avx512;
+  if (has_avx512()) return product_avx512;
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return product_avx2;
 #endif
   return product_plain;

@@ -39,7 +39,7 @@ const Conv2dKernel& depthwise_kernel();
 /// many products by 3e-7).
 const Conv2dKernel& winograd_kernel();
 
-/// LibTorch's.
+/// By LibTorch's operator, for what a kernel leaves to it.
 ConvGradients composed_conv2d_backward(const at::Tensor& gradient, const at::Tensor& x,
                                        const at::Tensor& weight, const ConvGeometry& g,
                                        WantedGradients wanted);

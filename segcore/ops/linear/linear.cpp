@@ -3,19 +3,11 @@
 #include <ATen/Context.h>
 #include <ATen/autocast_mode.h>
 
+#include "segcore/ops/cpu_vector.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {
 namespace {
-
-bool has_avx512() {
-#if defined(__x86_64__)
-  static const bool has = __builtin_cpu_supports("avx512f") != 0;
-  return has;
-#else
-  return false;
-#endif
-}
 
 bool is_faster_as_convolution(const at::Tensor& x, const at::Tensor& weight) {
   constexpr int64_t kLeastRows = 16;
