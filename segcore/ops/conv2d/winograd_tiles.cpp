@@ -11,7 +11,8 @@ namespace {
 using vec::F8;
 using vec::kLanes;
 
-/// The transforms along one side of a tile; eight tiles at a time.
+/// The transforms along one side of a tile, eight tiles at a time.
+/// \param step  from one number of `d` to the next; those of `to` are neighbours.
 SEG_VECTOR_BODY void inputs_of(const F8* d, F8* to, int step) {
   const F8 even = d[4 * step] - d[2 * step], odd = d[3 * step] - d[step];
   to[0] = d[0] - 2.0F * d[2 * step] + d[4 * step] + 1.5F * odd;
@@ -161,7 +162,8 @@ struct ReadArguments {
   TileNumbers to;
 };
 
-/// Transforms kIn x kIn pixels for each tile, of which the first are `before` pixels before it.
+/// Transforms kIn x kIn pixels for each tile, of which the first lies kBefore rows and columns before
+/// the tile.
 template <int kIn, int64_t kBefore, class Side>
 SEG_VECTOR_BODY void transform_pixels(const ReadArguments& a, const Side& side) {
   const int64_t columns = a.grid.columns(), length = line_length(a.grid);
