@@ -30,13 +30,18 @@ class Conv2dKernel {
                                  WantedGradients wanted) const = 0;
 };
 
+/// How a map lies in memory, if it does so without gaps.
+inline at::MemoryFormat format_of(const at::Tensor& x) {
+  return x.is_contiguous() ? at::MemoryFormat::Contiguous : at::MemoryFormat::ChannelsLast;
+}
+
 /// Kernels of 1 over contiguous maps, as products of matrices.
 const Conv2dKernel& pointwise_kernel();
 /// One kernel a channel, over contiguous and channels-last maps.
 const Conv2dKernel& depthwise_kernel();
-/// Kernels of 3 over contiguous maps that keep their size, by Winograd's products: a quarter of the
-/// multiplications, results that differ from exact ones by about 3e-6 of the largest (a sum of as
-/// many products by 3e-7).
+/// Kernels of 3 over maps that keep their size (channels-last ones are copied, there and back), by
+/// Winograd's products: a quarter of the multiplications, results that differ from exact ones by
+/// about 3e-6 of the largest (a sum of as many products by 3e-7).
 const Conv2dKernel& winograd_kernel();
 
 /// By LibTorch's operator, for what a kernel leaves to it.

@@ -15,10 +15,6 @@ DepthwiseShape shape_of(const at::Tensor& x, const at::Tensor& weight, const Con
   return {x.size(0), x.size(1), axis(0), axis(1)};
 }
 
-at::MemoryFormat format_of(const at::Tensor& x) {
-  return x.is_contiguous() ? at::MemoryFormat::Contiguous : at::MemoryFormat::ChannelsLast;
-}
-
 /// As `correlate_rows` takes it, [taps, C], or `correlate_planes`, [C, taps].
 at::Tensor laid_out(const at::Tensor& weight, bool rows) {
   const auto taps = weight.flatten(1);

@@ -16,7 +16,8 @@ struct WinogradKernels {
 };
 
 /// Whether these passes are expected to take less time than a direct convolution.
-bool winograd_is_faster(const TileGrid& grid, int64_t in, int64_t out);
+/// \param copied  the maps are channels-last: they are copied before and after.
+bool winograd_is_faster(const TileGrid& grid, int64_t in, int64_t out, bool copied = false);
 
 /// \param x     [N, depth, H, W]. \param bias  [rows], or null. \param y  [N, rows, H, W]
 void winograd_convolve(const TileGrid& grid, const WinogradKernels& kernels, const float* x,

@@ -162,8 +162,8 @@ struct ReadArguments {
   TileNumbers to;
 };
 
-/// Transforms kIn x kIn pixels for each tile, of which the first lies kBefore rows and columns before
-/// the tile.
+/// Transforms kIn x kIn pixels for each tile, of which the first lies kBefore rows and columns
+/// before the tile.
 template <int kIn, int64_t kBefore, class Side>
 SEG_VECTOR_BODY void transform_pixels(const ReadArguments& a, const Side& side) {
   const int64_t columns = a.grid.columns(), length = line_length(a.grid);

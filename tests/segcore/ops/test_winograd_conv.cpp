@@ -119,12 +119,16 @@ TEST(WinogradConvolution, OfALayerHasTheGradientsOfTheDirectOne) {
 
 TEST(WinogradConvolution, OfALayerKeepsItsTypeAndFormat) {
   auto conv = std::make_shared<Conv2d>(
-      ConvOptions{.in_channels = 32, .out_channels = 32, .kernel_size = 3, .padding = 1});
-  const auto x = signed_values("x", {1, 32, 48, 48}).to(at::kFloat);
+      ConvOptions{.in_channels = 128, .out_channels = 136, .kernel_size = 3, .padding = 1});
+  const auto x = signed_values("x", {2, 128, 64, 64}).to(at::kFloat);
+  ASSERT_TRUE(winograd_is_faster({2, 64, 64, 1}, 128, 136, /*copied=*/true));
   const auto last = x.contiguous(at::MemoryFormat::ChannelsLast);
   EXPECT_TRUE(conv->forward(x).is_contiguous());
   EXPECT_TRUE(conv->forward(last).is_contiguous(at::MemoryFormat::ChannelsLast));
-  EXPECT_LT(difference(conv->forward(x), conv->forward(last).to(at::kDouble)), 1e-5);
+  EXPECT_TRUE(torch::equal(conv->forward(x), conv->forward(last)));
+  const auto leaf = last.detach().requires_grad_();
+  conv->forward(leaf).sum().backward();
+  EXPECT_TRUE(leaf.grad().is_contiguous(at::MemoryFormat::ChannelsLast));
   const Autocast precision(at::kCPU, at::kBFloat16);
   EXPECT_EQ(conv->forward(x).scalar_type(), at::kBFloat16);
 }
