@@ -71,6 +71,13 @@ SEG_VECTOR_BODY void store(float* to, const F8& value) { store_as(to, value); }
 SEG_VECTOR_BODY F8 all(float value) {
   return F8{value, value, value, value, value, value, value, value};
 }
+/// Every second of sixteen neighbours: from the first, and from the second.
+SEG_VECTOR_BODY F8 evens_of(const F8& low, const F8& high) {
+  return __builtin_shuffle(low, high, I8{0, 2, 4, 6, 8, 10, 12, 14});
+}
+SEG_VECTOR_BODY F8 odds_of(const F8& low, const F8& high) {
+  return __builtin_shuffle(low, high, I8{1, 3, 5, 7, 9, 11, 13, 15});
+}
 SEG_VECTOR_BODY F8 max(const F8& a, const F8& b) { return a > b ? a : b; }
 
 SEG_VECTOR_BODY D8 wide(const F8& x) {

@@ -19,11 +19,10 @@ struct EverySecondArguments {
 };
 
 SEG_VECTOR_BODY void copy_every_second_body(const EverySecondArguments& a) {
-  constexpr vec::I8 kEven{0, 2, 4, 6, 8, 10, 12, 14};
   int64_t i = 0;
   for (; i + vec::kLanes < a.count; i += vec::kLanes) {
     const float* from = a.from + 2 * i;
-    vec::store(a.to + i, __builtin_shuffle(vec::load(from), vec::load(from + vec::kLanes), kEven));
+    vec::store(a.to + i, vec::evens_of(vec::load(from), vec::load(from + vec::kLanes)));
   }
   for (; i < a.count; ++i) a.to[i] = a.from[2 * i];
 }

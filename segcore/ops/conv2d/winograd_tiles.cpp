@@ -77,15 +77,14 @@ SEG_VECTOR_BODY void both_sides(const F8* from, F8* to, const Side& side) {
 
 /// Every fourth of 32 neighbours, from the first, second, third and fourth.
 SEG_VECTOR_BODY void part_by_four(const float* from, F8* to) {
-  constexpr vec::I8 kEven{0, 2, 4, 6, 8, 10, 12, 14}, kOdd{1, 3, 5, 7, 9, 11, 13, 15};
   const F8 x[4] = {vec::load(from), vec::load(from + kLanes), vec::load(from + 2 * kLanes),
                    vec::load(from + 3 * kLanes)};
-  const F8 even0 = __builtin_shuffle(x[0], x[1], kEven), odd0 = __builtin_shuffle(x[0], x[1], kOdd);
-  const F8 even1 = __builtin_shuffle(x[2], x[3], kEven), odd1 = __builtin_shuffle(x[2], x[3], kOdd);
-  to[0] = __builtin_shuffle(even0, even1, kEven);
-  to[1] = __builtin_shuffle(odd0, odd1, kEven);
-  to[2] = __builtin_shuffle(even0, even1, kOdd);
-  to[3] = __builtin_shuffle(odd0, odd1, kOdd);
+  const F8 evens[2] = {vec::evens_of(x[0], x[1]), vec::evens_of(x[2], x[3])};
+  const F8 odds[2] = {vec::odds_of(x[0], x[1]), vec::odds_of(x[2], x[3])};
+  to[0] = vec::evens_of(evens[0], evens[1]);
+  to[1] = vec::evens_of(odds[0], odds[1]);
+  to[2] = vec::odds_of(evens[0], evens[1]);
+  to[3] = vec::odds_of(odds[0], odds[1]);
 }
 
 /// The reverse of part_by_four.

@@ -3,8 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "segcore/models/nn/norm.hpp"
-#include "segcore/testing/reference_values.hpp"
-#include "segcore/torch.hpp"
+#include "tests/segcore/ops/signed_values.hpp"
 
 namespace seg {
 namespace {
@@ -26,9 +25,7 @@ std::ostream& operator<<(std::ostream& out, const BatchNormCase& c) {
 }
 
 at::Tensor drawn(const std::string& name, at::IntArrayRef shape, double scale, double shift) {
-  int64_t count = 1;
-  for (const int64_t size : shape) count *= size;
-  return ((reference::uniform(name, count) - 0.5) * scale + shift).reshape(shape);
+  return signed_values(name, shape) * scale + shift;
 }
 
 /// Inputs of one type, the result of `make`, and all gradients.
