@@ -71,12 +71,19 @@ SEG_VECTOR_BODY void store(float* to, const F8& value) { store_as(to, value); }
 SEG_VECTOR_BODY F8 all(float value) {
   return F8{value, value, value, value, value, value, value, value};
 }
+/// Sixteen floats in turn from one and the other: the first eight, and the last.
+SEG_VECTOR_BODY F8 low_in_turn(const F8& one, const F8& other) {
+  return __builtin_shufflevector(one, other, 0, 8, 1, 9, 2, 10, 3, 11);
+}
+SEG_VECTOR_BODY F8 high_in_turn(const F8& one, const F8& other) {
+  return __builtin_shufflevector(one, other, 4, 12, 5, 13, 6, 14, 7, 15);
+}
 /// Every second of sixteen neighbours: from the first, and from the second.
 SEG_VECTOR_BODY F8 evens_of(const F8& low, const F8& high) {
-  return __builtin_shuffle(low, high, I8{0, 2, 4, 6, 8, 10, 12, 14});
+  return __builtin_shufflevector(low, high, 0, 2, 4, 6, 8, 10, 12, 14);
 }
 SEG_VECTOR_BODY F8 odds_of(const F8& low, const F8& high) {
-  return __builtin_shuffle(low, high, I8{1, 3, 5, 7, 9, 11, 13, 15});
+  return __builtin_shufflevector(low, high, 1, 3, 5, 7, 9, 11, 13, 15);
 }
 SEG_VECTOR_BODY F8 max(const F8& a, const F8& b) { return a > b ? a : b; }
 

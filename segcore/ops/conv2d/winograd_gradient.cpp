@@ -23,8 +23,6 @@ struct PackArguments {
 /// tiles of `numbers`
 SEG_VECTOR_BODY void pack_body(const PackArguments& a) {
   using vec::F4;
-  using I4 = int32_t __attribute__((vector_size(16)));
-  constexpr I4 kLow{0, 4, 1, 5}, kHigh{2, 6, 3, 7}, kFirst{0, 1, 4, 5}, kLast{2, 3, 6, 7};
   for (int64_t first = 0; first < round_up(a.channels, a.width); first += 4) {
     float* to = a.to + first / a.width * a.width * a.tiles + first % a.width;
     for (int64_t t = 0; t < a.tiles; t += 4) {
@@ -34,13 +32,14 @@ SEG_VECTOR_BODY void pack_body(const PackArguments& a) {
         x[c] =
             first + c < a.channels ? vec::load_as<F4>(a.numbers + (first + c) * a.step + t) : F4{};
       }
-      const F4 low01 = __builtin_shuffle(x[0], x[1], kLow);
-      const F4 high01 = __builtin_shuffle(x[0], x[1], kHigh);
-      const F4 low23 = __builtin_shuffle(x[2], x[3], kLow);
-      const F4 high23 = __builtin_shuffle(x[2], x[3], kHigh);
-      const F4 tiles[4] = {
-          __builtin_shuffle(low01, low23, kFirst), __builtin_shuffle(low01, low23, kLast),
-          __builtin_shuffle(high01, high23, kFirst), __builtin_shuffle(high01, high23, kLast)};
+      const F4 low01 = __builtin_shufflevector(x[0], x[1], 0, 4, 1, 5);
+      const F4 high01 = __builtin_shufflevector(x[0], x[1], 2, 6, 3, 7);
+      const F4 low23 = __builtin_shufflevector(x[2], x[3], 0, 4, 1, 5);
+      const F4 high23 = __builtin_shufflevector(x[2], x[3], 2, 6, 3, 7);
+      const F4 tiles[4] = {__builtin_shufflevector(low01, low23, 0, 1, 4, 5),
+                           __builtin_shufflevector(low01, low23, 2, 3, 6, 7),
+                           __builtin_shufflevector(high01, high23, 0, 1, 4, 5),
+                           __builtin_shufflevector(high01, high23, 2, 3, 6, 7)};
 #pragma GCC unroll 4
       for (int i = 0; i < 4; ++i) {
         if (t + i < a.tiles) vec::store_as(to + (t + i) * a.width, tiles[i]);

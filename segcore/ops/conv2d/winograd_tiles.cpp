@@ -89,15 +89,12 @@ SEG_VECTOR_BODY void part_by_four(const float* from, F8* to) {
 
 /// The reverse of part_by_four.
 SEG_VECTOR_BODY void join_by_four(const F8* from, float* to) {
-  constexpr vec::I8 kLow{0, 8, 1, 9, 2, 10, 3, 11}, kHigh{4, 12, 5, 13, 6, 14, 7, 15};
-  const F8 even[2] = {__builtin_shuffle(from[0], from[2], kLow),
-                      __builtin_shuffle(from[0], from[2], kHigh)};
-  const F8 odd[2] = {__builtin_shuffle(from[1], from[3], kLow),
-                     __builtin_shuffle(from[1], from[3], kHigh)};
+  const F8 even[2] = {vec::low_in_turn(from[0], from[2]), vec::high_in_turn(from[0], from[2])};
+  const F8 odd[2] = {vec::low_in_turn(from[1], from[3]), vec::high_in_turn(from[1], from[3])};
 #pragma GCC unroll 2
   for (int i = 0; i < 2; ++i) {
-    vec::store(to + 2 * i * kLanes, __builtin_shuffle(even[i], odd[i], kLow));
-    vec::store(to + (2 * i + 1) * kLanes, __builtin_shuffle(even[i], odd[i], kHigh));
+    vec::store(to + 2 * i * kLanes, vec::low_in_turn(even[i], odd[i]));
+    vec::store(to + (2 * i + 1) * kLanes, vec::high_in_turn(even[i], odd[i]));
   }
 }
 
