@@ -4,7 +4,7 @@
     check_layers.py ROOT
 
 A room is a folder. It may include itself and what MAY_INCLUDE names: a room, without the rooms below
-it, or a single header. "registry" and segcore/torch.hpp may be included wherever their layer may.
+it, or a single header. "registry" and headers of segcore/ itself may be included wherever their layer may.
 """
 
 import pathlib

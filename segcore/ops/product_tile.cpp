@@ -1,6 +1,6 @@
 #include "segcore/ops/product_tile.hpp"
 
-#include "segcore/ops/cpu_vector.hpp"
+#include "segcore/cpu_vector.hpp"
 
 namespace seg {
 namespace {

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "segcore/ops/batch_norm_relu/batch_norm_layout.hpp"
-#include "segcore/ops/cpu_vector.hpp"
+#include "segcore/cpu_vector.hpp"
 
 namespace seg {
 namespace {

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "segcore/ops/conv2d/depthwise_layout.hpp"
-#include "segcore/ops/cpu_vector.hpp"
+#include "segcore/cpu_vector.hpp"
 
 namespace seg {
 namespace {

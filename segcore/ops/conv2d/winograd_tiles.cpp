@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <vector>
 
-#include "segcore/ops/cpu_vector.hpp"
+#include "segcore/cpu_vector.hpp"
 
 namespace seg {
 namespace {

@@ -3,7 +3,7 @@
 #include <ATen/Context.h>
 #include <ATen/autocast_mode.h>
 
-#include "segcore/ops/cpu_vector.hpp"
+#include "segcore/cpu_vector.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {

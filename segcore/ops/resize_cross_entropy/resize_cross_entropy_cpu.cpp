@@ -16,7 +16,7 @@
 
 #include "registry/error.hpp"
 #include "segcore/ops/bilinear_taps.hpp"
-#include "segcore/ops/cpu_vector.hpp"
+#include "segcore/cpu_vector.hpp"
 #include "segcore/ops/resize_cross_entropy/resize_cross_entropy.hpp"
 
 namespace seg {
