@@ -92,6 +92,10 @@ SEG_VECTOR_BODY D8 wide(const F8& x) {
   std::memcpy(halves, &x, sizeof halves);
   return {__builtin_convertvector(halves[0], D4), __builtin_convertvector(halves[1], D4)};
 }
+SEG_VECTOR_BODY F8 narrow(const D8& x) {
+  return __builtin_shufflevector(__builtin_convertvector(x.low, F4),
+                                 __builtin_convertvector(x.high, F4), 0, 1, 2, 3, 4, 5, 6, 7);
+}
 SEG_VECTOR_BODY D8 all(double value) { return {D4{} + value, D4{} + value}; }
 SEG_VECTOR_BODY D8 operator+(const D8& a, const D8& b) { return {a.low + b.low, a.high + b.high}; }
 SEG_VECTOR_BODY D8 operator-(const D8& a, const D8& b) { return {a.low - b.low, a.high - b.high}; }

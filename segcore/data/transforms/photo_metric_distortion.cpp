@@ -1,10 +1,7 @@
-#include "segcore/data/transforms/photo_metric_distortion.hpp"
-
-#include <algorithm>
 #include <array>
-#include <opencv2/imgproc.hpp>
 
 #include "segcore/data/transform.hpp"
+#include "segcore/data/transforms/distort_colours.hpp"
 #include "segcore/data/transforms/pixels.hpp"
 
 namespace seg {
@@ -17,33 +14,6 @@ struct PhotoMetricDistortionParams {
 };
 
 namespace {
-
-using ByteTable = std::array<uint8_t, 256>;
-
-/// value * alpha + beta in float32, cut to 0..255, truncated.
-ByteTable linear_table(double alpha, double beta) {
-  ByteTable table{};
-  for (size_t i = 0; i < table.size(); ++i) {
-    const float value = static_cast<float>(i) * static_cast<float>(alpha);
-    table[i] = static_cast<uint8_t>(std::clamp(value + static_cast<float>(beta), 0.0F, 255.0F));
-  }
-  return table;
-}
-
-ByteTable hue_table(int64_t delta) {
-  ByteTable table{};
-  for (size_t i = 0; i < table.size(); ++i) {
-    table[i] = static_cast<uint8_t>(((static_cast<int64_t>(i) + delta) % 180 + 180) % 180);
-  }
-  return table;
-}
-
-void apply_table_to_band(cv::Mat& pixels, int band, const ByteTable& table) {
-  for (int y = 0; y < pixels.rows; ++y) {
-    uint8_t* pixel = pixels.ptr<uint8_t>(y) + band;
-    for (int x = 0; x < pixels.cols; ++x, pixel += 3) *pixel = table[*pixel];
-  }
-}
 
 class PhotoMetricDistortion final : public Transform {
  public:
@@ -78,8 +48,7 @@ class PhotoMetricDistortion final : public Transform {
                            "has ",
                            pixel_text(sample.image), ". Take it out of the pipeline"));
     }
-    const Distortion drawn = draw(rng);
-    distort_colours(sample.image, drawn);
+    distort_colours(sample.image, draw(rng));
   }
 
  private:
@@ -99,47 +68,4 @@ class PhotoMetricDistortion final : public Transform {
 SEG_REGISTER(Transform, PhotoMetricDistortion);
 
 }  // namespace
-
-void distort_colours(cv::Mat& image, const Distortion& drawn) {
-  // Steps on single values become one table; those on hue and saturation go through HSV, and each
-  // of them by itself, since the way there and back rounds.
-  std::optional<ByteTable> before, after;
-  if (drawn.brightness) before = linear_table(1.0, *drawn.brightness);
-  if (drawn.contrast) {
-    const ByteTable contrast = linear_table(*drawn.contrast, 0.0);
-    const bool joins = drawn.contrast_first || (!drawn.saturation && !drawn.hue);
-    if (!joins) {
-      after = contrast;
-    } else if (before) {
-      for (uint8_t& value : *before) value = contrast[value];
-    } else {
-      before = contrast;
-    }
-  }
-  if (!before && !after && !drawn.saturation && !drawn.hue) return;
-  make_unique(image);
-
-  std::optional<ByteTable> saturation, hue;
-  if (drawn.saturation) saturation = linear_table(*drawn.saturation, 0.0);
-  if (drawn.hue) hue = hue_table(*drawn.hue);
-  // Some rows at a time, so that all steps find them in the cache.
-  const int rows = std::max(1, 32768 / std::max(1, image.cols * 3));
-  cv::Mat hsv;
-  for (int y = 0; y < image.rows; y += rows) {
-    cv::Mat part = image.rowRange(y, std::min(image.rows, y + rows));
-    if (before) apply_table(part, *before);
-    if (saturation) {
-      cv::cvtColor(part, hsv, cv::COLOR_BGR2HSV);
-      apply_table_to_band(hsv, 1, *saturation);
-      cv::cvtColor(hsv, part, cv::COLOR_HSV2BGR);
-    }
-    if (hue) {
-      cv::cvtColor(part, hsv, cv::COLOR_BGR2HSV);
-      apply_table_to_band(hsv, 0, *hue);
-      cv::cvtColor(hsv, part, cv::COLOR_HSV2BGR);
-    }
-    if (after) apply_table(part, *after);
-  }
-}
-
 }  // namespace seg

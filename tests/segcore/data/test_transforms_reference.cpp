@@ -8,7 +8,7 @@
 #include <opencv2/core.hpp>
 
 #include "segcore/data/transform.hpp"
-#include "segcore/data/transforms/photo_metric_distortion.hpp"
+#include "segcore/data/transforms/distort_colours.hpp"
 #include "tests/support/paths.hpp"
 
 namespace seg {
