@@ -20,6 +20,7 @@
 #include "runners/start/run_info.hpp"
 #include "segcore/dist/communicator.hpp"
 #include "segcore/memory/caching_allocator.hpp"
+#include "segcore/memory/mat_allocator.hpp"
 
 namespace seg {
 namespace {
@@ -64,6 +65,7 @@ void apply_environment(const EnvParams& env, bool deterministic) {
   if (deterministic) setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8", /*overwrite=*/0);
   log_warnings_of_libtorch();
   install_caching_allocator();
+  install_mat_allocator();
   if (env.num_threads) at::set_num_threads(static_cast<int>(*env.num_threads));
   at::Context& context = at::globalContext();
   context.setBenchmarkCuDNN(env.cudnn_benchmark && !deterministic);

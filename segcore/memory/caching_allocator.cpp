@@ -59,7 +59,7 @@ class CachingAllocator::Leases {
 CachingAllocator::~CachingAllocator() { clear(); }
 
 c10::DataPtr CachingAllocator::allocate(size_t bytes) {
-  if (bytes < kLeast) return c10::GetDefaultCPUAllocator()->allocate(bytes);
+  if (bytes < least_) return c10::GetDefaultCPUAllocator()->allocate(bytes);
   const Block block = take(rounded(bytes));
   // LibTorch's own reports what it could not get.
   if (!block.memory) return c10::GetDefaultCPUAllocator()->allocate(bytes);

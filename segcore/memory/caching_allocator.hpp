@@ -16,6 +16,8 @@ class CachingAllocator final : public c10::Allocator {
   /// Bytes from which blocks are kept; smaller ones are LibTorch's.
   static constexpr size_t kLeast = size_t{1} << 20;
 
+  /// \param least  in place of kLeast.
+  explicit CachingAllocator(size_t least = kLeast) : least_(least) {}
   ~CachingAllocator() override;
   c10::DataPtr allocate(size_t bytes) override;
   /// Of large and small blocks alike: oneDNN's have no other sign.
@@ -42,6 +44,7 @@ class CachingAllocator final : public c10::Allocator {
   /// The kept block that wastes least, removed; null memory where none fits.
   Block best_fit(size_t bytes);
 
+  const size_t least_;
   mutable std::mutex mutex_;
   std::list<Block> free_;  ///< the one given back last at the end
   Usage usage_;

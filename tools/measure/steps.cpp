@@ -9,6 +9,7 @@
 #include <sstream>
 
 #include "runners/start/device.hpp"
+#include "runners/start/environment.hpp"
 #include "tools/measure/benchmarked_model.hpp"
 
 namespace seg {
@@ -82,6 +83,7 @@ Measured benchmark_step(const BenchmarkArguments& arguments, const RunConfig& co
 }
 
 Measured benchmark_data(const BenchmarkArguments& arguments, const RunConfig& config) {
+  apply_environment(config.env_cfg, config.randomness.deterministic);
   std::vector<int64_t> counts = arguments.threads;
   if (counts.empty()) {
     counts.push_back(config.train_dataloader ? config.train_dataloader->num_workers : 0);
