@@ -32,6 +32,12 @@ constexpr float kPartOfByte = 1.0F / 255.0F;
 /// So many columns are truncated together by cv::cvtColor; those that are left over are rounded.
 constexpr int kTruncated = 32;
 
+/// A variant of the kernel.
+struct Mode {
+  bool rounds;  ///< what HSV gives, which is else truncated
+  bool fused;   ///< with an instruction that multiplies and adds
+};
+
 /// Three bands of eight pixels, 0..255 each.
 struct Bgr {
   I8 blue, green, red;
@@ -47,9 +53,17 @@ SEG_VECTOR_BODY I8 greater(const I8& a, const I8& b) { return a > b ? a : b; }
 SEG_VECTOR_BODY I8 smaller(const I8& a, const I8& b) { return a < b ? a : b; }
 /// Rounds what is below 2^22: a float of 1.5 * 2^23 has no digits after the point.
 SEG_VECTOR_BODY I8 rounded(const F8& x) { return to_int(x + 12582912.0F - 12582912.0F); }
-/// 1 - a b, rounded once, as OpenCV has it with AVX2: the product of two floats is exact in double.
+/// 1 - a b, rounded once, as OpenCV has it with AVX2.
+template <bool kFused>
 SEG_VECTOR_BODY F8 one_minus_product(const F8& a, const F8& b) {
-  return vec::narrow(vec::all(1.0) - vec::wide(a) * vec::wide(b));
+#if defined(__x86_64__) && !defined(__clang__)
+  if constexpr (kFused) {
+    F8 out = F8{} + 1.0F;
+    asm("vfnmadd231ps %2, %1, %0" : "+x"(out) : "x"(a), "x"(b));
+    return out;
+  }
+#endif
+  return vec::narrow(vec::all(1.0) - vec::wide(a) * vec::wide(b));  // a product exact in double
 }
 /// Truncated and cut.
 SEG_VECTOR_BODY I8 byte(const F8& x) { return smaller(greater(to_int(x), all(0)), all(255)); }
@@ -67,7 +81,7 @@ SEG_VECTOR_BODY Hsv hsv_of(const Bgr& in) {
   return {hue + ((hue < 0) & kHues), (range * of_value + half) >> kShift, value};
 }
 
-template <bool kRounds>
+template <Mode kMode>
 SEG_VECTOR_BODY Bgr bgr_of(const Hsv& in) {
   const F8 hue = to_float(in.hue) * kSectorOfHue;
   const I8 sector = to_int(hue);
@@ -78,22 +92,22 @@ SEG_VECTOR_BODY Bgr bgr_of(const Hsv& in) {
   const F8 along = (sector & 1) == 1 ? part : 1.0F - part;
   const auto whole = [&](const F8& of_one) SEG_INLINE_LAMBDA {
     const F8 x = of_one * 255.0F;
-    return kRounds ? rounded(x) : to_int(x);
+    return kMode.rounds ? rounded(x) : to_int(x);
   };
   const I8 high = whole(value);
   const I8 low = whole(value * (1.0F - saturation));
-  const I8 between = whole(value * one_minus_product(saturation, along));
+  const I8 between = whole(value * one_minus_product<kMode.fused>(saturation, along));
   Bgr out;
   out.blue = sector < 2 ? low : high;
-  out.blue = (sector == 2) | (sector == 5) ? between : out.blue;
+  out.blue = ((sector == 2) | (sector == 5)) ? between : out.blue;
   out.green = sector < 3 ? high : low;
-  out.green = (sector == 0) | (sector == 3) ? between : out.green;
-  out.red = (sector == 2) | (sector == 3) ? low : high;
-  out.red = (sector == 1) | (sector == 4) ? between : out.red;
+  out.green = ((sector == 0) | (sector == 3)) ? between : out.green;
+  out.red = ((sector == 2) | (sector == 3)) ? low : high;
+  out.red = ((sector == 1) | (sector == 4)) ? between : out.red;
   return out;
 }
 
-template <bool kRounds>
+template <Mode kMode>
 SEG_VECTOR_BODY Bgr distorted(const Bgr& in, const Steps& d) {
   Bgr pixels = in;
   const auto each = [&](float factor, float added) SEG_INLINE_LAMBDA {
@@ -106,13 +120,13 @@ SEG_VECTOR_BODY Bgr distorted(const Bgr& in, const Steps& d) {
   if (d.saturation) {
     Hsv changed = hsv_of(pixels);
     changed.saturation = byte(to_float(changed.saturation) * d.saturation_factor);
-    pixels = bgr_of<kRounds>(changed);
+    pixels = bgr_of<kMode>(changed);
   }
   if (d.hue) {
     Hsv changed = hsv_of(pixels);
     changed.hue += d.hue_added;
     changed.hue -= (changed.hue >= kHues) & kHues;
-    pixels = bgr_of<kRounds>(changed);
+    pixels = bgr_of<kMode>(changed);
   }
   if (d.contrast && !d.contrast_first) each(d.contrast_factor, 0.0F);
   return pixels;
@@ -125,8 +139,8 @@ struct Row {
 };
 
 #if defined(__x86_64__)
-// Without "fma", by which products and sums would be joined where OpenCV rounds in between.
-template <bool kRounds>
+// Not for "fma", by which products and sums would be joined where OpenCV rounds in between.
+template <Mode kMode>
 __attribute__((target("avx2"))) void distort_avx2(const Row& row) {
   // Four pixels lie in each half of a register; of eight pixels of 24 bytes the second four end
   // 16 bytes, of which the first four are of no use.
@@ -147,10 +161,10 @@ __attribute__((target("avx2"))) void distort_avx2(const Row& row) {
     const __m256i pixels =
         _mm256_set_m128i(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p + 8)),
                          _mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
-    const Bgr out = distorted<kRounds>({reinterpret_cast<I8>(_mm256_shuffle_epi8(pixels, blue)),
-                                        reinterpret_cast<I8>(_mm256_shuffle_epi8(pixels, green)),
-                                        reinterpret_cast<I8>(_mm256_shuffle_epi8(pixels, red))},
-                                       row.steps);
+    const Bgr out = distorted<kMode>({reinterpret_cast<I8>(_mm256_shuffle_epi8(pixels, blue)),
+                                      reinterpret_cast<I8>(_mm256_shuffle_epi8(pixels, green)),
+                                      reinterpret_cast<I8>(_mm256_shuffle_epi8(pixels, red))},
+                                     row.steps);
     const auto wide = reinterpret_cast<__m256i>(out.blue | (out.green << 8) | (out.red << 16));
     const __m256i bytes = _mm256_permutevar8x32_epi32(_mm256_shuffle_epi8(wide, close), join);
     _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_castsi256_si128(bytes));
@@ -159,7 +173,7 @@ __attribute__((target("avx2"))) void distort_avx2(const Row& row) {
 }
 #endif
 
-template <bool kRounds>
+template <Mode kMode>
 void distort_plain(const Row& row) {
   for (int x = 0; x < row.count; x += 8) {
     uint8_t* p = row.pixels + 3 * x;
@@ -169,7 +183,7 @@ void distort_plain(const Row& row) {
       in.green[i] = p[3 * i + 1];
       in.red[i] = p[3 * i + 2];
     }
-    const Bgr out = distorted<kRounds>(in, row.steps);
+    const Bgr out = distorted<kMode>(in, row.steps);
     for (int i = 0; i < 8; ++i) {
       p[3 * i] = static_cast<uint8_t>(out.blue[i]);
       p[3 * i + 1] = static_cast<uint8_t>(out.green[i]);
@@ -180,13 +194,14 @@ void distort_plain(const Row& row) {
 
 using DistortRow = void (*)(const Row&);
 
-/// \tparam kRounds  what HSV gives is rounded, else truncated.
 template <bool kRounds>
 DistortRow fastest() {
 #if defined(__x86_64__)
-  if (__builtin_cpu_supports("avx2")) return distort_avx2<kRounds>;
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
+    return distort_avx2<Mode{.rounds = kRounds, .fused = true}>;
+  }
 #endif
-  return distort_plain<kRounds>;
+  return distort_plain<Mode{.rounds = kRounds, .fused = false}>;
 }
 
 }  // namespace
