@@ -45,6 +45,7 @@ std::vector<Sample> Pipeline::run(Sample sample, Rng& rng, const Others& others)
     }
     samples = std::move(next);
   }
+  for (Sample& one : samples) settle(one);
   return samples;
 }
 

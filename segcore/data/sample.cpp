@@ -1,6 +1,5 @@
 #include "segcore/data/sample.hpp"
 
-#include "segcore/image/image_io.hpp"
 #include "segcore/io/file_cache.hpp"
 
 namespace seg {
@@ -13,6 +12,21 @@ std::vector<uint8_t> read_sample_file(const Sample& sample, const std::string& p
   auto bytes = read_file_bytes(path);
   sample.cache->keep(path, state, bytes);
   return bytes;
+}
+
+void settle(Sample& sample) {
+  if (sample.undecoded) {
+    const UndecodedImage& from = *sample.undecoded;
+    const cv::Rect needed = sample.planned.image.needed(from.size, CV_8UC3);
+    sample.image = sample.planned.image.apply(
+        {decode_image_part(from.bytes, from.path, needed, from.flag), from.size, needed.tl()});
+    sample.planned.image = {};
+    sample.undecoded.reset();
+  }
+  for_each_picture(sample, [](cv::Mat& pixels, Geometry& geometry) {
+    pixels = geometry.apply(pixels);
+    geometry = {};
+  });
 }
 
 std::vector<int64_t> categories_of(const std::vector<SampleMeta>& metas) {

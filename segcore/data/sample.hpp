@@ -4,10 +4,14 @@
 
 #include <array>
 #include <cstdint>
+#include <memory>
 #include <opencv2/core/mat.hpp>
 #include <opencv2/core/types.hpp>
 #include <string>
 #include <vector>
+
+#include "segcore/data/geometry.hpp"
+#include "segcore/image/image_io.hpp"
 
 namespace seg {
 
@@ -40,6 +44,19 @@ struct Volume {
   at::Tensor labels;  ///< [Z, Y, X], whole numbers of any type
 };
 
+/// An image of uint8 with three bands whose pixels are still in the bytes of its file.
+struct UndecodedImage {
+  std::vector<uint8_t> bytes;
+  std::string path;
+  ImageFlag flag = ImageFlag::kColor;
+  cv::Size size;
+};
+
+/// What is planned for the pictures of a sample.
+struct PlannedGeometry {
+  Geometry image, image2, labels, edges, depth;
+};
+
 /// One image with its labels inside a pipeline. Transforms own it and change it in place.
 struct Sample {
   SampleMeta meta;
@@ -59,7 +76,26 @@ struct Sample {
   /// outlives the sample.
   const LabelCoding* coding = nullptr;
   const FileCache* cache = nullptr;  ///< of the data set, which outlives the sample; null: none
+  /// Between steps that plan (Transform::plan): where the pixels above are still to go, and what
+  /// the image is still to be decoded from. Other steps find neither.
+  PlannedGeometry planned;
+  std::shared_ptr<const UndecodedImage> undecoded;
 };
+
+/// Calls `use(pixels, geometry)` for each picture of the sample that is there.
+template <class Use>
+void for_each_picture(Sample& sample, const Use& use) {
+  PlannedGeometry& planned = sample.planned;
+  if (!sample.image.empty() || sample.undecoded) use(sample.image, planned.image);
+  if (!sample.image2.empty()) use(sample.image2, planned.image2);
+  if (!sample.labels.empty()) use(sample.labels, planned.labels);
+  if (!sample.edges.empty()) use(sample.edges, planned.edges);
+  if (!sample.depth.empty()) use(sample.depth, planned.depth);
+}
+
+/// Makes what is planned.
+/// \throws DataError naming the file, where its pixels cannot be decoded.
+void settle(Sample& sample);
 
 /// The bytes of one of the sample's files, from the cache where there is one.
 /// \throws DataError naming the path, where it is missing or cannot be read.

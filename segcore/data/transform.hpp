@@ -24,17 +24,33 @@ class Transform {
   virtual ~Transform() = default;
   /// \throws DataError with the file's name where a file is at fault.
   virtual void apply(Sample& sample, Rng& rng) const = 0;
+  /// The same, but pixels may be left where they are and only their new places be planned
+  /// (`Sample::planned`), so that several steps move them at once, and no others.
+  virtual void plan(Sample& sample, Rng& rng) const {
+    settle(sample);
+    apply(sample, rng);
+  }
   /// How many other samples the next `apply` mixes into its own: it finds them in `Sample::others`.
   virtual int64_t draw_others(Rng&) const { return 0; }
   /// What follows in a pipeline runs on each of the results. Only test-time augmentation makes
   /// more than one of a sample.
   virtual std::vector<Sample> expand(Sample sample, Rng& rng) const {
-    apply(sample, rng);
+    plan(sample, rng);
     std::vector<Sample> one;
     one.push_back(std::move(sample));
     return one;
   }
   virtual TransformTraits traits() const { return {}; }
+};
+
+/// A step that only plans.
+class GeometricTransform : public Transform {
+ public:
+  void plan(Sample& sample, Rng& rng) const override = 0;
+  void apply(Sample& sample, Rng& rng) const final {
+    plan(sample, rng);
+    settle(sample);
+  }
 };
 
 template <>

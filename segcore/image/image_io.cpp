@@ -156,9 +156,10 @@ Decoded decode_picture(const EncodedImage& image, PixelForm form, const ReadOpti
                        bool file_order) {
   try {
     const PictureFormat format = picture_format(image);
-    if (image.window && format != PictureFormat::kTiff) {
-      return crop_of_picture(image, form, options);
-    }
+    // A JPEG file that is in memory is decoded as far as its window.
+    const bool partly =
+        format == PictureFormat::kTiff || (format == PictureFormat::kJpeg && image.file == nullptr);
+    if (image.window && !partly) return crop_of_picture(image, form, options);
     if (format != PictureFormat::kTiff && options.page.value_or(0) != 0) {
       throw_image_error(image.name, text("has one page; there is no page ", *options.page));
     }
@@ -422,6 +423,11 @@ std::vector<uint8_t> read_file_bytes(const std::string& path) {
 cv::Mat decode_image(std::span<const uint8_t> bytes, const std::string& name, ImageFlag flag,
                      const ReadOptions& options) {
   return decoded_image({bytes, name}, flag, options);
+}
+
+cv::Mat decode_image_part(std::span<const uint8_t> bytes, const std::string& name,
+                          const cv::Rect& window, ImageFlag flag) {
+  return decoded_image({bytes, name, nullptr, window}, flag, {});
 }
 
 cv::Mat decode_image_in_file_order(std::span<const uint8_t> bytes, const std::string& name,

@@ -22,6 +22,9 @@ constexpr int kJpegMaxScans = 500;
 /// A flat area takes no fewer than one bit a block of 64 values and band.
 constexpr uint64_t kJpegRatio = 2048;
 
+/// The widest block of pixels that share a colour sample, on both sides.
+constexpr int kJpegMargin = 32;
+
 struct JpegErrors {
   jpeg_error_mgr manager;  // first: libjpeg hands back its address
   jmp_buf jump;
@@ -102,6 +105,29 @@ struct JpegReader {
     jpeg_finish_decompress(&decoder);
     return !errors.damaged;
   }
+  /// \param row  space for a whole row.
+  bool read_window(const cv::Rect& window, uint8_t* pixels, size_t stride, uint8_t* row) {
+    if (setjmp(errors.jump)) return false;
+    jpeg_start_decompress(&decoder);
+    if (errors.ended && !all_scans_seen()) errors.damaged = true;
+    // Colours are smoothed over the edges of blocks, so those beside the window are decoded, too.
+    const int begin = std::max(0, window.x - kJpegMargin);
+    const int end =
+        std::min(static_cast<int>(decoder.output_width), window.x + window.width + kJpegMargin);
+    auto first = static_cast<JDIMENSION>(begin), columns = static_cast<JDIMENSION>(end - begin);
+    jpeg_crop_scanline(&decoder, &first, &columns);
+    const auto bands = static_cast<size_t>(decoder.output_components);
+    const size_t before = (static_cast<size_t>(window.x) - first) * bands;
+    jpeg_skip_scanlines(&decoder, static_cast<JDIMENSION>(window.y));
+    for (int y = 0; y < window.height; ++y) {
+      jpeg_read_scanlines(&decoder, &row, 1);
+      std::memcpy(pixels + static_cast<size_t>(y) * stride, row + before,
+                  static_cast<size_t>(window.width) * bands);
+    }
+    if (errors.ended && !decoder.progressive_mode) errors.damaged = true;
+    jpeg_abort_decompress(&decoder);
+    return !errors.damaged;
+  }
 
  private:
   /// Of a file of several scans whose end is missing: whether there are coefficients of every band
@@ -173,9 +199,19 @@ Decoded decode_jpeg(const EncodedImage& image, PixelForm form) {
   }
   Decoded out;
   out.orientation = jpeg_orientation(reader);
-  out.pixels.create(static_cast<int>(decoder.image_height), static_cast<int>(decoder.image_width),
-                    CV_8UC(bands));
-  if (!reader.read_pixels(out.pixels.data, out.pixels.step)) throw_jpeg_error(image.name, reader);
+  const cv::Rect all(0, 0, static_cast<int>(decoder.image_width),
+                     static_cast<int>(decoder.image_height));
+  const cv::Rect window = image.window.value_or(all);
+  out.pixels.create(window.height, window.width, CV_8UC(bands));
+  if (window == all) {
+    if (!reader.read_pixels(out.pixels.data, out.pixels.step)) throw_jpeg_error(image.name, reader);
+  } else {
+    check_window(image, all.width, all.height, out.orientation);
+    std::vector<uint8_t> row(static_cast<size_t>(all.width * bands));
+    if (!reader.read_window(window, out.pixels.data, out.pixels.step, row.data())) {
+      throw_jpeg_error(image.name, reader);
+    }
+  }
   if (reader.errors.ended) {
     note_image(ImageNote::kNoEndMarker, image.name, [] {
       return std::string(

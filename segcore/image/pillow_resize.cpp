@@ -1,4 +1,4 @@
-#include "segcore/data/transforms/pillow_resize.hpp"
+#include "segcore/image/pillow_resize.hpp"
 
 #include <algorithm>
 #include <cmath>

@@ -15,7 +15,7 @@ struct CenterCropParams {
 
 namespace {
 
-class CenterCrop final : public Transform {
+class CenterCrop final : public GeometricTransform {
  public:
   using Params = CenterCropParams;
   static Schema<Params> schema() {
@@ -37,17 +37,18 @@ class CenterCrop final : public Transform {
     }
   }
 
-  void apply(Sample& sample, Rng&) const override {
-    require_image(sample, "CenterCrop");
-    if (auto_pad_ && (height_ > sample.image.rows || width_ > sample.image.cols)) {
-      pad_sample(sample, std::max(height_, sample.image.rows), std::max(width_, sample.image.cols),
-                 pad_);
+  void plan(Sample& sample, Rng&) const override {
+    cv::Size now = planned_size(sample, "CenterCrop");
+    if (auto_pad_ && (height_ > now.height || width_ > now.width)) {
+      now = {std::max(width_, now.width), std::max(height_, now.height)};
+      settle(sample);
+      pad_sample(sample, now.height, now.width, pad_);
     }
-    const int height = std::min(height_, sample.image.rows);
-    const int width = std::min(width_, sample.image.cols);
+    const int height = std::min(height_, now.height);
+    const int width = std::min(width_, now.width);
     // Halves round to even, as Python's round does.
-    const int y = static_cast<int>(std::nearbyint((sample.image.rows - height) / 2.0));
-    const int x = static_cast<int>(std::nearbyint((sample.image.cols - width) / 2.0));
+    const int y = static_cast<int>(std::nearbyint((now.height - height) / 2.0));
+    const int x = static_cast<int>(std::nearbyint((now.width - width) / 2.0));
     crop_sample(sample, cv::Rect(x, y, width, height));
   }
 

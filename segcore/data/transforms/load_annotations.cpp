@@ -59,6 +59,7 @@ class LoadAnnotations final : public Transform, public LabelReader {
   explicit LoadAnnotations(const Params& p) : p_(p) {}
 
   TransformTraits traits() const override { return {.loads_labels = true, .labels_only = true}; }
+  void plan(Sample& sample, Rng& rng) const override { apply(sample, rng); }
   void apply(Sample& sample, Rng&) const override {
     if (sample.meta.seg_map_path.empty() || !sample.labels.empty()) return;
     const bool reduce = sample.reduce_zero_label;

@@ -54,10 +54,13 @@ cv::Mat as_float32(const cv::Mat& image) {
 }
 
 /// Notes the sizes that later steps and the evaluation go by.
+void set_loaded_size(Sample& sample, const cv::Size& size) {
+  sample.meta.ori_shape = sample.meta.img_shape = {size.height, size.width};
+  check_label_size(sample);
+}
 void set_loaded_image(Sample& sample, const cv::Mat& image, bool to_float32) {
   sample.image = to_float32 ? as_float32(image) : image;
-  sample.meta.ori_shape = sample.meta.img_shape = {image.rows, image.cols};
-  check_label_size(sample);
+  set_loaded_size(sample, image.size());
 }
 
 class LoadImageFromFile final : public Transform {
@@ -99,6 +102,24 @@ class LoadImageFromFile final : public Transform {
   }
 
   TransformTraits traits() const override { return {.loads_image = true}; }
+  /// A JPEG file waits for what of it is needed.
+  void plan(Sample& sample, Rng& rng) const override {
+    if (!can_wait(sample)) {
+      settle(sample);
+      apply(sample, rng);
+      return;
+    }
+    const std::string& path = sample.meta.img_path;
+    UndecodedImage undecoded{read_sample_file(sample, path), path, flag_, {}};
+    const ImageInfo info = image_info(undecoded.bytes, path);
+    if (std::string_view(info.format) != "JPEG" || info.orientation != 1) {
+      set_loaded_image(sample, decode_image(undecoded.bytes, path, flag_, p_.options()), false);
+      return;
+    }
+    undecoded.size = {static_cast<int>(info.width), static_cast<int>(info.height)};
+    set_loaded_size(sample, undecoded.size);
+    sample.undecoded = std::make_shared<const UndecodedImage>(std::move(undecoded));
+  }
   void apply(Sample& sample, Rng&) const override {
     if (!sample.image.empty()) {
       set_loaded_image(sample, sample.image, p_.to_float32);
@@ -108,6 +129,13 @@ class LoadImageFromFile final : public Transform {
   }
 
  private:
+  bool can_wait(const Sample& sample) const {
+    const bool color = flag_ == ImageFlag::kColor || flag_ == ImageFlag::kColorIgnoreOrientation;
+    const bool whole_file = sample.meta.window.empty() && !sample.meta.img_path.ends_with(".npy");
+    const bool plain = !p_.to_float32 && !p_.ignore_empty && !p_.page && !p_.nodata;
+    return sample.image.empty() && whole_file && color && plain &&
+           p_.imdecode_backend != "tifffile";
+  }
   cv::Mat read(const Sample& sample) const {
     const std::string& path = sample.meta.img_path;
     try {

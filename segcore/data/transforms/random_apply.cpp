@@ -29,8 +29,8 @@ class TransformChain {
       }
     }
   }
-  void apply(Sample& sample, Rng& rng) const {
-    for (const auto& step : steps_) step->apply(sample, rng);
+  void plan(Sample& sample, Rng& rng) const {
+    for (const auto& step : steps_) step->plan(sample, rng);
   }
   bool loads_labels() const {
     return std::any_of(steps_.begin(), steps_.end(),
@@ -41,7 +41,7 @@ class TransformChain {
   std::vector<std::unique_ptr<Transform>> steps_;
 };
 
-class RandomApply final : public Transform {
+class RandomApply final : public GeometricTransform {
  public:
   using Params = RandomApplyParams;
   static Schema<Params> schema() {
@@ -52,8 +52,8 @@ class RandomApply final : public Transform {
   }
   explicit RandomApply(const Params& p) : chain_(p.transforms), prob_(p.prob) {}
   TransformTraits traits() const override { return {.loads_labels = chain_.loads_labels()}; }
-  void apply(Sample& sample, Rng& rng) const override {
-    if (rng.chance(prob_)) chain_.apply(sample, rng);
+  void plan(Sample& sample, Rng& rng) const override {
+    if (rng.chance(prob_)) chain_.plan(sample, rng);
   }
 
  private:
@@ -62,7 +62,7 @@ class RandomApply final : public Transform {
 };
 SEG_REGISTER(Transform, RandomApply);
 
-class RandomChoice final : public Transform {
+class RandomChoice final : public GeometricTransform {
  public:
   using Params = RandomChoiceParams;
   static Schema<Params> schema() {
@@ -93,11 +93,11 @@ class RandomChoice final : public Transform {
                 std::any_of(chains_.begin(), chains_.end(),
                             [](const TransformChain& chain) { return chain.loads_labels(); })};
   }
-  void apply(Sample& sample, Rng& rng) const override {
+  void plan(Sample& sample, Rng& rng) const override {
     double left = rng.uniform();
     size_t chosen = 0;
     while (chosen + 1 < chains_.size() && left >= probs_[chosen]) left -= probs_[chosen++];
-    chains_[chosen].apply(sample, rng);
+    chains_[chosen].plan(sample, rng);
   }
 
  private:

@@ -1,4 +1,3 @@
-#include "segcore/data/transforms/pixels.hpp"
 #include "segcore/data/transforms/resize.hpp"
 
 namespace seg {
@@ -9,7 +8,7 @@ struct RandomChoiceResizeParams : ResizeByTypeParams {
 
 namespace {
 
-class RandomChoiceResize final : public Transform {
+class RandomChoiceResize final : public GeometricTransform {
  public:
   using Params = RandomChoiceResizeParams;
   static Schema<Params> schema() {
@@ -25,8 +24,7 @@ class RandomChoiceResize final : public Transform {
   }
   explicit RandomChoiceResize(const Params& p) : p_(p) {}
 
-  void apply(Sample& sample, Rng& rng) const override {
-    require_image(sample, "RandomChoiceResize");
+  void plan(Sample& sample, Rng& rng) const override {
     const auto& chosen =
         p_.scales[static_cast<size_t>(rng.below(static_cast<int64_t>(p_.scales.size())))];
     const auto* side = std::get_if<int64_t>(&chosen);

@@ -20,7 +20,12 @@ namespace {
 /// Draws until the classes of the crop are mixed, at most so often after the first.
 constexpr int kCropRedraws = 10;
 
-class RandomCrop final : public Transform {
+/// As far as it lies within the picture.
+void crop(const cv::Size& from, Geometry& geometry, const cv::Rect& rect) {
+  geometry.crop(from, rect & cv::Rect({}, geometry.size(from)));
+}
+
+class RandomCrop final : public GeometricTransform {
  public:
   using Params = RandomCropParams;
   static Schema<Params> schema() {
@@ -45,26 +50,27 @@ class RandomCrop final : public Transform {
     }
   }
 
-  void apply(Sample& sample, Rng& rng) const override {
-    require_image(sample, "RandomCrop");
-    cv::Rect rect = draw(sample.image, rng);
+  void plan(Sample& sample, Rng& rng) const override {
+    const cv::Size size = planned_size(sample, "RandomCrop");
+    cv::Rect rect = draw(size, rng);
     if (cat_max_ratio_ < 1.0 && !sample.labels.empty()) {
-      const cv::Rect all(0, 0, sample.labels.cols, sample.labels.rows);
       for (int i = 0; i < kCropRedraws; ++i) {
-        if (classes_are_mixed(sample.labels(rect & all), cat_max_ratio_, ignore_index_)) break;
-        rect = draw(sample.image, rng);
+        Geometry look = sample.planned.labels;
+        crop(sample.labels.size(), look, rect);
+        if (classes_are_mixed(look.apply(sample.labels), cat_max_ratio_, ignore_index_)) break;
+        rect = draw(size, rng);
       }
     }
     crop_sample(sample, rect);
   }
 
  private:
-  cv::Rect draw(const cv::Mat& image, Rng& rng) const {
+  cv::Rect draw(const cv::Size& size, Rng& rng) const {
     const auto offset = [&](int length, int wanted) {
       return static_cast<int>(rng.below(std::max(length - wanted, 0) + 1));
     };
-    const int y = offset(image.rows, height_);
-    return {offset(image.cols, width_), y, width_, height_};
+    const int y = offset(size.height, height_);
+    return {offset(size.width, width_), y, width_, height_};
   }
 
   int height_ = 0, width_ = 0;
@@ -76,10 +82,10 @@ SEG_REGISTER(Transform, RandomCrop);
 }  // namespace
 
 void crop_sample(Sample& sample, const cv::Rect& rect) {
-  for (cv::Mat* mat :
-       {&sample.image, &sample.image2, &sample.labels, &sample.edges, &sample.depth}) {
-    if (!mat->empty()) *mat = (*mat)(rect & cv::Rect(0, 0, mat->cols, mat->rows));
-  }
+  for_each_picture(sample, [&](const cv::Mat& pixels, Geometry& geometry) {
+    const bool encoded = pixels.empty();
+    crop(encoded ? sample.undecoded->size : pixels.size(), geometry, rect);
+  });
 }
 
 bool classes_are_mixed(const cv::Mat& labels, double max_ratio, int64_t ignore_index) {

@@ -6,7 +6,7 @@
 
 namespace seg {
 
-/// Cuts image and labels to a rectangle, as far as it lies within them. Pixels are not copied.
+/// Plans to cut image and labels to a rectangle, as far as it lies within them.
 void crop_sample(Sample& sample, const cv::Rect& rect);
 
 /// Whether the labels have two classes at least, and none of them more than `max_ratio` of the

@@ -17,7 +17,7 @@ struct RandomFlipParams {
 
 namespace {
 
-class RandomFlip final : public Transform {
+class RandomFlip final : public GeometricTransform {
  public:
   using Params = RandomFlipParams;
   static Schema<Params> schema() {
@@ -41,8 +41,8 @@ class RandomFlip final : public Transform {
     if (p.swap_seg_labels) swap_ = *p.swap_seg_labels;
   }
 
-  void apply(Sample& sample, Rng& rng) const override {
-    require_image(sample, "RandomFlip");
+  void plan(Sample& sample, Rng& rng) const override {
+    planned_size(sample, "RandomFlip");  // there has to be an image
     sample.meta.flip = false;
     sample.meta.flip_direction.clear();
     const double drawn = rng.uniform();
@@ -115,15 +115,11 @@ void swap_classes(cv::Mat& labels, const std::vector<std::array<int64_t, 2>>& pa
 
 void flip_sample(Sample& sample, const std::string& direction,
                  const std::vector<std::array<int64_t, 2>>& swap_labels) {
-  const int code = direction == "horizontal" ? 1 : direction == "vertical" ? 0 : -1;
-  for (cv::Mat* mat :
-       {&sample.image, &sample.image2, &sample.labels, &sample.edges, &sample.depth}) {
-    if (mat->empty()) continue;
-    cv::Mat out;
-    cv::flip(*mat, out, code);
-    *mat = out;
-  }
-  if (!sample.labels.empty() && !swap_labels.empty()) swap_classes(sample.labels, swap_labels);
+  const bool x = direction != "vertical", y = direction != "horizontal";
+  for_each_picture(sample, [&](const cv::Mat&, Geometry& geometry) { geometry.flip(x, y); });
+  if (sample.labels.empty() || swap_labels.empty()) return;
+  make_unique(sample.labels);
+  swap_classes(sample.labels, swap_labels);
 }
 
 }  // namespace seg

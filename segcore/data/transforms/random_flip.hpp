@@ -8,7 +8,7 @@
 
 namespace seg {
 
-/// Flips image and labels.
+/// Plans to flip image and labels; classes change places at once.
 /// \param direction    "horizontal", "vertical" or "diagonal" (both).
 /// \param swap_labels  pairs of classes that change places ("left arm", "right arm").
 void flip_sample(Sample& sample, const std::string& direction,

@@ -3,6 +3,7 @@
 #include "segcore/data/transform.hpp"
 #include "segcore/data/transforms/pixels.hpp"
 #include "segcore/data/transforms/resize.hpp"
+#include "segcore/image/resize_image.hpp"
 
 namespace seg {
 
@@ -95,9 +96,7 @@ class RandomMosaic final : public Transform {
   cv::Mat fit(const cv::Mat& mat, const std::string& interpolation) const {
     const double factor = std::min(static_cast<double>(p_.img_scale[0]) / mat.rows,
                                    static_cast<double>(p_.img_scale[1]) / mat.cols);
-    const auto scaled = [&](int side) {
-      return std::max<int64_t>(1, static_cast<int64_t>(side * factor));
-    };
+    const auto scaled = [&](int side) { return std::max(1, static_cast<int>(side * factor)); };
     return resize_image(mat, {scaled(mat.cols), scaled(mat.rows)}, interpolation, "cv2");
   }
 

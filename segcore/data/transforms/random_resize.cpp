@@ -1,6 +1,5 @@
 #include <algorithm>
 
-#include "segcore/data/transforms/pixels.hpp"
 #include "segcore/data/transforms/resize.hpp"
 
 namespace seg {
@@ -12,7 +11,7 @@ struct RandomResizeParams : ResizeByTypeParams {
 
 namespace {
 
-class RandomResize final : public Transform {
+class RandomResize final : public GeometricTransform {
  public:
   using Params = RandomResizeParams;
   static Schema<Params> schema() {
@@ -41,10 +40,7 @@ class RandomResize final : public Transform {
   }
   explicit RandomResize(const Params& p) : p_(p) {}
 
-  void apply(Sample& sample, Rng& rng) const override {
-    require_image(sample, "RandomResize");
-    resize_by_type(sample, draw(rng), p_);
-  }
+  void plan(Sample& sample, Rng& rng) const override { resize_by_type(sample, draw(rng), p_); }
 
  private:
   WidthHeight draw(Rng& rng) const {

@@ -1,23 +1,13 @@
 #include "segcore/data/transforms/resize.hpp"
 
 #include <algorithm>
-#include <opencv2/imgproc.hpp>
 
-#include "segcore/data/transforms/pillow_resize.hpp"
 #include "segcore/data/transforms/pixels.hpp"
 
 namespace seg {
 namespace {
 
-int cv2_interpolation(const std::string& name) {
-  if (name == "nearest") return cv::INTER_NEAREST;
-  if (name == "bicubic") return cv::INTER_CUBIC;
-  if (name == "area") return cv::INTER_AREA;
-  if (name == "lanczos") return cv::INTER_LANCZOS4;
-  return cv::INTER_LINEAR;
-}
-
-WidthHeight size_of(const cv::Mat& image) { return {image.cols, image.rows}; }
+WidthHeight sides(const cv::Size& size) { return {size.width, size.height}; }
 
 void check_style(const ResizeStyle& p, Problems& problems) {
   const std::vector<std::string> known =
@@ -31,7 +21,7 @@ void check_style(const ResizeStyle& p, Problems& problems) {
   }
 }
 
-class Resize final : public Transform {
+class Resize final : public GeometricTransform {
  public:
   using Params = ResizeParams;
   static Schema<Params> schema() {
@@ -51,8 +41,8 @@ class Resize final : public Transform {
   }
   explicit Resize(const Params& p) : p_(p) {}
 
-  void apply(Sample& sample, Rng&) const override {
-    require_image(sample, "Resize");
+  void plan(Sample& sample, Rng&) const override {
+    const WidthHeight now = sides(planned_size(sample, "Resize"));
     WidthHeight scale{};
     if (p_.scale) {
       if (const auto* side = std::get_if<int64_t>(&*p_.scale)) {
@@ -61,10 +51,10 @@ class Resize final : public Transform {
         scale = std::get<WidthHeight>(*p_.scale);
       }
     } else if (const auto* factor = std::get_if<double>(&*p_.scale_factor)) {
-      scale = scale_size(size_of(sample.image), *factor, *factor);
+      scale = scale_size(now, *factor, *factor);
     } else {
       const auto& factors = std::get<std::array<double, 2>>(*p_.scale_factor);
-      scale = scale_size(size_of(sample.image), factors[0], factors[1]);
+      scale = scale_size(now, factors[0], factors[1]);
     }
     resize_sample(sample, scale, p_);
   }
@@ -110,14 +100,8 @@ Schema<ResizeByTypeParams> ResizeByTypeParams::schema() {
       });
 }
 
-cv::Mat resize_image(const cv::Mat& image, const WidthHeight& size,
-                     const std::string& interpolation, const std::string& backend) {
-  if (size_of(image) == size) return image;
-  if (backend == "pillow") return pillow_resize(image, size, interpolation);
-  cv::Mat out;
-  cv::resize(image, out, cv::Size(static_cast<int>(size[0]), static_cast<int>(size[1])), 0, 0,
-             cv2_interpolation(interpolation));
-  return out;
+cv::Size size_of(const WidthHeight& size) {
+  return {static_cast<int>(size[0]), static_cast<int>(size[1])};
 }
 
 WidthHeight scale_size(const WidthHeight& size, double factor_w, double factor_h) {
@@ -136,30 +120,40 @@ WidthHeight rescale_size(const WidthHeight& size, const WidthHeight& scale) {
 }
 
 void resize_sample(Sample& sample, const WidthHeight& scale, const ResizeStyle& style) {
-  require_image(sample, "Resize");
-  const auto target = [&](const cv::Mat& mat) {
-    const WidthHeight now = size_of(mat);
+  const WidthHeight before = sides(planned_size(sample, "Resize"));
+  const auto target = [&](const WidthHeight& now) {
     return style.keep_ratio ? rescale_size(now, scale) : scale;
   };
-  if (style.backend == "pillow" && sample.image.depth() != CV_8U) {
+  if (style.backend == "pillow" && !sample.undecoded && sample.image.depth() != CV_8U) {
     throw DataError(text(sample_name(sample),
                          ": the back end pillow resizes images of uint8 only, "
                          "this one has ",
                          pixel_text(sample.image), ". Use backend: cv2"));
   }
-  const WidthHeight before = size_of(sample.image), after = target(sample.image);
-  sample.image = resize_image(sample.image, after, style.interpolation, style.backend);
+  const WidthHeight after = target(before);
   sample.meta.scale_factor = {static_cast<double>(after[0]) / static_cast<double>(before[0]),
                               static_cast<double>(after[1]) / static_cast<double>(before[1])};
+  bool planned = false;
+  for_each_picture(sample,
+                   [&](const cv::Mat&, const Geometry& geometry) { planned |= !geometry.empty(); });
+  // A second resizing reads the pixels of the first.
+  if (planned) settle(sample);
+  const auto plan = [](Geometry& geometry, const WidthHeight& now, const WidthHeight& then,
+                       const std::string& interpolation, const std::string& backend) {
+    if (now != then) geometry.resize({size_of(then), interpolation, backend});
+  };
+  const auto plan_nearest = [&](const cv::Mat& pixels, Geometry& geometry,
+                                const std::string& backend) {
+    if (pixels.empty()) return;
+    const WidthHeight now = sides(pixels.size());
+    plan(geometry, now, target(now), "nearest", backend);
+  };
+  plan(sample.planned.image, before, after, style.interpolation, style.backend);
   if (!sample.image2.empty()) {
-    sample.image2 = resize_image(sample.image2, after, style.interpolation, style.backend);
+    plan(sample.planned.image2, before, after, style.interpolation, style.backend);
   }
-  if (!sample.labels.empty()) {
-    sample.labels = resize_image(sample.labels, target(sample.labels), "nearest", style.backend);
-  }
-  if (!sample.depth.empty()) {
-    sample.depth = resize_image(sample.depth, target(sample.depth), "nearest", "cv2");
-  }
+  plan_nearest(sample.labels, sample.planned.labels, style.backend);
+  plan_nearest(sample.depth, sample.planned.depth, "cv2");
 }
 
 WidthHeight shortest_edge_size(const WidthHeight& size, int64_t shortest, int64_t max_size) {
@@ -183,12 +177,10 @@ void resize_by_type(Sample& sample, const WidthHeight& scale, const ResizeByType
     resize_sample(sample, scale, how);
     return;
   }
-  require_image(sample, how.resize_type);
+  const WidthHeight now = sides(planned_size(sample, how.resize_type));
   ResizeStyle fit = how;
   fit.keep_ratio = true;
-  resize_sample(
-      sample,
-      shortest_edge_size(size_of(sample.image), std::min(scale[0], scale[1]), *how.max_size), fit);
+  resize_sample(sample, shortest_edge_size(now, std::min(scale[0], scale[1]), *how.max_size), fit);
 }
 
 }  // namespace seg

@@ -26,16 +26,14 @@ struct ResizeParams : ResizeStyle {
   std::optional<std::variant<double, std::array<double, 2>>> scale_factor;
 };
 
-/// "nearest", "bilinear", ... for the back end; `backend` is "cv2" or "pillow".
-cv::Mat resize_image(const cv::Mat& image, const WidthHeight& size,
-                     const std::string& interpolation, const std::string& backend);
+cv::Size size_of(const WidthHeight& size);
 
 /// int(side * factor + 0.5) for both sides, at least 1.
 WidthHeight scale_size(const WidthHeight& size, double factor_w, double factor_h);
 /// The largest size of the same ratio that fits into `scale`, in whichever orientation.
 WidthHeight rescale_size(const WidthHeight& size, const WidthHeight& scale);
 
-/// Resizes image and labels. With keep_ratio, `scale` is the box to fit into.
+/// Plans to resize image and labels. With keep_ratio, `scale` is the box to fit into.
 /// \throws DataError for an 8-bit back end with other images.
 void resize_sample(Sample& sample, const WidthHeight& scale, const ResizeStyle& style);
 

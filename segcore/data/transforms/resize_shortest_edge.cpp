@@ -1,6 +1,5 @@
 #include <algorithm>
 
-#include "segcore/data/transforms/pixels.hpp"
 #include "segcore/data/transforms/resize.hpp"
 
 namespace seg {
@@ -12,7 +11,7 @@ struct ResizeShortestEdgeParams {
 
 namespace {
 
-class ResizeShortestEdge final : public Transform {
+class ResizeShortestEdge final : public GeometricTransform {
  public:
   using Params = ResizeShortestEdgeParams;
   static Schema<Params> schema() {
@@ -35,7 +34,7 @@ class ResizeShortestEdge final : public Transform {
     how_.max_size = p.max_size;
   }
 
-  void apply(Sample& sample, Rng&) const override {
+  void plan(Sample& sample, Rng&) const override {
     resize_by_type(sample, {shortest_, shortest_}, how_);
   }
 

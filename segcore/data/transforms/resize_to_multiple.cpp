@@ -1,5 +1,6 @@
 #include "segcore/data/transforms/pixels.hpp"
 #include "segcore/data/transforms/resize.hpp"
+#include "segcore/image/resize_image.hpp"
 
 namespace seg {
 
@@ -34,9 +35,11 @@ class ResizeToMultiple final : public Transform {
 
   void apply(Sample& sample, Rng&) const override {
     require_image(sample, "ResizeToMultiple");
-    sample.image = resize_image(sample.image, multiple(sample.image), interpolation_, "cv2");
+    sample.image =
+        resize_image(sample.image, size_of(multiple(sample.image)), interpolation_, "cv2");
     if (!sample.labels.empty()) {
-      sample.labels = resize_image(sample.labels, multiple(sample.labels), "nearest", "cv2");
+      sample.labels =
+          resize_image(sample.labels, size_of(multiple(sample.labels)), "nearest", "cv2");
     }
   }
 

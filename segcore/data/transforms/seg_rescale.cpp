@@ -1,4 +1,5 @@
 #include "segcore/data/transforms/resize.hpp"
+#include "segcore/image/resize_image.hpp"
 
 namespace seg {
 
@@ -22,8 +23,9 @@ class SegRescale final : public Transform {
   void apply(Sample& sample, Rng&) const override {
     if (sample.labels.empty() || factor_ == 1) return;
     sample.labels = resize_image(
-        sample.labels, scale_size({sample.labels.cols, sample.labels.rows}, factor_, factor_),
-        "nearest", "cv2");
+        sample.labels,
+        size_of(scale_size({sample.labels.cols, sample.labels.rows}, factor_, factor_)), "nearest",
+        "cv2");
   }
 
  private:

@@ -58,6 +58,7 @@ class TestTimeAug final : public Transform {
     }
     for (const auto& transform : lists_[depth]) {
       for (Sample& result : transform->expand(sample, rng)) {
+        settle(result);
         branch(std::move(result), depth + 1, rng, out);
       }
     }

@@ -438,5 +438,48 @@ TEST(GeoReference, MovesToAPart) {
             (std::vector<double>{0, 2, 0, 108, 3, 0, 0, 224, 0, 0, 0, 0, 0, 0, 0, 1}));
 }
 
+TEST(ImagePartTest, OfJpegFilesIsCutOutOfTheWhole) {
+  int compared = 0;
+  for (const auto& file : fs::directory_iterator(source_path("tests/data/images"))) {
+    const std::string path = file.path().string();
+    if (!path.ends_with(".jpg")) continue;
+    const auto bytes = read_file_bytes(path);
+    if (image_info(bytes, path).orientation != 1) continue;
+    const cv::Mat whole = decode_image(bytes, path);
+    for (const cv::Rect& window : windows_of(whole.cols, whole.rows)) {
+      EXPECT_TRUE(same_pixels(decode_image_part(bytes, path, window), whole(window)))
+          << path << " in " << window;
+      ++compared;
+    }
+  }
+  EXPECT_GT(compared, 10);
+}
+
+/// Windows at all places, so that blocks and colour samples are cut everywhere.
+TEST(ImagePartTest, OfAJpegFileEndsAtAnyPixel) {
+  cv::Mat picture(70, 83, CV_8UC3);
+  cv::randu(picture, 0, 256);
+  const auto bytes = encode_jpeg(picture, 90);
+  const cv::Mat whole = decode_image(bytes, "a.jpg");
+  for (int x = 0; x < whole.cols; x += 3) {
+    for (int y = 0; y < whole.rows; y += 3) {
+      const cv::Rect window(x, y, (whole.cols - x + 1) / 2, (whole.rows - y + 1) / 2);
+      EXPECT_TRUE(same_pixels(decode_image_part(bytes, "a.jpg", window), whole(window))) << window;
+    }
+  }
+}
+
+TEST(ImagePartTest, OfAJpegFileThatEndsBehindItIsRead) {
+  cv::Mat picture(96, 64, CV_8UC3);
+  cv::randu(picture, 0, 256);
+  auto bytes = encode_jpeg(picture);
+  const cv::Mat whole = decode_image(bytes, "a.jpg");
+  bytes.resize(bytes.size() / 2);
+  const cv::Rect top(0, 0, 64, 24), bottom(0, 72, 64, 24);
+  EXPECT_TRUE(same_pixels(decode_image_part(bytes, "a.jpg", top), whole(top)));
+  EXPECT_THAT(window_error([&] { decode_image_part(bytes, "a.jpg", bottom); }),
+              HasSubstr("a.jpg: damaged JPEG file: the file ends before the picture does"));
+}
+
 }  // namespace
 }  // namespace seg

@@ -1,0 +1,146 @@
+/// Steps that only plan where pixels go: bit for bit what the same steps make one by one.
+#include <gtest/gtest.h>
+
+#include <opencv2/core.hpp>
+#include <opencv2/imgproc.hpp>
+
+#include "registry/text.hpp"
+#include "segcore/data/pipeline.hpp"
+#include "tests/support/temp_dir.hpp"
+
+namespace seg {
+namespace {
+
+using test::TempDir;
+
+constexpr const char* kLoadImage = "{type: LoadImageFromFile}";
+constexpr const char* kLoadLabels = "{type: LoadAnnotations}";
+
+class PlannedGeometryTest : public ::testing::Test {
+ protected:
+  PlannedGeometryTest() {
+    cv::Mat image(90, 130, CV_8UC3), labels(90, 130, CV_8U);
+    cv::randu(image, 0, 256);
+    cv::GaussianBlur(image, image, cv::Size(5, 5), 1.2);
+    cv::randu(labels, 0, 5);
+    write_image(dir_ / "a.jpg", image);
+    write_image(dir_ / "a.png", labels);
+    write_image(dir_ / "image.png", image);
+  }
+
+  Sample sample(uint64_t index, const std::string& image) const {
+    Sample out;
+    out.meta.index = static_cast<int64_t>(index);
+    out.meta.img_path = dir_ / image;
+    out.meta.seg_map_path = dir_ / "a.png";
+    return out;
+  }
+
+  static std::vector<Spec<Transform>> specs(const std::vector<std::string>& steps) {
+    std::vector<Spec<Transform>> out;
+    for (const std::string& step : steps) out.push_back(Spec<Transform>::of(step));
+    return out;
+  }
+
+  /// Many draws of the steps, planned and one by one.
+  void compare(const std::vector<std::string>& steps, const std::string& image = "a.jpg") const {
+    const auto of_each = specs(steps);
+    const Pipeline pipeline(of_each);
+    for (uint64_t draw = 0; draw < 60; ++draw) {
+      const Sample planned = std::move(pipeline.run(sample(draw, image), 5, 0).at(0));
+      Sample expected = sample(draw, image);
+      Rng rng(5, RngPurpose::kAugmentation, 0, draw);
+      for (const auto& step : of_each) step.build()->apply(expected, rng);
+      ASSERT_TRUE(planned.planned.image.empty() && !planned.undecoded);
+      ASSERT_EQ(planned.image.size(), expected.image.size()) << join(steps, ", ");
+      EXPECT_EQ(cv::norm(planned.image, expected.image, cv::NORM_INF), 0) << join(steps, ", ");
+      ASSERT_EQ(planned.labels.size(), expected.labels.size()) << join(steps, ", ");
+      EXPECT_EQ(cv::norm(planned.labels, expected.labels, cv::NORM_INF), 0) << join(steps, ", ");
+      EXPECT_EQ(planned.meta.ori_shape, expected.meta.ori_shape);
+      EXPECT_EQ(planned.meta.scale_factor, expected.meta.scale_factor);
+      EXPECT_EQ(planned.meta.flip_direction, expected.meta.flip_direction);
+    }
+  }
+
+  TempDir dir_;
+};
+
+TEST_F(PlannedGeometryTest, OfATrainingPipeline) {
+  for (const std::string image : {"a.jpg", "image.png"}) {
+    compare(
+        {kLoadImage, kLoadLabels,
+         "{type: RandomResize, scale: [260, 90], ratio_range: [0.5, 2.0], keep_ratio: true}",
+         "{type: RandomCrop, crop_size: [64, 48], cat_max_ratio: 0.21}",
+         "{type: RandomFlip, prob: [0.3, 0.3, 0.3], direction: [horizontal, vertical, diagonal]}",
+         "{type: PhotoMetricDistortion}"},
+        image);
+  }
+}
+
+TEST_F(PlannedGeometryTest, OfStepsInOtherOrders) {
+  const std::string flip =
+      "{type: RandomFlip, prob: [0.3, 0.3, 0.3], direction: [horizontal, vertical, diagonal]}";
+  const std::string crop = "{type: RandomCrop, crop_size: [50, 41]}";
+  const std::string resize = "{type: RandomResize, scale: [[40, 50], [170, 120]]}";
+  compare({kLoadImage, kLoadLabels, flip, crop, crop, flip, crop});
+  compare({kLoadImage, kLoadLabels, crop, resize, flip, resize, crop});
+  compare({kLoadImage, resize, kLoadLabels, "{type: Resize, scale: [70, 60]}", crop});
+  compare({kLoadLabels, kLoadImage, flip, resize, "{type: CenterCrop, crop_size: 61}"});
+  compare(
+      {kLoadImage, kLoadLabels, resize, "{type: CenterCrop, crop_size: 99, auto_pad: true}", flip});
+  compare({kLoadImage, kLoadLabels, "{type: RandomApply, transforms: [" + resize + "], prob: 0.5}",
+           "{type: RandomChoice, transforms: [" + crop + ", " + flip + "]}",
+           "{type: Pad, size: [128, 128]}", flip});
+}
+
+TEST_F(PlannedGeometryTest, OfOtherWaysToResize) {
+  for (const std::string how :
+       {"interpolation: nearest", "interpolation: bicubic", "interpolation: area",
+        "backend: pillow", "backend: pillow, interpolation: nearest"}) {
+    compare({kLoadImage, kLoadLabels, "{type: Resize, scale: [77, 101], " + how + "}",
+             "{type: RandomCrop, crop_size: [50, 41]}", "{type: RandomFlip, prob: 0.5}"});
+  }
+  compare({kLoadImage, kLoadLabels, "{type: Resize, scale: [65, 45]}",  // halves are means
+           "{type: RandomCrop, crop_size: [30, 31]}", "{type: RandomFlip, prob: 0.5}"});
+  compare({kLoadImage, kLoadLabels, "{type: RandomChoiceResize, scales: [60, 90, 131]}",
+           "{type: RandomCrop, crop_size: 55}"});
+  compare({kLoadImage, kLoadLabels, "{type: ResizeShortestEdge, scale: 80, max_size: 100}",
+           "{type: RandomCrop, crop_size: 55}"});
+}
+
+TEST_F(PlannedGeometryTest, OfBranchesUnderTestTimeAugmentation) {
+  const Pipeline pipeline(specs(
+      {kLoadImage,
+       "{type: TestTimeAug, transforms: [[{type: Resize, scale_factor: 0.5, keep_ratio: true}, "
+       "{type: Resize, scale_factor: 1.5, keep_ratio: true}], [{type: RandomFlip, prob: 0.0}, "
+       "{type: RandomFlip, prob: 1.0}], [{type: LoadAnnotations}]]}"}));
+  const auto samples = pipeline.run(sample(0, "a.jpg"), 5, 0);
+  ASSERT_EQ(samples.size(), 4U);
+  for (const size_t i : {0U, 2U}) {
+    cv::Mat flipped;
+    cv::flip(samples[i].image, flipped, 1);
+    EXPECT_EQ(cv::norm(samples[i + 1].image, flipped, cv::NORM_INF), 0);
+  }
+  EXPECT_EQ(samples[0].image.size(), cv::Size(65, 45));
+  EXPECT_EQ(samples[2].image.size(), cv::Size(195, 135));
+  EXPECT_EQ(samples[3].labels.size(), cv::Size(130, 90)) << "labels were loaded after the steps";
+}
+
+TEST_F(PlannedGeometryTest, SaysWhichFileCannotBeDecoded) {
+  const auto bytes = read_file_bytes(dir_ / "a.jpg");
+  const std::string path = dir_.write(
+      "broken.jpg", std::string(reinterpret_cast<const char*>(bytes.data()), bytes.size() / 2));
+  const Pipeline pipeline(specs({kLoadImage, "{type: RandomFlip, prob: 1.0}"}));
+  Sample broken;
+  broken.meta.img_path = path;
+  try {
+    pipeline.run(broken, 5, 0);
+    FAIL() << "a damaged file was read";
+  } catch (const DataError& e) {
+    EXPECT_EQ(std::string(e.what()),
+              path + ": damaged JPEG file: the file ends before the picture does");
+  }
+}
+
+}  // namespace
+}  // namespace seg
