@@ -44,6 +44,7 @@ namespace seg::vec {
 inline constexpr int64_t kLanes = 8;
 using F8 = float __attribute__((vector_size(32)));
 using I8 = int32_t __attribute__((vector_size(32)));
+using U16 = uint8_t __attribute__((vector_size(16)));
 using F4 = float __attribute__((vector_size(16)));
 using D4 = double __attribute__((vector_size(32)));
 /// For sums over many pixels. Two registers: of one twice as wide GCC makes eight scalars.

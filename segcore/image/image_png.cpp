@@ -4,10 +4,12 @@
 #include <csetjmp>
 #include <cstring>
 #include <opencv2/core.hpp>
+#include <opencv2/imgproc.hpp>
 
 #include "registry/error.hpp"
 #include "segcore/image/eight_bits.hpp"
 #include "segcore/image/image_codecs.hpp"
+#include "segcore/image/png_plain.hpp"
 
 namespace seg::detail {
 namespace {
@@ -41,6 +43,7 @@ struct PngHeader {
   png_uint_32 width = 0, height = 0;
   int depth = 0, color = 0;
   bool transparent = false;  ///< has a tRNS chunk
+  bool interlaced = false;
 };
 
 /// Owns the decoder. Between setjmp and longjmp there may be no C++ object with a destructor, so
@@ -66,8 +69,10 @@ struct PngReader {
   bool read_header(PngHeader& out) {
     if (setjmp(png_jmpbuf(png))) return false;
     png_read_info(png, info);
-    png_get_IHDR(png, info, &out.width, &out.height, &out.depth, &out.color, nullptr, nullptr,
+    int interlace = 0;
+    png_get_IHDR(png, info, &out.width, &out.height, &out.depth, &out.color, &interlace, nullptr,
                  nullptr);
+    out.interlaced = interlace != PNG_INTERLACE_NONE;
     out.transparent = png_get_valid(png, info, PNG_INFO_tRNS) != 0;
     return true;
   }
@@ -135,6 +140,21 @@ int png_stored_bands(const PngHeader& header) {
   }
 }
 
+/// Whether the pixels of the form are those that are stored, 8 bits each.
+bool is_plain(const PngHeader& header, PixelForm form) {
+  if (header.depth != 8 || header.interlaced || header.transparent) return false;
+  switch (header.color) {
+    case PNG_COLOR_TYPE_GRAY:
+      return form != PixelForm::kColor;
+    case PNG_COLOR_TYPE_PALETTE:
+      return form == PixelForm::kLabels;
+    case PNG_COLOR_TYPE_RGB:
+      return form == PixelForm::kColor || form == PixelForm::kStored;
+    default:
+      return false;
+  }
+}
+
 }  // namespace
 
 Decoded decode_png(const EncodedImage& image, PixelForm form) {
@@ -144,9 +164,19 @@ Decoded decode_png(const EncodedImage& image, PixelForm form) {
   const auto bits = static_cast<uint64_t>(header.depth * png_get_channels(reader.png, reader.info));
   check_size(image, header.width, header.height, bits < 8 ? 1 : bits / 8,
              bits < 8 ? kPngRatio * 8 / bits : kPngRatio);
+  Decoded out;
+  if (is_plain(header, form)) {
+    out.pixels = decode_plain_png(image.bytes,
+                                  {static_cast<int>(header.width), static_cast<int>(header.height),
+                                   png_get_channels(reader.png, reader.info)});
+    if (!out.pixels.empty()) {
+      if (out.pixels.channels() == 3) cv::cvtColor(out.pixels, out.pixels, cv::COLOR_RGB2BGR);
+      out.orientation = reader.orientation();
+      return out;
+    }
+  }
   int bands = 0, depth = 0;
   if (!reader.prepare(header, form, bands, depth)) throw_png_error(image.name, reader);
-  Decoded out;
   out.pixels.create(static_cast<int>(header.height), static_cast<int>(header.width),
                     CV_MAKETYPE(depth == 16 ? CV_16U : CV_8U, bands));
   std::vector<png_bytep> rows(header.height);

@@ -10,10 +10,10 @@ namespace {
 
 /// Every fifth value of each band, in rows of a whole 32 columns: those beyond are rounded.
 cv::Mat many_colours() {
-  constexpr int kStep = 5, kLevels = 256 / kStep + 1, kWidth = 32 * 64;
-  cv::Mat out(kLevels * kLevels * kLevels / kWidth, kWidth, CV_8UC3);
+  constexpr int kStep = 5, kLevels = 256 / kStep + 1, kColumns = 32 * 64;
+  cv::Mat out(kLevels * kLevels * kLevels / kColumns, kColumns, CV_8UC3);
   for (int i = 0; i < static_cast<int>(out.total()); ++i) {
-    out.at<cv::Vec3b>(i / kWidth, i % kWidth) = {
+    out.at<cv::Vec3b>(i / kColumns, i % kColumns) = {
         static_cast<uint8_t>(i % kLevels * kStep),
         static_cast<uint8_t>(i / kLevels % kLevels * kStep),
         static_cast<uint8_t>(i / kLevels / kLevels * kStep)};
