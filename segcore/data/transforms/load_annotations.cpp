@@ -1,6 +1,7 @@
 #include <numeric>
 #include <opencv2/core.hpp>
 
+#include "segcore/cpu_vector.hpp"
 #include "segcore/data/label_coding.hpp"
 #include "segcore/data/label_reader.hpp"
 #include "segcore/data/label_size.hpp"
@@ -31,6 +32,21 @@ int64_t mapped_label(int64_t raw, const Sample& sample, bool reduce, int64_t ign
     if (label == from) out = to < 0 ? ignored : to;
   }
   return out;
+}
+
+/// One less, but for 255; 0 becomes 255.
+void reduce_bytes(cv::Mat& labels) {
+  for (int y = 0; y < labels.rows; ++y) {
+    auto* row = labels.ptr<uint8_t>(y);
+    int x = 0;
+    for (; x + 16 <= labels.cols; x += 16) {
+      const auto label = vec::load_as<vec::U16>(row + x);
+      vec::store_as(row + x, (label - 1) | static_cast<vec::U16>(label == kIgnoredByte));
+    }
+    for (; x < labels.cols; ++x) {
+      row[x] = static_cast<uint8_t>(row[x] == kIgnoredByte ? kIgnoredByte : row[x] - 1);
+    }
+  }
 }
 
 class LoadAnnotations final : public Transform, public LabelReader {
@@ -92,6 +108,10 @@ class LoadAnnotations final : public Transform, public LabelReader {
  private:
   static void map_labels(Sample& sample, bool reduce) {
     make_unique(sample.labels);
+    if (sample.labels.depth() == CV_8U && sample.label_map.empty()) {
+      reduce_bytes(sample.labels);
+      return;
+    }
     if (sample.labels.depth() == CV_8U) {
       std::array<uint8_t, 256> table{};
       for (size_t i = 0; i < table.size(); ++i) {

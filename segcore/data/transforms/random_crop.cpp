@@ -53,15 +53,23 @@ class RandomCrop final : public GeometricTransform {
   void plan(Sample& sample, Rng& rng) const override {
     const cv::Size size = planned_size(sample, "RandomCrop");
     cv::Rect rect = draw(size, rng);
+    cv::Mat mixed;  // the labels of a crop that is good
     if (cat_max_ratio_ < 1.0 && !sample.labels.empty()) {
-      for (int i = 0; i < kCropRedraws; ++i) {
+      for (int i = 0; i < kCropRedraws && mixed.empty(); ++i) {
         Geometry look = sample.planned.labels;
         crop(sample.labels.size(), look, rect);
-        if (classes_are_mixed(look.apply(sample.labels), cat_max_ratio_, ignore_index_)) break;
-        rect = draw(size, rng);
+        const cv::Mat labels = look.apply(sample.labels);
+        if (classes_are_mixed(labels, cat_max_ratio_, ignore_index_)) {
+          mixed = labels;
+        } else {
+          rect = draw(size, rng);
+        }
       }
     }
     crop_sample(sample, rect);
+    if (mixed.empty()) return;
+    sample.labels = mixed;
+    sample.planned.labels = {};
   }
 
  private:
