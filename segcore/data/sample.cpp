@@ -1,5 +1,6 @@
 #include "segcore/data/sample.hpp"
 
+#include "segcore/image/image_io.hpp"
 #include "segcore/io/file_cache.hpp"
 
 namespace seg {
@@ -15,13 +16,10 @@ std::vector<uint8_t> read_sample_file(const Sample& sample, const std::string& p
 }
 
 void settle(Sample& sample) {
-  if (sample.undecoded) {
-    const UndecodedImage& from = *sample.undecoded;
-    const cv::Rect needed = sample.planned.image.needed(from.size, CV_8UC3);
-    sample.image = sample.planned.image.apply(
-        {decode_image_part(from.bytes, from.path, needed, from.flag), from.size, needed.tl()});
-    sample.planned.image = {};
-    sample.undecoded.reset();
+  if (const auto from = std::exchange(sample.source, nullptr)) {
+    const Geometry geometry = std::exchange(sample.planned.image, {});
+    const cv::Rect needed = geometry.needed(from->size(), from->type());
+    sample.image = geometry.apply({from->part(needed), from->size(), needed.tl()});
   }
   for_each_picture(sample, [](cv::Mat& pixels, Geometry& geometry) {
     pixels = geometry.apply(pixels);

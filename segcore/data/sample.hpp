@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "segcore/data/geometry.hpp"
-#include "segcore/image/image_io.hpp"
+#include "segcore/data/image_source.hpp"
 
 namespace seg {
 
@@ -44,14 +44,6 @@ struct Volume {
   at::Tensor labels;  ///< [Z, Y, X], whole numbers of any type
 };
 
-/// An image of uint8 with three bands whose pixels are still in the bytes of its file.
-struct UndecodedImage {
-  std::vector<uint8_t> bytes;
-  std::string path;
-  ImageFlag flag = ImageFlag::kColor;
-  cv::Size size;
-};
-
 /// What is planned for the pictures of a sample.
 struct PlannedGeometry {
   Geometry image, image2, labels, edges, depth;
@@ -76,17 +68,18 @@ struct Sample {
   /// outlives the sample.
   const LabelCoding* coding = nullptr;
   const FileCache* cache = nullptr;  ///< of the data set, which outlives the sample; null: none
+  bool cache_decoded = false;        ///< of pictures it keeps the pixels
   /// Between steps that plan (Transform::plan): where the pixels above are still to go, and what
-  /// the image is still to be decoded from. Other steps find neither.
+  /// the image is still to be read from. Other steps find neither.
   PlannedGeometry planned;
-  std::shared_ptr<const UndecodedImage> undecoded;
+  std::shared_ptr<const ImageSource> source;
 };
 
 /// Calls `use(pixels, geometry)` for each picture of the sample that is there.
 template <class Use>
 void for_each_picture(Sample& sample, const Use& use) {
   PlannedGeometry& planned = sample.planned;
-  if (!sample.image.empty() || sample.undecoded) use(sample.image, planned.image);
+  if (!sample.image.empty() || sample.source) use(sample.image, planned.image);
   if (!sample.image2.empty()) use(sample.image2, planned.image2);
   if (!sample.labels.empty()) use(sample.labels, planned.labels);
   if (!sample.edges.empty()) use(sample.edges, planned.edges);

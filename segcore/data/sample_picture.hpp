@@ -8,6 +8,15 @@
 
 namespace seg {
 
+/// An image as it is, or as what parts of it can be read from.
+struct LoadedImage {
+  cv::Mat pixels;
+  std::shared_ptr<const ImageSource> source;
+};
+/// `read_sample_image` of a whole file, which may wait.
+LoadedImage open_sample_image(const Sample& sample, const std::string& path, ImageFlag flag,
+                              const ReadOptions& options);
+
 /// As decode_image, decode_image_in_file_order and decode_labels.
 cv::Mat read_sample_image(const Sample& sample, const std::string& path, ImageFlag flag,
                           const ReadOptions& options);

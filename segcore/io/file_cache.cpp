@@ -7,10 +7,8 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <cstdio>
 #include <cstring>
 #include <filesystem>
-#include <memory>
 
 #include "registry/log.hpp"
 #include "segcore/io/atomic_file.hpp"
@@ -27,18 +25,26 @@ constexpr uint64_t kShareOfRoom = 16;
 /// Times of use are exact to this; a copy in use is written to no more often.
 constexpr std::time_t kUseGrain_s = 60;
 
-/// All bytes of a file; nothing where it is not there or cannot be read whole.
-std::optional<std::vector<uint8_t>> read_whole(const std::string& path) {
-  const std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(std::fopen(path.c_str(), "rbe"),
-                                                             std::fclose);
-  struct stat info {};
-  if (!file || fstat(fileno(file.get()), &info) != 0) return std::nullopt;
-  std::vector<uint8_t> out(static_cast<size_t>(info.st_size));
-  if (std::fread(out.data(), 1, out.size(), file.get()) != out.size()) return std::nullopt;
-  return out;
+}  // namespace
+
+FileCopy::~FileCopy() {
+  if (file_ >= 0) close(file_);
 }
 
-}  // namespace
+void FileCopy::read(uint64_t from, void* to, size_t bytes) const {
+  auto* place = static_cast<char*>(to);
+  while (bytes > 0) {
+    const ssize_t got = pread(file_, place, bytes, static_cast<off_t>(from));
+    if (got < 0 && errno == EINTR) continue;
+    if (got <= 0) {
+      throw DataError(text("a copy in the cache cannot be read: ",
+                           got < 0 ? std::strerror(errno) : "it ends too early"));
+    }
+    place += got;
+    from += static_cast<uint64_t>(got);
+    bytes -= static_cast<size_t>(got);
+  }
+}
 
 FileCache::FileCache(std::string folder, uint64_t max_bytes, bool temporary)
     : folder_(std::move(folder)),
@@ -69,27 +75,42 @@ std::string FileCache::state_of(const std::string& path) {
               info.st_ctim.tv_nsec);
 }
 
-std::string FileCache::copy_of(const std::string& state) const {
-  const std::string name = sha256_of_text(state);
-  return folder_ + "/" + name.substr(0, 2) + "/" + name.substr(2, 40);
+std::string FileCache::copy_of(const std::string& name) const {
+  const std::string hash = sha256_of_text(name);
+  return folder_ + "/" + hash.substr(0, 2) + "/" + hash.substr(2, 40);
 }
 
-std::optional<std::vector<uint8_t>> FileCache::find(const std::string& state) const {
-  const std::string copy = copy_of(state);
-  auto bytes = read_whole(copy);
-  if (!bytes) return bytes;
+std::optional<FileCopy> FileCache::open_copy(const std::string& name) const {
+  const std::string path = copy_of(name);
+  const int file = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (file < 0) return std::nullopt;
   struct stat info {};
-  if (stat(copy.c_str(), &info) == 0 && info.st_mtim.tv_sec + kUseGrain_s < std::time(nullptr)) {
-    utimensat(AT_FDCWD, copy.c_str(), nullptr, 0);
+  const bool known = fstat(file, &info) == 0;
+  FileCopy copy(file, known ? static_cast<uint64_t>(info.st_size) : 0);
+  if (!known) return std::nullopt;
+  if (info.st_mtim.tv_sec + kUseGrain_s < std::time(nullptr)) {
+    utimensat(AT_FDCWD, path.c_str(), nullptr, 0);
+  }
+  return copy;
+}
+
+std::optional<std::vector<uint8_t>> FileCache::find(const std::string& name) const {
+  const auto copy = open_copy(name);
+  if (!copy) return std::nullopt;
+  std::vector<uint8_t> bytes(copy->size());
+  try {
+    copy->read(0, bytes.data(), bytes.size());
+  } catch (const DataError&) {
+    return std::nullopt;  // the file itself is still there
   }
   return bytes;
 }
 
 void FileCache::keep(const std::string& path, const std::string& state,
-                     const std::vector<uint8_t>& bytes) const {
+                     const std::vector<uint8_t>& bytes, const std::string& name) const {
   // Written to while it was read: these bytes are of no one state of the file.
   if (full_ || state_of(path) != state || !take_room(bytes.size())) return;
-  const std::string copy = copy_of(state);
+  const std::string copy = copy_of(name.empty() ? state : name);
   try {
     make_folders(fs::path(copy).parent_path().string());
     // A name of its own: several processes may read one file at the same time.

@@ -6,9 +6,26 @@
 #include <mutex>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace seg {
+
+/// A copy in a FileCache, open for reading: it may be removed meanwhile.
+class FileCopy {
+ public:
+  FileCopy(int file, uint64_t size) : file_(file), size_(size) {}
+  ~FileCopy();
+  FileCopy(FileCopy&& other) noexcept : file_(std::exchange(other.file_, -1)), size_(other.size_) {}
+  FileCopy& operator=(FileCopy&&) = delete;
+  uint64_t size() const { return size_; }
+  /// \throws DataError where the file system fails.
+  void read(uint64_t from, void* to, size_t bytes) const;
+
+ private:
+  int file_;
+  uint64_t size_;
+};
 
 /// Used by all processes of a machine that give the same folder, at the same time or one after the
 /// other. A copy belongs to the path, size, times and inode of its file, so that a changed file is
@@ -28,15 +45,17 @@ class FileCache {
 
   /// A regular file as it is at this moment; empty for anything else.
   static std::string state_of(const std::string& path);
-  /// The bytes of the file in that state, if there is a copy.
-  std::optional<std::vector<uint8_t>> find(const std::string& state) const;
+  /// What is kept under a name; the bytes of a file have its state for one.
+  std::optional<FileCopy> open_copy(const std::string& name) const;
+  std::optional<std::vector<uint8_t>> find(const std::string& name) const;
   /// Keeps what was read from `path`, unless it is not in that state any more. A folder that takes
   /// nothing is reported once.
-  void keep(const std::string& path, const std::string& state,
-            const std::vector<uint8_t>& bytes) const;
+  /// \param name  empty: the state.
+  void keep(const std::string& path, const std::string& state, const std::vector<uint8_t>& bytes,
+            const std::string& name = {}) const;
 
  private:
-  std::string copy_of(const std::string& state) const;
+  std::string copy_of(const std::string& name) const;
   bool take_room(uint64_t bytes) const;
   uint64_t make_room() const;
 

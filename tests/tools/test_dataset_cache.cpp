@@ -51,6 +51,40 @@ class DatasetCacheTest : public ::testing::Test {
   TempDir dir_;
 };
 
+TEST_F(DatasetCacheTest, KeepsPixelsInPlaceOfFiles) {
+  const std::string folder = dir_ / "copies";
+  const auto pipeline = [](std::string config, const std::string& steps) {
+    const std::string end = "{type: PackSegInputs}";
+    return config.replace(config.find(end), end.size(), steps + ", " + end);
+  };
+  // Parts of what is kept, and all of it.
+  for (const std::string steps :
+       {"{type: RandomResize, scale: [60, 60], ratio_range: [0.5, 2.0]}, {type: RandomCrop, "
+        "crop_size: 25}",
+        "{type: RandomFlip, prob: 0.5}"}) {
+    const auto plain = Spec<Dataset>::of(pipeline(yaml(""), steps)).build();
+    const auto cached =
+        Spec<Dataset>::of(pipeline(yaml(text("{to: ", folder, ", decoded: true}")), steps)).build();
+    for (uint64_t epoch = 0; epoch < 3; ++epoch) {
+      for (size_t i = 0; i < 4; ++i) {
+        const auto expected = plain->get(i, 7, epoch).at(0), got = cached->get(i, 7, epoch).at(0);
+        EXPECT_TRUE(got.image.equal(expected.image));
+        EXPECT_TRUE(got.labels.equal(expected.labels));
+      }
+    }
+  }
+  EXPECT_EQ(copies(folder), 8u) << "images and annotations";
+  size_t largest = 0;
+  for (const auto& entry : fs::recursive_directory_iterator(folder)) {
+    if (entry.is_regular_file()) largest = std::max<size_t>(largest, entry.file_size());
+  }
+  EXPECT_GE(largest, 40u * 40 * 3) << "they are decoded";
+
+  const auto cached = Spec<Dataset>::of(yaml(text("{to: ", folder, ", decoded: true}"))).build();
+  write_png(dir_ / "img/01.png", cv::Mat(40, 40, CV_8UC3, cv::Scalar(9, 9, 9)));
+  EXPECT_EQ(image(*cached, 1)[0][5][5].item<int>(), 9) << "of a file that has changed";
+}
+
 TEST_F(DatasetCacheTest, ReadsCopiesAndNeverAnOldPicture) {
   const std::string folder = dir_ / "copies";
   const auto plain = Spec<Dataset>::of(yaml("")).build();

@@ -263,6 +263,7 @@ Sample BaseSegDataset::sample_of(size_t index, const RasterWindow& window) const
   sample.label_map = label_map_;
   sample.coding = coding_.get();
   sample.cache = cache_.get();
+  sample.cache_decoded = cache_ && keeps_decoded(*params_.cache);
   return sample;
 }
 

@@ -37,7 +37,8 @@ uint64_t free_space(const std::string& folder) {
 }
 
 DatasetCacheParams params_of(const DatasetCache& asked) {
-  if (const auto* to = std::get_if<std::string>(&asked)) return {.to = *to, .max_gb = {}};
+  if (const auto* to = std::get_if<std::string>(&asked))
+    return {.to = *to, .max_gb = {}, .decoded = false};
   return std::get<DatasetCacheParams>(asked);
 }
 
@@ -51,8 +52,14 @@ Schema<DatasetCacheParams> DatasetCacheParams::schema() {
           "max_gb", &P::max_gb,
           "size of all copies in gigabytes (default: half of the memory that is free, or four "
           "fifths of the disk's free space)",
-          above(0));
+          above(0))
+      .optional(
+          "decoded", &P::decoded,
+          "keep pixels in place of files: later epochs decode nothing, and take some ten times "
+          "the space");
 }
+
+bool keeps_decoded(const DatasetCache& asked) { return params_of(asked).decoded; }
 
 std::shared_ptr<const FileCache> open_dataset_cache(const DatasetCache& asked) {
   const DatasetCacheParams params = params_of(asked);

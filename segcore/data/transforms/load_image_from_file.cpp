@@ -102,23 +102,17 @@ class LoadImageFromFile final : public Transform {
   }
 
   TransformTraits traits() const override { return {.loads_image = true}; }
-  /// A JPEG file waits for what of it is needed.
+  /// A picture of which parts can be read waits for what of it is needed.
   void plan(Sample& sample, Rng& rng) const override {
     if (!can_wait(sample)) {
       settle(sample);
       apply(sample, rng);
       return;
     }
-    const std::string& path = sample.meta.img_path;
-    UndecodedImage undecoded{read_sample_file(sample, path), path, flag_, {}};
-    const ImageInfo info = image_info(undecoded.bytes, path);
-    if (std::string_view(info.format) != "JPEG" || info.orientation != 1) {
-      set_loaded_image(sample, decode_image(undecoded.bytes, path, flag_, p_.options()), false);
-      return;
-    }
-    undecoded.size = {static_cast<int>(info.width), static_cast<int>(info.height)};
-    set_loaded_size(sample, undecoded.size);
-    sample.undecoded = std::make_shared<const UndecodedImage>(std::move(undecoded));
+    LoadedImage loaded = open_sample_image(sample, sample.meta.img_path, flag_, p_.options());
+    sample.image = std::move(loaded.pixels);
+    sample.source = std::move(loaded.source);
+    set_loaded_size(sample, sample.source ? sample.source->size() : sample.image.size());
   }
   void apply(Sample& sample, Rng&) const override {
     if (!sample.image.empty()) {
@@ -130,10 +124,8 @@ class LoadImageFromFile final : public Transform {
 
  private:
   bool can_wait(const Sample& sample) const {
-    const bool color = flag_ == ImageFlag::kColor || flag_ == ImageFlag::kColorIgnoreOrientation;
     const bool whole_file = sample.meta.window.empty() && !sample.meta.img_path.ends_with(".npy");
-    const bool plain = !p_.to_float32 && !p_.ignore_empty && !p_.page && !p_.nodata;
-    return sample.image.empty() && whole_file && color && plain &&
+    return sample.image.empty() && whole_file && !p_.to_float32 && !p_.ignore_empty &&
            p_.imdecode_backend != "tifffile";
   }
   cv::Mat read(const Sample& sample) const {

@@ -41,8 +41,8 @@ void require_image(const Sample& sample, std::string_view transform) {
 }
 
 cv::Size planned_size(const Sample& sample, std::string_view transform) {
-  if (!sample.undecoded) require_image(sample, transform);
-  return sample.planned.image.size(sample.undecoded ? sample.undecoded->size : sample.image.size());
+  if (!sample.source) require_image(sample, transform);
+  return sample.planned.image.size(sample.source ? sample.source->size() : sample.image.size());
 }
 
 void require_bytes(const Sample& sample, std::string_view transform) {

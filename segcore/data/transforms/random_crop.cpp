@@ -91,8 +91,7 @@ SEG_REGISTER(Transform, RandomCrop);
 
 void crop_sample(Sample& sample, const cv::Rect& rect) {
   for_each_picture(sample, [&](const cv::Mat& pixels, Geometry& geometry) {
-    const bool encoded = pixels.empty();
-    crop(encoded ? sample.undecoded->size : pixels.size(), geometry, rect);
+    crop(pixels.empty() ? sample.source->size() : pixels.size(), geometry, rect);
   });
 }
 

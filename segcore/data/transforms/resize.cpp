@@ -124,7 +124,9 @@ void resize_sample(Sample& sample, const WidthHeight& scale, const ResizeStyle& 
   const auto target = [&](const WidthHeight& now) {
     return style.keep_ratio ? rescale_size(now, scale) : scale;
   };
-  if (style.backend == "pillow" && !sample.undecoded && sample.image.depth() != CV_8U) {
+  if (style.backend == "pillow" &&
+      CV_MAT_DEPTH(sample.source ? sample.source->type() : sample.image.type()) != CV_8U) {
+    settle(sample);
     throw DataError(text(sample_name(sample),
                          ": the back end pillow resizes images of uint8 only, "
                          "this one has ",

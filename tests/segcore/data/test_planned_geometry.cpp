@@ -51,7 +51,7 @@ class PlannedGeometryTest : public ::testing::Test {
       Sample expected = sample(draw, image);
       Rng rng(5, RngPurpose::kAugmentation, 0, draw);
       for (const auto& step : of_each) step.build()->apply(expected, rng);
-      ASSERT_TRUE(planned.planned.image.empty() && !planned.undecoded);
+      ASSERT_TRUE(planned.planned.image.empty() && !planned.source);
       ASSERT_EQ(planned.image.size(), expected.image.size()) << join(steps, ", ");
       EXPECT_EQ(cv::norm(planned.image, expected.image, cv::NORM_INF), 0) << join(steps, ", ");
       ASSERT_EQ(planned.labels.size(), expected.labels.size()) << join(steps, ", ");
