@@ -15,8 +15,9 @@
 #include <vector>
 
 #include "registry/error.hpp"
-#include "segcore/ops/bilinear_taps.hpp"
 #include "segcore/cpu_vector.hpp"
+#include "segcore/ops/bilinear_taps.hpp"
+#include "segcore/ops/class_runs.hpp"
 #include "segcore/ops/resize_cross_entropy/resize_cross_entropy.hpp"
 
 namespace seg {
@@ -25,8 +26,6 @@ namespace {
 using OptionalTensor = std::optional<at::Tensor>;
 
 constexpr int64_t kBandRows = 16;  ///< of the labels
-/// The logit of a class that is none, for whole vectors: e to its power is 0.
-constexpr float kNoClass = -1e30F;
 
 /// Which two positions of the small map a position of the large one lies between.
 struct ResizeTaps {
@@ -150,24 +149,6 @@ SEG_VECTOR_BODY void cross_entropy_band_body(const CrossEntropyBand& a) {
 }
 SEG_VECTOR_KERNEL(cross_entropy_band, cross_entropy_band_body, CrossEntropyBand)
 
-/// Copies `rows` rows [classes, rows, width] of an image of `plane` pixels to [rows, width, lanes],
-/// with classes that are none behind the last.
-void put_classes_together(const float* from, int64_t plane, int64_t classes, int64_t rows,
-                          int64_t width, int64_t lanes, float* to) {
-  const int64_t pixels = rows * width;
-  // A few pixels at a time, so that the lines of memory that they are written to stay in the cache.
-  constexpr int64_t kBlock = 16;
-  for (int64_t begin = 0; begin < pixels; begin += kBlock) {
-    const int64_t end = std::min(begin + kBlock, pixels);
-    for (int64_t c = 0; c < classes; ++c) {
-      for (int64_t i = begin; i < end; ++i) to[i * lanes + c] = from[c * plane + i];
-    }
-    for (int64_t i = begin; i < end; ++i) {
-      std::fill(to + i * lanes + classes, to + (i + 1) * lanes, kNoClass);
-    }
-  }
-}
-
 struct BandPlan {
   ResizeTaps rows, columns;
   int64_t bands, most_rows = 0;
@@ -231,7 +212,7 @@ BandResults run_bands(const at::Tensor& logits, const at::Tensor& labels, int64_
                 width = logits.size(3);
   SEG_CHECK(labels.dim() == 3 && labels.size(0) == images, "labels ", labels.sizes(),
             " do not fit logits ", logits.sizes());
-  const int64_t lanes = (classes + vec::kLanes - 1) / vec::kLanes * vec::kLanes;
+  const int64_t lanes = class_lanes(classes);
   const BandPlan plan(logits, labels, align_corners);
   const at::Tensor whole = logits.contiguous();
   at::Tensor parts;

@@ -85,6 +85,35 @@ TEST(ResizeArgmax, SinglePrecisionAgreesButForTies) {
   EXPECT_GT(same.item<double>(), 0.9999);
 }
 
+/// The largest logit that could have been chosen above the one that was.
+double worst_choice(const torch::Tensor& ids, const torch::Tensor& full) {
+  return (std::get<0>(full.max(0)) - full.gather(0, ids.unsqueeze(0)).squeeze(0))
+      .max()
+      .item<double>();
+}
+
+TEST_P(LogitRowsTest, SinglePrecisionChoosesTheLargestLogit) {
+  torch::manual_seed(3);
+  for (const int64_t classes : {2, 7, 8, 19, 150}) {
+    const auto logits = torch::randn({classes, 16, 24});
+    for (const auto& c : cases(GetParam())) {
+      const auto full = full_logits(logits, c.geometry);
+      const auto ids = resize_argmax(LogitRows(logits, c.geometry), 0.3);
+      ASSERT_EQ(ids.sizes(), full[0].sizes());
+      EXPECT_LT(worst_choice(ids, full), 1e-5) << c.name << ", " << classes << " classes";
+    }
+  }
+}
+
+TEST(ResizeArgmax, OfEqualLogitsTheFirstIsChosen) {
+  for (const int64_t first : {0, 3, 7, 8, 17}) {
+    auto logits = torch::full({19, 4, 4}, -1.0F);
+    logits.narrow(0, first, 19 - first).fill_(2);
+    const LogitsGeometry g{{8, 8}, {8, 8}, {8, 8}, false, false, false};
+    EXPECT_TRUE((resize_argmax(LogitRows(logits, g), 0.3) == first).all().item<bool>()) << first;
+  }
+}
+
 TEST(ResizeArgmax, OneChannelIsComparedWithTheThreshold) {
   const auto logits = torch::tensor({{{-3.0, 3.0}, {0.1, -0.1}}}, torch::kFloat64);
   const LogitsGeometry g{{2, 2}, {2, 2}, {2, 2}, false, false, false};
