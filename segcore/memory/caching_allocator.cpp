@@ -4,7 +4,7 @@
 #include <sys/mman.h>
 
 #include <algorithm>
-#include <cstdlib>
+#include <cstdint>
 #include <unordered_map>
 
 namespace seg {
@@ -13,17 +13,29 @@ namespace {
 /// Pages of the system, and those of blocks that are so large that the last one's rest is small.
 constexpr size_t kPage = size_t{1} << 12, kHugePage = size_t{1} << 21, kHugeBlock = 8 * kHugePage;
 
+/// Parts: of what was in use at once, that may be kept beyond it; of a block's use, that may lie
+/// idle. With less of both a training step asks the system twice as often.
+constexpr size_t kSpare = 8, kWaste = 2;
+
 size_t rounded(size_t bytes) {
   const size_t unit = bytes >= kHugeBlock ? kHugePage : kPage;
   return (bytes + unit - 1) / unit * unit;
 }
 
+/// From the system and not from the C library, whose heap would be torn by blocks of such sizes.
 /// \return null where there is none.
 void* fresh_memory(size_t bytes) {
   const bool huge = bytes >= kHugeBlock;
-  void* memory = std::aligned_alloc(huge ? kHugePage : kPage, bytes);
-  if (memory && huge) madvise(memory, bytes, MADV_HUGEPAGE);
-  return memory;
+  const size_t mapped = huge ? bytes + kHugePage : bytes;
+  void* memory = mmap(nullptr, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (memory == MAP_FAILED) return nullptr;
+  if (!huge) return memory;
+  auto* begin = static_cast<char*>(memory);
+  const size_t before = (kHugePage - reinterpret_cast<uintptr_t>(begin) % kHugePage) % kHugePage;
+  if (before > 0) munmap(begin, before);
+  if (before < kHugePage) munmap(begin + before + bytes, kHugePage - before);
+  madvise(begin + before, bytes, MADV_HUGEPAGE);
+  return begin + before;
 }
 
 }  // namespace
@@ -85,14 +97,15 @@ CachingAllocator::Block CachingAllocator::take(size_t bytes) {
       return kept;
     }
     // Instead of those that were given back first.
-    while (!free_.empty() && usage_.used + usage_.kept + bytes > usage_.most_used) {
+    const size_t most = usage_.most_used + usage_.most_used / kSpare;
+    while (!free_.empty() && usage_.used + usage_.kept + bytes > most) {
       usage_.kept -= free_.front().bytes;
       unwanted.splice(unwanted.end(), free_, free_.begin());
     }
     usage_.used += bytes;
     usage_.most_used = std::max(usage_.most_used, usage_.used);
   }
-  for (const Block& old : unwanted) std::free(old.memory);
+  for (const Block& old : unwanted) munmap(old.memory, old.bytes);
   block.memory = fresh_memory(bytes);
   if (!block.memory) {
     clear();
@@ -108,7 +121,7 @@ CachingAllocator::Block CachingAllocator::take(size_t bytes) {
 CachingAllocator::Block CachingAllocator::best_fit(size_t bytes) {
   auto best = free_.end();
   for (auto it = free_.begin(); it != free_.end(); ++it) {
-    if (it->bytes < bytes || it->bytes > bytes + bytes / 8) continue;
+    if (it->bytes < bytes || it->bytes > bytes + bytes / kWaste) continue;
     if (best == free_.end() || it->bytes <= best->bytes) best = it;
   }
   if (best == free_.end()) return {nullptr, bytes};
@@ -132,7 +145,7 @@ void CachingAllocator::clear() {
     unwanted.swap(free_);
     usage_.kept = 0;
   }
-  for (const Block& block : unwanted) std::free(block.memory);
+  for (const Block& block : unwanted) munmap(block.memory, block.bytes);
 }
 
 void CachingAllocator::copy_data(void* to, const void* from, size_t bytes) const {

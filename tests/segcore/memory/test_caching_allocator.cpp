@@ -41,7 +41,7 @@ TEST_F(CachingAllocatorTest, TakesTheBlockThatWastesLeast) {
   EXPECT_EQ(allocator.allocate(10 * kMB - 5).get(), expected);
 }
 
-TEST_F(CachingAllocatorTest, HoldsNoMoreThanWasInUseAtOnce) {
+TEST_F(CachingAllocatorTest, HoldsLittleMoreThanWasInUseAtOnce) {
   std::vector<c10::DataPtr> maps;
   for (size_t i = 0; i < 8; ++i) maps.push_back(allocator.allocate(4 * kMB));
   maps.clear();
@@ -49,7 +49,7 @@ TEST_F(CachingAllocatorTest, HoldsNoMoreThanWasInUseAtOnce) {
   const auto another = allocator.allocate(10 * kMB);
   const auto usage = allocator.usage();
   EXPECT_EQ(usage.used, 10 * kMB);
-  EXPECT_EQ(usage.kept, 20 * kMB) << "blocks are freed until the new one fits";
+  EXPECT_EQ(usage.kept, 24 * kMB) << "blocks are freed until the new one fits, but for an eighth";
   EXPECT_EQ(usage.most_used, 32 * kMB);
   allocator.clear();
   EXPECT_EQ(allocator.usage().kept, 0);
