@@ -101,7 +101,7 @@ ColumnsByFour by_four(const std::vector<Between>& columns, int pixels) {
   for (int x = out.begin; x + 4 <= count; x += 4) {
     FourColumns four{};
     for (int i = 0; i < 4; ++i) {
-      const Between& c = columns[static_cast<size_t>(x + i)];
+      const Between& c = columns[static_cast<size_t>(x) + static_cast<size_t>(i)];
       if (!readable(c)) return out;
       four.offset[i] = c.left * 3;
       const int place = (i % 2) * 2 + i / 2;

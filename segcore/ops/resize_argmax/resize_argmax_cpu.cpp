@@ -146,7 +146,7 @@ at::Tensor cpu_resize_argmax(const at::Tensor& logits, at::IntArrayRef input,
   const auto rows = mixtures(height, g, 0, flip_vertical);
   const auto columns = mixtures(width, g, 1, flip_horizontal);
   const auto whole = logits.contiguous();
-  const auto out = at::empty({g.original[0], g.original[1]}, logits.options().dtype(at::kLong));
+  auto out = at::empty({g.original[0], g.original[1]}, logits.options().dtype(at::kLong));
   const int64_t lanes = class_lanes(classes);
   const int64_t bands = (g.original[0] + kBandRows - 1) / kBandRows;
   at::parallel_for(0, bands, 1, [&](int64_t first_band, int64_t last_band) {
