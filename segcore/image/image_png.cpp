@@ -161,7 +161,7 @@ Decoded decode_png(const EncodedImage& image, PixelForm form) {
   PngReader reader(image.bytes);
   PngHeader header;
   if (!reader.read_header(header)) throw_png_error(image.name, reader);
-  const auto bits = static_cast<uint64_t>(header.depth * png_get_channels(reader.png, reader.info));
+  const auto bits = static_cast<uint64_t>(header.depth) * png_get_channels(reader.png, reader.info);
   check_size(image, header.width, header.height, bits < 8 ? 1 : bits / 8,
              bits < 8 ? kPngRatio * 8 / bits : kPngRatio);
   Decoded out;

@@ -1,6 +1,7 @@
 #include "segcore/data/transforms/resize.hpp"
 
 #include <algorithm>
+#include <cmath>
 
 #include "segcore/data/transforms/pixels.hpp"
 
@@ -8,6 +9,9 @@ namespace seg {
 namespace {
 
 WidthHeight sides(const cv::Size& size) { return {size.width, size.height}; }
+
+/// int(x + 0.5) of a positive number, as MMCV has it.
+int64_t half_up(double x) { return static_cast<int64_t>(std::floor(x + 0.5)); }
 
 void check_style(const ResizeStyle& p, Problems& problems) {
   const std::vector<std::string> known =
@@ -106,7 +110,7 @@ cv::Size size_of(const WidthHeight& size) {
 
 WidthHeight scale_size(const WidthHeight& size, double factor_w, double factor_h) {
   const auto scaled = [](int64_t side, double factor) {
-    return std::max<int64_t>(1, static_cast<int64_t>(static_cast<double>(side) * factor + 0.5));
+    return std::max<int64_t>(1, half_up(static_cast<double>(side) * factor));
   };
   return {scaled(size[0], factor_w), scaled(size[1], factor_h)};
 }
@@ -170,8 +174,7 @@ WidthHeight shortest_edge_size(const WidthHeight& size, int64_t shortest, int64_
     new_height *= shrink;
     new_width *= shrink;
   }
-  return {std::max<int64_t>(1, static_cast<int64_t>(new_width + 0.5)),
-          std::max<int64_t>(1, static_cast<int64_t>(new_height + 0.5))};
+  return {std::max<int64_t>(1, half_up(new_width)), std::max<int64_t>(1, half_up(new_height))};
 }
 
 void resize_by_type(Sample& sample, const WidthHeight& scale, const ResizeByTypeParams& how) {
@@ -180,7 +183,7 @@ void resize_by_type(Sample& sample, const WidthHeight& scale, const ResizeByType
     return;
   }
   const WidthHeight now = sides(planned_size(sample, how.resize_type));
-  ResizeStyle fit = how;
+  ResizeStyle fit = static_cast<const ResizeStyle&>(how);
   fit.keep_ratio = true;
   resize_sample(sample, shortest_edge_size(now, std::min(scale[0], scale[1]), *how.max_size), fit);
 }

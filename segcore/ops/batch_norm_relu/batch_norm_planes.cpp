@@ -4,8 +4,8 @@
 
 #include <algorithm>
 
-#include "segcore/ops/batch_norm_relu/batch_norm_layout.hpp"
 #include "segcore/cpu_vector.hpp"
+#include "segcore/ops/batch_norm_relu/batch_norm_layout.hpp"
 
 namespace seg {
 namespace {

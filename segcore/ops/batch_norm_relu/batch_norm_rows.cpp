@@ -5,8 +5,8 @@
 #include <algorithm>
 #include <vector>
 
-#include "segcore/ops/batch_norm_relu/batch_norm_layout.hpp"
 #include "segcore/cpu_vector.hpp"
+#include "segcore/ops/batch_norm_relu/batch_norm_layout.hpp"
 
 namespace seg {
 namespace {

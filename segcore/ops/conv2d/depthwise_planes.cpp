@@ -6,8 +6,8 @@
 #include <cstring>
 #include <vector>
 
-#include "segcore/ops/conv2d/depthwise_layout.hpp"
 #include "segcore/cpu_vector.hpp"
+#include "segcore/ops/conv2d/depthwise_layout.hpp"
 
 namespace seg {
 namespace {

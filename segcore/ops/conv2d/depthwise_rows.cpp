@@ -4,8 +4,8 @@
 #include <algorithm>
 #include <vector>
 
-#include "segcore/ops/conv2d/depthwise_layout.hpp"
 #include "segcore/cpu_vector.hpp"
+#include "segcore/ops/conv2d/depthwise_layout.hpp"
 
 namespace seg {
 namespace {

@@ -1,8 +1,8 @@
 #include <ATen/Parallel.h>
 
+#include "segcore/cpu_vector.hpp"
 #include "segcore/ops/conv2d/winograd_blocks.hpp"
 #include "segcore/ops/conv2d/winograd_passes.hpp"
-#include "segcore/cpu_vector.hpp"
 #include "segcore/ops/packed_product.hpp"
 #include "segcore/ops/product_tile.hpp"
 #include "segcore/ops/scratch.hpp"
