@@ -27,10 +27,19 @@
 
 namespace seg {
 
-/// Whether this machine has AVX-512.
+/// Whether this machine has the instructions.
 inline bool has_avx512() {
 #if defined(__x86_64__)
   static const bool has = __builtin_cpu_supports("avx512f") != 0;
+  return has;
+#else
+  return false;
+#endif
+}
+
+inline bool has_avx2() {
+#if defined(__x86_64__)
+  static const bool has = __builtin_cpu_supports("avx2") != 0;
   return has;
 #else
   return false;
@@ -56,7 +65,7 @@ struct D8 {
 /// whole vector after it has to wait for.
 template <class Vector>
 struct Anywhere {
-  typedef Vector Type __attribute__((aligned(4), may_alias));
+  typedef Vector Type __attribute__((aligned(1), may_alias));
 };
 template <class Vector>
 SEG_VECTOR_BODY Vector load_as(const void* from) {

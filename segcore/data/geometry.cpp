@@ -45,12 +45,14 @@ void Geometry::flip(bool x, bool y) {
   flip_y_ ^= y;
 }
 
+bool Geometry::resizes_whole(const cv::Size& from, int type) const {
+  return resizing_ && !takes_parts(*resizing_, from, type);
+}
+
 cv::Rect Geometry::needed(const cv::Size& from, int type) const {
   if (!resizing_) return part(from);
-  // Of a picture that is resized by INTER_NEAREST all is in memory: labels.
-  if (resizing_->interpolation == "nearest" || !takes_parts(*resizing_, from, type)) {
-    return {{}, from};
-  }
+  // INTER_NEAREST takes other pixels than those that lie around: of labels, which are in memory.
+  if (resizing_->interpolation == "nearest" || resizes_whole(from, type)) return {{}, from};
   return needed_pixels(from, resized_part(from));
 }
 

@@ -31,6 +31,8 @@ class Geometry {
   /// About the vertical axis, and the horizontal one.
   void flip(bool x, bool y);
 
+  /// Whether each `apply` resizes a whole picture, of whatever part.
+  bool resizes_whole(const cv::Size& from, int type) const;
   /// The pixels of a picture that `apply` reads; all, where it has to be resized as a whole.
   /// \param type  of the picture, as OpenCV counts them.
   cv::Rect needed(const cv::Size& from, int type) const;

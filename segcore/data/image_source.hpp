@@ -10,7 +10,7 @@
 
 namespace seg {
 
-/// Gives parts of a picture, of which no more is read or decoded than that takes.
+/// Gives parts of a picture, of which little more is read or decoded than that takes.
 class ImageSource {
  public:
   virtual ~ImageSource() = default;
@@ -20,8 +20,8 @@ class ImageSource {
   virtual cv::Mat part(const cv::Rect& rect) const = 0;
 };
 
-/// A JPEG file in memory, as BGR; null where the bytes are no such file, or are to be turned
-/// upright. Damage behind a part is not seen.
+/// A JPEG file in memory, as BGR; takes the bytes. Null, and the bytes stay, where the bytes are no
+/// such file, or are to be turned upright. Damage behind a part is not seen.
 std::shared_ptr<const ImageSource> jpeg_source(std::vector<uint8_t>& bytes, const std::string& path,
                                                ImageFlag flag);
 

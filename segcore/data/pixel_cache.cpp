@@ -1,7 +1,9 @@
 #include "segcore/data/pixel_cache.hpp"
 
+#include <cstdio>
 #include <cstring>
 
+#include "registry/error.hpp"
 #include "registry/text.hpp"
 
 namespace seg {
@@ -14,36 +16,66 @@ struct PixelHeader {
 
 class CachedPixels final : public ImageSource {
  public:
-  CachedPixels(FileCopy copy, const PixelHeader& header)
-      : copy_(std::move(copy)), header_(header) {}
+  CachedPixels(FileCopy copy, const PixelHeader& header, std::string path)
+      : copy_(std::move(copy)), header_(header), path_(std::move(path)) {}
   cv::Size size() const override { return {header_.columns, header_.rows}; }
   int type() const override { return header_.type; }
   cv::Mat part(const cv::Rect& rect) const override {
     // Whole rows: they lie side by side.
     cv::Mat rows(rect.height, header_.columns, header_.type);
     const size_t row = rows.step[0];
-    copy_.read(sizeof header_ + static_cast<size_t>(rect.y) * row, rows.data, rows.rows * row);
+    try {
+      copy_.read(sizeof header_ + static_cast<size_t>(rect.y) * row, rows.data,
+                 static_cast<size_t>(rows.rows) * row);
+    } catch (const DataError& e) {
+      throw DataError(path_ + ": " + e.what());
+    }
     return rows.colRange(rect.x, rect.x + rect.width);
   }
 
  private:
   FileCopy copy_;
   PixelHeader header_;
+  std::string path_;
 };
+
+/// Whether a copy holds what its header says, neither cut nor of another program.
+bool is_whole(const PixelHeader& header, uint64_t size) {
+  if (header.rows < 1 || header.columns < 1 || header.type != CV_MAT_TYPE(header.type))
+    return false;
+  const auto pixel = static_cast<uint64_t>(CV_ELEM_SIZE(header.type));
+  const auto pixels = static_cast<uint64_t>(header.rows) * static_cast<uint64_t>(header.columns);
+  return size == sizeof header + pixels * pixel;
+}
 
 }  // namespace
 
-std::string pixels_of(const std::string& state, const char* form, const ReadOptions& options) {
-  return text(state, '\0', form, ' ', options.page.value_or(-1), ' ',
-              options.nodata ? text(*options.nodata, ' ', options.nodata_fill) : "");
+std::string pixels_name(const std::string& state, const std::string& form,
+                        const ReadOptions& options) {
+  // Of the decoders, ImageFlag and the copies: folders outlive the program.
+  constexpr int kVersion = 1;
+  std::string no_data;
+  if (options.nodata) {
+    char digits[64];
+    std::snprintf(digits, sizeof digits, "%a %a", *options.nodata, options.nodata_fill);
+    no_data = digits;
+  }
+  return text(state, '\0', "pixels ", kVersion, ' ', form, ' ', options.page.value_or(-1), ' ',
+              no_data);
 }
 
-std::shared_ptr<const ImageSource> find_pixels(const FileCache& cache, const std::string& name) {
+std::shared_ptr<const ImageSource> find_pixels(const FileCache& cache, const std::string& name,
+                                               const std::string& path) {
   auto copy = cache.open_copy(name);
   PixelHeader header{};
   if (!copy || copy->size() < sizeof header) return nullptr;
-  copy->read(0, &header, sizeof header);
-  return std::make_shared<CachedPixels>(std::move(*copy), header);
+  try {
+    copy->read(0, &header, sizeof header);
+  } catch (const DataError&) {
+    return nullptr;
+  }
+  if (!is_whole(header, copy->size())) return nullptr;
+  return std::make_shared<CachedPixels>(std::move(*copy), header, path);
 }
 
 void keep_pixels(const FileCache& cache, const std::string& path, const std::string& state,

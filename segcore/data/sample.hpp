@@ -86,7 +86,7 @@ void for_each_picture(Sample& sample, const Use& use) {
   if (!sample.depth.empty()) use(sample.depth, planned.depth);
 }
 
-/// Makes what is planned.
+/// Applies the planned geometry.
 /// \throws DataError naming the file, where its pixels cannot be decoded.
 void settle(Sample& sample);
 

@@ -8,7 +8,7 @@
 
 namespace seg {
 
-/// An image as it is, or as what parts of it can be read from.
+/// An image, or a source that parts of it can be read from.
 struct LoadedImage {
   cv::Mat pixels;
   std::shared_ptr<const ImageSource> source;

@@ -43,7 +43,7 @@ class Transform {
   virtual TransformTraits traits() const { return {}; }
 };
 
-/// A step that only plans.
+/// A step that needs no pixels itself, as it moves them or runs other steps.
 class GeometricTransform : public Transform {
  public:
   void plan(Sample& sample, Rng& rng) const override = 0;

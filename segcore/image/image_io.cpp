@@ -141,6 +141,12 @@ Decoded decode_picture(const EncodedImage& image, PixelForm form, const ReadOpti
 
 /// A window of a format that is decoded from its beginning only.
 Decoded crop_of_picture(const EncodedImage& image, PixelForm form, const ReadOptions& options) {
+  if (!image.file) {
+    Decoded out = decode_picture({image.bytes, image.name}, form, options);
+    check_window(image, out.pixels.cols, out.pixels.rows, out.orientation);
+    out.pixels = out.pixels(*image.window);
+    return out;
+  }
   detail::note_image(detail::ImageNote::kWholeForWindow, image.name, [] {
     return "is decoded as a whole for each of its windows: save it as TIFF, in tiles, of which "
            "parts can be read";

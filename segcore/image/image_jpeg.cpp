@@ -22,8 +22,9 @@ constexpr int kJpegMaxScans = 500;
 /// A flat area takes no fewer than one bit a block of 64 values and band.
 constexpr uint64_t kJpegRatio = 2048;
 
-/// The widest block of pixels that share a colour sample, on both sides.
-constexpr int kJpegMargin = 32;
+/// Columns that are decoded on both sides of a window: two of the widest units (MCUs), since the
+/// decoder smooths colours, and blocks of progressive files that are not complete.
+constexpr int kJpegMargin = 64;
 
 struct JpegErrors {
   jpeg_error_mgr manager;  // first: libjpeg hands back its address
@@ -110,7 +111,6 @@ struct JpegReader {
     if (setjmp(errors.jump)) return false;
     jpeg_start_decompress(&decoder);
     if (errors.ended && !all_scans_seen()) errors.damaged = true;
-    // Colours are smoothed over the edges of blocks, so those beside the window are decoded, too.
     const int begin = std::max(0, window.x - kJpegMargin);
     const int end =
         std::min(static_cast<int>(decoder.output_width), window.x + window.width + kJpegMargin);
@@ -124,7 +124,6 @@ struct JpegReader {
       std::memcpy(pixels + static_cast<size_t>(y) * stride, row + before,
                   static_cast<size_t>(window.width) * bands);
     }
-    if (errors.ended && !decoder.progressive_mode) errors.damaged = true;
     jpeg_abort_decompress(&decoder);
     return !errors.damaged;
   }

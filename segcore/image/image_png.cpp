@@ -16,6 +16,7 @@ namespace {
 
 /// Deflate packs at most 1032 bytes into one.
 constexpr uint64_t kPngRatio = 1100;
+constexpr uint64_t kMostPlainPixels = uint64_t{1} << 26;
 
 struct PngSource {
   const uint8_t* bytes;
@@ -143,6 +144,8 @@ int png_stored_bands(const PngHeader& header) {
 /// Whether the pixels of the form are those that are stored, 8 bits each.
 bool is_plain(const PngHeader& header, PixelForm form) {
   if (header.depth != 8 || header.interlaced || header.transparent) return false;
+  // It needs memory for all of the picture twice.
+  if (uint64_t{header.width} * header.height > kMostPlainPixels) return false;
   switch (header.color) {
     case PNG_COLOR_TYPE_GRAY:
       return form != PixelForm::kColor;

@@ -1,6 +1,7 @@
 #include "segcore/image/resize_part.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -10,6 +11,7 @@
 #endif
 
 #include "registry/error.hpp"
+#include "segcore/cpu_vector.hpp"
 
 namespace seg {
 namespace {
@@ -28,25 +30,26 @@ struct Between {
 
 int16_t weight_of(float share) { return static_cast<int16_t>(std::lrintf(share * kOne)); }
 
-/// \param settle  pixels beyond the edge are the edge's alone, as OpenCV has columns; of rows both
+/// \param clamp_weights  pixels beyond the edge are the edge's alone, as OpenCV has columns; of
+/// rows both
 ///                neighbours become the edge, and keep weights that round apart.
-Between between(int at, double step, int length, bool settle) {
+Between between(int at, double step, int length, bool clamp_weights) {
   auto fraction = static_cast<float>((at + 0.5) * step - 0.5);
   int left = static_cast<int>(std::floor(fraction));
   fraction -= static_cast<float>(left);
-  if (settle && (left < 0 || left >= length - 1)) fraction = 0;
+  if (clamp_weights && (left < 0 || left >= length - 1)) fraction = 0;
   return {std::clamp(left, 0, length - 1), std::clamp(left + 1, 0, length - 1),
           weight_of(1.F - fraction), weight_of(fraction)};
 }
 
 /// Those of a range of pixels, in the order in which they are written.
 std::vector<Between> neighbours(int begin, int count, bool backwards, int from, int to,
-                                bool settle) {
+                                bool clamp_weights) {
   std::vector<Between> out(static_cast<size_t>(count));
   const double step = step_of(from, to);
   for (int i = 0; i < count; ++i) {
     const int at = begin + (backwards ? count - 1 - i : i);
-    out[static_cast<size_t>(i)] = between(at, step, from, settle);
+    out[static_cast<size_t>(i)] = between(at, step, from, clamp_weights);
   }
   return out;
 }
@@ -74,11 +77,6 @@ void blend_rows(const int16_t* above, const int16_t* below, int above_weight, in
 
 #if defined(__x86_64__)
 #define SEG_AVX2 __attribute__((target("avx2")))
-
-bool has_avx2() {
-  static const bool has = __builtin_cpu_supports("avx2") != 0;
-  return has;
-}
 
 /// Four pixels of three bands: where they lie, and their weights, for the instructions below.
 struct FourColumns {
@@ -176,12 +174,18 @@ class RowResizer {
 #endif
   }
 
-  /// Good until another row is asked for after the next one.
-  const int16_t* row(int y) {
+  /// Two rows; good until the next call.
+  std::array<const int16_t*, 2> rows(int above, int below) {
+    return {row(above, below), row(below, above)};
+  }
+
+ private:
+  /// \param other  is not given up for it.
+  const int16_t* row(int y, int other) {
     if (y == held_[0]) return rows_[0].data();
     if (y == held_[1]) return rows_[1].data();
-    const size_t place = held_[0] == last_ ? 1 : 0;
-    held_[place] = last_ = y;
+    const size_t place = held_[0] == other ? 1 : 0;
+    held_[place] = y;
     int16_t* out = rows_[place].data();
     const auto* from = pixels_.ptr<uint8_t>(y);
     const auto plain = [&](int begin, int end) {
@@ -201,12 +205,11 @@ class RowResizer {
     return out;
   }
 
- private:
   const cv::Mat& pixels_;
   std::vector<Between> columns_;
   int bands_;
   std::vector<int16_t> rows_[2];
-  int held_[2] = {-1, -1}, last_ = -1;
+  int held_[2] = {-1, -1};
 #if defined(__x86_64__)
   ColumnsByFour four_;
 #endif
@@ -290,21 +293,20 @@ cv::Mat resize_part_nearest(const PictureWindow& from, const ResizedPart& to) {
 cv::Mat resize_part_bilinear(const PictureWindow& from, const ResizedPart& to) {
   SEG_CHECK(from.pixels.depth() == CV_8U, "bilinear parts are of uint8");
   const cv::Rect& part = to.part;
-  auto columns =
-      neighbours(part.x, part.width, to.flip_x, from.whole.width, to.size.width, /*settle=*/true);
+  auto columns = neighbours(part.x, part.width, to.flip_x, from.whole.width, to.size.width,
+                            /*clamp_weights=*/true);
   for (Between& column : columns) {
     column.left -= from.origin.x;
     column.right -= from.origin.x;
   }
   const auto rows = neighbours(part.y, part.height, to.flip_y, from.whole.height, to.size.height,
-                               /*settle=*/false);
+                               /*clamp_weights=*/false);
   RowResizer resizer(from.pixels, std::move(columns));
   cv::Mat out(part.height, part.width, from.pixels.type());
   const int values = part.width * from.pixels.channels();
   for (int y = 0; y < part.height; ++y) {
     const Between& row = rows[static_cast<size_t>(y)];
-    const int16_t* above = resizer.row(row.left - from.origin.y);
-    const int16_t* below = resizer.row(row.right - from.origin.y);
+    const auto [above, below] = resizer.rows(row.left - from.origin.y, row.right - from.origin.y);
     blend(above, below, row, values, out.ptr(y));
   }
   return out;

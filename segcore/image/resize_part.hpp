@@ -22,10 +22,10 @@ struct PictureWindow {
 /// neighbours.
 cv::Rect needed_pixels(const cv::Size& from, const ResizedPart& to);
 
-/// What cv::resize with INTER_NEAREST gives, bit by bit; for pixels of any type.
+/// What cv::resize with INTER_NEAREST gives, bit for bit; for pixels of any type.
 cv::Mat resize_part_nearest(const PictureWindow& from, const ResizedPart& to);
 
-/// What cv::resize with INTER_LINEAR gives, bit by bit; for uint8. Not for halves of both sides,
+/// What cv::resize with INTER_LINEAR gives, bit for bit; for uint8. Not for halves of both sides,
 /// which OpenCV averages: see `is_averaged`.
 cv::Mat resize_part_bilinear(const PictureWindow& from, const ResizedPart& to);
 

@@ -48,6 +48,8 @@ class FileCache {
   /// What is kept under a name; the bytes of a file have its state for one.
   std::optional<FileCopy> open_copy(const std::string& name) const;
   std::optional<std::vector<uint8_t>> find(const std::string& name) const;
+  /// Nothing more is kept.
+  bool full() const { return full_; }
   /// Keeps what was read from `path`, unless it is not in that state any more. A folder that takes
   /// nothing is reported once.
   /// \param name  empty: the state.

@@ -13,8 +13,8 @@ namespace {
 /// Pages of the system, and those of blocks that are so large that the last one's rest is small.
 constexpr size_t kPage = size_t{1} << 12, kHugePage = size_t{1} << 21, kHugeBlock = 8 * kHugePage;
 
-/// Parts: of what was in use at once, that may be kept beyond it; of a block's use, that may lie
-/// idle. With less of both a training step asks the system twice as often.
+/// An eighth of the peak may be kept beyond it, and a block be up to half larger than what it is
+/// given for. With less of both a training step asks the system twice as often.
 constexpr size_t kSpare = 8, kWaste = 2;
 
 size_t rounded(size_t bytes) {
@@ -22,7 +22,7 @@ size_t rounded(size_t bytes) {
   return (bytes + unit - 1) / unit * unit;
 }
 
-/// From the system and not from the C library, whose heap would be torn by blocks of such sizes.
+/// From the system and not from the C library, whose heap blocks of such sizes fragment.
 /// \return null where there is none.
 void* fresh_memory(size_t bytes) {
   const bool huge = bytes >= kHugeBlock;
@@ -94,6 +94,7 @@ CachingAllocator::Block CachingAllocator::take(size_t bytes) {
     const std::lock_guard<std::mutex> lock(mutex_);
     if (const Block kept = best_fit(bytes); kept.memory) {
       usage_.used += kept.bytes;
+      usage_.most_used = std::max(usage_.most_used, usage_.used);
       return kept;
     }
     // Instead of those that were given back first.

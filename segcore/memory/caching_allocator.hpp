@@ -10,8 +10,8 @@ namespace seg {
 
 /// Keeps large blocks that tensors give back for others of about their size. In use and kept is
 /// little more than was in use at once. Blocks come from the system and not from the C library,
-/// whose heap they tear: the memory of a training step is two thirds of what it is there. Safe to
-/// use from several threads.
+/// whose heap they fragment: the memory of a training step is two thirds of what it is there. Safe
+/// to use from several threads.
 class CachingAllocator final : public c10::Allocator {
  public:
   /// Bytes from which blocks are kept; smaller ones are LibTorch's.

@@ -1,5 +1,9 @@
 #include "segcore/memory/mat_allocator.hpp"
 
+#include <c10/util/Exception.h>
+
+#include <opencv2/core.hpp>
+
 namespace seg {
 
 cv::UMatData* MatAllocator::allocate(int dims, const int* sizes, int type, void* data, size_t* step,
@@ -9,7 +13,12 @@ cv::UMatData* MatAllocator::allocate(int dims, const int* sizes, int type, void*
   const cv::MatAllocator* standard = cv::Mat::getStdAllocator();
   if (data || bytes < kLeast)
     return standard->allocate(dims, sizes, type, data, step, flags, usage);
-  c10::DataPtr block = blocks_.allocate(bytes);
+  c10::DataPtr block;
+  try {
+    block = blocks_.allocate(bytes);
+  } catch (const c10::Error&) {
+    CV_Error(cv::Error::StsNoMem, "no memory for a matrix");
+  }
   // To OpenCV's own it is memory of the user's, whose steps it checks and which it does not free.
   auto stride = static_cast<size_t>(CV_ELEM_SIZE(type));
   for (int i = dims - 1; i >= 0 && step; --i) {

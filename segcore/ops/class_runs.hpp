@@ -7,19 +7,15 @@
 
 namespace seg {
 
-/// The logit of a class that is none, for whole vectors: never the largest, and e to its power is
-/// 0.
-inline constexpr float kNoClass = -1e30F;
-
 /// So many values hold the classes of a pixel in whole vectors.
 inline int64_t class_lanes(int64_t classes) {
   return (classes + vec::kLanes - 1) / vec::kLanes * vec::kLanes;
 }
 
 /// Copies `rows` rows [classes, rows, width] of an image of `plane` pixels to [rows, width, lanes],
-/// with classes that are none behind the last.
+/// with `no_class` behind the last class, for whole vectors.
 inline void put_classes_together(const float* from, int64_t plane, int64_t classes, int64_t rows,
-                                 int64_t width, int64_t lanes, float* to) {
+                                 int64_t width, int64_t lanes, float no_class, float* to) {
   const int64_t pixels = rows * width;
   // A few pixels at a time, so that the lines of memory that they are written to stay in the cache.
   constexpr int64_t kBlock = 16;
@@ -29,7 +25,7 @@ inline void put_classes_together(const float* from, int64_t plane, int64_t class
       for (int64_t i = begin; i < end; ++i) to[i * lanes + c] = from[c * plane + i];
     }
     for (int64_t i = begin; i < end; ++i) {
-      std::fill(to + i * lanes + classes, to + (i + 1) * lanes, kNoClass);
+      std::fill(to + i * lanes + classes, to + (i + 1) * lanes, no_class);
     }
   }
 }

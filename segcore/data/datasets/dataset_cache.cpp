@@ -53,10 +53,10 @@ Schema<DatasetCacheParams> DatasetCacheParams::schema() {
           "size of all copies in gigabytes (default: half of the memory that is free, or four "
           "fifths of the disk's free space)",
           above(0))
-      .optional(
-          "decoded", &P::decoded,
-          "keep pixels in place of files: later epochs decode nothing, and take some ten times "
-          "the space");
+      .optional("decoded", &P::decoded,
+                "keep the pixels of pictures in place of their files, some ten times as many "
+                "bytes: later "
+                "epochs decode nothing");
 }
 
 bool keeps_decoded(const DatasetCache& asked) { return params_of(asked).decoded; }

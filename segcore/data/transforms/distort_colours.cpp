@@ -197,7 +197,7 @@ using DistortRow = void (*)(const Row&);
 template <bool kRounds>
 DistortRow fastest() {
 #if defined(__x86_64__)
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
+  if (has_avx2() && __builtin_cpu_supports("fma")) {
     return distort_avx2<Mode{.rounds = kRounds, .fused = true}>;
   }
 #endif

@@ -16,9 +16,10 @@ struct Distortion {
 };
 
 /// Changes an 8-bit BGR image in place. After each step values are cut to 0..255 and truncated.
-/// Saturation and hue go through OpenCV's HSV of uint8, there and back for each of them, bit by bit
-/// as cv::cvtColor does with AVX2: HSV2BGR truncates. Only in the columns that are left over at the
-/// right edge after the last whole 32 it rounds, and five of a million values may differ by one.
+/// Saturation and hue go through OpenCV's HSV of uint8, there and back for each of them, bit for
+/// bit as cv::cvtColor does with AVX2: HSV2BGR truncates. Only in the columns that are left over at
+/// the right edge after the last whole 32 it rounds, and five of a million values may differ by
+/// one.
 void distort_colours(cv::Mat& image, const Distortion& drawn);
 
 }  // namespace seg

@@ -125,8 +125,8 @@ class LoadImageFromFile final : public Transform {
  private:
   bool can_wait(const Sample& sample) const {
     const bool whole_file = sample.meta.window.empty() && !sample.meta.img_path.ends_with(".npy");
-    return sample.image.empty() && whole_file && !p_.to_float32 && !p_.ignore_empty &&
-           p_.imdecode_backend != "tifffile";
+    return sample.image.empty() && !sample.source && whole_file && !p_.to_float32 &&
+           !p_.ignore_empty && p_.imdecode_backend != "tifffile";
   }
   cv::Mat read(const Sample& sample) const {
     const std::string& path = sample.meta.img_path;

@@ -40,8 +40,12 @@ void require_image(const Sample& sample, std::string_view transform) {
   }
 }
 
-cv::Size planned_size(const Sample& sample, std::string_view transform) {
+void require_planned_image(const Sample& sample, std::string_view transform) {
   if (!sample.source) require_image(sample, transform);
+}
+
+cv::Size planned_size(const Sample& sample, std::string_view transform) {
+  require_planned_image(sample, transform);
   return sample.planned.image.size(sample.source ? sample.source->size() : sample.image.size());
 }
 

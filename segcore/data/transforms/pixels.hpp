@@ -23,6 +23,9 @@ const std::string& sample_name(const Sample& sample);
 /// \throws DataError where there is no image: the pipeline lacks a step that loads it.
 void require_image(const Sample& sample, std::string_view transform);
 
+/// As require_image, for steps that plan.
+void require_planned_image(const Sample& sample, std::string_view transform);
+
 /// The image's size after what is planned. \throws DataError as require_image.
 cv::Size planned_size(const Sample& sample, std::string_view transform);
 

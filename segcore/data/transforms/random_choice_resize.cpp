@@ -1,3 +1,4 @@
+#include "segcore/data/transforms/pixels.hpp"
 #include "segcore/data/transforms/resize.hpp"
 
 namespace seg {
@@ -25,6 +26,7 @@ class RandomChoiceResize final : public GeometricTransform {
   explicit RandomChoiceResize(const Params& p) : p_(p) {}
 
   void plan(Sample& sample, Rng& rng) const override {
+    require_planned_image(sample, "RandomChoiceResize");
     const auto& chosen =
         p_.scales[static_cast<size_t>(rng.below(static_cast<int64_t>(p_.scales.size())))];
     const auto* side = std::get_if<int64_t>(&chosen);

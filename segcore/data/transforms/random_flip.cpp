@@ -42,7 +42,7 @@ class RandomFlip final : public GeometricTransform {
   }
 
   void plan(Sample& sample, Rng& rng) const override {
-    planned_size(sample, "RandomFlip");  // there has to be an image
+    require_planned_image(sample, "RandomFlip");
     sample.meta.flip = false;
     sample.meta.flip_direction.clear();
     const double drawn = rng.uniform();

@@ -1,5 +1,6 @@
 #include <algorithm>
 
+#include "segcore/data/transforms/pixels.hpp"
 #include "segcore/data/transforms/resize.hpp"
 
 namespace seg {

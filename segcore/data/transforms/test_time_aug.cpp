@@ -44,6 +44,7 @@ class TestTimeAug final : public Transform {
     throw Error("TestTimeAug makes several samples of one: call expand");
   }
   std::vector<Sample> expand(Sample sample, Rng& rng) const override {
+    settle(sample);  // once for all branches
     std::vector<Sample> out;
     branch(std::move(sample), 0, rng, out);
     return out;

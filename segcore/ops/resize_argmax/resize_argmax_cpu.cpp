@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <array>
+#include <limits>
 #include <vector>
 
 #include "registry/error.hpp"
@@ -21,6 +22,8 @@ namespace {
 
 constexpr int64_t kBandRows = 16;  ///< of the result
 constexpr size_t kMostParts = 4;
+/// The logit of a class that is none: of equal ones the first is chosen.
+constexpr float kNoLogit = -std::numeric_limits<float>::infinity();
 
 /// What a position of the result is the sum of.
 struct Mixture {
@@ -90,14 +93,13 @@ SEG_VECTOR_BODY int64_t best_class(const ArgmaxBand& a, const Mixture& column) {
     most = vec::max(value, most);
   }
   // The first of equals, as argmax has it.
-  int64_t best = 0;
   float value = most[0];
   int64_t id = static_cast<int64_t>(which[0]) * vec::kLanes;
   for (int64_t i = 1; i < vec::kLanes; ++i) {
-    best = static_cast<int64_t>(which[i]) * vec::kLanes + i;
-    if (most[i] > value || (most[i] == value && best < id)) {
+    const int64_t other = static_cast<int64_t>(which[i]) * vec::kLanes + i;
+    if (most[i] > value || (most[i] == value && other < id)) {
       value = most[i];
-      id = best;
+      id = other;
     }
   }
   return id;
@@ -156,7 +158,7 @@ at::Tensor cpu_resize_argmax(const at::Tensor& logits, at::IntArrayRef input,
       const auto [first, count] = rows_of_band(rows, begin, end);
       together.resize(static_cast<size_t>(count) * row.size());
       put_classes_together(whole.const_data_ptr<float>() + first * width, height * width, classes,
-                           count, width, lanes, together.data());
+                           count, width, lanes, kNoLogit, together.data());
       argmax_band({.logits = together.data(),
                    .rows = &rows,
                    .columns = &columns,

@@ -26,6 +26,8 @@ namespace {
 using OptionalTensor = std::optional<at::Tensor>;
 
 constexpr int64_t kBandRows = 16;  ///< of the labels
+/// The logit of a class that is none: e to its power is 0.
+constexpr float kNoClass = -1e30F;
 
 /// Which two positions of the small map a position of the large one lies between.
 struct ResizeTaps {
@@ -246,7 +248,8 @@ BandResults run_bands(const at::Tensor& logits, const at::Tensor& labels, int64_
       const int64_t first = plan.first_row(band);
       put_classes_together(
           whole.const_data_ptr<float>() + (image * classes * height + first) * width,
-          height * width, classes, plan.last_row(band) - first + 1, width, lanes, together.data());
+          height * width, classes, plan.last_row(band) - first + 1, width, lanes, kNoClass,
+          together.data());
       cross_entropy_band({
           .logits = together.data(),
           .gradient = gradient,

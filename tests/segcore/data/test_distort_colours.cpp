@@ -11,12 +11,12 @@ namespace {
 /// Every fifth value of each band, in rows of a whole 32 columns: those beyond are rounded.
 cv::Mat many_colours() {
   constexpr int kStep = 5, kLevels = 256 / kStep + 1, kColumns = 32 * 64;
-  cv::Mat out(kLevels * kLevels * kLevels / kColumns, kColumns, CV_8UC3);
+  cv::Mat out(kLevels * kLevels * kLevels / kColumns + 1, kColumns, CV_8UC3);
   for (int i = 0; i < static_cast<int>(out.total()); ++i) {
     out.at<cv::Vec3b>(i / kColumns, i % kColumns) = {
         static_cast<uint8_t>(i % kLevels * kStep),
         static_cast<uint8_t>(i / kLevels % kLevels * kStep),
-        static_cast<uint8_t>(i / kLevels / kLevels * kStep)};
+        static_cast<uint8_t>(i / kLevels / kLevels % kLevels * kStep)};
   }
   return out;
 }

@@ -6,6 +6,7 @@
 
 #include "registry/text.hpp"
 #include "segcore/data/pipeline.hpp"
+#include "tests/support/paths.hpp"
 #include "tests/support/temp_dir.hpp"
 
 namespace seg {
@@ -62,6 +63,24 @@ class PlannedGeometryTest : public ::testing::Test {
     }
   }
 
+  /// The same of an image without labels.
+  static void compare_images(const std::vector<std::string>& steps, const std::string& image) {
+    const auto of_each = specs(steps);
+    const Pipeline pipeline(of_each);
+    for (uint64_t draw = 0; draw < 6; ++draw) {
+      Sample expected;
+      expected.meta.index = static_cast<int64_t>(draw);
+      expected.meta.img_path = image;
+      const Sample planned = std::move(pipeline.run(expected, 5, 0).at(0));
+      Rng rng(5, RngPurpose::kAugmentation, 0, draw);
+      for (const auto& step : of_each) step.build()->apply(expected, rng);
+      ASSERT_EQ(planned.image.size(), expected.image.size()) << image;
+      ASSERT_EQ(planned.image.type(), expected.image.type()) << image;
+      EXPECT_EQ(cv::norm(planned.image, expected.image, cv::NORM_INF), 0) << image;
+      EXPECT_EQ(planned.meta.ori_shape, expected.meta.ori_shape) << image;
+    }
+  }
+
   TempDir dir_;
 };
 
@@ -91,6 +110,24 @@ TEST_F(PlannedGeometryTest, OfStepsInOtherOrders) {
   compare({kLoadImage, kLoadLabels, "{type: RandomApply, transforms: [" + resize + "], prob: 0.5}",
            "{type: RandomChoice, transforms: [" + crop + ", " + flip + "]}",
            "{type: Pad, size: [128, 128]}", flip});
+}
+
+TEST_F(PlannedGeometryTest, OfOtherKindsOfImages) {
+  for (const std::string file :
+       {"exif_6.jpg", "gray.jpg", "inks.jpg", "gray16.png", "palette.png"}) {
+    const std::string image = source_path("tests/data/images/" + file);
+    for (const std::string load :
+         {"{type: LoadImageFromFile}", "{type: LoadImageFromFile, to_float32: true}",
+          "{type: LoadImageFromFile, color_type: grayscale}",
+          "{type: LoadImageFromFile, color_type: unchanged}"}) {
+      compare_images({load, "{type: Resize, scale: [31, 27]}", kLoadImage,
+                      "{type: RandomCrop, crop_size: [9, 11]}", "{type: RandomFlip, prob: 0.5}"},
+                     image);
+    }
+  }
+  compare_images({kLoadImage, "{type: RandomFlip, prob: 0.5}", "{type: LoadImageFromFile}",
+                  "{type: RandomCrop, crop_size: [50, 41]}"},
+                 dir_ / "a.jpg");
 }
 
 TEST_F(PlannedGeometryTest, OfOtherWaysToResize) {

@@ -3,11 +3,15 @@
 #include <gtest/gtest.h>
 #include <tiffio.h>
 
+#include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <functional>
 #include <opencv2/core.hpp>
+// After <cstdio>, which it needs.
+#include <jpeglib.h>
 
 #include "registry/error.hpp"
 #include "registry/text.hpp"
@@ -455,18 +459,71 @@ TEST(ImagePartTest, OfJpegFilesIsCutOutOfTheWhole) {
   EXPECT_GT(compared, 10);
 }
 
-/// Windows at all places, so that blocks and colour samples are cut everywhere.
-TEST(ImagePartTest, OfAJpegFileEndsAtAnyPixel) {
-  cv::Mat picture(70, 83, CV_8UC3);
-  cv::randu(picture, 0, 256);
-  const auto bytes = encode_jpeg(picture, 90);
-  const cv::Mat whole = decode_image(bytes, "a.jpg");
-  for (int x = 0; x < whole.cols; x += 3) {
-    for (int y = 0; y < whole.rows; y += 3) {
-      const cv::Rect window(x, y, (whole.cols - x + 1) / 2, (whole.rows - y + 1) / 2);
-      EXPECT_TRUE(same_pixels(decode_image_part(bytes, "a.jpg", window), whole(window))) << window;
-    }
+/// How colour samples are shared by pixels, and the order of what is stored.
+struct JpegForm {
+  int across, down;
+  bool progressive;
+  unsigned restart;  ///< units between markers at which a decoder can start anew; 0: none
+};
+
+std::vector<uint8_t> jpeg_of(const cv::Mat& picture, const JpegForm& form) {
+  jpeg_compress_struct encoder{};
+  jpeg_error_mgr errors{};
+  encoder.err = jpeg_std_error(&errors);
+  jpeg_create_compress(&encoder);
+  unsigned char* bytes = nullptr;
+  unsigned long size = 0;
+  jpeg_mem_dest(&encoder, &bytes, &size);
+  encoder.image_width = static_cast<JDIMENSION>(picture.cols);
+  encoder.image_height = static_cast<JDIMENSION>(picture.rows);
+  encoder.input_components = 3;
+  encoder.in_color_space = JCS_RGB;
+  jpeg_set_defaults(&encoder);
+  encoder.comp_info[0].h_samp_factor = form.across;
+  encoder.comp_info[0].v_samp_factor = form.down;
+  encoder.restart_interval = form.restart;
+  if (form.progressive) jpeg_simple_progression(&encoder);
+  jpeg_start_compress(&encoder, TRUE);
+  while (encoder.next_scanline < encoder.image_height) {
+    JSAMPROW row = const_cast<uint8_t*>(picture.ptr(static_cast<int>(encoder.next_scanline)));
+    jpeg_write_scanlines(&encoder, &row, 1);
   }
+  jpeg_finish_compress(&encoder);
+  jpeg_destroy_compress(&encoder);
+  std::vector<uint8_t> out(bytes, bytes + size);
+  free(bytes);
+  return out;
+}
+
+/// Windows at all places, so that blocks and colour samples are cut everywhere.
+TEST(ImagePartTest, OfAJpegFileBeginsAndEndsAtAnyPixel) {
+  cv::Mat picture(70, 203, CV_8UC3);
+  cv::randu(picture, 0, 256);
+  for (const JpegForm form :
+       {JpegForm{1, 1, false, 0}, JpegForm{2, 1, false, 5}, JpegForm{1, 2, false, 0},
+        JpegForm{2, 2, false, 0}, JpegForm{2, 2, true, 3}, JpegForm{4, 1, false, 0}}) {
+    auto bytes = jpeg_of(picture, form);
+    const cv::Mat whole = decode_image(bytes, "a.jpg");
+    for (int x = 0; x < whole.cols; x += 7) {
+      for (int y = 0; y < whole.rows; y += 5) {
+        const cv::Rect window(x, y, (whole.cols - x + 2) / 3, (whole.rows - y + 1) / 2);
+        EXPECT_TRUE(same_pixels(decode_image_part(bytes, "a.jpg", window), whole(window)))
+            << window << " of samples " << form.across << " x " << form.down;
+      }
+    }
+    // Without the marker of its end no pixel is lost.
+    bytes.resize(bytes.size() - 2);
+    const cv::Rect corner(whole.cols - 3, whole.rows - 2, 3, 2);
+    EXPECT_TRUE(same_pixels(decode_image_part(bytes, "a.jpg", corner), whole(corner)));
+  }
+}
+
+TEST(ImagePartTest, OfOtherFormatsIsOfTheBytes) {
+  cv::Mat picture(9, 8, CV_8UC3);
+  cv::randu(picture, 0, 256);
+  const cv::Rect window(2, 3, 4, 5);
+  EXPECT_TRUE(
+      same_pixels(decode_image_part(encode_png(picture), "no_file.png", window), picture(window)));
 }
 
 TEST(ImagePartTest, OfAJpegFileThatEndsBehindItIsRead) {

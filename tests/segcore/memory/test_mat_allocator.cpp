@@ -23,21 +23,22 @@ TEST_F(MatAllocatorTest, UsesTheMemoryOfAPictureAgain) {
   const void* memory = first.data;
   EXPECT_EQ(first.step, 3 * 400U);
   first.setTo(cv::Scalar::all(7));
-  const cv::Mat part = first(cv::Rect(10, 10, 20, 20));
+  cv::Mat part = first(cv::Rect(10, 10, 20, 20));
   first.release();
   EXPECT_EQ(allocator_.usage().kept, 0U) << "a part of it is in use";
-  const_cast<cv::Mat&>(part).release();
+  part.release();
   EXPECT_EQ(picture(310, 385).data, memory);
 }
 
 TEST_F(MatAllocatorTest, LeavesSmallPicturesAndForeignMemoryAlone) {
   EXPECT_EQ(picture(10, 10).at<cv::Vec3b>(9, 9).rows, 3);
   std::vector<uint8_t> pixels(400 * 400 * 3, 5);
-  {
-    const cv::Mat view(400, 400, CV_8UC3, pixels.data());
-    const cv::Mat copy = view.clone();
-    EXPECT_EQ(copy.data[17], 5);
-  }
+  const int sizes[] = {400, 400};
+  size_t steps[] = {400 * 3, 3};
+  cv::UMatData* foreign = allocator_.allocate(2, sizes, CV_8UC3, pixels.data(), steps,
+                                              cv::ACCESS_RW, cv::USAGE_DEFAULT);
+  EXPECT_EQ(foreign->data, pixels.data());
+  foreign->currAllocator->deallocate(foreign);
   EXPECT_EQ(pixels[3], 5);
   EXPECT_EQ(allocator_.usage().most_used, 0U);
 }
@@ -50,6 +51,10 @@ TEST_F(MatAllocatorTest, MatricesOfSeveralDimensionsAreWithoutGaps) {
   EXPECT_TRUE(volume.isContinuous());
   EXPECT_EQ(volume.step[0], 40 * 50 * sizeof(float));
   EXPECT_EQ(volume.step[2], sizeof(float));
+}
+
+TEST_F(MatAllocatorTest, LackOfMemoryIsOpenCvs) {
+  EXPECT_THROW(picture(60'000'000, 60'000'000), cv::Exception);
 }
 
 }  // namespace

@@ -114,6 +114,12 @@ TEST(ResizeArgmax, OfEqualLogitsTheFirstIsChosen) {
   }
 }
 
+TEST(ResizeArgmax, WithoutFiniteLogitsTheFirstClassIsChosen) {
+  const auto logits = torch::full({19, 4, 4}, -std::numeric_limits<float>::infinity());
+  const LogitsGeometry g{{8, 8}, {8, 8}, {8, 8}, false, false, false};
+  EXPECT_TRUE((resize_argmax(LogitRows(logits, g), 0.3) == 0).all().item<bool>());
+}
+
 TEST(ResizeArgmax, OneChannelIsComparedWithTheThreshold) {
   const auto logits = torch::tensor({{{-3.0, 3.0}, {0.1, -0.1}}}, torch::kFloat64);
   const LogitsGeometry g{{2, 2}, {2, 2}, {2, 2}, false, false, false};
