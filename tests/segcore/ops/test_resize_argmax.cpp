@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 #include <torch/nn/functional/upsampling.h>
 
+#include "registry/error.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg::resize_argmax_test {
