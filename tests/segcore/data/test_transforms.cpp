@@ -281,6 +281,27 @@ TEST(LoadAnnotationsTest, MapsZeroAndClasses) {
   EXPECT_THAT(load(true, {{0, 5}, {1, 0}, {2, 255}}), ElementsAre(255, 5, 0, 255, 253, 255));
 }
 
+TEST(LoadAnnotationsTest, LabelsAreReducedInRowsOfAnyWidth) {
+  const TempDir dir;
+  for (const int width : {1, 15, 16, 17, 100}) {
+    cv::Mat raw(7, width, CV_8U);
+    cv::randu(raw, 0, 256);
+    raw.at<uint8_t>(0, 0) = 0;
+    raw.at<uint8_t>(6, width - 1) = 255;
+    Sample sample;
+    sample.meta.seg_map_path = dir / "labels.png";
+    sample.reduce_zero_label = true;
+    write_png(sample.meta.seg_map_path, raw);
+    apply("{type: LoadAnnotations}", sample);
+    for (int y = 0; y < raw.rows; ++y) {
+      for (int x = 0; x < width; ++x) {
+        const int before = raw.at<uint8_t>(y, x);
+        ASSERT_EQ(sample.labels.at<uint8_t>(y, x), before == 0 || before == 255 ? 255 : before - 1);
+      }
+    }
+  }
+}
+
 TEST(LoadAnnotationsTest, ReadsPaletteIndices) {
   const TempDir dir;
   cv::Mat raw = (cv::Mat_<uint8_t>(1, 3) << 0, 2, 1);
