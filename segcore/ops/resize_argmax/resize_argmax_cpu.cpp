@@ -83,15 +83,30 @@ SEG_VECTOR_BODY vec::F8 mixed(const float* from, int64_t step, const Mixture& m)
   return sum;
 }
 
+/// The first class whose logit is not a number: argmax takes it for the largest.
+SEG_VECTOR_BODY int64_t first_nan(const ArgmaxBand& a, const Mixture& column) {
+  for (int64_t c = 0; c < a.lanes; c += vec::kLanes) {
+    const vec::F8 value = mixed(a.row + c, a.lanes, column);
+    for (int64_t i = 0; i < vec::kLanes; ++i) {
+      if (value[i] != value[i]) return c + i;
+    }
+  }
+  return 0;
+}
+
 SEG_VECTOR_BODY int64_t best_class(const ArgmaxBand& a, const Mixture& column) {
   vec::F8 most = mixed(a.row, a.lanes, column);
-  vec::I8 which{}, block{};
+  vec::I8 which{}, block{}, no_number = most != most;
   for (int64_t c = vec::kLanes; c < a.lanes; c += vec::kLanes) {
     const vec::F8 value = mixed(a.row + c, a.lanes, column);
     block += 1;
+    no_number |= value != value;
     which = value > most ? block : which;
     most = vec::max(value, most);
   }
+  bool all_numbers = true;
+  for (int64_t i = 0; i < vec::kLanes; ++i) all_numbers &= no_number[i] == 0;
+  if (!all_numbers) return first_nan(a, column);
   // The first of equals, as argmax has it.
   float value = most[0];
   int64_t id = static_cast<int64_t>(which[0]) * vec::kLanes;

@@ -115,6 +115,15 @@ TEST(ResizeArgmax, OfEqualLogitsTheFirstIsChosen) {
   }
 }
 
+TEST(ResizeArgmax, WhatIsNotANumberIsTakenForTheLargest) {
+  for (const int64_t nan : {0, 2, 8, 17}) {
+    auto logits = torch::rand({19, 4, 4});
+    logits.narrow(0, nan, 2).fill_(std::nan(""));
+    const LogitsGeometry g{{8, 8}, {8, 8}, {8, 8}, false, false, false};
+    EXPECT_TRUE((resize_argmax(LogitRows(logits, g), 0.3) == nan).all().item<bool>()) << nan;
+  }
+}
+
 TEST(ResizeArgmax, WithoutFiniteLogitsTheFirstClassIsChosen) {
   const auto logits = torch::full({19, 4, 4}, -std::numeric_limits<float>::infinity());
   const LogitsGeometry g{{8, 8}, {8, 8}, {8, 8}, false, false, false};
