@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <limits>
 #include <vector>
 
@@ -83,12 +84,16 @@ SEG_VECTOR_BODY vec::F8 mixed(const float* from, int64_t step, const Mixture& m)
   return sum;
 }
 
+SEG_VECTOR_BODY vec::I8 not_numbers(const vec::F8& x) {
+  return x != x;  // NOLINT(misc-redundant-expression)
+}
+
 /// The first class whose logit is not a number: argmax takes it for the largest.
 SEG_VECTOR_BODY int64_t first_nan(const ArgmaxBand& a, const Mixture& column) {
   for (int64_t c = 0; c < a.lanes; c += vec::kLanes) {
     const vec::F8 value = mixed(a.row + c, a.lanes, column);
     for (int64_t i = 0; i < vec::kLanes; ++i) {
-      if (value[i] != value[i]) return c + i;
+      if (std::isnan(value[i])) return c + i;
     }
   }
   return 0;
@@ -96,11 +101,11 @@ SEG_VECTOR_BODY int64_t first_nan(const ArgmaxBand& a, const Mixture& column) {
 
 SEG_VECTOR_BODY int64_t best_class(const ArgmaxBand& a, const Mixture& column) {
   vec::F8 most = mixed(a.row, a.lanes, column);
-  vec::I8 which{}, block{}, no_number = most != most;
+  vec::I8 which{}, block{}, no_number = not_numbers(most);
   for (int64_t c = vec::kLanes; c < a.lanes; c += vec::kLanes) {
     const vec::F8 value = mixed(a.row + c, a.lanes, column);
     block += 1;
-    no_number |= value != value;
+    no_number |= not_numbers(value);
     which = value > most ? block : which;
     most = vec::max(value, most);
   }
