@@ -141,17 +141,15 @@ Decoded decode_picture(const EncodedImage& image, PixelForm form, const ReadOpti
 
 /// A window of a format that is decoded from its beginning only.
 Decoded crop_of_picture(const EncodedImage& image, PixelForm form, const ReadOptions& options) {
-  if (!image.file) {
-    Decoded out = decode_picture({image.bytes, image.name}, form, options);
-    check_window(image, out.pixels.cols, out.pixels.rows, out.orientation);
-    out.pixels = out.pixels(*image.window);
-    return out;
+  std::vector<uint8_t> read;
+  std::span<const uint8_t> bytes = image.bytes;
+  if (image.file) {
+    detail::note_image(detail::ImageNote::kWholeForWindow, image.name, [] {
+      return "is decoded as a whole for each of its windows: save it as TIFF, in tiles, of which "
+             "parts can be read";
+    });
+    bytes = read = read_file_bytes(image.name);
   }
-  detail::note_image(detail::ImageNote::kWholeForWindow, image.name, [] {
-    return "is decoded as a whole for each of its windows: save it as TIFF, in tiles, of which "
-           "parts can be read";
-  });
-  const auto bytes = read_file_bytes(image.name);
   Decoded out = decode_picture({bytes, image.name}, form, options);
   check_window(image, out.pixels.cols, out.pixels.rows, out.orientation);
   out.pixels = out.pixels(*image.window).clone();

@@ -30,9 +30,8 @@ struct Between {
 
 int16_t weight_of(float share) { return static_cast<int16_t>(std::lrintf(share * kOne)); }
 
-/// \param clamp_weights  pixels beyond the edge are the edge's alone, as OpenCV has columns; of
-/// rows both
-///                neighbours become the edge, and keep weights that round apart.
+/// \param clamp_weights  what lies beyond the edge is the edge's alone, as OpenCV has columns. Of
+///                       rows both neighbours become the edge, and keep weights that round apart.
 Between between(int at, double step, int length, bool clamp_weights) {
   auto fraction = static_cast<float>((at + 0.5) * step - 0.5);
   int left = static_cast<int>(std::floor(fraction));

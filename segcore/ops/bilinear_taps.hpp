@@ -2,6 +2,7 @@
 #pragma once
 #include <algorithm>
 #include <cstdint>
+#include <vector>
 
 namespace seg {
 
@@ -27,5 +28,16 @@ void fill_taps(int64_t in, int64_t out, int64_t begin, int64_t end, bool align_c
     share[i - begin] = std::clamp(position - static_cast<Real>(low), Real(0), Real(1));
   }
 }
+
+/// The same of all positions of one side.
+struct ResizeTaps {
+  std::vector<int64_t> first, second;
+  std::vector<float> share;  ///< of the second
+
+  ResizeTaps(int64_t in, int64_t out, bool align_corners)
+      : first(static_cast<size_t>(out)), second(first.size()), share(first.size()) {
+    fill_taps(in, out, 0, out, align_corners, first.data(), second.data(), share.data());
+  }
+};
 
 }  // namespace seg

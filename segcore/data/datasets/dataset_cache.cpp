@@ -37,8 +37,7 @@ uint64_t free_space(const std::string& folder) {
 }
 
 DatasetCacheParams params_of(const DatasetCache& asked) {
-  if (const auto* to = std::get_if<std::string>(&asked))
-    return {.to = *to, .max_gb = {}, .decoded = false};
+  if (const auto* to = std::get_if<std::string>(&asked)) return {.to = *to, .max_gb = {}};
   return std::get<DatasetCacheParams>(asked);
 }
 
@@ -53,10 +52,10 @@ Schema<DatasetCacheParams> DatasetCacheParams::schema() {
           "size of all copies in gigabytes (default: half of the memory that is free, or four "
           "fifths of the disk's free space)",
           above(0))
-      .optional("decoded", &P::decoded,
-                "keep the pixels of pictures in place of their files, some ten times as many "
-                "bytes: later "
-                "epochs decode nothing");
+      .optional(
+          "decoded", &P::decoded,
+          "keep the pixels of pictures in place of their files, some ten times as many bytes, "
+          "so that later epochs decode nothing");
 }
 
 bool keeps_decoded(const DatasetCache& asked) { return params_of(asked).decoded; }

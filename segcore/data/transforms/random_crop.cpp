@@ -54,11 +54,11 @@ class RandomCrop final : public GeometricTransform {
     const cv::Size size = planned_size(sample, "RandomCrop");
     cv::Rect rect = draw(size, rng);
     cv::Mat mixed;  // the labels of a crop that is good
-    if (sample.planned.labels.resizes_whole(sample.labels.size(), sample.labels.type())) {
-      sample.labels = sample.planned.labels.apply(sample.labels);
-      sample.planned.labels = {};
-    }
     if (cat_max_ratio_ < 1.0 && !sample.labels.empty()) {
+      if (sample.planned.labels.resizes_whole(sample.labels.size(), sample.labels.type())) {
+        sample.labels = sample.planned.labels.apply(sample.labels);  // once for all draws
+        sample.planned.labels = {};
+      }
       for (int i = 0; i < kCropRedraws && mixed.empty(); ++i) {
         Geometry look = sample.planned.labels;
         crop(sample.labels.size(), look, rect);

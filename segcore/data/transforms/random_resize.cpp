@@ -41,7 +41,10 @@ class RandomResize final : public GeometricTransform {
   }
   explicit RandomResize(const Params& p) : p_(p) {}
 
-  void plan(Sample& sample, Rng& rng) const override { resize_by_type(sample, draw(rng), p_); }
+  void plan(Sample& sample, Rng& rng) const override {
+    require_planned_image(sample, "RandomResize");
+    resize_by_type(sample, draw(rng), p_);
+  }
 
  private:
   WidthHeight draw(Rng& rng) const {

@@ -45,16 +45,8 @@ struct Mixture {
 
 /// One side of the logits on its way to the original size.
 std::vector<Mixture> mixtures(int64_t small, const LogitsGeometry& g, size_t side, bool flip) {
-  struct Taps {
-    std::vector<int64_t> first, second;
-    std::vector<float> share;
-    Taps(int64_t in, int64_t out, bool align_corners)
-        : first(static_cast<size_t>(out)), second(first.size()), share(first.size()) {
-      fill_taps(in, out, 0, out, align_corners, first.data(), second.data(), share.data());
-    }
-  };
-  const Taps enlarged(small, g.input[side], g.align_corners);
-  const Taps resized(g.unpadded[side], g.original[side], g.align_corners);
+  const ResizeTaps enlarged(small, g.input[side], g.align_corners);
+  const ResizeTaps resized(g.unpadded[side], g.original[side], g.align_corners);
   std::vector<Mixture> out(static_cast<size_t>(g.original[side]));
   for (size_t i = 0; i < out.size(); ++i) {
     const auto add = [&](int64_t position, float part) {

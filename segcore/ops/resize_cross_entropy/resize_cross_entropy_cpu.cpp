@@ -29,17 +29,6 @@ constexpr int64_t kBandRows = 16;  ///< of the labels
 /// The logit of a class that is none: e to its power is 0.
 constexpr float kNoClass = -1e30F;
 
-/// Which two positions of the small map a position of the large one lies between.
-struct ResizeTaps {
-  std::vector<int64_t> first, second;
-  std::vector<float> share;  ///< of the second
-
-  ResizeTaps(int64_t in, int64_t out, bool align_corners)
-      : first(static_cast<size_t>(out)), second(first.size()), share(first.size()) {
-    fill_taps(in, out, 0, out, align_corners, first.data(), second.data(), share.data());
-  }
-};
-
 /// Everything that a band needs; rows of maps are [width, lanes].
 struct CrossEntropyBand {
   const float* logits;        ///< [rows of the band, width, lanes]
