@@ -302,6 +302,24 @@ TEST(LoadAnnotationsTest, LabelsAreReducedInRowsOfAnyWidth) {
   }
 }
 
+TEST(GeometryTest, EachStepNamesItselfWhereThereIsNoImage) {
+  for (const auto& [name, options] :
+       std::map<std::string, std::string>{{"Resize", "scale: 9"},
+                                          {"RandomResize", "scale: [9, 9], ratio_range: [1, 2]"},
+                                          {"RandomChoiceResize", "scales: [9]"},
+                                          {"ResizeShortestEdge", "scale: 9, max_size: 9"},
+                                          {"RandomCrop", "crop_size: 9"},
+                                          {"CenterCrop", "crop_size: 9"},
+                                          {"RandomFlip", "prob: 0.5"}}) {
+    Sample sample;
+    sample.meta.img_path = "a.png";
+    const auto step = Spec<Transform>::of(text("{type: ", name, ", ", options, "}")).build();
+    Rng rng = test_rng();
+    EXPECT_EQ(data_error([&] { step->apply(sample, rng); }),
+              text("a.png: ", name, " has no image to work on: put a LoadImageFromFile before it"));
+  }
+}
+
 TEST(LoadAnnotationsTest, ReadsPaletteIndices) {
   const TempDir dir;
   cv::Mat raw = (cv::Mat_<uint8_t>(1, 3) << 0, 2, 1);
