@@ -1,8 +1,5 @@
 #include "tools/measure/pictures.hpp"
 
-#include <stdlib.h>
-
-#include <filesystem>
 #include <opencv2/core.hpp>
 
 #include "registry/yaml.hpp"
@@ -29,17 +26,6 @@ cv::Mat block_picture(int64_t height, int64_t width, int type, int64_t values, R
 
 }  // namespace
 
-PictureFolder::PictureFolder() {
-  std::string name = (std::filesystem::temp_directory_path() / "segcore-XXXXXX").string();
-  if (!mkdtemp(name.data())) throw DataError("cannot make a folder " + name);
-  path_ = name;
-}
-
-PictureFolder::~PictureFolder() {
-  std::error_code ignored;
-  std::filesystem::remove_all(path_, ignored);
-}
-
 void PictureFolder::replace_dataset(Config& tree, int64_t height, int64_t width) const {
   auto* loader = tree.find("train_dataloader");
   auto* dataset = loader ? loader->value.find("dataset") : nullptr;
@@ -48,7 +34,7 @@ void PictureFolder::replace_dataset(Config& tree, int64_t height, int64_t width)
   }
   write(height, width);
   Config& at = dataset->value;
-  at.set("data_root", Config::of(path_));
+  at.set("data_root", Config::of(folder_.path()));
   at.set("data_prefix", parse_config("{img_path: img, seg_map_path: ann}", "--pictures"));
   at.set("img_suffix", Config::of(".jpg"));
   at.set("seg_map_suffix", Config::of(".png"));
@@ -61,8 +47,10 @@ void PictureFolder::write(int64_t height, int64_t width) const {
   constexpr int64_t kValues = 3;
   for (int i = 0; i < kPictures; ++i) {
     Rng rng(0, RngPurpose::kSynthetic, 0, static_cast<uint64_t>(i));
-    write_jpeg(text(path_, "/img/", i, ".jpg"), block_picture(height, width, CV_8UC3, 256, rng));
-    write_png(text(path_, "/ann/", i, ".png"), block_picture(height, width, CV_8UC1, kValues, rng));
+    write_jpeg(text(folder_.path(), "/img/", i, ".jpg"),
+               block_picture(height, width, CV_8UC3, 256, rng));
+    write_png(text(folder_.path(), "/ann/", i, ".png"),
+              block_picture(height, width, CV_8UC1, kValues, rng));
   }
 }
 
