@@ -14,6 +14,7 @@
 #include "tools/common/help.hpp"
 #include "tools/common/local_launch.hpp"
 #include "tools/measure/checkpoint_reading.hpp"
+#include "tools/measure/comparison.hpp"
 #include "tools/measure/pictures.hpp"
 #include "tools/measure/scaling.hpp"
 #include "tools/measure/step_options.hpp"
@@ -36,11 +37,35 @@ void measure_scaling(const seg::BenchmarkArguments& arguments, const seg::RunCon
   communicator->barrier();
 }
 
+/// `--against`, and `--what all`.
+int measure_apart(const seg::BenchmarkArguments& arguments, const seg::RunConfig& config) {
+  const bool all = std::count(arguments.what.begin(), arguments.what.end(), "all") > 0;
+  if (all && arguments.what.size() > 1) {
+    throw seg::UsageError("--what all is given without other measures");
+  }
+  const auto& compared = seg::compared_measures();
+  for (const std::string& what : arguments.what) {
+    if (!all && std::count(compared.begin(), compared.end(), what) == 0) {
+      throw seg::UsageError(
+          seg::text("--against compares ", seg::join(compared, ", "), ", but not ", what));
+    }
+  }
+  const seg::Comparison comparison =
+      seg::compare(arguments, all ? compared : arguments.what, config);
+  for (const std::string& problem : comparison.problems) {
+    std::cerr << "warning: " << problem << "\n";
+  }
+  std::cerr << comparison.table;
+  std::cout << comparison.json << std::endl;
+  // Of all, what the configuration or the machine does not have is left out.
+  return comparison.missed == 0 || (all && comparison.taken > 0) ? 0 : 1;
+}
+
 int benchmark(const seg::BenchmarkArguments& arguments, const std::vector<std::string>& words) {
   // The one line on standard output is the result.
   seg::log::set_level("ERROR");
   if (std::count(arguments.what.begin(), arguments.what.end(), "checkpoint")) {
-    if (arguments.what.size() > 1) {
+    if (arguments.what.size() > 1 || !arguments.against.empty()) {
       throw seg::UsageError("--what checkpoint measures a file, the others a configuration");
     }
     const seg::Measured out{{"file", arguments.config},
@@ -58,6 +83,7 @@ int benchmark(const seg::BenchmarkArguments& arguments, const std::vector<std::s
   };
   const seg::RunConfig config = load({});
   const std::set<std::string> what(arguments.what.begin(), arguments.what.end());
+  if (what.contains("all") || !arguments.against.empty()) return measure_apart(arguments, config);
   if (what.contains("scaling")) {
     if (what.size() > 1) throw seg::UsageError("--what scaling is measured by itself");
     if (arguments.launcher != "none") {
@@ -94,9 +120,11 @@ int main(int argc, char** argv) {
       "Measures what the training of a configuration costs, and prints one line of JSON: a step on "
       "synthetic images (step), the data pipeline alone (data), both together with the share of "
       "time spent waiting for data (train), and the time from the start of the program to the end "
-      "of the first step (start). --what scaling runs several processes by turns joined and apart. "
-      "With --what checkpoint CONFIG is a checkpoint: the time to read "
-      "it and copy its weights.",
+      "of the first step (start). all takes step, data and start, each in a process of its own. "
+      "With --against, MMSegmentation takes the same measures in turn, on the same configuration, "
+      "and the ratios are printed. --what scaling runs several processes by turns joined and "
+      "apart. "
+      "With --what checkpoint CONFIG is a checkpoint: the time to read it and copy its weights.",
       [argc, argv](CLI::App& app) {
         seg::add_help(app, {.example = "tools/benchmark configs/quickstart.yaml --iters 5",
                             .exit_codes = {}});
@@ -104,10 +132,22 @@ int main(int argc, char** argv) {
         seg::add_step_options(app, *arguments);
         app.add_option("--what", arguments->what,
                        "what to measure: step, data, train, start, one or more (default: step); or "
-                       "scaling; or checkpoint")
+                       "all; or scaling; or checkpoint")
             ->type_name("NAME ...")
             ->expected(1, 4)
-            ->check(seg::known_word({"step", "data", "train", "start", "scaling", "checkpoint"}));
+            ->check(seg::known_word(
+                {"step", "data", "train", "start", "all", "scaling", "checkpoint"}));
+        app.add_option(
+               "--against", arguments->against,
+               "a Python with mmsegmentation, which takes the same measures in turn: eager, "
+               "channels-last and by torch.compile, ours before and after")
+            ->type_name("PYTHON");
+        app.add_option("--limit", arguments->limit_s,
+                       seg::text("seconds that one measurement of --against or --what all may take "
+                                 "(default: ",
+                                 arguments->limit_s, ")"))
+            ->type_name("SECONDS")
+            ->check(seg::whole_number(1));
         seg::add_nproc(app, arguments->nproc);
         app.add_option("--launcher", arguments->launcher)->group("");  // set for the processes
         app.add_option("--python", arguments->python,

@@ -11,11 +11,11 @@ namespace seg {
 using Measured = nlohmann::ordered_json;
 
 struct BenchmarkArguments {
-  std::string config, device, python, launcher = "none";
+  std::string config, device, python, against, launcher = "none";
   std::optional<std::string> nproc;
   std::vector<std::string> overrides, what{"step"};
   std::vector<int64_t> threads, shape, pictures;
-  int64_t iters = 20, warmup = 5, batch_size = 0;
+  int64_t iters = 20, warmup = 5, batch_size = 0, limit_s = 600;
   bool amp = false;
 };
 
