@@ -2,11 +2,13 @@
 
 #include <array>
 #include <cmath>
+#include <numeric>
 #if defined(__x86_64__)
 #include <immintrin.h>
 #endif
 
 #include "segcore/cpu_vector.hpp"
+#include "segcore/data/transforms/distort_colours_avx512.hpp"
 #include "segcore/data/transforms/pixels.hpp"
 
 namespace seg {
@@ -204,6 +206,26 @@ DistortRow fastest() {
   return distort_plain<Mode{.rounds = kRounds, .fused = false}>;
 }
 
+/// Changes what a table has bytes become, in place of each.
+void change_table(std::optional<detail::ByteTable>& table, float factor, float added) {
+  using Eight = uint8_t __attribute__((vector_size(vec::kLanes)));
+  if (!table) std::iota(table.emplace().bytes.begin(), table->bytes.end(), uint8_t{0});
+  for (size_t i = 0; i < table->bytes.size(); i += vec::kLanes) {
+    uint8_t* at = table->bytes.data() + i;
+    const I8 changed = byte(__builtin_convertvector(vec::load_as<Eight>(at), F8) * factor + added);
+    vec::store_as(at, __builtin_convertvector(changed, Eight));
+  }
+}
+
+detail::TabledDistortion tabled(const Steps& d) {
+  detail::TabledDistortion out;
+  if (d.brightness) change_table(out.before, 1.0F, d.added);
+  if (d.contrast) change_table(d.contrast_first ? out.before : out.after, d.contrast_factor, 0.0F);
+  if (d.saturation) change_table(out.saturation, d.saturation_factor, 0.0F);
+  if (d.hue) out.hue = d.hue_added;
+  return out;
+}
+
 }  // namespace
 
 void distort_colours(cv::Mat& image, const Distortion& drawn) {
@@ -220,11 +242,14 @@ void distort_colours(cv::Mat& image, const Distortion& drawn) {
       .saturation_factor = static_cast<float>(drawn.saturation.value_or(1)),
       .hue_added = static_cast<int32_t>((drawn.hue.value_or(0) % kHues + kHues) % kHues)};
   static const DistortRow distort = fastest<false>(), distort_rounding = fastest<true>();
+  const bool by_64 = detail::has_avx512_vbmi();
+  const auto tables = by_64 ? tabled(steps) : detail::TabledDistortion();
   const int whole = image.cols / kTruncated * kTruncated, rest = image.cols - whole;
   std::array<uint8_t, 3 * kTruncated> last{};
   for (int y = 0; y < image.rows; ++y) {
     auto* row = image.ptr<uint8_t>(y);
-    distort({row, whole, steps});
+    const int done = by_64 ? detail::distort_by_64(row, whole, tables) : 0;
+    distort({row + 3 * done, whole - done, steps});
     if (rest == 0) continue;
     std::copy_n(row + 3 * whole, 3 * rest, last.begin());
     distort_rounding({last.data(), (rest + 7) / 8 * 8, steps});

@@ -77,6 +77,26 @@ TEST(DistortColoursTest, ColumnsThatAreLeftOverAreRounded) {
   EXPECT_LE(cv::countNonZero(difference.colRange(64, 95).reshape(1)), 2);
 }
 
+/// Rows of one length are distorted by the widest instructions, the others by narrower ones.
+TEST(DistortColoursTest, ColoursAreTheSameInRowsOfAnyLength) {
+  const cv::Mat image = many_colours();
+  const auto in_rows_of = [&](int columns, const Distortion& drawn) {
+    cv::Mat changed = image.clone().reshape(3, static_cast<int>(image.total()) / columns);
+    distort_colours(changed, drawn);
+    return changed.reshape(3, image.rows);
+  };
+  const Distortion all{.brightness = -11.3, .contrast = 1.41, .saturation = 1.43, .hue = 17};
+  Distortion contrast_first = all;
+  contrast_first.contrast_first = true;
+  for (const Distortion& drawn :
+       {all, contrast_first, Distortion{.brightness = 31.7}, Distortion{.contrast = 0.61},
+        Distortion{.saturation = 0.71}, Distortion{.hue = -9}}) {
+    const cv::Mat wide = in_rows_of(64, drawn);
+    EXPECT_EQ(cv::norm(wide, in_rows_of(32, drawn), cv::NORM_INF), 0);
+    EXPECT_EQ(cv::norm(wide, in_rows_of(2048, drawn), cv::NORM_INF), 0);
+  }
+}
+
 TEST(DistortColoursTest, BrightnessAndContrastAreCutAndTruncated) {
   cv::Mat image(1, 3, CV_8UC3);
   for (int i = 0; i < 9; ++i) image.data[i] = static_cast<uint8_t>(i * 31);
