@@ -138,6 +138,59 @@ SEG_AVX2 void resize_row_avx2(const uint8_t* row, const std::vector<FourColumns>
   }
 }
 
+/// Sixteen bytes of a row, for sixteen of the result.
+struct ByteWindow {
+  int32_t offset;
+  uint8_t places[16];  ///< within the window, or kElsewhere
+};
+constexpr uint8_t kElsewhere = 0x80;
+
+/// Columns of one byte. The last sixteen overlap those before them where their number asks for it.
+struct ColumnsBySixteen {
+  int windows_each = 0;  ///< for sixteen columns; 0: they lie too far apart
+  std::vector<ByteWindow> windows;
+};
+
+ColumnsBySixteen by_sixteen(const std::vector<int>& columns, int pixels) {
+  constexpr int kWide = 16, kMostWindows = 4;
+  const auto count = static_cast<int>(columns.size());
+  if (count < kWide || pixels < kWide) return {};
+  const auto column = [&](int x) { return columns[static_cast<size_t>(x)]; };
+  std::vector<int> begins;
+  for (int x = 0; x < count; x += kWide) begins.push_back(std::min(x, count - kWide));
+  int span = 0;
+  for (const int x : begins) span = std::max(span, std::abs(column(x + kWide - 1) - column(x)) + 1);
+  ColumnsBySixteen out{(span + kWide - 1) / kWide, {}};
+  if (out.windows_each > kMostWindows) return {};
+  for (const int x : begins) {
+    const int first = std::min(column(x), column(x + kWide - 1));
+    for (int i = 0; i < out.windows_each; ++i) {
+      ByteWindow window{std::min(first + i * kWide, pixels - kWide), {}};
+      for (int k = 0; k < kWide; ++k) {
+        const int place = column(x + k) - window.offset;
+        window.places[k] = place >= 0 && place < kWide ? static_cast<uint8_t>(place) : kElsewhere;
+      }
+      out.windows.push_back(window);
+    }
+  }
+  return out;
+}
+
+SEG_AVX2 void copy_columns_avx2(const uint8_t* from, const ColumnsBySixteen& columns, int count,
+                                uint8_t* to) {
+  const ByteWindow* window = columns.windows.data();
+  for (int x = 0; x < count; x += 16) {
+    __m128i bytes = _mm_setzero_si128();
+    for (int i = 0; i < columns.windows_each; ++i, ++window) {
+      const auto* pixels = reinterpret_cast<const __m128i*>(from + window->offset);
+      const auto* places = reinterpret_cast<const __m128i*>(window->places);
+      bytes =
+          _mm_or_si128(bytes, _mm_shuffle_epi8(_mm_loadu_si128(pixels), _mm_loadu_si128(places)));
+    }
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(to + std::min(x, count - 16)), bytes);
+  }
+}
+
 /// \return how many of the values were written.
 SEG_AVX2 int blend_rows_avx2(const int16_t* above, const int16_t* below, int above_weight,
                              int below_weight, int count, uint8_t* out) {
@@ -244,13 +297,36 @@ void copy_columns(const uint8_t* from, const std::vector<int>& columns, uint8_t*
   for (size_t x = 0; x < columns.size(); ++x) out[x] = pixels[columns[x]];
 }
 
-void copy_columns(const uint8_t* from, const std::vector<int>& columns, size_t size, uint8_t* to) {
-  if (size == 1) return copy_columns<uint8_t>(from, columns, to);
-  if (size == 4) return copy_columns<uint32_t>(from, columns, to);
-  for (size_t x = 0; x < columns.size(); ++x) {
-    std::memcpy(to + x * size, from + static_cast<size_t>(columns[x]) * size, size);
+/// Takes columns out of rows of one picture.
+class ColumnCopier {
+ public:
+  ColumnCopier(const cv::Mat& pixels, std::vector<int> columns)
+      : columns_(std::move(columns)), size_(pixels.elemSize()) {
+#if defined(__x86_64__)
+    if (size_ == 1 && has_avx2()) sixteen_ = by_sixteen(columns_, pixels.cols);
+#endif
   }
-}
+
+  void copy(const uint8_t* from, uint8_t* to) const {
+#if defined(__x86_64__)
+    if (sixteen_.windows_each > 0) {
+      return copy_columns_avx2(from, sixteen_, static_cast<int>(columns_.size()), to);
+    }
+#endif
+    if (size_ == 1) return copy_columns<uint8_t>(from, columns_, to);
+    if (size_ == 4) return copy_columns<uint32_t>(from, columns_, to);
+    for (size_t x = 0; x < columns_.size(); ++x) {
+      std::memcpy(to + x * size_, from + static_cast<size_t>(columns_[x]) * size_, size_);
+    }
+  }
+
+ private:
+  std::vector<int> columns_;
+  size_t size_;
+#if defined(__x86_64__)
+  ColumnsBySixteen sixteen_;
+#endif
+};
 
 }  // namespace
 
@@ -273,16 +349,17 @@ cv::Mat resize_part_nearest(const PictureWindow& from, const ResizedPart& to) {
     const int at = part.x + (to.flip_x ? part.width - 1 - x : x);
     columns[static_cast<size_t>(x)] = nearest(at, step_x, from.whole.width) - from.origin.x;
   }
+  const ColumnCopier copier(from.pixels, std::move(columns));
   cv::Mat out(part.height, part.width, from.pixels.type());
-  const size_t size = from.pixels.elemSize();
+  const size_t bytes = static_cast<size_t>(part.width) * from.pixels.elemSize();
   int last = -1;
   for (int y = 0; y < part.height; ++y) {
     const int at = part.y + (to.flip_y ? part.height - 1 - y : y);
     const int row = nearest(at, step_y, from.whole.height) - from.origin.y;
     if (row == last) {
-      std::memcpy(out.ptr(y), out.ptr(y - 1), columns.size() * size);
+      std::memcpy(out.ptr(y), out.ptr(y - 1), bytes);
     } else {
-      copy_columns(from.pixels.ptr(row), columns, size, out.ptr(y));
+      copier.copy(from.pixels.ptr(row), out.ptr(y));
     }
     last = row;
   }
