@@ -69,6 +69,10 @@ cv::Mat Geometry::apply(const PictureWindow& from) const {
   }
   if (part_) out = out(resizing_ ? *part_ : *part_ - from.origin);
   if (!flip_x_ && !flip_y_) return out;
+  if (out.type() == CV_8UC1) {  // faster than OpenCV's
+    const cv::Size same = out.size();
+    return resize_part_nearest({out, same, {}}, {same, {{}, same}, flip_x_, flip_y_});
+  }
   cv::Mat flipped;
   cv::flip(out, flipped, !flip_y_ ? 1 : !flip_x_ ? 0 : -1);
   return flipped;
