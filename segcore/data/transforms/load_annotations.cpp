@@ -85,8 +85,8 @@ class LoadAnnotations final : public Transform, public LabelReader {
                            reduce ? "true" : "false",
                            ". Set it at the data set and leave it out of LoadAnnotations"));
     }
-    const RawLabels raw = read(sample);
-    sample.labels = raw.ids;
+    RawLabels raw = read(sample);
+    sample.labels = std::move(raw.ids);  // with one owner, maps change them in place
     check_label_size(sample);
     sample.meta.reduce_zero_label = reduce;
     if (reduce || !sample.label_map.empty()) map_labels(sample, reduce);
