@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cstring>
 #include <unordered_map>
 
 #include "segcore/data/transform.hpp"
@@ -19,6 +20,15 @@ namespace {
 
 /// Draws until the classes of the crop are mixed, at most so often after the first.
 constexpr int kCropRedraws = 10;
+
+/// Of so many neighbours, most are of one class.
+constexpr int kRun = 16;
+bool all_equal(const uint8_t* bytes) {
+  uint64_t halves[2];
+  static_assert(sizeof halves == kRun);
+  std::memcpy(halves, bytes, sizeof halves);
+  return halves[0] == halves[1] && halves[0] == bytes[0] * uint64_t{0x0101'0101'0101'0101};
+}
 
 /// As far as it lies within the picture.
 void crop(const cv::Size& from, Geometry& geometry, const cv::Rect& rect) {
@@ -113,11 +123,17 @@ bool classes_are_mixed(const cv::Mat& labels, double max_ratio, int64_t ignore_i
     for (int y = 0; y < labels.rows; ++y) {
       const uint8_t* row = labels.ptr<uint8_t>(y);
       int x = 0;
-      for (; x + 4 <= labels.cols; x += 4) {
-        ++counts[0][row[x]];
-        ++counts[1][row[x + 1]];
-        ++counts[2][row[x + 2]];
-        ++counts[3][row[x + 3]];
+      for (; x + kRun <= labels.cols; x += kRun) {
+        if (all_equal(row + x)) {
+          counts[0][row[x]] += kRun;
+          continue;
+        }
+        for (int i = x; i < x + kRun; i += 4) {
+          ++counts[0][row[i]];
+          ++counts[1][row[i + 1]];
+          ++counts[2][row[i + 2]];
+          ++counts[3][row[i + 3]];
+        }
       }
       for (; x < labels.cols; ++x) ++counts[0][row[x]];
     }

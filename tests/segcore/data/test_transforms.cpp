@@ -4,8 +4,10 @@
 #include <map>
 #include <numeric>
 #include <opencv2/core.hpp>
+#include <random>
 
 #include "segcore/data/pipeline.hpp"
+#include "segcore/data/transforms/random_crop.hpp"
 #include "segcore/image/image_io.hpp"
 #include "tests/support/config_errors.hpp"
 #include "tests/support/temp_dir.hpp"
@@ -105,6 +107,48 @@ TEST(RandomCropTest, DrawsAgainWhileOneClassFillsTheCrop) {
   cv::Mat wide;
   whole.labels.convertTo(wide, CV_32S);
   EXPECT_GT(share_of_mixed(wide, "0.9"), 190);
+}
+
+TEST(RandomCropTest, CountsClassesInRunsOfAnyLength) {
+  std::mt19937 random(4);
+  for (int draw = 0; draw < 200; ++draw) {
+    cv::Mat labels(5, 1 + static_cast<int>(random() % 80), CV_8U);
+    std::map<int, int> counts;
+    const unsigned longest = 1 + random() % 60;
+    uint8_t label = 0;
+    for (unsigned i = 0, left = 0; i < labels.total(); ++i, --left) {
+      if (left == 0) {
+        left = 1 + random() % longest;
+        label = random() % 4 == 0 ? 255 : static_cast<uint8_t>(random() % 3 * 90);
+      }
+      labels.data[i] = label;
+      if (label != 255) ++counts[label];
+    }
+    int most = 0, total = 0;
+    for (const auto& [unused, count] : counts) {
+      most = std::max(most, count);
+      total += count;
+    }
+    const double share = total == 0 ? 1.0 : static_cast<double>(most) / total;
+    EXPECT_FALSE(classes_are_mixed(labels, share, 255));
+    EXPECT_EQ(classes_are_mixed(labels, share + 1e-6, 255), counts.size() > 1);
+  }
+}
+
+TEST(RandomFlipTest, LabelsAreFlippedAsOpenCvDoes) {
+  for (const int width : {1, 15, 16, 17, 40, 64}) {
+    cv::Mat labels(3, width, CV_8U), expected;
+    cv::randu(labels, 0, 256);
+    for (const auto& [direction, code] :
+         std::map<std::string, int>{{"horizontal", 1}, {"vertical", 0}, {"diagonal", -1}}) {
+      Sample sample = map_sample(3, width);
+      sample.labels = labels.clone();
+      Rng rng = test_rng(1);
+      apply("{type: RandomFlip, prob: 1.0, direction: " + direction + "}", sample, rng);
+      cv::flip(labels, expected, code);
+      EXPECT_EQ(cv::norm(sample.labels, expected, cv::NORM_INF), 0) << direction << " " << width;
+    }
+  }
 }
 
 TEST(RandomFlipTest, DirectionsHaveTheirProbabilities) {
