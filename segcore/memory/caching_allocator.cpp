@@ -1,42 +1,18 @@
 #include "segcore/memory/caching_allocator.hpp"
 
 #include <c10/core/CPUAllocator.h>
-#include <sys/mman.h>
 
 #include <algorithm>
-#include <cstdint>
 #include <unordered_map>
+#include <vector>
+
+#include "segcore/memory/pages.hpp"
 
 namespace seg {
 namespace {
 
-/// Pages of the system, and those of blocks that are so large that the last one's rest is small.
-constexpr size_t kPage = size_t{1} << 12, kHugePage = size_t{1} << 21, kHugeBlock = 8 * kHugePage;
-
-/// An eighth of the peak may be kept beyond it, and a block be up to half larger than what it is
-/// given for. With less of both a training step asks the system twice as often.
-constexpr size_t kSpare = 8, kWaste = 2;
-
-size_t rounded(size_t bytes) {
-  const size_t unit = bytes >= kHugeBlock ? kHugePage : kPage;
-  return (bytes + unit - 1) / unit * unit;
-}
-
-/// From the system and not from the C library, whose heap blocks of such sizes fragment.
-/// \return null where there is none.
-void* fresh_memory(size_t bytes) {
-  const bool huge = bytes >= kHugeBlock;
-  const size_t mapped = huge ? bytes + kHugePage : bytes;
-  void* memory = mmap(nullptr, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (memory == MAP_FAILED) return nullptr;
-  if (!huge) return memory;
-  auto* begin = static_cast<char*>(memory);
-  const size_t before = (kHugePage - reinterpret_cast<uintptr_t>(begin) % kHugePage) % kHugePage;
-  if (before > 0) munmap(begin, before);
-  if (before < kHugePage) munmap(begin + before + bytes, kHugePage - before);
-  madvise(begin + before, bytes, MADV_HUGEPAGE);
-  return begin + before;
-}
+/// What is left of a block when a smaller one is cut from it, if it is not more, goes with it.
+constexpr size_t kLeastRest = size_t{1} << 16;
 
 }  // namespace
 
@@ -72,7 +48,7 @@ CachingAllocator::~CachingAllocator() { clear(); }
 
 c10::DataPtr CachingAllocator::allocate(size_t bytes) {
   if (bytes < least_) return c10::GetDefaultCPUAllocator()->allocate(bytes);
-  const Block block = take(rounded(bytes));
+  const Block block = take(whole_pages(bytes));
   // LibTorch's own reports what it could not get.
   if (!block.memory) return c10::GetDefaultCPUAllocator()->allocate(bytes);
   Leases::instance().add(block.memory, {this, block.bytes});
@@ -81,72 +57,110 @@ c10::DataPtr CachingAllocator::allocate(size_t bytes) {
 
 void CachingAllocator::give_back(void* memory) {
   if (const auto lease = Leases::instance().remove(memory); lease.owner) {
-    lease.owner->put({memory, lease.bytes});
+    lease.owner->put({static_cast<char*>(memory), lease.bytes});
   } else {
     c10::GetDefaultCPUAllocator()->raw_deleter()(memory);
   }
 }
 
 CachingAllocator::Block CachingAllocator::take(size_t bytes) {
-  std::list<Block> unwanted;
-  Block block{nullptr, bytes};
+  std::vector<Block> parts;
   {
     const std::lock_guard<std::mutex> lock(mutex_);
-    if (const Block kept = best_fit(bytes); kept.memory) {
-      usage_.used += kept.bytes;
-      usage_.most_used = std::max(usage_.most_used, usage_.used);
-      return kept;
+    if (const auto kept = smallest_with(bytes); kept != free_.end()) {
+      const Block block = cut(kept, bytes);
+      use(block.bytes);
+      return block;
     }
-    // Instead of those that were given back first.
-    const size_t most = usage_.most_used + usage_.most_used / kSpare;
-    while (!free_.empty() && usage_.used + usage_.kept + bytes > most) {
-      usage_.kept -= free_.front().bytes;
-      unwanted.splice(unwanted.end(), free_, free_.begin());
+    // All that are kept are smaller. Large pages first, which move as such.
+    for (size_t found = 0; found < bytes && !free_.empty(); found += parts.back().bytes) {
+      const auto best =
+          std::max_element(free_.begin(), free_.end(), [](const auto& a, const auto& b) {
+            return std::pair(starts_large_page(a.first), a.second) <
+                   std::pair(starts_large_page(b.first), b.second);
+          });
+      parts.push_back(cut(best, std::min(best->second, bytes - found)));
     }
-    usage_.used += bytes;
-    usage_.most_used = std::max(usage_.most_used, usage_.used);
+    use(bytes);
   }
-  for (const Block& old : unwanted) munmap(old.memory, old.bytes);
-  block.memory = fresh_memory(bytes);
-  if (!block.memory) {
-    clear();
-    block.memory = fresh_memory(bytes);
+  char* const memory = joined(parts, bytes);
+  if (memory) return {memory, bytes};
+  const std::lock_guard<std::mutex> lock(mutex_);
+  usage_.used -= bytes;
+  return {nullptr, bytes};
+}
+
+char* CachingAllocator::joined(const std::vector<Block>& parts, size_t bytes) {
+  char* memory = fresh_pages(bytes);
+  size_t done = 0;
+  for (const Block& part : parts) {
+    const size_t wanted = std::min(part.bytes, bytes - done);
+    if (memory) {
+      move_pages(part.memory, wanted, memory + done);
+    } else {
+      free_pages(part.memory, wanted);
+    }
+    if (wanted < part.bytes) free_pages(part.memory + wanted, part.bytes - wanted);
+    done += wanted;
   }
-  if (!block.memory) {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    usage_.used -= bytes;
+  return memory ? memory : fresh_pages(bytes);
+}
+
+CachingAllocator::Kept::iterator CachingAllocator::smallest_with(size_t bytes) {
+  auto best = free_.end();
+  for (auto it = free_.begin(); it != free_.end(); ++it) {
+    if (it->second >= bytes && (best == free_.end() || it->second < best->second)) best = it;
+  }
+  return best;
+}
+
+CachingAllocator::Block CachingAllocator::cut(Kept::iterator kept, size_t bytes) {
+  Block block{kept->first, kept->second};
+  free_.erase(kept);
+  usage_.kept -= block.bytes;
+  if (const size_t rest = block.bytes - bytes; rest > kLeastRest) {
+    block.bytes = bytes;
+    keep({block.memory + bytes, rest});
   }
   return block;
 }
 
-CachingAllocator::Block CachingAllocator::best_fit(size_t bytes) {
-  auto best = free_.end();
-  for (auto it = free_.begin(); it != free_.end(); ++it) {
-    if (it->bytes < bytes || it->bytes > bytes + bytes / kWaste) continue;
-    if (best == free_.end() || it->bytes <= best->bytes) best = it;
+void CachingAllocator::keep(Block block) {
+  usage_.kept += block.bytes;
+  auto next = free_.lower_bound(block.memory);
+  if (next != free_.end() && block.memory + block.bytes == next->first) {
+    block.bytes += next->second;
+    next = free_.erase(next);
   }
-  if (best == free_.end()) return {nullptr, bytes};
-  const Block block = *best;
-  usage_.kept -= block.bytes;
-  free_.erase(best);
-  return block;
+  if (next != free_.begin()) {
+    const auto before = std::prev(next);
+    if (before->first + before->second == block.memory) {
+      before->second += block.bytes;
+      return;
+    }
+  }
+  free_.emplace(block.memory, block.bytes);
+}
+
+void CachingAllocator::use(size_t bytes) {
+  usage_.used += bytes;
+  usage_.most_used = std::max(usage_.most_used, usage_.used);
 }
 
 void CachingAllocator::put(Block block) {
   const std::lock_guard<std::mutex> lock(mutex_);
   usage_.used -= block.bytes;
-  usage_.kept += block.bytes;
-  free_.push_back(block);
+  keep(block);
 }
 
 void CachingAllocator::clear() {
-  std::list<Block> unwanted;
+  Kept unwanted;
   {
     const std::lock_guard<std::mutex> lock(mutex_);
     unwanted.swap(free_);
     usage_.kept = 0;
   }
-  for (const Block& block : unwanted) munmap(block.memory, block.bytes);
+  for (const auto& [memory, bytes] : unwanted) free_pages(memory, bytes);
 }
 
 void CachingAllocator::copy_data(void* to, const void* from, size_t bytes) const {

@@ -3,15 +3,16 @@
 #include <c10/core/Allocator.h>
 
 #include <cstddef>
-#include <list>
+#include <map>
 #include <mutex>
+#include <vector>
 
 namespace seg {
 
-/// Keeps large blocks that tensors give back for others of about their size. In use and kept is
-/// little more than was in use at once. Blocks come from the system and not from the C library,
-/// whose heap they fragment: the memory of a training step is two thirds of what it is there. Safe
-/// to use from several threads.
+/// Keeps the pages of large blocks that tensors give back for others of any size: larger ones are
+/// cut, and smaller ones moved together, which costs the system a change of its tables. Used and
+/// kept together are what was used at most at once. Pages come from the system and not from the C
+/// library, whose heap large blocks fragment. Safe to use from several threads.
 class CachingAllocator final : public c10::Allocator {
  public:
   /// Bytes from which blocks are kept; smaller ones are LibTorch's.
@@ -34,7 +35,7 @@ class CachingAllocator final : public c10::Allocator {
 
  private:
   struct Block {
-    void* memory;
+    char* memory;
     size_t bytes;
   };
   class Leases;
@@ -42,12 +43,20 @@ class CachingAllocator final : public c10::Allocator {
 
   Block take(size_t bytes);
   void put(Block block);
-  /// The kept block that wastes least, removed; null memory where none fits.
-  Block best_fit(size_t bytes);
+  /// A block of what these are, and of fresh pages; null where there are none.
+  static char* joined(const std::vector<Block>& parts, size_t bytes);
+
+  // Under the lock.
+  using Kept = std::map<char*, size_t>;  ///< bytes by address, no two of them neighbours
+  Kept::iterator smallest_with(size_t bytes);
+  /// No longer kept; with a rest that is small.
+  Block cut(Kept::iterator kept, size_t bytes);
+  void keep(Block block);
+  void use(size_t bytes);
 
   const size_t least_;
   mutable std::mutex mutex_;
-  std::list<Block> free_;  ///< the one given back last at the end
+  Kept free_;
   Usage usage_;
 };
 

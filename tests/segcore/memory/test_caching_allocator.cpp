@@ -17,31 +17,73 @@ class CachingAllocatorTest : public ::testing::Test {
   CachingAllocator allocator;
 };
 
-TEST_F(CachingAllocatorTest, UsesABlockAgainForOneOfAboutItsSize) {
+TEST_F(CachingAllocatorTest, CutsALargeBlockForSmallerOnes) {
   auto first = allocator.allocate(10 * kMB);
-  void* const memory = first.get();
+  auto* const memory = static_cast<char*>(first.get());
   std::memset(memory, 1, 10 * kMB);
   first.clear();
   EXPECT_EQ(allocator.usage().kept, 10 * kMB);
-  auto smaller = allocator.allocate(9 * kMB);
-  EXPECT_EQ(smaller.get(), memory);
+  auto front = allocator.allocate(7 * kMB), back = allocator.allocate(3 * kMB);
+  EXPECT_EQ(front.get(), memory);
+  EXPECT_EQ(back.get(), memory + 7 * kMB);
   EXPECT_EQ(allocator.usage().kept, 0);
-  const auto other = allocator.allocate(9 * kMB);
-  EXPECT_NE(other.get(), memory);
-  smaller.clear();
-  const auto half = allocator.allocate(5 * kMB);
-  EXPECT_EQ(allocator.usage().used, 14 * kMB) << "half of a block would lie idle";
+  front.clear();
+  back.clear();
+  EXPECT_EQ(allocator.allocate(10 * kMB).get(), memory) << "what was cut is whole again";
 }
 
-TEST_F(CachingAllocatorTest, TakesTheBlockThatWastesLeast) {
-  auto large = allocator.allocate(11 * kMB), small = allocator.allocate(10 * kMB);
+TEST_F(CachingAllocatorTest, LeavesARestThatIsSmallWithItsBlock) {
+  auto first = allocator.allocate(2 * kMB);
+  first.clear();
+  auto almost = allocator.allocate(2 * kMB - 4096);
+  EXPECT_EQ(allocator.usage().used, 2 * kMB);
+  almost.clear();
+  EXPECT_EQ(allocator.usage().kept, 2 * kMB);
+}
+
+TEST_F(CachingAllocatorTest, TakesTheSmallestBlockThatIsLargeEnough) {
+  auto large = allocator.allocate(11 * kMB), between = allocator.allocate(kMB),
+       small = allocator.allocate(10 * kMB);
   void* const expected = small.get();
   small.clear();
   large.clear();
   EXPECT_EQ(allocator.allocate(10 * kMB - 5).get(), expected);
 }
 
-TEST_F(CachingAllocatorTest, HoldsLittleMoreThanWasInUseAtOnce) {
+/// Blocks of ones of these sizes, of which every second one is given back, so that no two of them
+/// are neighbours.
+std::vector<c10::DataPtr> scattered(CachingAllocator& allocator, const std::vector<size_t>& sizes) {
+  std::vector<c10::DataPtr> all;
+  for (const size_t bytes : sizes) {
+    all.push_back(allocator.allocate(bytes));
+    std::memset(all.back().get(), 1, bytes);
+  }
+  for (size_t i = 0; i < all.size(); i += 2) all[i].clear();
+  return all;
+}
+
+TEST_F(CachingAllocatorTest, MovesThePagesOfSmallBlocksTogether) {
+  for (const size_t bytes : {9 * kMB, 40 * kMB}) {
+    SCOPED_TRACE(bytes);
+    const auto held = scattered(allocator, {bytes / 3, kMB, bytes / 2, kMB, bytes / 4, kMB});
+    const auto before = allocator.usage();
+    auto whole = allocator.allocate(bytes);
+    EXPECT_EQ(allocator.usage().used + allocator.usage().kept, before.used + before.kept);
+    EXPECT_EQ(allocator.usage().most_used, before.used + before.kept) << "no fresh pages";
+    std::memset(whole.get(), 2, bytes);
+    for (size_t i = 1; i < held.size(); i += 2) {
+      const auto* values = static_cast<const char*>(held[i].get());
+      EXPECT_EQ(values[0] + values[kMB - 1], 2) << "of a block in use";
+    }
+    // What was joined is one block, and is moved part by part into a larger one.
+    whole.clear();
+    const auto larger = allocator.allocate(3 * bytes);
+    std::memset(larger.get(), 3, 3 * bytes);
+    allocator.clear();
+  }
+}
+
+TEST_F(CachingAllocatorTest, HoldsWhatWasInUseAtOnce) {
   std::vector<c10::DataPtr> maps;
   for (size_t i = 0; i < 8; ++i) maps.push_back(allocator.allocate(4 * kMB));
   maps.clear();
@@ -49,7 +91,7 @@ TEST_F(CachingAllocatorTest, HoldsLittleMoreThanWasInUseAtOnce) {
   const auto another = allocator.allocate(10 * kMB);
   const auto usage = allocator.usage();
   EXPECT_EQ(usage.used, 10 * kMB);
-  EXPECT_EQ(usage.kept, 24 * kMB) << "blocks are freed until the new one fits, but for an eighth";
+  EXPECT_EQ(usage.kept, 22 * kMB);
   EXPECT_EQ(usage.most_used, 32 * kMB);
   allocator.clear();
   EXPECT_EQ(allocator.usage().kept, 0);
