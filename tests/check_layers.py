@@ -34,7 +34,7 @@ MAY_INCLUDE = {
     "segcore/io": [],  # bytes and values; knows neither images nor models
     "segcore/dist": [],  # the interface of other processes
     "segcore/memory": [],  # where tensors get theirs
-    "segcore/ops": [],  # tensors in, tensors out: an operator knows no model, metric or data set
+    "segcore/ops": ["segcore/memory"],  # tensors in, tensors out: an operator knows no model, metric or data set
     "segcore/image": ["segcore/io"],  # codecs; usable without models and data sets
     # No model: a data set serves any. Facts of a config need the options of the base of all data sets.
     "segcore/data": ["segcore/image", "segcore/io", "segcore/data/datasets/base_seg_dataset.hpp"],
@@ -43,9 +43,9 @@ MAY_INCLUDE = {
     # Metrics get class ids or scores; which model made them does not matter.
     "segcore/evaluation": ["segcore/data", "segcore/dist", "segcore/image", "segcore/ops"],
     # Interfaces of models. A batch and its samples are data.
-    "segcore/models": ["segcore/data", MODELS + "nn", MODELS + "weights"],
+    "segcore/models": ["segcore/data", "segcore/memory", MODELS + "nn", MODELS + "weights"],
     # Primitives: built on nothing but operators, statistics of other processes and initialisers.
-    MODELS + "nn": ["segcore/dist", "segcore/ops", MODELS + "weights"],
+    MODELS + "nn": ["segcore/dist", "segcore/memory", "segcore/ops", MODELS + "weights"],
     # Initialisers are chosen by layer; pretrained files are read from disk.
     MODELS + "weights": ["segcore/io", "segcore/models", MODELS + "nn"],
     # Blocks are made of primitives and serve several models; they know none of them.

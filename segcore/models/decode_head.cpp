@@ -6,6 +6,7 @@
 
 #include "registry/log.hpp"
 #include "registry/yaml.hpp"
+#include "segcore/models/nn/joined_maps.hpp"
 #include "segcore/models/nn/precision.hpp"
 #include "segcore/torch.hpp"
 
@@ -260,7 +261,7 @@ std::vector<torch::Tensor> DecodeHead::select(const std::vector<torch::Tensor>& 
   if (params_.input_transform != "resize_concat") return maps;
   const Size2 size = map_size(maps[0]);
   for (auto& map : maps) map = resize(map, size, params_.align_corners);
-  return {at::cat(maps, 1)};
+  return {joined_maps(maps)};
 }
 
 torch::Tensor DecodeHead::select_one(const std::vector<torch::Tensor>& features) const {

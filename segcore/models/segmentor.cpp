@@ -5,6 +5,7 @@
 #include <set>
 
 #include "registry/log.hpp"
+#include "segcore/memory/recomputation.hpp"
 #include "segcore/models/nn/norm.hpp"
 #include "segcore/torch.hpp"
 
@@ -31,6 +32,11 @@ void check_targets(const Targets& targets, bool learns_depth) {
         "the model learns classes, but the training data have maps of depth: use the type "
         "DepthEstimator with a head that estimates depth, or a data set with classes");
   }
+}
+
+LossMap Segmentor::loss(const torch::Tensor& images, const Targets& targets) {
+  const SavesRecomputations less_memory;
+  return compute_loss(images, targets);
 }
 
 std::optional<int64_t> Segmentor::bands() const {

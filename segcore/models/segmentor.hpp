@@ -44,7 +44,7 @@ class Segmentor : public BaseModule {
   /// Logits at the size of the images, float [N, out_channels, H, W], before softmax.
   virtual torch::Tensor encode_decode(const torch::Tensor& images) = 0;
   /// Losses of one training step. images float [N, C, H, W].
-  virtual LossMap loss(const torch::Tensor& images, const Targets& targets) = 0;
+  LossMap loss(const torch::Tensor& images, const Targets& targets);
   /// Logits as `test_cfg` asks for them, whole or by sliding window, at the size of the images.
   virtual torch::Tensor inference(const torch::Tensor& images) = 0;
   /// One prediction an image, without scores: inference, padding removed, flips undone, resized to
@@ -78,6 +78,9 @@ class Segmentor : public BaseModule {
   ///         to train.
   void freeze(const std::vector<std::string>& expressions);
   void train(bool on = true) override;
+
+ protected:
+  virtual LossMap compute_loss(const torch::Tensor& images, const Targets& targets) = 0;
 
  private:
   std::vector<std::shared_ptr<torch::nn::Module>> frozen_norms_;

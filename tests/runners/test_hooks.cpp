@@ -29,7 +29,7 @@ class OneWeightModel final : public Segmentor {
   }
   std::vector<torch::Tensor> extract_feat(const torch::Tensor& x) override { return {x}; }
   torch::Tensor encode_decode(const torch::Tensor& x) override { return x; }
-  LossMap loss(const torch::Tensor&, const Targets&) override { return {}; }
+  LossMap compute_loss(const torch::Tensor&, const Targets&) override { return {}; }
   torch::Tensor inference(const torch::Tensor& x) override { return x; }
   std::vector<Prediction> predict(const ModelInput&) override { return {}; }
   Prediction predict_windows(const ModelInput&, Size2, Size2) override { return {}; }

@@ -3,6 +3,7 @@
 #include "segcore/models/backbone.hpp"
 #include "segcore/models/backbones/attention_refinement.hpp"
 #include "segcore/models/backbones/conv_backbone.hpp"
+#include "segcore/models/nn/joined_maps.hpp"
 #include "segcore/models/nn/pool.hpp"
 #include "segcore/models/nn/resize.hpp"
 #include "segcore/torch.hpp"
@@ -96,7 +97,7 @@ class BiSeNetFusion final : public BaseModule {
     register_module("conv_atten", conv_atten_);
   }
   torch::Tensor forward(const torch::Tensor& spatial, const torch::Tensor& context) {
-    const auto x = conv1_->forward(at::cat({spatial, context}, 1));
+    const auto x = conv1_->forward(joined_maps({spatial, context}));
     const auto weight = conv_atten_->forward(at::adaptive_avg_pool2d(x, {1, 1})).sigmoid();
     return x * weight + x;
   }

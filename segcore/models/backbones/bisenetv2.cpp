@@ -1,5 +1,6 @@
 #include "segcore/models/backbone.hpp"
 #include "segcore/models/backbones/conv_backbone.hpp"
+#include "segcore/models/nn/joined_maps.hpp"
 #include "segcore/models/nn/pool.hpp"
 #include "segcore/models/nn/resize.hpp"
 #include "segcore/torch.hpp"
@@ -62,7 +63,7 @@ class BiSeNetV2Stem final : public Layer {
   torch::Tensor forward(const torch::Tensor& x) override {
     const auto first = conv_first_->forward(x);
     const auto pooled = at::max_pool2d(first, /*kernel_size=*/3, /*stride=*/2, /*padding=*/1);
-    return fuse_last_->forward(at::cat({convs_->forward(first), pooled}, 1));
+    return fuse_last_->forward(joined_maps({convs_->forward(first), pooled}));
   }
 
  private:

@@ -3,6 +3,7 @@
 #include "registry/changed_spec.hpp"
 #include "segcore/models/backbone.hpp"
 #include "segcore/models/backbones/conv_backbone.hpp"
+#include "segcore/models/nn/joined_maps.hpp"
 #include "segcore/models/nn/pool.hpp"
 #include "segcore/models/nn/recompute.hpp"
 #include "segcore/torch.hpp"
@@ -194,7 +195,7 @@ class CGNet final : public Backbone {
     const auto half = shrink_->forward(images), quarter = shrink_->forward(half);
     auto x = images;
     for (const auto& conv : *stem_) x = conv->forward(x);
-    std::vector<torch::Tensor> out{norms_[0]->forward(at::cat({x, half}, 1))};
+    std::vector<torch::Tensor> out{norms_[0]->forward(joined_maps({x, half}))};
     for (size_t stage = 0; stage < 2; ++stage) {
       x = out.back();
       torch::Tensor first;

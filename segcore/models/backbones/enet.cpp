@@ -6,6 +6,7 @@
 #include "segcore/models/nn/activation.hpp"
 #include "segcore/models/nn/conv.hpp"
 #include "segcore/models/nn/drop.hpp"
+#include "segcore/models/nn/joined_maps.hpp"
 #include "segcore/models/nn/norm.hpp"
 #include "segcore/models/nn/resize.hpp"
 #include "segcore/torch.hpp"
@@ -59,7 +60,7 @@ class ENetInitial final : public Layer {
   }
   torch::Tensor forward(const torch::Tensor& images) override {
     const auto pooled = pool_with_places(images).values;
-    return act_->forward(norm_->forward(at::cat({conv_->forward(images), pooled}, 1)));
+    return act_->forward(norm_->forward(joined_maps({conv_->forward(images), pooled})));
   }
 
  private:

@@ -2,6 +2,7 @@
 #include "segcore/models/blocks/upsample.hpp"
 #include "segcore/models/nn/conv.hpp"
 #include "segcore/models/nn/drop.hpp"
+#include "segcore/models/nn/joined_maps.hpp"
 #include "segcore/models/nn/norm.hpp"
 #include "segcore/models/nn/resize.hpp"
 #include "segcore/torch.hpp"
@@ -41,7 +42,7 @@ class ERFNetDownsampler final : public Layer {
   torch::Tensor forward(const torch::Tensor& x) override {
     const auto conv = conv_->forward(x);
     const auto pooled = resize(at::max_pool2d(x, /*kernel_size=*/2), map_size(conv));
-    return bn_->forward(at::cat({conv, pooled}, 1)).relu();
+    return bn_->forward(joined_maps({conv, pooled})).relu();
   }
 
  private:

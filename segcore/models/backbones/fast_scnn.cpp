@@ -5,6 +5,7 @@
 #include "segcore/models/blocks/inverted_residual.hpp"
 #include "segcore/models/blocks/ppm.hpp"
 #include "segcore/models/nn/depthwise_act.hpp"
+#include "segcore/models/nn/joined_maps.hpp"
 #include "segcore/models/nn/resize.hpp"
 #include "segcore/torch.hpp"
 
@@ -94,7 +95,7 @@ class GlobalFeatureExtractor final : public Layer {
     for (const auto& blocks : bottlenecks_) x = blocks->forward(x);
     std::vector<torch::Tensor> maps{x};
     for (auto& pooled : ppm_->forward(x)) maps.push_back(std::move(pooled));
-    return out_->forward(at::cat(maps, 1));
+    return out_->forward(joined_maps(maps));
   }
 
  private:

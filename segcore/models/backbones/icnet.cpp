@@ -4,6 +4,7 @@
 #include "segcore/models/backbones/resnet.hpp"
 #include "segcore/models/blocks/ppm.hpp"
 #include "segcore/models/nn/conv_module.hpp"
+#include "segcore/models/nn/joined_maps.hpp"
 #include "segcore/models/nn/resize.hpp"
 #include "segcore/torch.hpp"
 
@@ -129,7 +130,7 @@ class ICNet final : public Backbone {
     for (const size_t stage : {2, 3}) x = backbone_->forward_stage(stage, x);
     auto maps = psp_modules_->forward(x);
     maps.push_back(x);
-    out.push_back(conv_sub4_->forward(psp_bottleneck_->forward(at::cat(maps, 1))));
+    out.push_back(conv_sub4_->forward(psp_bottleneck_->forward(joined_maps(maps))));
     return out;
   }
 

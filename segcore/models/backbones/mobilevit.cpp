@@ -10,6 +10,7 @@
 #include "segcore/models/backbones/out_indices.hpp"
 #include "segcore/models/blocks/inverted_residual.hpp"
 #include "segcore/models/blocks/vit_block.hpp"
+#include "segcore/models/nn/joined_maps.hpp"
 #include "segcore/models/nn/resize.hpp"
 #include "segcore/torch.hpp"
 
@@ -170,7 +171,7 @@ class MobileViTBlock final : public Layer {
     y = norm_->forward(y).view({n, kSide, kSide, rows, columns, c});
     y = y.permute({0, 5, 3, 1, 4, 2}).reshape({n, c, whole.h, whole.w});
     if (whole != size) y = resize(y, size);
-    return conv_fusion_->forward(at::cat({x, conv_proj_->forward(y)}, 1));
+    return conv_fusion_->forward(joined_maps({x, conv_proj_->forward(y)}));
   }
 
  private:

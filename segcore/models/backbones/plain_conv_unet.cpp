@@ -3,6 +3,7 @@
 #include "segcore/models/backbone.hpp"
 #include "segcore/models/backbones/conv_backbone.hpp"
 #include "segcore/models/blocks/upsample.hpp"
+#include "segcore/models/nn/joined_maps.hpp"
 #include "segcore/models/nn/resize.hpp"
 #include "segcore/torch.hpp"
 
@@ -80,7 +81,7 @@ class PlainConvUNet final : public Backbone {
       const Size2 size = map_size(skip);
       // A stage of an odd side halved to its larger half.
       x = (*up_)[i].forward(x).slice(2, 0, size.h).slice(3, 0, size.w);
-      x = (*decoder_)[i].forward(at::cat({x, skip}, 1));
+      x = (*decoder_)[i].forward(joined_maps({x, skip}));
       maps[stage] = x;
     }
     return chosen_by(params_.out_indices, maps);

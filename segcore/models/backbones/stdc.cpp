@@ -3,6 +3,7 @@
 #include "segcore/models/backbone.hpp"
 #include "segcore/models/backbones/attention_refinement.hpp"
 #include "segcore/models/backbones/conv_backbone.hpp"
+#include "segcore/models/nn/joined_maps.hpp"
 #include "segcore/models/nn/pool.hpp"
 #include "segcore/models/nn/resize.hpp"
 #include "segcore/torch.hpp"
@@ -214,7 +215,7 @@ class STDCFusion final : public BaseModule {
     register_module("attention", attention_);
   }
   torch::Tensor forward(const torch::Tensor& spatial, const torch::Tensor& context) {
-    const auto x = conv0_->forward(at::cat({spatial, context}, 1));
+    const auto x = conv0_->forward(joined_maps({spatial, context}));
     return x * attention_->forward(x).sigmoid() + x;
   }
 

@@ -2,6 +2,7 @@
 #include "segcore/models/backbones/conv_backbone.hpp"
 #include "segcore/models/blocks/upsample.hpp"
 #include "segcore/models/nn/conv_module.hpp"
+#include "segcore/models/nn/joined_maps.hpp"
 #include "segcore/models/nn/recompute.hpp"
 #include "segcore/torch.hpp"
 
@@ -88,7 +89,7 @@ class UNetUpBlock final : public BaseModule {
     upsample_ = register_module("upsample", upsample);
   }
   torch::Tensor forward(const torch::Tensor& skip, const torch::Tensor& x) {
-    return conv_block_->forward(at::cat({skip, upsample_->forward(x)}, 1));
+    return conv_block_->forward(joined_maps({skip, upsample_->forward(x)}));
   }
 
  private:

@@ -5,6 +5,7 @@
 
 #include "segcore/models/blocks/batch_norm_act.hpp"
 #include "segcore/models/blocks/named_chain.hpp"
+#include "segcore/models/nn/joined_maps.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {
@@ -58,7 +59,7 @@ class CspOf3 final : public Layer {
     m_ = register_module("m", std::move(blocks));
   }
   torch::Tensor forward(const torch::Tensor& x) override {
-    return cv3_->forward(at::cat({m_->forward(cv1_->forward(x)), cv2_->forward(x)}, 1));
+    return cv3_->forward(joined_maps({m_->forward(cv1_->forward(x)), cv2_->forward(x)}));
   }
 
  private:
@@ -72,7 +73,7 @@ class JoinedOutputs : public Layer {
   torch::Tensor forward(const torch::Tensor& x) override {
     auto maps = first_->forward(x).chunk(2, 1);
     for (const auto& layer : row_) maps.push_back(layer->forward(maps.back()));
-    return last_->forward(at::cat(maps, 1));
+    return last_->forward(joined_maps(maps));
   }
 
  protected:
@@ -128,7 +129,7 @@ class PooledPyramid final : public Layer {
   torch::Tensor forward(const torch::Tensor& x) override {
     std::vector<torch::Tensor> maps{first_->forward(x)};
     for (int i = 0; i < 3; ++i) maps.push_back(max_pool_5(maps.back()));
-    return last_->forward(at::cat(maps, 1));
+    return last_->forward(joined_maps(maps));
   }
 
  private:

@@ -1,5 +1,6 @@
 #include "segcore/models/blocks/dappm.hpp"
 
+#include "segcore/models/nn/joined_maps.hpp"
 #include "segcore/models/nn/pool.hpp"
 #include "segcore/models/nn/resize.hpp"
 #include "segcore/torch.hpp"
@@ -58,8 +59,8 @@ torch::Tensor AggregationPyramid::forward(const torch::Tensor& x) {
       sums.push_back(up + maps[0]);
     }
   }
-  if (parallel_) maps.push_back(parallel_->forward(at::cat(sums, 1)));
-  return compression_->forward(at::cat(maps, 1)) + shortcut_->forward(x);
+  if (parallel_) maps.push_back(parallel_->forward(joined_maps(sums)));
+  return compression_->forward(joined_maps(maps)) + shortcut_->forward(x);
 }
 
 }  // namespace seg

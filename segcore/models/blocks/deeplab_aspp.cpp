@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "segcore/models/nn/drop.hpp"
+#include "segcore/models/nn/joined_maps.hpp"
 #include "segcore/models/nn/norm.hpp"
 #include "segcore/models/nn/pool.hpp"
 #include "segcore/models/nn/resize.hpp"
@@ -66,7 +67,7 @@ torch::Tensor DeepLabAspp::forward(const torch::Tensor& x) {
   std::vector<torch::Tensor> maps;
   for (const auto& branch : branches_) maps.push_back(branch->forward(x));
   maps.push_back(resize(pooled_->forward(x), map_size(x)));
-  return project_->forward(at::cat(maps, 1));
+  return project_->forward(joined_maps(maps));
 }
 
 }  // namespace seg

@@ -1,6 +1,7 @@
 #include "segcore/models/blocks/self_attention_block.hpp"
 #include "segcore/models/decode_heads/head_conv.hpp"
 #include "segcore/models/decode_heads/several_maps.hpp"
+#include "segcore/models/nn/joined_maps.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {
@@ -63,7 +64,7 @@ class ANNBlock final : public BaseModule {
       const auto one = resize(stage->forward(high, low), map_size(high), align_corners_);
       context = context.defined() ? context + one : one;
     }
-    return bottleneck_->forward(at::cat({context, high}, 1));
+    return bottleneck_->forward(joined_maps({context, high}));
   }
 
  private:

@@ -1,4 +1,5 @@
 #include "segcore/models/decode_heads/head_conv.hpp"
+#include "segcore/models/nn/joined_maps.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {
@@ -80,7 +81,7 @@ class ASPPHead : public DecodeHead {
   torch::Tensor fuse(const torch::Tensor& x) {
     std::vector<torch::Tensor> maps{resize(image_pool_->forward(x), map_size(x), align_corners())};
     for (const auto& branch : *aspp_modules_) maps.push_back(branch->forward(x));
-    return bottleneck_dropout_->forward(bottleneck_->forward(at::cat(maps, 1)));
+    return bottleneck_dropout_->forward(bottleneck_->forward(joined_maps(maps)));
   }
 
  private:

@@ -1,5 +1,6 @@
 #include "segcore/models/decode_heads/context_branches.hpp"
 
+#include "segcore/models/nn/joined_maps.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {
@@ -18,7 +19,7 @@ ContextBranchesHead::ContextBranchesHead(
 torch::Tensor ContextBranchesHead::forward(const std::vector<torch::Tensor>& features) {
   std::vector<torch::Tensor> maps{select_one(features)};
   for (const auto& branch : *branches_) maps.push_back(branch->forward(maps[0]));
-  return cls_seg(bottleneck_->forward(at::cat(maps, 1)));
+  return cls_seg(bottleneck_->forward(joined_maps(maps)));
 }
 
 }  // namespace seg

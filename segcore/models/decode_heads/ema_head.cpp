@@ -1,6 +1,7 @@
 #include <cmath>
 
 #include "segcore/models/decode_heads/head_conv.hpp"
+#include "segcore/models/nn/joined_maps.hpp"
 #include "segcore/models/nn/normalize.hpp"
 #include "segcore/models/nn/uses_communicator.hpp"
 #include "segcore/torch.hpp"
@@ -96,7 +97,7 @@ class EMAHead final : public DecodeHead {
     const auto in = ema_in_conv_->forward(x);
     const auto found = ema_module_->forward(ema_mid_conv_->forward(in)).relu();
     auto out = bottleneck_->forward((in + ema_out_conv_->forward(found)).relu());
-    if (conv_cat_) out = conv_cat_->forward(at::cat({x, out}, 1));
+    if (conv_cat_) out = conv_cat_->forward(joined_maps({x, out}));
     return cls_seg(out);
   }
 

@@ -2,6 +2,7 @@
 
 #include "segcore/models/decode_heads/head_conv.hpp"
 #include "segcore/models/decode_heads/several_maps.hpp"
+#include "segcore/models/nn/joined_maps.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {
@@ -131,12 +132,12 @@ class EncHead final : public DecodeHead {
     const auto maps = select(features);
     auto x = bottleneck_->forward(maps.back());
     if (lateral_convs_) {
-      std::vector<torch::Tensor> joined{x};
+      std::vector<torch::Tensor> parts{x};
       for (size_t i = 0; i < lateral_convs_->size(); ++i) {
-        joined.push_back(
+        parts.push_back(
             resize((*lateral_convs_)[i].forward(maps[i]), map_size(x), align_corners()));
       }
-      x = fusion_->forward(at::cat(joined, 1));
+      x = fusion_->forward(joined_maps(parts));
     }
     return enc_module_->forward(x);
   }

@@ -1,6 +1,7 @@
 #include "segcore/models/decode_heads/fcn_head.hpp"
 
 #include "segcore/models/nn/depthwise_act.hpp"
+#include "segcore/models/nn/joined_maps.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {
@@ -59,7 +60,7 @@ torch::Tensor FCNHead::forward_feature(const std::vector<torch::Tensor>& feature
   }
   const auto x = select_one(features);
   const auto out = convs_->forward(x);
-  return conv_cat_ ? conv_cat_->forward(at::cat({x, out}, 1)) : out;
+  return conv_cat_ ? conv_cat_->forward(joined_maps({x, out})) : out;
 }
 
 torch::Tensor FCNHead::forward(const std::vector<torch::Tensor>& features) {
@@ -84,7 +85,7 @@ torch::Tensor MiddleModuleHead::forward(const std::vector<torch::Tensor>& featur
   const auto x = select_one(features);
   const auto& convs = dynamic_cast<Sequential&>(*convs_);
   const auto out = convs[1]->forward(middle(convs[0]->forward(x)));
-  return cls_seg(conv_cat_ ? conv_cat_->forward(at::cat({x, out}, 1)) : out);
+  return cls_seg(conv_cat_ ? conv_cat_->forward(joined_maps({x, out})) : out);
 }
 
 // --- Depthwise separable ------------------------------------------------------------------------

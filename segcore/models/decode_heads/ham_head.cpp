@@ -4,6 +4,7 @@
 #include "segcore/models/decode_head.hpp"
 #include "segcore/models/nn/conv_module.hpp"
 #include "segcore/models/nn/draws_random_numbers.hpp"
+#include "segcore/models/nn/joined_maps.hpp"
 #include "segcore/models/nn/normalize.hpp"
 #include "segcore/torch.hpp"
 
@@ -169,7 +170,7 @@ class LightHamHead final : public DecodeHead {
     auto maps = select(features);
     const Size2 size = map_size(maps[0]);
     for (auto& map : maps) map = resize(map, size, align_corners());
-    const auto x = squeeze_->forward(at::cat(maps, 1));
+    const auto x = squeeze_->forward(joined_maps(maps));
     return cls_seg(align_->forward(hamburger_->forward(x)));
   }
 

@@ -1,5 +1,6 @@
 #include "segcore/models/blocks/self_attention_block.hpp"
 #include "segcore/models/decode_heads/head_conv.hpp"
+#include "segcore/models/nn/joined_maps.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {
@@ -78,7 +79,7 @@ class ISAHead final : public DecodeHead {
             .reshape({n, c, rows * block_h_, columns * block_w_})
             .slice(2, pad_h / 2, pad_h / 2 + h)
             .slice(3, pad_w / 2, pad_w / 2 + w);  // [n, c, h, w]
-    return cls_seg(out_conv_->forward(at::cat({x, residual}, 1)));
+    return cls_seg(out_conv_->forward(joined_maps({x, residual})));
   }
 
  private:

@@ -2,6 +2,7 @@
 
 #include "segcore/models/decode_heads/head_conv.hpp"
 #include "segcore/models/decode_heads/several_maps.hpp"
+#include "segcore/models/nn/joined_maps.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {
@@ -72,7 +73,7 @@ class LRASPPHead final : public DecodeHead {
     x = conv_up_input_->forward(x);
     for (size_t i = convs_->size(); i-- > 0;) {
       x = resize(x, map_size(maps[i]), align_corners());
-      x = (*conv_ups_)[i]->forward(at::cat({x, (*convs_)[i]->forward(maps[i])}, 1));
+      x = (*conv_ups_)[i]->forward(joined_maps({x, (*convs_)[i]->forward(maps[i])}));
     }
     return cls_seg(x);
   }

@@ -1,5 +1,6 @@
 #include "segcore/models/blocks/self_attention_block.hpp"
 #include "segcore/models/decode_heads/head_conv.hpp"
+#include "segcore/models/nn/joined_maps.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {
@@ -21,7 +22,7 @@ class OCRAttention final : public SelfAttentionBlock {
                            bool align_corners) {
     const auto context =
         resize(SelfAttentionBlock::forward(x, regions), map_size(x), align_corners);
-    return bottleneck_->forward(at::cat({context, x}, 1));
+    return bottleneck_->forward(joined_maps({context, x}));
   }
 
  private:

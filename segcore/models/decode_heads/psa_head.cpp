@@ -1,4 +1,5 @@
 #include "segcore/models/decode_heads/head_conv.hpp"
+#include "segcore/models/nn/joined_maps.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {
@@ -78,8 +79,8 @@ class PSAHead final : public DecodeHead {
       if (p_.psa_softmax) mask = mask.softmax(1);
       maps.push_back(at::bmm(small.flatten(2), mask).view_as(small) * factor_);
     }
-    const auto out = resize(proj_->forward(at::cat(maps, 1)), map_size(x), align);
-    return cls_seg(bottleneck_->forward(at::cat({x, out}, 1)));
+    const auto out = resize(proj_->forward(joined_maps(maps)), map_size(x), align);
+    return cls_seg(bottleneck_->forward(joined_maps({x, out})));
   }
 
  private:

@@ -1,6 +1,7 @@
 #include "segcore/models/blocks/ppm.hpp"
 #include "segcore/models/decode_head.hpp"
 #include "segcore/models/nn/conv_module.hpp"
+#include "segcore/models/nn/joined_maps.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {
@@ -46,7 +47,7 @@ class PSPHead final : public DecodeHead {
   torch::Tensor forward_feature(const std::vector<torch::Tensor>& features) override {
     std::vector<torch::Tensor> maps{select_one(features)};
     for (auto& pooled : psp_modules_->forward(maps[0])) maps.push_back(std::move(pooled));
-    return bottleneck_->forward(at::cat(maps, 1));
+    return bottleneck_->forward(joined_maps(maps));
   }
 
  private:

@@ -1,5 +1,6 @@
 #include "segcore/models/decode_heads/head_conv.hpp"
 #include "segcore/models/decode_heads/several_maps.hpp"
+#include "segcore/models/nn/joined_maps.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {
@@ -86,7 +87,7 @@ class SegmentHead final : public DecodeHead {
   torch::Tensor joined(std::vector<torch::Tensor> maps) {
     const Size2 size = map_size(maps[0]);
     for (auto& map : maps) map = resize(map, size, align_corners(), p_.interpolate_mode);
-    if (p_.fusion == "concat") return fusion_conv_->forward(at::cat(maps, 1));
+    if (p_.fusion == "concat") return fusion_conv_->forward(joined_maps(maps));
     auto sum = maps[0];
     for (size_t i = 1; i < maps.size(); ++i) sum = sum + maps[i];
     return fusion_conv_->forward(sum);

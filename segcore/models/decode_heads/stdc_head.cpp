@@ -1,4 +1,5 @@
 #include "segcore/models/decode_heads/fcn_head.hpp"
+#include "segcore/models/nn/joined_maps.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {
@@ -44,7 +45,7 @@ class STDCHead final : public FCNHead {
       if (stride > 1) edge = resize(edge, map_size(x), false, "nearest");
       maps.push_back((edge > threshold_).to(x.scalar_type()));
     }
-    const auto fused = at::conv2d(at::cat(maps, 1), fusion_kernel_);
+    const auto fused = at::conv2d(joined_maps(maps), fusion_kernel_);
     return (fused > threshold_).to(torch::kLong).squeeze(1);
   }
 

@@ -1,6 +1,7 @@
 #include "segcore/models/blocks/ppm.hpp"
 #include "segcore/models/decode_head.hpp"
 #include "segcore/models/nn/conv_module.hpp"
+#include "segcore/models/nn/joined_maps.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {
@@ -72,7 +73,7 @@ class UPerHead final : public DecodeHead {
     }
     std::vector<torch::Tensor> pooled{maps.back()};
     for (auto& map : psp_modules_->forward(maps.back())) pooled.push_back(map);
-    levels.push_back(bottleneck_->forward(at::cat(pooled, 1)));
+    levels.push_back(bottleneck_->forward(joined_maps(pooled)));
     for (size_t i = levels.size() - 1; i > 0; --i) {
       levels[i - 1] = levels[i - 1] + resize(levels[i], map_size(levels[i - 1]), align_corners());
     }
@@ -82,7 +83,7 @@ class UPerHead final : public DecodeHead {
     for (size_t i = 1; i < levels.size(); ++i) {
       levels[i] = resize(levels[i], map_size(levels[0]), align_corners());
     }
-    return fpn_bottleneck_->forward(at::cat(levels, 1));
+    return fpn_bottleneck_->forward(joined_maps(levels));
   }
 
  private:

@@ -1,5 +1,6 @@
 #include "segcore/models/blocks/csp_layers.hpp"
 #include "segcore/models/decode_heads/several_maps.hpp"
+#include "segcore/models/nn/joined_maps.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {
@@ -60,7 +61,7 @@ class YOLOSegHead final : public DecodeHead {
     for (size_t i = blocks_->size(); i-- > 0;) {
       x = resize((*reduces_)[i].forward(x), map_size(maps[i]), align_corners(),
                  p_.interpolate_mode);
-      x = (*blocks_)[i].forward(at::cat({x, maps[i]}, 1));  // [N, widths[i], H_i, W_i]
+      x = (*blocks_)[i].forward(joined_maps({x, maps[i]}));  // [N, widths[i], H_i, W_i]
     }
     return x;
   }

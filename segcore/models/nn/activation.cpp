@@ -1,5 +1,6 @@
 #include "segcore/models/nn/activation.hpp"
 
+#include "segcore/memory/recomputation.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {
@@ -27,7 +28,10 @@ class PlainActivation final : public Activation {
   using Params = InplaceParams;
   static Schema<Params> schema() { return inplace_schema(Function::kSummary); }
   PlainActivation(const Params& p, bool inplace) : inplace_(p.inplace.value_or(inplace)) {}
-  torch::Tensor forward(const torch::Tensor& x) override { return Function::apply(x, inplace_); }
+  torch::Tensor forward(const torch::Tensor& x) override {
+    if (inplace_) return Function::apply(x, true);
+    return recomputable({x}, [](const auto& in) { return Function::apply(in[0], false); });
+  }
   std::vector<std::string> python_names() const override { return {Function::kName}; }
   bool is_relu() const override { return std::string_view(Function::kName) == "ReLU"; }
 
@@ -75,7 +79,8 @@ class LeakyReLU final : public Activation {
       : inplace_(p.inplace.value_or(inplace)), slope_(p.negative_slope) {}
   torch::Tensor forward(const torch::Tensor& x) override {
     torch::Tensor input = x;
-    return inplace_ ? at::leaky_relu_(input, slope_) : at::leaky_relu(x, slope_);
+    if (inplace_) return at::leaky_relu_(input, slope_);
+    return recomputable({x}, [s = slope_](const auto& in) { return at::leaky_relu(in[0], s); });
   }
   std::optional<double> negative_slope() const override { return slope_; }
 
@@ -171,7 +176,10 @@ class GELU final : public Activation {
                   one_of({"none", "tanh"}));
   }
   GELU(const Params& p, bool) : approximate_(p.approximate) {}
-  torch::Tensor forward(const torch::Tensor& x) override { return at::gelu(x, approximate_); }
+  torch::Tensor forward(const torch::Tensor& x) override {
+    return recomputable({x},
+                        [kind = approximate_](const auto& in) { return at::gelu(in[0], kind); });
+  }
 
  private:
   std::string approximate_;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "segcore/models/nn/joined_maps.hpp"
 #include "segcore/ops/conv2d/conv2d.hpp"
 #include "segcore/torch.hpp"
 
@@ -114,7 +115,7 @@ torch::Tensor ConvModule::forward_resized(const std::vector<torch::Tensor>& maps
   if (order_[0] != 'c' || !is_pointwise()) {
     std::vector<torch::Tensor> resized;
     for (const auto& map : maps) resized.push_back(resize(map, size, align_corners, mode));
-    return forward(at::cat(resized, 1));
+    return forward(joined_maps(resized));
   }
   torch::Tensor sum;
   int64_t first = 0;

@@ -1,5 +1,6 @@
 #include "segcore/models/nn/layer_norm2d.hpp"
 
+#include "segcore/memory/recomputation.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {
@@ -18,11 +19,17 @@ LayerNorm2d::LayerNorm2d(const Params& p, int64_t channels) : eps_(p.eps), chann
 }
 
 torch::Tensor LayerNorm2d::forward(const torch::Tensor& x) {
-  return forward_channels_last(x.permute({0, 2, 3, 1})).permute({0, 3, 1, 2}).contiguous();
+  return recomputable({x, weight, bias}, [c = channels_, eps = eps_](const auto& in) {
+    return at::layer_norm(in[0].permute({0, 2, 3, 1}), {c}, in[1], in[2], eps)
+        .permute({0, 3, 1, 2})
+        .contiguous();
+  });
 }
 
 torch::Tensor LayerNorm2d::forward_channels_last(const torch::Tensor& x) const {
-  return at::layer_norm(x, {channels_}, weight, bias, eps_);
+  return recomputable({x, weight, bias}, [c = channels_, eps = eps_](const auto& in) {
+    return at::layer_norm(in[0], {c}, in[1], in[2], eps);
+  });
 }
 
 SEG_REGISTER_AS(Norm, LayerNorm2d, "LN2d");

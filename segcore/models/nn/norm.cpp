@@ -1,5 +1,6 @@
 #include "segcore/models/nn/norm.hpp"
 
+#include "segcore/memory/recomputation.hpp"
 #include "segcore/models/nn/batch_norm.hpp"
 #include "segcore/ops/batch_norm_relu/batch_norm_relu.hpp"
 #include "segcore/torch.hpp"
@@ -75,8 +76,18 @@ bool BatchNorm::uses_batch(const torch::Tensor& x) const {
 
 torch::Tensor BatchNorm::forward(const torch::Tensor& x) {
   const double momentum = next_momentum();
-  return torch::batch_norm(x, weight, bias, running_mean_, running_var_, uses_batch(x), momentum,
-                           params_.eps, at::globalContext().userEnabledCuDNN());
+  const bool by_batch = uses_batch(x);
+  const bool cudnn = at::globalContext().userEnabledCuDNN();
+  const auto y = torch::batch_norm(x, weight, bias, running_mean_, running_var_, by_batch, momentum,
+                                   params_.eps, cudnn);
+  if (by_batch) {
+    // Running statistics follow a batch once.
+    recomputable_as(y, {x, weight, bias}, [eps = params_.eps, cudnn](const auto& in) {
+      return torch::batch_norm(in[0], in[1], in[2], {}, {}, /*training=*/true, /*momentum=*/0, eps,
+                               cudnn);
+    });
+  }
+  return y;
 }
 
 bool BatchNorm::has_relu_kernel(const torch::Tensor& x) {
@@ -123,7 +134,9 @@ class LayerNorm final : public Norm {
   }
   std::string abbreviation() const override { return "ln"; }
   torch::Tensor forward(const torch::Tensor& x) override {
-    return torch::layer_norm(x, {channels_}, weight, bias, eps_);
+    return recomputable({x, weight, bias}, [c = channels_, eps = eps_](const auto& in) {
+      return torch::layer_norm(in[0], {c}, in[1], in[2], eps);
+    });
   }
 
  private:
@@ -163,7 +176,9 @@ class GroupNorm final : public Norm {
   }
   std::string abbreviation() const override { return "gn"; }
   torch::Tensor forward(const torch::Tensor& x) override {
-    return torch::group_norm(x, groups_, weight, bias, eps_);
+    return recomputable({x, weight, bias}, [groups = groups_, eps = eps_](const auto& in) {
+      return torch::group_norm(in[0], groups, in[1], in[2], eps);
+    });
   }
 
  private:

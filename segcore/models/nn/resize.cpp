@@ -4,6 +4,7 @@
 
 #include <cmath>
 
+#include "segcore/memory/recomputation.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {
@@ -24,8 +25,8 @@ torch::Tensor bilinear_weights(int64_t in, int64_t out, std::optional<double> fa
   return (1 - (position.unsqueeze(1) - at::arange(in, options)).abs()).clamp_min(0).to(at::kFloat);
 }
 
-torch::Tensor resize_to(const torch::Tensor& x, Size2 size, std::optional<double> factor,
-                        bool align_corners, const std::string& mode) {
+torch::Tensor interpolated(const torch::Tensor& x, Size2 size, std::optional<double> factor,
+                           bool align_corners, const std::string& mode) {
   if (mode == "bilinear") {
     // LibTorch's gradient on GPUs is added up in an order that changes from run to run.
     if (x.is_cuda() && x.requires_grad() && at::GradMode::is_enabled() &&
@@ -43,6 +44,12 @@ torch::Tensor resize_to(const torch::Tensor& x, Size2 size, std::optional<double
   }
   SEG_CHECK(mode == "area", "cannot resize by mode '", mode, "'");
   return at::adaptive_avg_pool2d(x, {size.h, size.w});
+}
+
+torch::Tensor resize_to(const torch::Tensor& x, Size2 size, std::optional<double> factor,
+                        bool align_corners, const std::string& mode) {
+  return recomputable(
+      {x}, [=](const auto& in) { return interpolated(in[0], size, factor, align_corners, mode); });
 }
 
 }  // namespace

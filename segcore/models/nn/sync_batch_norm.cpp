@@ -125,6 +125,8 @@ class SyncedNormRelu : public torch::autograd::Function<SyncedNormRelu> {
     const auto [y, mean, invstd] =
         batch_norm_relu_forward(x, residual, weight, bias, statistics.mean, statistics.var,
                                 {.training = false, .eps = for_backward->eps});
+    ctx->saved_data["result"] = c10::IValue::make_capsule(
+        recomputable_batch_norm_relu(y, x, residual, weight, bias, mean, invstd));
     ctx->save_for_backward({x, y, weight.value_or(at::Tensor()), mean, invstd});
     ctx->saved_data["residual"] = residual.has_value();
     ctx->saved_data["count"] = statistics.count.item<int64_t>();
@@ -145,6 +147,7 @@ class SyncedNormRelu : public torch::autograd::Function<SyncedNormRelu> {
     const auto [by_x, by_residual, unused_weight, unused_bias] =
         batch_norm_relu_backward(grads[0], x, y, scale, mean, invstd,
                                  ctx->saved_data["residual"].toBool(), /*of_batch=*/true, shared);
+    end_recomputation(ctx->saved_data["result"]);
     if (!scale) return {by_x, by_residual, {}, {}, {}, {}};
     return {by_x,
             by_residual,

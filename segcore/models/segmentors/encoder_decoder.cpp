@@ -164,7 +164,7 @@ torch::Tensor EncoderDecoder::logits(const torch::Tensor& images,
   return static_cast<CascadeDecodeHead&>(last_head()).predict(features, previous, size);
 }
 
-LossMap EncoderDecoder::loss(const torch::Tensor& images, const Targets& targets) {
+LossMap EncoderDecoder::compute_loss(const torch::Tensor& images, const Targets& targets) {
   check_targets(targets, kind_ == Kind::kDepth);
   const auto features = this->features(images, targets.categories);
   LossMap out;

@@ -34,11 +34,11 @@ class EncoderDecoder : public LogitSegmentor {
   std::vector<torch::Tensor> backbone_features(const torch::Tensor& images) override {
     return backbone_->forward(images);
   }
-  LossMap loss(const torch::Tensor& images, const Targets& targets) override;
   int64_t num_classes() const override { return last_head().num_classes(); }
   int64_t ignore_index() const override { return last_head().ignore_index(); }
 
  protected:
+  LossMap compute_loss(const torch::Tensor& images, const Targets& targets) override;
   enum class Kind {
     kPlain,
     kCascade,  ///< the decode head is a list, each refining the one before

@@ -110,7 +110,7 @@ class EnsembleSegmentor final : public Segmentor {
   torch::Tensor inference(const torch::Tensor& images) override {
     return mean_logits([&](Segmentor& model) { return model.inference(images); });
   }
-  LossMap loss(const torch::Tensor& /*images*/, const Targets& /*targets*/) override {
+  LossMap compute_loss(const torch::Tensor& /*images*/, const Targets& /*targets*/) override {
     throw DataError("an ensemble is not trained: train its members, each by its own config");
   }
   std::vector<Prediction> predict(const ModelInput& input) override { return predict_tta({input}); }

@@ -151,7 +151,7 @@ class EoMT final : public LogitSegmentor,
     const auto last = outputs(images).back();
     return {last.classes, last.masks};
   }
-  LossMap loss(const torch::Tensor& images, const Targets& targets) override {
+  LossMap compute_loss(const torch::Tensor& images, const Targets& targets) override {
     check_targets(targets, /*learns_depth=*/false);
     const auto layers = losses_(
         outputs(images), targets.labels,

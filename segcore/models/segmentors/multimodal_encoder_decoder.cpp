@@ -93,7 +93,7 @@ class MultimodalEncoderDecoder final : public LogitSegmentor {
   std::vector<torch::Tensor> extract_feat(const torch::Tensor& images) override {
     return image_encoder_->forward(resolution_ ? resize_by(images, *resolution_) : images);
   }
-  LossMap loss(const torch::Tensor& images, const Targets& targets) override {
+  LossMap compute_loss(const torch::Tensor& images, const Targets& targets) override {
     check_targets(targets, /*learns_depth=*/false);
     LossMap out;
     for (const auto& [name, value] : head_->loss(inputs(images), targets)) {

@@ -1,5 +1,6 @@
 #include "segcore/io/weights.hpp"
 #include "segcore/models/blocks/deeplab_aspp.hpp"
+#include "segcore/models/nn/joined_maps.hpp"
 #include "segcore/models/nn/resize.hpp"
 #include "segcore/models/smp/segmentation_model.hpp"
 #include "segcore/torch.hpp"
@@ -71,7 +72,7 @@ class DeepLabV3PlusDecoder final : public Decoder {
   }
   torch::Tensor forward(const std::vector<torch::Tensor>& features) override {
     const auto coarse = resize_by(aspp_->forward(features.back()), scale_, /*align_corners=*/true);
-    return joined_->forward(at::cat({coarse, fine_->forward(features[2])}, 1));
+    return joined_->forward(joined_maps({coarse, fine_->forward(features[2])}));
   }
 
  private:

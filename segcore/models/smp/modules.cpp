@@ -4,6 +4,7 @@
 #include <cctype>
 
 #include "segcore/models/encoders/encoder.hpp"
+#include "segcore/models/nn/joined_maps.hpp"
 #include "segcore/models/nn/resize.hpp"
 #include "segcore/torch.hpp"
 
@@ -93,7 +94,7 @@ torch::Tensor UpBlock::forward(const torch::Tensor& input, const torch::Tensor& 
                                const std::optional<Size2>& size) {
   auto x = size ? resize(input, *size, /*align_corners=*/false, interpolation_)
                 : resize_by(input, 2, /*align_corners=*/false, interpolation_);
-  if (skip.defined()) x = attention1_->forward(at::cat({x, skip}, 1));
+  if (skip.defined()) x = attention1_->forward(joined_maps({x, skip}));
   return attention2_->forward(conv2_->forward(conv1_->forward(x)));
 }
 

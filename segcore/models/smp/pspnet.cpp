@@ -1,3 +1,4 @@
+#include "segcore/models/nn/joined_maps.hpp"
 #include "segcore/models/nn/resize.hpp"
 #include "segcore/models/smp/segmentation_model.hpp"
 #include "segcore/torch.hpp"
@@ -39,7 +40,7 @@ class PspDecoder final : public Decoder {
       maps.push_back(resize(pool->forward(x), map_size(x), /*align_corners=*/true));
     }
     maps.push_back(x);
-    return dropout_->forward(conv_->forward(at::cat(maps, 1)));
+    return dropout_->forward(conv_->forward(joined_maps(maps)));
   }
 
  private:

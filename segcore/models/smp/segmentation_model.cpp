@@ -139,7 +139,7 @@ torch::Tensor SegmentationModel::logits(const torch::Tensor& images, const std::
   return head_->forward(decoder_->forward(extract_feat(images)));
 }
 
-LossMap SegmentationModel::loss(const torch::Tensor& images, const Targets& targets) {
+LossMap SegmentationModel::compute_loss(const torch::Tensor& images, const Targets& targets) {
   check_targets(targets, /*learns_depth=*/false);
   LossMap out;
   for (const auto& [name, value] :

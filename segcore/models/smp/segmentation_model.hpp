@@ -103,13 +103,13 @@ class SegmentationModel : public LogitSegmentor {
     return {.heads = {{p.classes == 1 ? 2 : p.classes, "classes"}}};
   }
   std::vector<torch::Tensor> extract_feat(const torch::Tensor& images) override;
-  LossMap loss(const torch::Tensor& images, const Targets& targets) override;
   int64_t num_classes() const override { return classes_ == 1 ? 2 : classes_; }
   int64_t ignore_index() const override { return ignore_index_; }
   /// Outputs of the head of `aux_params`, [N, its classes].
   torch::Tensor classify(const torch::Tensor& images);
 
  protected:
+  LossMap compute_loss(const torch::Tensor& images, const Targets& targets) override;
   struct HeadOptions {
     int64_t in_channels = 0, kernel_size = 3, upsampling = 1;
   };

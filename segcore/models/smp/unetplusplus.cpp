@@ -1,5 +1,6 @@
 #include <map>
 
+#include "segcore/models/nn/joined_maps.hpp"
 #include "segcore/models/smp/segmentation_model.hpp"
 #include "segcore/torch.hpp"
 
@@ -56,7 +57,7 @@ class UnetPlusPlusDecoder final : public Decoder {
         for (size_t other = depth + 1; other <= level; ++other) skips.push_back(x[{other, level}]);
         skips.push_back(coarse_first[level + 1]);
         const auto& from = length == 0 ? coarse_first[depth] : x[{depth, level - 1}];
-        x[{depth, level}] = block(depth, level).forward(from, at::cat(skips, 1));
+        x[{depth, level}] = block(depth, level).forward(from, joined_maps(skips));
       }
     }
     return block(0, levels_).forward(x[{0, levels_ - 1}], torch::Tensor());

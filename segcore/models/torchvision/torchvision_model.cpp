@@ -104,7 +104,7 @@ std::vector<torch::Tensor> TorchvisionModel::extract_feat(const torch::Tensor& i
   return encoder_->outputs_of(taken_, images);
 }
 
-LossMap TorchvisionModel::loss(const torch::Tensor& images, const Targets& targets) {
+LossMap TorchvisionModel::compute_loss(const torch::Tensor& images, const Targets& targets) {
   check_targets(targets, /*learns_depth=*/false);
   const auto maps = extract_feat(images);
   LossMap out = losses_named("decode.", classify(maps), targets.labels, 1);

@@ -92,11 +92,11 @@ class TorchvisionModel : public LogitSegmentor {
   }
   /// The maps that the classifiers take, finest first.
   std::vector<torch::Tensor> extract_feat(const torch::Tensor& images) override;
-  LossMap loss(const torch::Tensor& images, const Targets& targets) override;
   int64_t num_classes() const override { return num_classes_; }
   int64_t ignore_index() const override { return ignore_index_; }
 
  protected:
+  LossMap compute_loss(const torch::Tensor& images, const Targets& targets) override;
   /// Builds the child `backbone`.
   /// \param fine  whether extract_feat gives the output of the fine layer, too.
   TorchvisionModel(const TorchvisionParams& p, const TorchvisionBackbone& backbone, bool fine);

@@ -2,6 +2,7 @@
 
 #include <torch/library.h>
 
+#include "segcore/memory/recomputation.hpp"
 #include "segcore/ops/find_operator.hpp"
 #include "segcore/torch.hpp"
 
@@ -10,7 +11,7 @@ namespace {
 
 using MaybeTensor = std::optional<at::Tensor>;
 
-/// Saves x and the result, which the next convolution keeps as well.
+/// Saves x and the result, which the next convolution saves as well: in training neither keeps it.
 class BatchNormReluFunction : public torch::autograd::Function<BatchNormReluFunction> {
  public:
   /// Undefined tensors cannot be inputs of a function.
@@ -21,6 +22,8 @@ class BatchNormReluFunction : public torch::autograd::Function<BatchNormReluFunc
     const at::AutoDispatchBelowADInplaceOrView below;
     const auto [y, mean, invstd] =
         batch_norm_relu_forward(x, residual, weight, bias, running_mean, running_var, options);
+    context->saved_data["result"] = at::IValue::make_capsule(
+        recomputable_batch_norm_relu(y, x, residual, weight, bias, mean, invstd));
     context->save_for_backward({x, y, weight.value_or(at::Tensor()), mean, invstd});
     context->saved_data["residual"] = residual.has_value();
     context->saved_data["training"] = options.training;
@@ -32,6 +35,7 @@ class BatchNormReluFunction : public torch::autograd::Function<BatchNormReluFunc
     const auto [by_x, by_residual, by_weight, by_bias] = batch_norm_relu_backward(
         gradients[0], saved[0], saved[1], if_defined(saved[2]), saved[3], saved[4],
         context->saved_data["residual"].toBool(), context->saved_data["training"].toBool());
+    end_recomputation(context->saved_data["result"]);
     return {by_x, by_residual, by_weight, by_bias, {}, {}, {}};
   }
 };
@@ -67,6 +71,27 @@ BatchNormReluResult batch_norm_relu_forward(const at::Tensor& x, const MaybeTens
       find_operator<decltype(composed_batch_norm_relu)>("segcore::batch_norm_relu");
   return op.call(x, residual, weight, bias, running_mean, running_var, options.training,
                  options.momentum, options.eps);
+}
+
+c10::intrusive_ptr<SharedRecomputation> recomputable_batch_norm_relu(
+    const at::Tensor& y, const at::Tensor& x, const MaybeTensor& residual,
+    const MaybeTensor& weight, const MaybeTensor& bias, const at::Tensor& mean,
+    const at::Tensor& invstd) {
+  const auto given = [](const MaybeTensor& t) { return t.value_or(at::Tensor()); };
+  return c10::make_intrusive<SharedRecomputation>(
+      y, std::vector<at::Tensor>{x, given(residual), given(weight), given(bias), mean, invstd},
+      [](const std::vector<at::Tensor>& in) {
+        return batch_norm_relu_again(in[0], if_defined(in[1]), if_defined(in[2]), if_defined(in[3]),
+                                     in[4], in[5]);
+      });
+}
+
+at::Tensor batch_norm_relu_again(const at::Tensor& x, const MaybeTensor& residual,
+                                 const MaybeTensor& weight, const MaybeTensor& bias,
+                                 const at::Tensor& mean, const at::Tensor& invstd) {
+  static const auto op =
+      find_operator<decltype(composed_batch_norm_relu_again)>("segcore::batch_norm_relu_again");
+  return op.call(x, residual, weight, bias, mean, invstd);
 }
 
 BatchNormReluGradients batch_norm_relu_backward(const at::Tensor& gradient, const at::Tensor& x,
@@ -112,6 +137,16 @@ BatchNormReluResult composed_batch_norm_relu(const at::Tensor& x, const MaybeTen
   return {y.relu_(), mean, invstd};
 }
 
+at::Tensor composed_batch_norm_relu_again(const at::Tensor& x, const MaybeTensor& residual,
+                                          const MaybeTensor& weight, const MaybeTensor& bias,
+                                          const at::Tensor& mean, const at::Tensor& invstd) {
+  const auto scale = weight ? invstd * *weight : invstd;
+  auto y = (x - beside(mean, x)) * beside(scale, x);
+  if (bias) y.add_(beside(*bias, x));
+  if (residual) y.add_(*residual);
+  return y.relu_();
+}
+
 BatchNormReluGradients composed_batch_norm_relu_backward(
     const at::Tensor& gradient, const at::Tensor& x, const at::Tensor& y, const MaybeTensor& weight,
     const at::Tensor& mean, const at::Tensor& invstd, bool with_residual, bool of_batch,
@@ -152,6 +187,9 @@ TORCH_LIBRARY_FRAGMENT(segcore, m) {
       "Tensor(a!)? running_mean, Tensor(b!)? running_var, bool training, float momentum, "
       "float eps) -> (Tensor y, Tensor mean, Tensor invstd)");
   m.def(
+      "batch_norm_relu_again(Tensor x, Tensor? residual, Tensor? weight, Tensor? bias, "
+      "Tensor mean, Tensor invstd) -> Tensor");
+  m.def(
       "batch_norm_relu_backward(Tensor gradient, Tensor x, Tensor y, Tensor? weight, "
       "Tensor mean, Tensor invstd, bool with_residual, bool of_batch, Tensor? shared_sums, "
       "int shared_count) -> (Tensor by_x, Tensor by_residual, Tensor by_weight, Tensor by_bias)");
@@ -161,6 +199,7 @@ TORCH_LIBRARY_FRAGMENT(segcore, m) {
 
 TORCH_LIBRARY_IMPL(segcore, CompositeExplicitAutograd, m) {
   m.impl("batch_norm_relu", &composed_batch_norm_relu);
+  m.impl("batch_norm_relu_again", &composed_batch_norm_relu_again);
   m.impl("batch_norm_relu_backward", &composed_batch_norm_relu_backward);
   m.impl("batch_norm_moments", &composed_batch_norm_moments);
   m.impl("batch_norm_relu_sums", &composed_batch_norm_relu_sums);

@@ -7,6 +7,8 @@
 #include <optional>
 #include <tuple>
 
+#include "segcore/memory/recomputation.hpp"
+
 namespace seg {
 
 struct BatchNormReluOptions {
@@ -45,6 +47,18 @@ BatchNormReluResult batch_norm_relu_forward(const at::Tensor& x,
                                             const std::optional<at::Tensor>& running_mean,
                                             const std::optional<at::Tensor>& running_var,
                                             const BatchNormReluOptions& options);
+/// Lets autograd compute y by `batch_norm_relu_again` where it saves it, until the backward pass of
+/// the operator ends that.
+c10::intrusive_ptr<SharedRecomputation> recomputable_batch_norm_relu(
+    const at::Tensor& y, const at::Tensor& x, const std::optional<at::Tensor>& residual,
+    const std::optional<at::Tensor>& weight, const std::optional<at::Tensor>& bias,
+    const at::Tensor& mean, const at::Tensor& invstd);
+/// The result once more.
+/// \param mean, invstd  as of the forward pass.
+at::Tensor batch_norm_relu_again(const at::Tensor& x, const std::optional<at::Tensor>& residual,
+                                 const std::optional<at::Tensor>& weight,
+                                 const std::optional<at::Tensor>& bias, const at::Tensor& mean,
+                                 const at::Tensor& invstd);
 /// \param y, mean, invstd  as of the forward pass.
 /// \param of_batch  mean and invstd are those of x, and have gradients.
 /// \param shared    they are those of a batch that x is a share of: then without the gradients by
@@ -69,6 +83,11 @@ BatchNormReluResult composed_batch_norm_relu(const at::Tensor& x,
                                              const std::optional<at::Tensor>& running_mean,
                                              const std::optional<at::Tensor>& running_var,
                                              bool training, double momentum, double eps);
+at::Tensor composed_batch_norm_relu_again(const at::Tensor& x,
+                                          const std::optional<at::Tensor>& residual,
+                                          const std::optional<at::Tensor>& weight,
+                                          const std::optional<at::Tensor>& bias,
+                                          const at::Tensor& mean, const at::Tensor& invstd);
 BatchNormReluGradients composed_batch_norm_relu_backward(
     const at::Tensor& gradient, const at::Tensor& x, const at::Tensor& y,
     const std::optional<at::Tensor>& weight, const at::Tensor& mean, const at::Tensor& invstd,

@@ -42,6 +42,13 @@ const float* data_of(const MaybeTensor& x) { return x ? x->const_data_ptr<float>
 
 double values_a_channel(const at::Tensor& x) { return static_cast<double>(x.numel() / x.size(1)); }
 
+NormScale scale_of_channel(int64_t c, const double* means, const double* factors, const float* gain,
+                           const float* shift) {
+  const double scale = factors[c] * (gain ? gain[c] : 1.0F);
+  return {static_cast<float>(scale),
+          static_cast<float>((shift ? shift[c] : 0.0F) - means[c] * scale)};
+}
+
 BatchNormReluResult cpu_batch_norm_relu(const at::Tensor& x, const MaybeTensor& given_residual,
                                         const MaybeTensor& weight, const MaybeTensor& bias,
                                         const MaybeTensor& running_mean,
@@ -76,14 +83,32 @@ BatchNormReluResult cpu_batch_norm_relu(const at::Tensor& x, const MaybeTensor& 
             static_cast<float>(momentum * squares / (count - 1) + (1 - momentum) * kept_var[c]);
       }
     }
-    const double scale = factors[c] * (gain ? gain[c] : 1.0F);
-    return {static_cast<float>(scale),
-            static_cast<float>((shift ? shift[c] : 0.0F) - means[c] * scale)};
+    return scale_of_channel(c, means, factors, gain, shift);
   };
   layout_of(x, *format)
       ->normalise(x.const_data_ptr<float>(), data_of(residual), y.mutable_data_ptr<float>(), means,
                   training ? factors : nullptr, scale_of);
   return {y, mean, invstd};
+}
+
+at::Tensor cpu_batch_norm_relu_again(const at::Tensor& x, const MaybeTensor& given_residual,
+                                     const MaybeTensor& weight, const MaybeTensor& bias,
+                                     const at::Tensor& mean, const at::Tensor& invstd) {
+  const auto format = format_of(x);
+  const bool fits = !given_residual || given_residual->scalar_type() == at::kFloat;
+  if (!format || !fits || !is_floats(weight) || mean.scalar_type() != at::kDouble) {
+    return composed_batch_norm_relu_again(x, given_residual, weight, bias, mean, invstd);
+  }
+  const auto residual = in_format(given_residual, *format);
+  const auto y = at::empty_like(x);
+  const float *gain = data_of(weight), *shift = data_of(bias);
+  auto* means = mean.mutable_data_ptr<double>();
+  const auto* factors = invstd.const_data_ptr<double>();
+  layout_of(x, *format)
+      ->normalise(x.const_data_ptr<float>(), data_of(residual), y.mutable_data_ptr<float>(), means,
+                  /*squares=*/nullptr,
+                  [&](int64_t c) { return scale_of_channel(c, means, factors, gain, shift); });
+  return y;
 }
 
 at::Tensor two_a_channel(const at::Tensor& x) {
@@ -171,6 +196,7 @@ BatchNormReluGradients cpu_batch_norm_relu_backward(const at::Tensor& given, con
 
 TORCH_LIBRARY_IMPL(segcore, CPU, m) {
   m.impl("batch_norm_relu", &cpu_batch_norm_relu);
+  m.impl("batch_norm_relu_again", &cpu_batch_norm_relu_again);
   m.impl("batch_norm_relu_backward", &cpu_batch_norm_relu_backward);
   m.impl("batch_norm_moments", &cpu_batch_norm_moments);
   m.impl("batch_norm_relu_sums", &cpu_batch_norm_relu_sums);

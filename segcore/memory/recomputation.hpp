@@ -1,0 +1,60 @@
+/// Results that a backward pass computes once more, so that nothing keeps them in between.
+#pragma once
+#include <ATen/core/Tensor.h>
+#include <ATen/core/ivalue.h>
+
+#include <functional>
+#include <memory>
+#include <vector>
+
+namespace seg {
+
+/// While one lives, autograd keeps of results that are `recomputable` how they are computed,
+/// wherever an operator that this thread runs saves one: a forward pass makes one.
+class SavesRecomputations {
+ public:
+  SavesRecomputations();
+  ~SavesRecomputations();
+  SavesRecomputations(const SavesRecomputations&) = delete;
+  SavesRecomputations& operator=(const SavesRecomputations&) = delete;
+
+ private:
+  bool outermost_;
+};
+
+using Recompute = std::function<at::Tensor(const std::vector<at::Tensor>& inputs)>;
+
+/// A result, and how it is computed from inputs that are kept.
+class Recomputation;
+
+/// compute(inputs), which is cheap and gives the same again. For inputs that are kept anyway, or
+/// that can be recomputed themselves: else nothing is gained. A result that is changed in place
+/// afterwards is kept as any other tensor is; its inputs must not be changed.
+///
+/// Just computes where no SavesRecomputations lives, or without gradients.
+/// \param inputs   may be undefined.
+/// \param compute  runs again without gradients, by the precision of the forward pass.
+at::Tensor recomputable(const std::vector<at::Tensor>& inputs, Recompute compute);
+
+/// The same for a result that was computed already: compute(inputs), bit for bit.
+void recomputable_as(const at::Tensor& result, const std::vector<at::Tensor>& inputs,
+                     Recompute compute);
+
+/// The same for the result of an operator whose own backward pass needs it, too, and as the last:
+/// the first that asks for it computes it for the others, until the operator ends that.
+class SharedRecomputation : public torch::CustomClassHolder {
+ public:
+  /// \param result  compute(inputs), bit for bit.
+  SharedRecomputation(const at::Tensor& result, const std::vector<at::Tensor>& inputs,
+                      Recompute compute);
+  /// Lets the result go.
+  void end() const;
+
+ private:
+  std::weak_ptr<Recomputation> recomputation_;
+};
+
+/// Of a SharedRecomputation among the saved data of a function.
+void end_recomputation(const at::IValue& capsule);
+
+}  // namespace seg

@@ -1,0 +1,169 @@
+#include "segcore/memory/recomputation.hpp"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <optional>
+
+#include "segcore/models/nn/joined_maps.hpp"
+#include "segcore/models/nn/norm.hpp"
+#include "segcore/models/nn/precision.hpp"
+#include "segcore/models/nn/resize.hpp"
+#include "segcore/ops/batch_norm_relu/batch_norm_relu.hpp"
+#include "segcore/torch.hpp"
+#include "tests/segcore/ops/signed_values.hpp"
+
+namespace seg {
+namespace {
+
+/// Whether the values of tensors are still in memory.
+class Watched {
+ public:
+  at::Tensor watch(const at::Tensor& x) {
+    storages_.push_back(x.storage().getWeakStorageImpl());
+    return x;
+  }
+  int64_t alive() const {
+    return std::count_if(storages_.begin(), storages_.end(),
+                         [](const auto& storage) { return !storage.expired(); });
+  }
+
+ private:
+  std::vector<c10::weak_intrusive_ptr<c10::StorageImpl>> storages_;
+};
+
+class RecomputationTest : public ::testing::Test {
+ protected:
+  using Body = std::function<at::Tensor(const std::vector<at::Tensor>& leaves)>;
+
+  static at::Tensor norm(const at::Tensor& x, const at::Tensor& residual = {}) {
+    return batch_norm_relu(x, residual, {}, {}, {}, {}, {});
+  }
+  /// The gradients by the leaves; with recomputation they are the same, bit for bit.
+  std::vector<at::Tensor> expect_same(const std::vector<at::Tensor>& leaves, const Body& body) {
+    const auto run = [&](bool recomputes) {
+      watched = {};
+      at::Tensor loss;
+      {
+        std::optional<SavesRecomputations> scope;
+        if (recomputes) scope.emplace();
+        loss = body(leaves).square().sum();
+      }
+      alive = watched.alive();
+      return torch::autograd::grad({loss}, leaves);
+    };
+    const auto expected = run(false);
+    const auto alive_without = alive;
+    const auto out = run(true);
+    saved = alive_without - alive;
+    for (size_t i = 0; i < leaves.size(); ++i) EXPECT_TRUE(at::equal(out[i], expected[i])) << i;
+    EXPECT_EQ(watched.alive(), 0);
+    return out;
+  }
+  Watched watched;
+  int64_t alive = 0;  ///< watched results after the forward pass
+  int64_t saved = 0;  ///< how many less than without
+};
+
+TEST_F(RecomputationTest, ConvolutionsDoNotKeepNormsBeforeThem) {
+  expect_same({signed_leaf("x", {2, 4, 9, 11}), signed_leaf("w1", {4, 4, 3, 3}),
+               signed_leaf("w2", {4, 4, 3, 3})},
+              [&](const auto& in) {
+                auto x = watched.watch(norm(at::conv2d(in[0], in[1], {}, 1, 1)));
+                return at::conv2d(watched.watch(norm(at::conv2d(x, in[2], {}, 1, 1))), in[1]);
+              });
+  EXPECT_EQ(alive, 0);
+  EXPECT_EQ(saved, 2);
+}
+
+TEST_F(RecomputationTest, OfAChainOfResidualBlocksOneInThreeIsKept) {
+  expect_same({signed_leaf("x", {2, 3, 8, 8}), signed_leaf("w", {3, 3, 3, 3})},
+              [&](const auto& in) {
+                auto x = in[0];
+                for (int i = 0; i < 7; ++i) {
+                  x = watched.watch(norm(at::conv2d(x, in[1], {}, 1, 1), x));
+                }
+                return at::conv2d(x, in[1]);
+              });
+  EXPECT_EQ(alive, 2);
+  EXPECT_EQ(saved, 5);
+}
+
+TEST_F(RecomputationTest, JoinedAndResizedMapsAreMadeOfWhatIsKept) {
+  expect_same({signed_leaf("x", {1, 2, 6, 6}), signed_leaf("w", {2, 4, 3, 3})},
+              [&](const auto& in) {
+                const auto x = norm(in[0]);
+                const auto larger = watched.watch(resize(x, {12, 12}, false));
+                const auto both =
+                    watched.watch(joined_maps({larger, resize(norm(larger * 2), {12, 12}, false)}));
+                return at::conv2d(both, in[1]);
+              });
+  EXPECT_EQ(alive, 0);
+  EXPECT_EQ(saved, 1);
+}
+
+TEST_F(RecomputationTest, SavedViewsAreViewsOfWhatIsRecomputed) {
+  expect_same({signed_leaf("x", {2, 4, 3, 5}), signed_leaf("w", {4, 4})}, [&](const auto& in) {
+    const auto x = watched.watch(norm(in[0]));
+    // [N, h * w, C] of all but the first row.
+    return at::matmul(x.narrow(2, 1, 2).flatten(2).transpose(1, 2), in[1]);
+  });
+  EXPECT_EQ(saved, 1);
+}
+
+TEST_F(RecomputationTest, AResultChangedInPlaceIsKept) {
+  expect_same(
+      {signed_leaf("x", {2, 4, 3, 5}), signed_leaf("w", {4, 4, 1, 1})}, [&](const auto& in) {
+        auto x = watched.watch(recomputable({in[0]}, [](const auto& i) { return i[0] * 2; }));
+        return at::conv2d(x.add_(1), in[1]);
+      });
+  EXPECT_EQ(saved, 0);
+}
+
+TEST_F(RecomputationTest, AnInputChangedInPlaceIsAnError) {
+  const auto x = signed_leaf("x", {3, 4}), w = signed_leaf("w", {4, 4});
+  at::Tensor loss;
+  {
+    const SavesRecomputations scope;
+    auto input = x * 1;
+    loss = at::matmul(recomputable({input}, [](const auto& i) { return i[0] * 2; }), w).sum();
+    input.add_(1);
+  }
+  EXPECT_THROW(loss.backward(), c10::Error);
+}
+
+TEST_F(RecomputationTest, RecomputesByThePrecisionOfTheForwardPass) {
+  expect_same({signed_leaf("x", {5, 8}), signed_leaf("w", {8, 8})}, [&](const auto& in) {
+    const Autocast half(c10::kCPU, at::kBFloat16);
+    const auto product = watched.watch(
+        recomputable({in[0], in[1]}, [](const auto& i) { return at::matmul(i[0], i[1]); }));
+    EXPECT_EQ(product.scalar_type(), at::kBFloat16);
+    return at::matmul(product, in[1]).to(at::kFloat);
+  });
+  EXPECT_EQ(saved, 1);
+}
+
+TEST_F(RecomputationTest, GoesThroughAGraphTwice) {
+  const auto x = signed_leaf("x", {2, 4, 6, 6}), w = signed_leaf("w", {4, 4, 3, 3});
+  at::Tensor loss;
+  {
+    const SavesRecomputations scope;
+    loss = at::conv2d(norm(at::conv2d(x, w, {}, 1, 1)), w).sum();
+  }
+  const auto first = torch::autograd::grad({loss}, {x}, {}, /*retain_graph=*/true);
+  EXPECT_TRUE(at::equal(torch::autograd::grad({loss}, {x})[0], first[0]));
+}
+
+TEST_F(RecomputationTest, NothingIsKeptAfterwardsWithoutGradients) {
+  const SavesRecomputations scope;
+  Watched input;
+  {
+    const at::NoGradGuard no_grad;
+    const auto x = input.watch(signed_values("x", {4, 4}));
+    recomputable({x}, [](const auto& i) { return i[0].exp(); });
+  }
+  EXPECT_EQ(input.alive(), 0);
+}
+
+}  // namespace
+}  // namespace seg
