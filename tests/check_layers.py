@@ -49,7 +49,7 @@ MAY_INCLUDE = {
     # Initialisers are chosen by layer; pretrained files are read from disk.
     MODELS + "weights": ["segcore/io", "segcore/models", MODELS + "nn"],
     # Blocks are made of primitives and serve several models; they know none of them.
-    MODELS + "blocks": ["segcore/ops", MODELS + "nn", MODELS + "weights"],
+    MODELS + "blocks": ["segcore/memory", "segcore/ops", MODELS + "nn", MODELS + "weights"],
     # Parts that configs combine know each other by interface only, never by class.
     MODELS + "data_preprocessors": MODEL_BASE,
     # A backbone may know names of weights that it had in the past.

@@ -1,5 +1,6 @@
 #include "segcore/models/blocks/mlp.hpp"
 
+#include "segcore/memory/recomputation.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {
@@ -16,7 +17,11 @@ Mlp::Mlp(const MlpOptions& o) : kind_(o.kind), silu_(o.silu) {
 }
 
 torch::Tensor Mlp::forward(const torch::Tensor& x) {
-  const auto act = [this](const torch::Tensor& y) { return silu_ ? at::silu(y) : at::gelu(y); };
+  const auto act = [this](const torch::Tensor& in) {
+    return recomputable({in}, [silu = silu_](const auto& given) {
+      return silu ? at::silu(given[0]) : at::gelu(given[0]);
+    });
+  };
   auto y = first_->forward(x);
   switch (kind_) {
     case MlpOptions::Kind::kPlain:

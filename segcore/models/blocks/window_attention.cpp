@@ -3,6 +3,7 @@
 #include <array>
 #include <cmath>
 
+#include "segcore/memory/recomputation.hpp"
 #include "segcore/models/blocks/windows.hpp"
 #include "segcore/torch.hpp"
 
@@ -27,11 +28,12 @@ torch::Tensor WindowAttention::forward(const torch::Tensor& x, const torch::Tens
   const int64_t n = x.size(0), length = x.size(1), c = x.size(2);
   const auto qkv =
       qkv_->forward(x).view({n, length, 3, heads_, c / heads_}).permute({2, 0, 3, 1, 4});
-  auto bias = relative_position_bias(table_, index_);  // [1, heads, L, L]
-  if (mask.defined()) {
-    const int64_t windows = mask.size(0);
-    bias = (bias + mask.unsqueeze(1)).repeat({n / windows, 1, 1, 1});  // [n, heads, L, L]
-  }
+  // [1, heads, L, L], or with a mask [n, heads, L, L]
+  const auto bias = recomputable({table_, index_, mask}, [n](const auto& in) {
+    auto of_heads = relative_position_bias(in[0], in[1]);
+    if (!in[2].defined()) return of_heads;
+    return (of_heads + in[2].unsqueeze(1)).repeat({n / in[2].size(0), 1, 1, 1});
+  });
   const auto out = at::scaled_dot_product_attention(qkv[0], qkv[1], qkv[2], bias,
                                                     is_training() ? attn_drop_ : 0.0,
                                                     /*is_causal=*/false, scale_);
@@ -45,15 +47,15 @@ torch::Tensor ShiftedWindows::forward(const torch::Tensor& tokens, Size2 size,
   const int64_t n = tokens.size(0), c = tokens.size(2);
   const int64_t right = (side_ - size.w % side_) % side_;
   const int64_t bottom = (side_ - size.h % side_) % side_;
-  auto x = tokens.view({n, size.h, size.w, c});
-  if (right > 0 || bottom > 0) x = at::constant_pad_nd(x, {0, 0, 0, right, 0, bottom});
   const int64_t h = size.h + bottom, w = size.w + right;
-  torch::Tensor mask;
-  if (shift_ > 0) {
-    x = x.roll({-shift_, -shift_}, {1, 2});
-    mask = shift_mask(h, w, x.options());
-  }
-  x = join_windows(attention.forward(split_windows(x.contiguous(), side_), mask), side_, h, w);
+  const auto windows = recomputable({tokens}, [=, side = side_, shift = shift_](const auto& in) {
+    auto x = in[0].view({n, size.h, size.w, c});
+    if (right > 0 || bottom > 0) x = at::constant_pad_nd(x, {0, 0, 0, right, 0, bottom});
+    if (shift > 0) x = x.roll({-shift, -shift}, {1, 2});
+    return split_windows(x.contiguous(), side);
+  });
+  const auto mask = shift_ > 0 ? shift_mask(h, w, tokens.options()) : torch::Tensor();
+  auto x = join_windows(attention.forward(windows, mask), side_, h, w);
   if (shift_ > 0) x = x.roll({shift_, shift_}, {1, 2});
   if (right > 0 || bottom > 0) x = x.narrow(1, 0, size.h).narrow(2, 0, size.w);
   return x.reshape({n, size.h * size.w, c});
