@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "registry/error.hpp"
+#include "segcore/data/label_values.hpp"
 
 namespace seg {
 
@@ -117,6 +118,7 @@ class DataLoader::Impl {
                            a_pass_ == 1 ? " sample" : " samples", " a process",
                            whole_only ? ": drop_last leaves them out" : ""));
     }
+    lists_labels_ = place.training && at::globalContext().hasCUDA();
     pin_ = params_.pin_memory.value_or(true) && at::globalContext().hasCUDA();
     limit_ = static_cast<size_t>(std::max<int64_t>(params_.num_workers, 1) *
                                  params_.prefetch_factor.value_or(2));
@@ -219,6 +221,11 @@ class DataLoader::Impl {
   std::vector<PackedSample> load(const Draw& draw) const {
     auto samples = dataset_->get(draw.index, place_.seed, draw.epoch,
                                  place_.training ? Unusable::kReplaced : Unusable::kLeftOut);
+    if (lists_labels_) {
+      for (auto& sample : samples) {
+        if (sample.labels.defined()) sample.label_values = label_values(sample.labels);
+      }
+    }
     if (pin_) {
       for (auto& sample : samples) {
         sample.image = sample.image.pin_memory();
@@ -316,6 +323,7 @@ class DataLoader::Impl {
   size_t batch_ = 1, limit_ = 2;
   uint64_t a_pass_ = 0;
   bool pin_ = false;
+  bool lists_labels_ = false;  ///< for losses on a GPU
 
   std::mutex mutex_;
   std::condition_variable work_;  ///< there may be something to load, or the end has come

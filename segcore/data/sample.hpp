@@ -101,6 +101,7 @@ struct PackedSample {
   at::Tensor labels;  ///< [H, W] or [Z, Y, X], int64 or uint8; undefined without annotations
   at::Tensor edges;   ///< [H, W] uint8, 1 where classes meet; only after GenerateEdge
   at::Tensor depth;   ///< [H, W] float; only after LoadDepthAnnotation
+  std::vector<int64_t> label_values;  ///< as of `label_values`; empty: not looked for
 };
 
 /// The samples of one step, in order; their sizes may differ.
@@ -115,6 +116,8 @@ struct ModelInput {
   at::Tensor labels;  ///< int64 [N, H, W]; undefined without annotations
   at::Tensor edges;   ///< int64 [N, H, W], 255 in padding; only after GenerateEdge
   at::Tensor depth;   ///< float [N, H, W]; only after LoadDepthAnnotation
+  /// Of each image the values in `labels`; empty: not known.
+  std::vector<std::vector<int64_t>> label_values;
   std::vector<SampleMeta> metas;
   std::vector<ModelInput> members;  ///< of an ensemble: what each of its models takes
 };

@@ -47,27 +47,32 @@ class Place {
   uint32_t first_version_;
 };
 
-/// Autocast as it was in the forward pass; a backward pass has none.
-class ForwardPrecision {
+/// Autocast as it is in the forward pass; a backward pass has none.
+struct ForwardPrecision {
+  explicit ForwardPrecision(c10::DeviceType d)
+      : device(d),
+        enabled(at::autocast::is_autocast_enabled(d)),
+        type(at::autocast::get_autocast_dtype(d)) {}
+  void set() const {
+    at::autocast::set_autocast_enabled(device, enabled);
+    at::autocast::set_autocast_dtype(device, type);
+  }
+  c10::DeviceType device;
+  bool enabled;
+  at::ScalarType type;
+};
+
+class PrecisionScope {
  public:
-  explicit ForwardPrecision(c10::DeviceType device) : device_(device) {
-    if (at::autocast::is_autocast_enabled(device)) type_ = at::autocast::get_autocast_dtype(device);
+  explicit PrecisionScope(const ForwardPrecision& forward) : outer_(forward.device) {
+    forward.set();
   }
-  at::Tensor run(const Recompute& f, const std::vector<at::Tensor>& inputs) const {
-    if (!type_) return f(inputs);
-    const bool was_enabled = at::autocast::is_autocast_enabled(device_);
-    const auto old_type = at::autocast::get_autocast_dtype(device_);
-    at::autocast::set_autocast_enabled(device_, true);
-    at::autocast::set_autocast_dtype(device_, *type_);
-    at::Tensor out = f(inputs);
-    at::autocast::set_autocast_enabled(device_, was_enabled);
-    at::autocast::set_autocast_dtype(device_, old_type);
-    return out;
-  }
+  ~PrecisionScope() { outer_.set(); }
+  PrecisionScope(const PrecisionScope&) = delete;
+  PrecisionScope& operator=(const PrecisionScope&) = delete;
 
  private:
-  c10::DeviceType device_;
-  std::optional<at::ScalarType> type_;
+  const ForwardPrecision outer_;
 };
 
 /// What is kept of a tensor: itself, or how it is computed.
@@ -115,7 +120,8 @@ class Recomputation {
     const at::NoGradGuard no_grad;
     std::vector<at::Tensor> inputs;
     for (const auto& x : inputs_) inputs.push_back(x.get());
-    const at::Tensor again = precision_.run(compute_, inputs);
+    const PrecisionScope precision(precision_);
+    const at::Tensor again = compute_(inputs);
     TORCH_CHECK(again.sizes() == sizes_ && again.strides() == strides_,
                 "a result of the forward pass was computed again with another layout");
     place_ = Place(again);

@@ -24,15 +24,17 @@ struct Targets {
   torch::Tensor depth;   ///< float [N, H, W], 0 where it is unknown; only where it is learned
   /// Height and width of each image before it was padded; empty: none was.
   std::vector<std::array<int64_t, 2>> img_shapes;
-  std::vector<int64_t> categories;                ///< as categories_of; empty: none is known
-  Targets(torch::Tensor l, torch::Tensor e = {},  // NOLINT: most have labels alone
+  std::vector<int64_t> categories;                 ///< as categories_of; empty: none is known
+  std::vector<std::vector<int64_t>> label_values;  ///< as ModelInput's
+  Targets(torch::Tensor l, torch::Tensor e = {},   // NOLINT: most have labels alone
           std::vector<std::array<int64_t, 2>> shapes = {})
       : labels(std::move(l)), edges(std::move(e)), img_shapes(std::move(shapes)) {}
   explicit Targets(const ModelInput& input)
       : labels(input.labels),
         edges(input.edges),
         depth(input.depth),
-        categories(categories_of(input.metas)) {
+        categories(categories_of(input.metas)),
+        label_values(input.label_values) {
     for (const auto& meta : input.metas) img_shapes.push_back(meta.img_shape);
   }
 };

@@ -6,6 +6,7 @@
 
 #include "registry/log.hpp"
 #include "segcore/memory/recomputation.hpp"
+#include "segcore/models/known_labels.hpp"
 #include "segcore/models/nn/norm.hpp"
 #include "segcore/torch.hpp"
 
@@ -36,6 +37,7 @@ void check_targets(const Targets& targets, bool learns_depth) {
 
 LossMap Segmentor::loss(const torch::Tensor& images, const Targets& targets) {
   const SavesRecomputations less_memory;
+  const KnownLabels known(targets.label_values);
   return compute_loss(images, targets);
 }
 

@@ -118,6 +118,7 @@ class SegDataPreProcessor final : public DataPreProcessor {
     }
     out.images = images.size() == 1 ? images[0] : torch::cat(images);
     out.labels = joined(on_device.labels, batch);
+    out.label_values = label_values(batch, targets[0]);
     out.edges = joined(on_device.edges, batch);
     out.depth = joined(on_device.depths, batch);
     return out;
@@ -129,6 +130,19 @@ class SegDataPreProcessor final : public DataPreProcessor {
   struct Uploaded {
     std::vector<torch::Tensor> images, labels, edges, depths;
   };
+
+  /// Of each image, with that of padding; empty: not known of all.
+  std::vector<std::vector<int64_t>> label_values(const Batch& batch, Size2 padded) const {
+    std::vector<std::vector<int64_t>> out;
+    for (const auto& sample : batch.samples) {
+      if (sample.label_values.empty()) return {};
+      out.push_back(sample.label_values);
+      if (Size2(sample.image.size(1), sample.image.size(2)) != padded) {
+        out.back().push_back(params_.seg_pad_val);
+      }
+    }
+    return out;
+  }
 
   static std::string name(const PackedSample& sample) {
     return sample.meta.img_path.empty() ? text("sample ", sample.meta.index) : sample.meta.img_path;

@@ -1,5 +1,6 @@
 #include "segcore/models/losses/pixels.hpp"
 
+#include "segcore/models/known_labels.hpp"
 #include "segcore/models/label_error.hpp"
 #include "segcore/torch.hpp"
 
@@ -46,6 +47,7 @@ void check_labels(const at::Tensor& labels, int64_t count, int64_t ignore_index,
     }
     return;
   }
+  if (KnownLabels::all_fit(count, ignore_index, below_zero_ignored)) return;
   auto wrong = labels >= count;
   if (!below_zero_ignored) wrong = wrong.logical_or_(labels < 0);
   wrong = wrong.logical_and_(labels != ignore_index);

@@ -1,0 +1,27 @@
+/// What labels the images of a batch have, as the program knows it before a GPU has seen them.
+#pragma once
+#include <cstdint>
+#include <vector>
+
+namespace seg {
+
+/// While one lives, losses of this thread need not read labels back from a GPU, and wait for it, to
+/// find wrong ones.
+class KnownLabels {
+ public:
+  /// \param values  of each image the labels that it has, and perhaps others; empty: not known.
+  ///                Outlives this.
+  explicit KnownLabels(const std::vector<std::vector<int64_t>>& values);
+  ~KnownLabels();
+  KnownLabels(const KnownLabels&) = delete;
+  KnownLabels& operator=(const KnownLabels&) = delete;
+
+  /// Whether they are known, and each is in [0, count) or ignored.
+  /// \param below_zero_ignored  negative labels count as ignored.
+  static bool all_fit(int64_t count, int64_t ignore_index, bool below_zero_ignored);
+
+ private:
+  const std::vector<std::vector<int64_t>>* outer_;
+};
+
+}  // namespace seg
