@@ -4,10 +4,9 @@
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
 
-#include <cmath>
-
 #include "registry/error.hpp"
 #include "segcore/ops/find_operator.hpp"
+#include "segcore/ops/pixels_around.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {
@@ -74,36 +73,6 @@ at::Tensor channels_last_of(const at::Tensor& parts, const Dcnv3Geometry& g, int
 
 // --- CPU ----------------------------------------------------------------------------------------
 
-/// The four pixels around a place: left above, right above, left below, right below.
-template <class Real>
-struct PixelsAround {
-  std::array<int64_t, 4> pixels{-1, -1, -1, -1};  ///< -1: outside of the map
-  Real right = 0, down = 0;                       ///< shares of the right and of the lower ones
-  std::array<Real, 4> shares() const {
-    return {(1 - down) * (1 - right), (1 - down) * right, down * (1 - right), down * right};
-  }
-};
-
-template <class Real>
-PixelsAround<Real> pixels_around(Real x, Real y, const Dcnv3Geometry& g) {
-  PixelsAround<Real> out;
-  // Also keeps what is not a number from becoming an index.
-  const bool near =
-      x >= -1 && y >= -1 && x < static_cast<Real>(g.width) && y < static_cast<Real>(g.height);
-  if (!near) return out;
-  const Real left = std::floor(x), top = std::floor(y);
-  out.right = x - left;
-  out.down = y - top;
-  const auto column = static_cast<int64_t>(left), row = static_cast<int64_t>(top);
-  for (int64_t k = 0; k < 4; ++k) {
-    const int64_t r = row + k / 2, c = column + k % 2;
-    if (r >= 0 && r < g.height && c >= 0 && c < g.width) {
-      out.pixels[static_cast<size_t>(k)] = r * g.width + c;
-    }
-  }
-  return out;
-}
-
 /// The pixels around each tap of a group at an output, in the order of the taps.
 /// \param offset  of the group at the output.
 template <class Real, class Use>
@@ -116,7 +85,7 @@ void for_taps(const Real* offset, int64_t out_y, int64_t out_x, const Dcnv3Geome
     for (int64_t j = 0; j < g.kernel_h; ++j, ++tap) {
       const auto x = static_cast<Real>(i * g.dilation_w - g.before_w) + offset[2 * tap];
       const auto y = static_cast<Real>(j * g.dilation_h - g.before_h) + offset[2 * tap + 1];
-      use(tap, pixels_around<Real>(middle_x + x * scale, middle_y + y * scale, g));
+      use(tap, pixels_around<Real>(middle_x + x * scale, middle_y + y * scale, g.height, g.width));
     }
   }
 }
@@ -135,10 +104,9 @@ void cpu_forward(const Real* x, const Real* offset, const Real* mask, const Dcnv
           std::fill(sum, sum + g.channels, Real(0));
           for_taps(offset + place * taps * 2, row % g.out_height, out_x, g,
                    [&](int64_t tap, const PixelsAround<Real>& around) {
-                     const auto shares = around.shares();
-                     for (size_t k = 0; k < 4; ++k) {
+                     for (int k = 0; k < 4; ++k) {
                        if (around.pixels[k] < 0) continue;
-                       const Real factor = mask[place * taps + tap] * shares[k];
+                       const Real factor = mask[place * taps + tap] * around.shares[k];
                        const Real* value = image + around.pixels[k] * width + group * g.channels;
                        for (int64_t c = 0; c < g.channels; ++c) sum[c] += factor * value[c];
                      }
@@ -170,12 +138,11 @@ void cpu_backward(const Real* grad, const Real* x, const Real* offset, const Rea
         for_taps(offset + place * taps * 2, p / g.out_width, p % g.out_width, g,
                  [&](int64_t tap, const PixelsAround<Real>& around) {
                    const Real factor = mask[place * taps + tap];
-                   const auto shares = around.shares();
-                   std::array<Real, 4> dot{};  // of the gradient and each pixel
-                   for (size_t k = 0; k < 4; ++k) {
+                   Real dot[4] = {};  // of the gradient and each pixel
+                   for (int k = 0; k < 4; ++k) {
                      if (around.pixels[k] < 0) continue;
                      const int64_t at = first + around.pixels[k] * width;
-                     const Real share = factor * shares[k];
+                     const Real share = factor * around.shares[k];
                      Real sum = 0;
                      for (int64_t c = 0; c < g.channels; ++c) {
                        sum += from[c] * x[at + c];
@@ -183,14 +150,10 @@ void cpu_backward(const Real* grad, const Real* x, const Real* offset, const Rea
                      }
                      dot[k] = sum;
                    }
-                   out.mask[place * taps + tap] = shares[0] * dot[0] + shares[1] * dot[1] +
-                                                  shares[2] * dot[2] + shares[3] * dot[3];
-                   const Real right =
-                       (1 - around.down) * (dot[1] - dot[0]) + around.down * (dot[3] - dot[2]);
-                   const Real down =
-                       (1 - around.right) * (dot[2] - dot[0]) + around.right * (dot[3] - dot[1]);
-                   out.offset[(place * taps + tap) * 2] = factor * scale * right;
-                   out.offset[(place * taps + tap) * 2 + 1] = factor * scale * down;
+                   out.mask[place * taps + tap] = around.mean(dot);
+                   out.offset[(place * taps + tap) * 2] = factor * scale * around.slope_right(dot);
+                   out.offset[(place * taps + tap) * 2 + 1] =
+                       factor * scale * around.slope_down(dot);
                  });
       }
     }

@@ -1,37 +1,11 @@
 // Sums of moved taps without the samples in between: the composition writes [N, C, H', W', taps].
 #include "segcore/ops/dcnv3/dcnv3_launch.hpp"
+#include "segcore/ops/pixels_around.hpp"
 
 namespace seg::cuda {
 namespace {
 
 constexpr int kThreads = 256;
-
-/// The four pixels around a place: left above, right above, left below, right below.
-template <class Real>
-struct PixelsAround {
-  int64_t pixels[4];  ///< -1: outside of the map
-  Real shares[4];
-  Real right, down;
-};
-
-template <class Real>
-__device__ PixelsAround<Real> pixels_around(Real x, Real y, const Dcnv3Geometry& g) {
-  PixelsAround<Real> out{{-1, -1, -1, -1}, {0, 0, 0, 0}, 0, 0};
-  // Also keeps what is not a number from becoming an index.
-  const bool near =
-      x >= -1 && y >= -1 && x < static_cast<Real>(g.width) && y < static_cast<Real>(g.height);
-  if (!near) return out;
-  const Real left = floor(x), top = floor(y);
-  out.right = x - left;
-  out.down = y - top;
-  const int64_t column = static_cast<int64_t>(left), row = static_cast<int64_t>(top);
-  for (int k = 0; k < 4; ++k) {
-    const int64_t r = row + k / 2, c = column + k % 2;
-    if (r >= 0 && r < g.height && c >= 0 && c < g.width) out.pixels[k] = r * g.width + c;
-    out.shares[k] = (k / 2 ? out.down : 1 - out.down) * (k % 2 ? out.right : 1 - out.right);
-  }
-  return out;
-}
 
 /// The pixels around a tap of a group at an output.
 /// \param place  number of the output and the group, [N, H', W', groups].
@@ -46,7 +20,8 @@ __device__ PixelsAround<Real> tap_pixels(const Real* offset, int64_t place, int 
   const Real y = static_cast<Real>(j * g.dilation_h - g.before_h) + moved[1];
   const Real scale = static_cast<Real>(g.offset_scale);
   return pixels_around<Real>(static_cast<Real>(out_x * g.stride_w + g.first_w) + x * scale,
-                             static_cast<Real>(out_y * g.stride_h + g.first_h) + y * scale, g);
+                             static_cast<Real>(out_y * g.stride_h + g.first_h) + y * scale,
+                             g.height, g.width);
 }
 
 /// Where the first channel of a group of an output's image is.
@@ -117,12 +92,9 @@ __global__ void dcnv3_backward_kernel(const Real* __restrict__ grad, const Real*
     if (lane == 0 && writes) {
       const Real scale = factor * static_cast<Real>(g.offset_scale);
       const int64_t at = place * taps + tap;
-      grad_mask[at] = around.shares[0] * dot[0] + around.shares[1] * dot[1] +
-                      around.shares[2] * dot[2] + around.shares[3] * dot[3];
-      grad_offset[2 * at] =
-          scale * ((1 - around.down) * (dot[1] - dot[0]) + around.down * (dot[3] - dot[2]));
-      grad_offset[2 * at + 1] =
-          scale * ((1 - around.right) * (dot[2] - dot[0]) + around.right * (dot[3] - dot[1]));
+      grad_mask[at] = around.mean(dot);
+      grad_offset[2 * at] = scale * around.slope_right(dot);
+      grad_offset[2 * at + 1] = scale * around.slope_down(dot);
     }
   }
 }
