@@ -6,6 +6,7 @@
 
 #include "segcore/ops/class_histogram/class_histogram.hpp"
 #include "segcore/ops/dcnv3/dcnv3.hpp"
+#include "segcore/ops/deformable_attention/deformable_attention.hpp"
 #include "segcore/ops/resize_argmax/resize_argmax.hpp"
 #include "segcore/torch.hpp"
 #include "tests/support/gpu.hpp"
@@ -155,6 +156,39 @@ TEST_F(GpuKernels, Dcnv3IsItsComposition) {
         expect(go.grad(), grad_offset, "offset");
         expect(gm.grad(), grad_mask, "mask");
       }
+    }
+  }
+}
+
+TEST_F(GpuKernels, DeformableAttentionIsItsComposition) {
+  torch::manual_seed(5);
+  const std::vector<int64_t> sizes{9, 12, 5, 6, 1, 3};
+  const int64_t pixels = 9 * 12 + 5 * 6 + 3, queries = 133;
+  // Channels of a head: one, fewer than a warp, as published, more than a warp.
+  for (const int64_t channels : {1, 3, 32, 40}) {
+    const auto value = torch::randn({2, pixels, 3, channels}, torch::kFloat64);
+    const auto locations = 1.25 * torch::rand({2, queries, 3, 3, 4, 2}, torch::kFloat64) - 0.125;
+    const auto weights = torch::randn({2, queries, 3, 3, 4}, torch::kFloat64);
+    const auto expected = composed_deformable_attention(value, sizes, locations, weights);
+    const auto grad = torch::randn_like(expected);
+    const auto [grad_value, grad_locations, grad_weights] =
+        composed_deformable_attention_backward(grad, value, sizes, locations, weights);
+    for (const auto type : {torch::kFloat64, torch::kFloat32}) {
+      const double allowed = type == torch::kFloat64 ? 1e-9 : 1e-3;
+      const auto on_gpu = [&](const torch::Tensor& t) {
+        return t.to(device(), type).requires_grad_();
+      };
+      const auto gv = on_gpu(value), gl = on_gpu(locations), gw = on_gpu(weights);
+      const auto found = deformable_attention(gv, sizes, gl, gw);
+      found.backward(grad.to(device(), type));
+      const auto expect = [&](const torch::Tensor& f, const torch::Tensor& e, const char* name) {
+        const auto error = (f.detach().cpu().to(torch::kFloat64) - e).abs().max().item<double>();
+        EXPECT_LT(error, allowed * e.abs().max().item<double>()) << name << ", " << channels;
+      };
+      expect(found, expected, "sums");
+      expect(gv.grad(), grad_value, "value");
+      expect(gl.grad(), grad_locations, "locations");
+      expect(gw.grad(), grad_weights, "weights");
     }
   }
 }
