@@ -2,35 +2,10 @@
 
 #include <numbers>
 
+#include "segcore/ops/deformable_attention/deformable_attention.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {
-
-torch::Tensor sample_levels(const torch::Tensor& value, const std::vector<Size2>& sizes,
-                            const torch::Tensor& locations, const torch::Tensor& weights) {
-  const int64_t images = value.size(0), heads = value.size(2), width = value.size(3);
-  const int64_t queries = locations.size(1);
-  const auto grids = 2 * locations - 1;
-  const auto maps = value.to(grids.scalar_type());
-  std::vector<torch::Tensor> sampled;
-  int64_t first = 0;
-  for (size_t level = 0; level < sizes.size(); ++level) {
-    const auto [h, w] = sizes[level];
-    const auto map =
-        maps.narrow(1, first, h * w).permute({0, 2, 3, 1}).reshape({images * heads, width, h, w});
-    const auto grid = grids.select(3, static_cast<int64_t>(level))
-                          .transpose(1, 2)
-                          .flatten(0, 1);  // [.., Q, P, 2]
-    sampled.push_back(at::grid_sampler(map, grid, /*bilinear=*/0, /*zeros=*/0, false));
-    first += h * w;
-  }
-  const auto all = at::stack(sampled, 3).flatten(3);  // [N*heads, D, Q, levels*P]
-  const auto scaled = weights.transpose(1, 2).reshape({images * heads, 1, queries, -1});
-  return (all * scaled)
-      .sum(-1)  // [N*heads, D, Q]
-      .view({images, heads * width, queries})
-      .transpose(1, 2);
-}
 
 MultiScaleDeformableAttention::MultiScaleDeformableAttention(const DeformableAttentionOptions& o)
     : o_(o) {
@@ -83,15 +58,16 @@ torch::Tensor MultiScaleDeformableAttention::attend(const torch::Tensor& asked,
                            .softmax(-1)
                            .view({images, queries, o_.num_heads, levels, -1});
   std::vector<double> side;
+  std::vector<int64_t> sides;  // height before width
   for (const Size2& size : sizes) {
-    side.push_back(static_cast<double>(size.w));
-    side.push_back(static_cast<double>(size.h));
+    side.insert(side.end(), {static_cast<double>(size.w), static_cast<double>(size.h)});
+    sides.insert(sides.end(), {size.h, size.w});
   }
   const auto unit = at::tensor(side, at::kDouble)
                         .to(offsets.device(), offsets.scalar_type())
                         .view({1, 1, 1, levels, 1, 2});
   const auto locations = reference.view({1, queries, 1, 1, 1, 2}) + offsets / unit;
-  return output_proj_->forward(sample_levels(value, sizes, locations, weights));
+  return output_proj_->forward(deformable_attention(value, sides, locations, weights));
 }
 
 torch::Tensor MultiScaleDeformableAttention::forward(const torch::Tensor& query,

@@ -36,12 +36,4 @@ class MultiScaleDeformableAttention final : public BaseModule {
   std::shared_ptr<Dropout> dropout_;
 };
 
-/// The sum over levels and points of weighted values at locations.
-/// \param value  [N, sum of h*w, heads, D]
-/// \param locations  [N, Q, heads, levels, points, 2], x and y in [0, 1].
-/// \param weights  [N, Q, heads, levels, points]
-/// \return [N, Q, heads * D]
-torch::Tensor sample_levels(const torch::Tensor& value, const std::vector<Size2>& sizes,
-                            const torch::Tensor& locations, const torch::Tensor& weights);
-
 }  // namespace seg
