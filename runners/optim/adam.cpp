@@ -10,6 +10,7 @@ struct AdamParams : BetaParamsOf<AdamParams> {
   bool amsgrad = false;
   bool maximize = false;
   bool decoupled_weight_decay = false;
+  std::string state_dtype = "float32";
 
   static const List& list() {
     using P = AdamParams;
@@ -39,6 +40,8 @@ struct AdamParams : BetaParamsOf<AdamParams> {
         .optional("maximize", &AdamParams::maximize, "ascend the gradient")
         .optional("decoupled_weight_decay", &AdamParams::decoupled_weight_decay,
                   "shrink the weights themselves, as AdamW does")
+        .optional("state_dtype", &AdamParams::state_dtype, kStateDtypeMeaning,
+                  one_of({"float32", "bfloat16", "int8"}))
         .accepted("foreach", "parameters are always updated together")
         .accepted("fused", "the fused kernels are always used")
         .accepted("capturable", "of CUDA graphs in Python")
@@ -63,6 +66,8 @@ struct AdamWParams : AdamParams {
                   "share of the weights taken off each step, times lr", at_least(0))
         .optional("amsgrad", &AdamWParams::amsgrad, "use the largest mean square so far")
         .optional("maximize", &AdamWParams::maximize, "ascend the gradient")
+        .optional("state_dtype", &AdamWParams::state_dtype, kStateDtypeMeaning,
+                  one_of({"float32", "bfloat16", "int8"}))
         .accepted("foreach", "parameters are always updated together")
         .accepted("fused", "the fused kernels are always used")
         .accepted("capturable", "of CUDA graphs in Python")
@@ -74,14 +79,20 @@ class Adam : public Optimizer {
  public:
   using Params = AdamParams;
   static Schema<Params> schema() { return Params::schema(); }
-  explicit Adam(const AdamParams& p) : Optimizer(p.copy()) {}
+  explicit Adam(const AdamParams& p) : Optimizer(p.copy(), state_dtype_of(p.state_dtype)) {}
 
  protected:
   std::vector<Kept> kept() const override {
-    return {{"step", true}, {"exp_avg", true}, {"exp_avg_sq", true}, {"max_exp_avg_sq", false}};
+    return {{"step", true},
+            {"exp_avg", true},
+            {"exp_avg_sq", true, true},
+            {"max_exp_avg_sq", false, true}};
   }
 
   void update(ParameterBatch& b) override {
+    ParameterBatch compact = take_compact(b);
+    update_compact(compact);
+    if (b.params.empty()) return;
     const auto& h = static_cast<const AdamParams&>(*b.hyper);
     std::vector<at::Tensor> means, squares, largest, steps;
     for (size_t i = 0; i < b.params.size(); ++i) {
@@ -113,6 +124,32 @@ class Adam : public Optimizer {
     // A step that the kernel skipped does not count.
     if (found_inf) {
       at::_foreach_sub_(steps, std::vector<at::Tensor>(steps.size(), found_inf->reshape({})));
+    }
+  }
+
+ private:
+  void update_compact(ParameterBatch& b) {
+    if (b.params.empty() || b.skips()) return;
+    const auto& h = static_cast<const AdamParams&>(*b.hyper);
+    AdamStep step{.lr = h.lr,
+                  .beta1 = h.betas[0],
+                  .beta2 = h.betas[1],
+                  .eps = h.eps,
+                  .weight_decay = h.weight_decay,
+                  .decoupled_weight_decay = h.decoupled_weight_decay,
+                  .maximize = h.maximize};
+    for (size_t i = 0; i < b.params.size(); ++i) {
+      State& state = *b.states[i];
+      at::Tensor& count = state["step"];
+      // On the CPU: reading it waits for no device.
+      count = count.defined() ? count.cpu() : at::zeros({}, at::kFloat);
+      step.step = count.add_(1).item<double>();
+      const KeptMean mean = kept_mean(state, "exp_avg", b.params[i]);
+      const KeptMean square = kept_mean(state, "exp_avg_sq", b.params[i]);
+      const KeptMean largest =
+          h.amsgrad ? kept_mean(state, "max_exp_avg_sq", b.params[i]) : KeptMean();
+      adam_step_(b.params[i], b.grads[i], mean, square, h.amsgrad ? &largest : nullptr, step,
+                 b.keys[i]);
     }
   }
 };

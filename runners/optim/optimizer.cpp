@@ -7,6 +7,8 @@
 #include <set>
 #include <tuple>
 
+#include "registry/log.hpp"
+
 namespace seg {
 namespace {
 
@@ -33,6 +35,16 @@ constexpr GroupNote kGroupNotes[] = {
 
 std::string optim_name(const ParamGroup& group, size_t i) {
   return i < group.names.size() ? group.names[i] : text("parameter ", i);
+}
+
+constexpr std::string_view kCodes = "_codes", kScales = "_scales";
+
+/// "exp_avg" for the entries of the mean in 8 bits, too.
+std::string name_of_mean(const std::string& entry) {
+  for (const std::string_view end : {kCodes, kScales}) {
+    if (entry.ends_with(end)) return entry.substr(0, entry.size() - end.size());
+  }
+  return entry;
 }
 
 }  // namespace
@@ -128,10 +140,13 @@ void Optimizer::step(const at::Tensor& found_inf) {
   const at::NoGradGuard no_grad;
   using Key = std::tuple<std::vector<double>, c10::DeviceType, int, at::ScalarType>;
   std::map<Key, ParameterBatch> batches;
+  if (state_dtype_ != StateDtype::kFloat32) ++updates_;
+  int64_t index = -1;
   for (size_t g = 0; g < groups_.size(); ++g) {
     const ParamGroup& group = groups_[g];
     const std::vector<double> numbers = group.hyper->numbers();
     for (size_t i = 0; i < group.params.size(); ++i) {
+      ++index;
       const at::Tensor& param = group.params[i];
       const at::Tensor& grad = param.grad();
       if (!grad.defined()) continue;
@@ -144,9 +159,48 @@ void Optimizer::step(const at::Tensor& found_inf) {
       batch.params.push_back(param.detach());
       batch.grads.push_back(optim_aligned_grad(grad, param));
       batch.states.push_back(&states_[g][i]);
+      batch.keys.push_back(rounding_key(index, updates_));
     }
   }
   for (auto& [key, batch] : batches) update(batch);
+}
+
+Optimizer::ParameterBatch Optimizer::take_compact(ParameterBatch& batch) const {
+  ParameterBatch compact, rest;
+  for (ParameterBatch* part : {&compact, &rest}) {
+    part->hyper = batch.hyper;
+    part->found_inf = batch.found_inf;
+  }
+  for (size_t i = 0; i < batch.params.size(); ++i) {
+    ParameterBatch& to = has_compact_state(batch.params[i], state_dtype_) ? compact : rest;
+    to.params.push_back(std::move(batch.params[i]));
+    to.grads.push_back(std::move(batch.grads[i]));
+    to.states.push_back(batch.states[i]);
+    to.keys.push_back(batch.keys[i]);
+  }
+  batch = std::move(rest);
+  return compact;
+}
+
+bool Optimizer::ParameterBatch::skips() const {
+  return found_inf.defined() && found_inf.item<float>() != 0;
+}
+
+bool Optimizer::keeps_squares(const std::string& name) const {
+  const std::vector<Kept> own = kept();
+  return std::ranges::any_of(own, [&](const Kept& k) { return name == k.name && k.squares; });
+}
+
+KeptMean Optimizer::kept_mean(State& state, const std::string& name,
+                              const at::Tensor& param) const {
+  const bool in_codes = state_dtype_ == StateDtype::kInt8;
+  at::Tensor& values = state[in_codes ? text(name, kCodes) : name];
+  if (!values.defined()) {
+    const KeptMean zeros = KeptMean::zeros(param, state_dtype_, keeps_squares(name));
+    values = zeros.values;
+    if (in_codes) state[text(name, kScales)] = zeros.scales;
+  }
+  return {values, in_codes ? state.at(text(name, kScales)) : at::Tensor(), keeps_squares(name)};
 }
 
 void Optimizer::zero_grad(bool set_to_none) {
@@ -190,6 +244,10 @@ Value Optimizer::state_dict() const {
   Value out = Value::dict();
   out.set("state", state);
   out.set("param_groups", groups);
+  if (state_dtype_ != StateDtype::kFloat32) {
+    out.set("state_dtype", name_of(state_dtype_));
+    out.set("updates", updates_);
+  }
   return out;
 }
 
@@ -198,13 +256,14 @@ void Optimizer::check_kept(const Value& saved) const {
   std::vector<std::string> names;
   bool fits = true;
   for (const auto& [key, value] : saved.as_dict()) {
-    const std::string& name = names.emplace_back(key.as_string());
+    const std::string name = name_of_mean(names.emplace_back(key.as_string()));
     fits =
         fits && std::any_of(own.begin(), own.end(), [&](const Kept& k) { return name == k.name; });
   }
   for (const Kept& k : own) {
     const Value* value = saved.find(k.name);
-    fits = fits && (!k.always || (value && !value->is_none()));
+    const bool whole = value && !value->is_none();
+    fits = fits && (!k.always || whole || saved.find(text(k.name, kCodes)));
   }
   if (fits) return;
   throw CheckpointError(
@@ -226,18 +285,44 @@ Optimizer::State Optimizer::read_state(const Value& saved, const at::Tensor& par
       out[name] = count.to(param.device(), at::kFloat, false, /*copy=*/true);
       continue;
     }
-    const at::Tensor& tensor = value.as_tensor();
-    const std::vector<int64_t> shape = kept_shape(name, param);
-    if (tensor.sizes() != shape) {
-      throw CheckpointError(text("the optimizer's '", name, "' of ", param_name, " has shape ",
-                                 tensor.sizes(), ", the parameter has ", param.sizes()));
-    }
-    at::Tensor& own = out[name];
-    own = param.sizes() == shape ? at::empty_like(param.detach())
-                                 : at::empty(shape, param.detach().options());
-    own.copy_(tensor);
+    if (!name.ends_with(kScales)) read_mean(saved, name, param, param_name, out);
   }
   return out;
+}
+
+void Optimizer::read_mean(const Value& saved, const std::string& entry, const at::Tensor& param,
+                          const std::string& param_name, State& to) const {
+  const std::string name = name_of_mean(entry);
+  const at::Tensor& tensor = saved.at(entry).as_tensor();
+  const std::vector<int64_t> shape = kept_shape(name, param);
+  if (tensor.sizes() != shape) {
+    throw CheckpointError(text("the optimizer's '", name, "' of ", param_name, " has shape ",
+                               tensor.sizes(), ", the parameter has ", param.sizes()));
+  }
+  KeptMean mean{tensor, {}, keeps_squares(name)};
+  if (entry != name) {
+    mean.scales = saved.at(text(name, kScales)).as_tensor();
+    if (!mean.fits()) {
+      throw CheckpointError(text("the optimizer's '", name, "' of ", param_name, " has ",
+                                 mean.scales.numel(), " scales for ", tensor.numel(),
+                                 " codes of type ", tensor.scalar_type(), ", not one for ",
+                                 kMeanBlock, " codes of type Byte"));
+    }
+  }
+  const at::Tensor own = param.detach();
+  if (has_compact_state(param, state_dtype_)) {
+    const KeptMean kept = mean.converted(own, state_dtype_);
+    if (kept.scales.defined()) {
+      to[text(name, kCodes)] = kept.values;
+      to[text(name, kScales)] = kept.scales;
+    } else {
+      to[name] = kept.values;
+    }
+    return;
+  }
+  at::Tensor& whole = to[name];
+  whole = param.sizes() == shape ? at::empty_like(own) : at::empty(shape, own.options());
+  whole.copy_(mean.decoded());
 }
 
 std::vector<std::vector<Optimizer::State>> Optimizer::read_states(const Value& saved) const {
@@ -271,9 +356,17 @@ void Optimizer::load_state_dict(const Value& saved) {
                                " parameter groups, the optimizer of this config has ",
                                groups_.size(), ": was it saved with another paramwise_cfg?"));
   }
+  const Value* type = saved.find("state_dtype");
+  const StateDtype was = type ? state_dtype_of(type->as_string()) : StateDtype::kFloat32;
   auto loaded = read_states(saved);  // before anything changes
   for (size_t g = 0; g < groups_.size(); ++g) groups_[g].read_options(saved_groups[g]);
   states_ = std::move(loaded);
+  const Value* updates = saved.find("updates");
+  updates_ = updates ? updates->as_int() : 0;
+  if (was != state_dtype_) {
+    log::info("the optimizer's state is ", name_of(was), " in the checkpoint, and is converted to ",
+              name_of(state_dtype_));
+  }
 }
 
 }  // namespace seg

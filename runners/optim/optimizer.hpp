@@ -11,6 +11,7 @@
 
 #include "registry/registry.hpp"
 #include "runners/optim/hyper_params.hpp"
+#include "runners/optim/kept_mean.hpp"
 
 namespace seg {
 
@@ -71,8 +72,11 @@ class Optimizer {
   ///                     hold views of them (the buckets of a reducer).
   void zero_grad(bool set_to_none = true);
 
-  /// {state: {index: {name: tensor}}, param_groups: [{..., params: [index]}]}
+  /// {state: {index: {name: tensor}}, param_groups: [{..., params: [index]}]}; with a `state_dtype`
+  /// other than float32 also {state_dtype: name, updates: count}. A mean in 8 bits has two entries,
+  /// "exp_avg_codes" and "exp_avg_scales" in place of "exp_avg".
   Value state_dict() const;
+  /// Means of another type are converted to this optimizer's.
   /// \throws CheckpointError where groups or shapes do not fit, or another type of optimizer wrote
   ///         the state.
   void load_state_dict(const Value& state);
@@ -85,16 +89,27 @@ class Optimizer {
   struct ParameterBatch {
     std::vector<at::Tensor> params, grads;
     std::vector<State*> states;
+    std::vector<uint64_t> keys;          ///< what each one's means are rounded by in this update
     const HyperParams* hyper = nullptr;  ///< of the optimizer's own type
     at::Tensor found_inf;                ///< undefined where all gradients are known to be finite
+
+    /// Whether an infinite gradient was found; this waits for the device.
+    bool skips() const;
   };
 
-  explicit Optimizer(std::unique_ptr<HyperParams> defaults) : defaults_(std::move(defaults)) {}
+  explicit Optimizer(std::unique_ptr<HyperParams> defaults,
+                     StateDtype state_dtype = StateDtype::kFloat32)
+      : defaults_(std::move(defaults)), state_dtype_(state_dtype) {}
   virtual void update(ParameterBatch& batch) = 0;
+  /// Moves those whose means are compact out of a batch.
+  ParameterBatch take_compact(ParameterBatch& batch) const;
+  /// A compact mean of a parameter's state: zeros where it has none yet.
+  KeptMean kept_mean(State& state, const std::string& name, const at::Tensor& param) const;
   /// An entry of the state of an updated parameter, present always or with some options only.
   struct Kept {
     const char* name;
     bool always;
+    bool squares = false;  ///< a mean of squares
   };
   virtual std::vector<Kept> kept() const = 0;
   /// The shape of an entry, unless it is "step", which is a scalar.
@@ -109,10 +124,15 @@ class Optimizer {
   void check_kept(const Value& saved) const;
   std::vector<std::vector<State>> read_states(const Value& saved) const;
   State read_state(const Value& saved, const at::Tensor& param, const std::string& name) const;
+  void read_mean(const Value& saved, const std::string& name, const at::Tensor& param,
+                 const std::string& param_name, State& to) const;
+  bool keeps_squares(const std::string& name) const;
 
   std::unique_ptr<HyperParams> defaults_;
   std::vector<ParamGroup> groups_;
   std::vector<std::vector<State>> states_;  ///< by group and parameter
+  StateDtype state_dtype_;
+  int64_t updates_ = 0;  ///< that compact means were rounded in
 };
 
 template <>

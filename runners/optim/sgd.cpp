@@ -9,6 +9,7 @@ struct SGDParams : HyperParamsOf<SGDParams> {
   double dampening = 0;
   bool nesterov = false;
   bool maximize = false;
+  std::string state_dtype = "float32";
 
   static const List& list() {
     using P = SGDParams;
@@ -38,12 +39,17 @@ struct SGDParams : HyperParamsOf<SGDParams> {
                   at_least(0))
         .optional("nesterov", &SGDParams::nesterov, "take the gradient ahead of the step")
         .optional("maximize", &SGDParams::maximize, "ascend the gradient")
+        .optional("state_dtype", &SGDParams::state_dtype, kStateDtypeMeaning,
+                  one_of({"float32", "bfloat16", "int8"}))
         .accepted("foreach", "parameters are always updated together")
         .accepted("fused", "the fused kernels are always used")
         .accepted("differentiable", "updates are never differentiated")
         .validate([](const SGDParams& p, Problems& problems) {
           if (p.nesterov && (p.momentum <= 0 || p.dampening != 0)) {
             problems.error("nesterov", "needs a momentum above 0 and no dampening");
+          }
+          if (p.momentum == 0 && p.state_dtype != "float32") {
+            problems.warn("state_dtype", "has no effect while momentum is 0");
           }
         });
   }
@@ -53,7 +59,7 @@ class SGD final : public Optimizer {
  public:
   using Params = SGDParams;
   static Schema<Params> schema() { return Params::schema(); }
-  explicit SGD(const SGDParams& p) : Optimizer(p.copy()) {}
+  explicit SGD(const SGDParams& p) : Optimizer(p.copy(), state_dtype_of(p.state_dtype)) {}
 
  private:
   std::vector<Kept> kept() const override { return {{"momentum_buffer", false}}; }
@@ -68,6 +74,8 @@ class SGD final : public Optimizer {
     // zeros gives the same, and nothing is lost where a scaler skips the step.
     const bool dampened = h.dampening != 0;
     if (dampened && b.found_inf.defined() && b.found_inf.item<float>() != 0) return;
+    ParameterBatch compact = take_compact(b);
+    update_compact(compact);
     std::vector<at::Tensor> params[2], grads[2], buffers[2];
     for (size_t i = 0; i < b.params.size(); ++i) {
       at::Tensor& buffer = (*b.states[i])["momentum_buffer"];
@@ -81,6 +89,22 @@ class SGD final : public Optimizer {
     for (const size_t kind : {0, 1}) {
       if (params[kind].empty()) continue;
       apply(params[kind], grads[kind], buffers[kind], h, kind == 1, b.found_inf);
+    }
+  }
+
+  void update_compact(ParameterBatch& b) {
+    if (b.params.empty() || b.skips()) return;
+    const auto& h = static_cast<const SGDParams&>(*b.hyper);
+    SgdStep step{.lr = h.lr,
+                 .momentum = h.momentum,
+                 .dampening = h.dampening,
+                 .weight_decay = h.weight_decay,
+                 .nesterov = h.nesterov,
+                 .maximize = h.maximize};
+    for (size_t i = 0; i < b.params.size(); ++i) {
+      step.first = b.states[i]->empty();
+      const KeptMean mean = kept_mean(*b.states[i], "momentum_buffer", b.params[i]);
+      sgd_step_(b.params[i], b.grads[i], mean, step, b.keys[i]);
     }
   }
 
