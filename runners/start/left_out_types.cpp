@@ -6,7 +6,8 @@ namespace {
 
 constexpr const char* kEightBit =
     "it is of bitsandbytes, a Python package with kernels of its own. Write the optimizer of the "
-    "same name without prefix and bits, such as AdamW, Lion or SGD";
+    "same name without prefix and bits, such as AdamW, Lion or SGD; Adam, AdamW and SGD keep their "
+    "means in 8 bits by state_dtype: int8";
 constexpr const char* kFindsRate =
     "it is of dadaptation, a Python package. Write Adafactor, which also finds its own rate, or "
     "AdamW";

@@ -405,7 +405,8 @@ TEST(MmengineNames, ARefusalNamesTheReasonAndTheWayOut) {
   EXPECT_EQ(spec_error<Optimizer>("{type: bitsandbytes.AdamW8bit}"),
             "<default>:1:8: error: AdamW8bit is left out: it is of bitsandbytes, a Python package "
             "with kernels of its own. Write the optimizer of the same name without prefix and "
-            "bits, such as AdamW, Lion or SGD\n1 error in the configuration");
+            "bits, such as AdamW, Lion or SGD; Adam, AdamW and SGD keep their means in 8 bits by "
+            "state_dtype: int8\n1 error in the configuration");
   EXPECT_EQ(spec_error<Hook>("{type: NPUProfilerHook, begin: 0}"),
             "<default>:1:8: error: NPUProfilerHook is left out: it records Ascend NPUs. Write "
             "ProfilerHook\n1 error in the configuration");
