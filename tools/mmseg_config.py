@@ -13,7 +13,7 @@ def adapted(value, key=None):
         if value.get("type") == "Pretrained":
             return None
     elif isinstance(value, list):
-        value = [adapted(v) for v in value]
+        value = [new for old, new in ((v, adapted(v)) for v in value) if new is not None or old is None]
         if key in TUPLES and all(isinstance(v, (int, float)) for v in value):
             value = tuple(value)
     return None if key == "pretrained" else value

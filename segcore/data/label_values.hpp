@@ -7,7 +7,8 @@
 
 namespace seg {
 
-/// Each value once, the smallest first. \param labels  of integers, on the CPU.
+/// Each value once, the smallest first.
+/// \param labels  of integers, on the CPU.
 std::vector<int64_t> label_values(const at::Tensor& labels);
 
 }  // namespace seg

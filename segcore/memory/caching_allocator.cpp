@@ -11,8 +11,8 @@
 namespace seg {
 namespace {
 
-/// What is left of a block when a smaller one is cut from it, if it is not more, goes with it.
-constexpr size_t kLeastRest = size_t{1} << 16;
+/// When a smaller block is cut from a larger one, a rest of up to as much goes with it.
+constexpr size_t kMostSlack = size_t{1} << 16;
 
 }  // namespace
 
@@ -73,37 +73,60 @@ CachingAllocator::Block CachingAllocator::take(size_t bytes) {
       return block;
     }
     // All that are kept are smaller. Large pages first, which move as such.
-    for (size_t found = 0; found < bytes && !free_.empty(); found += parts.back().bytes) {
+    for (size_t found = 0; found < bytes && !free_.empty();) {
       const auto best =
           std::max_element(free_.begin(), free_.end(), [](const auto& a, const auto& b) {
             return std::pair(starts_large_page(a.first), a.second) <
                    std::pair(starts_large_page(b.first), b.second);
           });
-      parts.push_back(cut(best, std::min(best->second, bytes - found)));
+      const Block part = cut(best, std::min(best->second, bytes - found));
+      take_apart(part, parts);
+      found += part.bytes;
     }
-    use(bytes);
   }
   char* const memory = joined(parts, bytes);
-  if (memory) return {memory, bytes};
+  if (!memory) return {nullptr, bytes};
   const std::lock_guard<std::mutex> lock(mutex_);
-  usage_.used -= bytes;
-  return {nullptr, bytes};
+  use(bytes);
+  size_t end = 0;
+  seams_.insert(memory);
+  for (const Block& part : parts) {
+    end += part.bytes;
+    if (end < bytes) seams_.insert(memory + end);
+  }
+  return {memory, bytes};
 }
 
-char* CachingAllocator::joined(const std::vector<Block>& parts, size_t bytes) {
-  char* memory = fresh_pages(bytes);
+void CachingAllocator::take_apart(const Block& block, std::vector<Block>& parts) {
+  char* const end = block.memory + block.bytes;
+  char* begin = block.memory;
+  for (auto seam = seams_.upper_bound(begin); seam != seams_.end() && *seam < end;) {
+    parts.push_back({begin, static_cast<size_t>(*seam - begin)});
+    begin = *seam;
+    seam = seams_.erase(seam);
+  }
+  parts.push_back({begin, static_cast<size_t>(end - begin)});
+}
+
+char* CachingAllocator::joined(std::vector<Block>& parts, size_t bytes) {
+  char* const memory = fresh_pages(bytes);
   size_t done = 0;
-  for (const Block& part : parts) {
-    const size_t wanted = std::min(part.bytes, bytes - done);
-    if (memory) {
-      move_pages(part.memory, wanted, memory + done);
-    } else {
-      free_pages(part.memory, wanted);
+  auto part = parts.begin();
+  for (; memory && part != parts.end(); ++part) {
+    // The last one may have a rest that is small.
+    const size_t wanted = std::min(part->bytes, bytes - done);
+    if (!move_pages(part->memory, wanted, memory + done)) {
+      free_pages(memory, done);
+      free_pages(memory + done + wanted, bytes - done - wanted);
+      break;
     }
-    if (wanted < part.bytes) free_pages(part.memory + wanted, part.bytes - wanted);
+    free_pages(part->memory + wanted, part->bytes - wanted);
     done += wanted;
   }
-  return memory ? memory : fresh_pages(bytes);
+  if (memory && part == parts.end()) return memory;
+  for (; part != parts.end(); ++part) free_pages(part->memory, part->bytes);
+  parts.clear();
+  return fresh_pages(bytes);
 }
 
 CachingAllocator::Kept::iterator CachingAllocator::smallest_with(size_t bytes) {
@@ -118,7 +141,7 @@ CachingAllocator::Block CachingAllocator::cut(Kept::iterator kept, size_t bytes)
   Block block{kept->first, kept->second};
   free_.erase(kept);
   usage_.kept -= block.bytes;
-  if (const size_t rest = block.bytes - bytes; rest > kLeastRest) {
+  if (const size_t rest = block.bytes - bytes; rest > kMostSlack) {
     block.bytes = bytes;
     keep({block.memory + bytes, rest});
   }
@@ -159,6 +182,9 @@ void CachingAllocator::clear() {
     const std::lock_guard<std::mutex> lock(mutex_);
     unwanted.swap(free_);
     usage_.kept = 0;
+    for (const auto& [memory, bytes] : unwanted) {
+      seams_.erase(seams_.lower_bound(memory), seams_.lower_bound(memory + bytes));
+    }
   }
   for (const auto& [memory, bytes] : unwanted) free_pages(memory, bytes);
 }

@@ -5,14 +5,15 @@
 #include <cstddef>
 #include <map>
 #include <mutex>
+#include <set>
 #include <vector>
 
 namespace seg {
 
-/// Keeps the pages of large blocks that tensors give back for others of any size: larger ones are
-/// cut, and smaller ones moved together, which costs the system a change of its tables. Used and
-/// kept together are what was used at most at once. Pages come from the system and not from the C
-/// library, whose heap large blocks fragment. Safe to use from several threads.
+/// Keeps the pages of large blocks that were given back for others of any size: larger ones are
+/// cut, and smaller ones joined, for which the system changes its tables of pages alone. What is
+/// held never exceeds the peak in use. Pages come from the system and not from the C library, whose
+/// heap large blocks fragment. Safe to use from several threads.
 class CachingAllocator final : public c10::Allocator {
  public:
   /// Bytes from which blocks are kept; smaller ones are LibTorch's.
@@ -43,20 +44,24 @@ class CachingAllocator final : public c10::Allocator {
 
   Block take(size_t bytes);
   void put(Block block);
-  /// A block of what these are, and of fresh pages; null where there are none.
-  static char* joined(const std::vector<Block>& parts, size_t bytes);
+  /// A block of these, which are cleared if they could not be moved, and of fresh pages; null where
+  /// there are none.
+  static char* joined(std::vector<Block>& parts, size_t bytes);
 
   // Under the lock.
   using Kept = std::map<char*, size_t>;  ///< bytes by address, no two of them neighbours
   Kept::iterator smallest_with(size_t bytes);
   /// No longer kept; with a rest that is small.
   Block cut(Kept::iterator kept, size_t bytes);
+  /// Adds the parts of a block that was joined of several, each of which moves by itself.
+  void take_apart(const Block& block, std::vector<Block>& parts);
   void keep(Block block);
   void use(size_t bytes);
 
   const size_t least_;
   mutable std::mutex mutex_;
   Kept free_;
+  std::set<char*> seams_;  ///< where blocks and parts of joined ones begin
   Usage usage_;
 };
 

@@ -32,18 +32,12 @@ char* fresh_pages(size_t bytes) {
   return begin + before;
 }
 
-void free_pages(char* pages, size_t bytes) { munmap(pages, bytes); }
+void free_pages(char* pages, size_t bytes) {
+  if (bytes > 0) munmap(pages, bytes);
+}
 
-void move_pages(char* from, size_t bytes, char* to) {
-  if (mremap(from, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED, to) != MAP_FAILED) return;
-  if (bytes == kPage) {
-    munmap(from, bytes);
-    return;
-  }
-  // Before Linux 6.17 what was joined of several parts moves part by part.
-  const size_t half = bytes / 2 / kPage * kPage;
-  move_pages(from, half, to);
-  move_pages(from + half, bytes - half, to + half);
+bool move_pages(char* from, size_t bytes, char* to) {
+  return mremap(from, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED, to) != MAP_FAILED;
 }
 
 bool starts_large_page(const char* pages) {

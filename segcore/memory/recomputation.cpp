@@ -15,8 +15,8 @@
 namespace seg {
 namespace {
 
-/// Results that are computed in a row for one that is asked for: of a chain of residual blocks one
-/// in so many is kept.
+/// Results that are computed in a row for one that is asked for: of a chain of residual blocks
+/// every third one is kept.
 constexpr int kLongestChain = 3;
 
 /// Where the values of a tensor lie, without keeping them.
@@ -30,6 +30,10 @@ class Place {
         first_version_(version_.current_version()) {}
   int64_t offset() const { return offset_; }
   bool expired() const { return storage_.expired(); }
+  /// Whether a view of the values has their type, as they are.
+  bool has_type_of(const at::Tensor& view) const {
+    return view.dtype() == options_.dtype() && !view.is_conj() && !view.is_neg();
+  }
   bool unchanged() const { return version_.current_version() == first_version_; }
   /// \param offset  from the first value. \return undefined where the values are gone or others.
   at::Tensor view(at::IntArrayRef sizes, at::IntArrayRef strides, int64_t offset) const {
@@ -66,8 +70,13 @@ class PrecisionScope {
  public:
   explicit PrecisionScope(const ForwardPrecision& forward) : outer_(forward.device) {
     forward.set();
+    at::autocast::increment_nesting();
   }
-  ~PrecisionScope() { outer_.set(); }
+  ~PrecisionScope() {
+    // Casts of weights that were made here have no gradient.
+    if (at::autocast::decrement_nesting() == 0) at::autocast::clear_cache();
+    outer_.set();
+  }
   PrecisionScope(const PrecisionScope&) = delete;
   PrecisionScope& operator=(const PrecisionScope&) = delete;
 
@@ -145,8 +154,6 @@ class Recomputation {
   at::Tensor result_;
 };
 
-namespace {
-
 /// The results of a forward pass that can be recomputed, by where they lie.
 class Recomputations {
  public:
@@ -171,13 +178,18 @@ class Recomputations {
   std::unordered_map<const void*, std::shared_ptr<Recomputation>> by_storage_;
 };
 
+namespace {
+
 thread_local std::unique_ptr<Recomputations> recomputations;
 
 Kept::Kept(const at::Tensor& x, int longest_chain) {
   if (!x.defined()) return;
   if (recomputations && x.has_storage() && x.layout() == at::kStrided) {
     recomputation_ = recomputations->of(x);
-    if (recomputation_ && recomputation_->chain() > longest_chain) recomputation_.reset();
+    if (recomputation_ &&
+        (recomputation_->chain() > longest_chain || !recomputation_->place().has_type_of(x))) {
+      recomputation_.reset();
+    }
   }
   if (recomputation_) {
     sizes_ = at::DimVector(x.sizes());
@@ -269,6 +281,10 @@ SharedRecomputation::SharedRecomputation(const at::Tensor& result,
 void SharedRecomputation::end() const {
   if (const auto recomputation = recomputation_.lock()) recomputation->end();
 }
+
+PausesRecomputations::PausesRecomputations() { std::swap(outer_, recomputations); }
+
+PausesRecomputations::~PausesRecomputations() { std::swap(outer_, recomputations); }
 
 void end_recomputation(const at::IValue& capsule) {
   const auto held = capsule.toCapsule();

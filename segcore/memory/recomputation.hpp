@@ -9,8 +9,8 @@
 
 namespace seg {
 
-/// While one lives, autograd keeps of results that are `recomputable` how they are computed,
-/// wherever an operator that this thread runs saves one: a forward pass makes one.
+/// While one lives, autograd keeps how `recomputable` results are computed in place of their
+/// values, for operators that this thread runs. A forward pass makes one.
 class SavesRecomputations {
  public:
   SavesRecomputations();
@@ -22,18 +22,32 @@ class SavesRecomputations {
   bool outermost_;
 };
 
+class Recomputations;
+
+/// None in between: for what is computed once more as a whole, of which autograd keeps nothing.
+class PausesRecomputations {
+ public:
+  PausesRecomputations();
+  ~PausesRecomputations();
+  PausesRecomputations(const PausesRecomputations&) = delete;
+  PausesRecomputations& operator=(const PausesRecomputations&) = delete;
+
+ private:
+  std::unique_ptr<Recomputations> outer_;
+};
+
 using Recompute = std::function<at::Tensor(const std::vector<at::Tensor>& inputs)>;
 
 /// A result, and how it is computed from inputs that are kept.
 class Recomputation;
 
-/// compute(inputs), which is cheap and gives the same again. For inputs that are kept anyway, or
-/// that can be recomputed themselves: else nothing is gained. A result that is changed in place
-/// afterwards is kept as any other tensor is; its inputs must not be changed.
+/// compute(inputs), which is cheap and gives the same again. Less is kept only where the inputs are
+/// kept anyway, or can be recomputed themselves. A result that is changed in place afterwards is
+/// kept as any other tensor is; its inputs must not be changed.
 ///
 /// Just computes where no SavesRecomputations lives, or without gradients.
 /// \param inputs   may be undefined.
-/// \param compute  runs again without gradients, by the precision of the forward pass.
+/// \param compute  runs again without gradients, with the autocast of the forward pass.
 at::Tensor recomputable(const std::vector<at::Tensor>& inputs, Recompute compute);
 
 /// The same for a result that was computed already: compute(inputs), bit for bit.
@@ -44,7 +58,7 @@ void recomputable_as(const at::Tensor& result, const std::vector<at::Tensor>& in
 /// the first that asks for it computes it for the others, until the operator ends that.
 class SharedRecomputation : public torch::CustomClassHolder {
  public:
-  /// \param result  compute(inputs), bit for bit.
+  /// \param result  compute(inputs), bit for bit; it has a gradient.
   SharedRecomputation(const at::Tensor& result, const std::vector<at::Tensor>& inputs,
                       Recompute compute);
   /// Lets the result go.
@@ -54,7 +68,7 @@ class SharedRecomputation : public torch::CustomClassHolder {
   std::weak_ptr<Recomputation> recomputation_;
 };
 
-/// Of a SharedRecomputation among the saved data of a function.
+/// Ends a SharedRecomputation that is among the saved data of a function.
 void end_recomputation(const at::IValue& capsule);
 
 }  // namespace seg

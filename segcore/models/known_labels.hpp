@@ -1,12 +1,12 @@
-/// What labels the images of a batch have, as the program knows it before a GPU has seen them.
+/// The labels of a batch, known without asking a GPU.
 #pragma once
 #include <cstdint>
 #include <vector>
 
 namespace seg {
 
-/// While one lives, losses of this thread need not read labels back from a GPU, and wait for it, to
-/// find wrong ones.
+/// While one lives, losses of this thread look for wrong labels here, in place of reading them back
+/// from a GPU.
 class KnownLabels {
  public:
   /// \param values  of each image the labels that it has, and perhaps others; empty: not known.

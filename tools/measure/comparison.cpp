@@ -216,7 +216,8 @@ class Measuring {
     if (answer.exit_code == kNotExecutable || answer.exit_code == kNotFound) {
       answer.problem = text("there is no program '", arguments_.against, "'");
     }
-    if (answer.exit_code >= kNotInstalled) {
+    if (answer.exit_code == kNotInstalled || answer.exit_code == kNotExecutable ||
+        answer.exit_code == kNotFound) {
       peer_is_missing_ = true;
       note(text("no comparison with ", kTheirs, ": ", answer.problem));
       return std::nullopt;

@@ -29,7 +29,7 @@ class PlainActivation final : public Activation {
   static Schema<Params> schema() { return inplace_schema(Function::kSummary); }
   PlainActivation(const Params& p, bool inplace) : inplace_(p.inplace.value_or(inplace)) {}
   torch::Tensor forward(const torch::Tensor& x) override {
-    if (inplace_) return Function::apply(x, true);
+    if (inplace_ || !Function::kSavesInput) return Function::apply(x, inplace_);
     return recomputable({x}, [](const auto& in) { return Function::apply(in[0], false); });
   }
   std::vector<std::string> python_names() const override { return {Function::kName}; }
@@ -39,29 +39,33 @@ class PlainActivation final : public Activation {
   bool inplace_;
 };
 
-#define SEG_PLAIN_ACTIVATION(type, summary, expression, expression_in_place) \
-  struct type##Function {                                                    \
-    static constexpr const char* kName = #type;                              \
-    static constexpr const char* kSummary = summary;                         \
-    static torch::Tensor apply(torch::Tensor x, bool inplace) {              \
-      return inplace ? (expression_in_place) : (expression);                 \
-    }                                                                        \
-  };                                                                         \
+/// \param saves_input  autograd keeps x for the gradient, and not the result.
+#define SEG_PLAIN_ACTIVATION(type, saves_input, summary, expression, expression_in_place) \
+  struct type##Function {                                                                 \
+    static constexpr const char* kName = #type;                                           \
+    static constexpr const char* kSummary = summary;                                      \
+    static constexpr bool kSavesInput = saves_input;                                      \
+    static torch::Tensor apply(torch::Tensor x, bool inplace) {                           \
+      return inplace ? (expression_in_place) : (expression);                              \
+    }                                                                                     \
+  };                                                                                      \
   SEG_REGISTER_AS(Activation, PlainActivation<type##Function>, #type)
 
-SEG_PLAIN_ACTIVATION(ReLU, "max(x, 0).", torch::relu(x), torch::relu_(x));
-SEG_PLAIN_ACTIVATION(ReLU6, "min(max(x, 0), 6).", at::hardtanh(x, 0, 6), at::hardtanh_(x, 0, 6));
-SEG_PLAIN_ACTIVATION(Sigmoid, "1 / (1 + exp(-x)).", torch::sigmoid(x), torch::sigmoid(x));
-SEG_PLAIN_ACTIVATION(Tanh, "Hyperbolic tangent.", torch::tanh(x), torch::tanh(x));
-SEG_PLAIN_ACTIVATION(SiLU, "x * sigmoid(x).", at::silu(x), at::silu_(x));
-SEG_PLAIN_ACTIVATION(Swish, "x * sigmoid(x), by its older name.", at::silu(x), at::silu(x));
-SEG_PLAIN_ACTIVATION(HSwish, "x * ReLU6(x + 3) / 6.", at::hardswish(x), at::hardswish_(x));
-SEG_PLAIN_ACTIVATION(Hardswish, "x * ReLU6(x + 3) / 6, by LibTorch's name.", at::hardswish(x),
+SEG_PLAIN_ACTIVATION(ReLU, false, "max(x, 0).", torch::relu(x), torch::relu_(x));
+SEG_PLAIN_ACTIVATION(ReLU6, true, "min(max(x, 0), 6).", at::hardtanh(x, 0, 6),
+                     at::hardtanh_(x, 0, 6));
+SEG_PLAIN_ACTIVATION(Sigmoid, false, "1 / (1 + exp(-x)).", torch::sigmoid(x), torch::sigmoid(x));
+SEG_PLAIN_ACTIVATION(Tanh, false, "Hyperbolic tangent.", torch::tanh(x), torch::tanh(x));
+SEG_PLAIN_ACTIVATION(SiLU, true, "x * sigmoid(x).", at::silu(x), at::silu_(x));
+SEG_PLAIN_ACTIVATION(Swish, true, "x * sigmoid(x), by its older name.", at::silu(x), at::silu(x));
+SEG_PLAIN_ACTIVATION(HSwish, true, "x * ReLU6(x + 3) / 6.", at::hardswish(x), at::hardswish_(x));
+SEG_PLAIN_ACTIVATION(Hardswish, true, "x * ReLU6(x + 3) / 6, by LibTorch's name.", at::hardswish(x),
                      at::hardswish_(x));
-SEG_PLAIN_ACTIVATION(Mish, "x * tanh(softplus(x)).", at::mish(x), at::mish_(x));
-SEG_PLAIN_ACTIVATION(QuickGELU, "x * sigmoid(1.702 x), CLIP's approximation of GELU.",
+SEG_PLAIN_ACTIVATION(Mish, true, "x * tanh(softplus(x)).", at::mish(x), at::mish_(x));
+SEG_PLAIN_ACTIVATION(QuickGELU, true, "x * sigmoid(1.702 x), CLIP's approximation of GELU.",
                      x* torch::sigmoid(1.702 * x), x* torch::sigmoid(1.702 * x));
-SEG_PLAIN_ACTIVATION(SELU, "Scaled exponential linear unit.", torch::selu(x), torch::selu_(x));
+SEG_PLAIN_ACTIVATION(SELU, false, "Scaled exponential linear unit.", torch::selu(x),
+                     torch::selu_(x));
 
 struct LeakyReLUParams : InplaceParams {
   double negative_slope = 0.01;

@@ -80,7 +80,8 @@ torch::Tensor BatchNorm::forward(const torch::Tensor& x) {
   const bool cudnn = at::globalContext().userEnabledCuDNN();
   const auto y = torch::batch_norm(x, weight, bias, running_mean_, running_var_, by_batch, momentum,
                                    params_.eps, cudnn);
-  if (by_batch) {
+  // Without weights the statistics have another type in half precision.
+  if (by_batch && weight.defined()) {
     // Running statistics follow a batch once.
     recomputable_as(y, {x, weight, bias}, [eps = params_.eps, cudnn](const auto& in) {
       return torch::batch_norm(in[0], in[1], in[2], {}, {}, /*training=*/true, /*momentum=*/0, eps,

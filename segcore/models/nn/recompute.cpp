@@ -7,6 +7,7 @@
 #include <unordered_set>
 #include <utility>
 
+#include "segcore/memory/recomputation.hpp"
 #include "segcore/models/nn/precision.hpp"
 #include "segcore/torch.hpp"
 
@@ -151,6 +152,7 @@ at::Tensor recompute_of(const TensorFunction& f, at::TensorList inputs) {
   {
     // With its graph, which says what weights f uses and is let go with this scope.
     const auto own = detached_inputs(inputs);
+    const PausesRecomputations whole;
     const at::Tensor result = f(own);
     for (auto& weight : weights_behind(result, own)) all.push_back(std::move(weight));
     state->result = result.detach();

@@ -28,11 +28,6 @@ torch::Tensor bilinear_weights(int64_t in, int64_t out, std::optional<double> fa
 torch::Tensor interpolated(const torch::Tensor& x, Size2 size, std::optional<double> factor,
                            bool align_corners, const std::string& mode) {
   if (mode == "bilinear") {
-    // LibTorch's gradient on GPUs is added up in an order that changes from run to run.
-    if (x.is_cuda() && x.requires_grad() && at::GradMode::is_enabled() &&
-        at::globalContext().deterministicAlgorithms()) {
-      return resize_by_products(x, size, align_corners, factor);
-    }
     return at::upsample_bilinear2d(x, {size.h, size.w}, align_corners, factor, factor);
   }
   if (mode == "nearest") return at::upsample_nearest2d(x, {size.h, size.w}, factor, factor);
@@ -48,6 +43,11 @@ torch::Tensor interpolated(const torch::Tensor& x, Size2 size, std::optional<dou
 
 torch::Tensor resize_to(const torch::Tensor& x, Size2 size, std::optional<double> factor,
                         bool align_corners, const std::string& mode) {
+  // LibTorch's gradient on GPUs is added up in an order that changes from run to run.
+  if (mode == "bilinear" && x.is_cuda() && x.requires_grad() && at::GradMode::is_enabled() &&
+      at::globalContext().deterministicAlgorithms()) {
+    return resize_by_products(x, size, align_corners, factor);
+  }
   return recomputable(
       {x}, [=](const auto& in) { return interpolated(in[0], size, factor, align_corners, mode); });
 }

@@ -120,13 +120,16 @@ class SyncedNormRelu : public torch::autograd::Function<SyncedNormRelu> {
                             const std::optional<at::Tensor>& weight,
                             const std::optional<at::Tensor>& bias,
                             const SyncedStatistics& statistics,
-                            const c10::intrusive_ptr<SyncedBackward>& for_backward) {
+                            const c10::intrusive_ptr<SyncedBackward>& for_backward,
+                            bool recomputes) {
     const at::AutoDispatchBelowADInplaceOrView below;
     const auto [y, mean, invstd] =
         batch_norm_relu_forward(x, residual, weight, bias, statistics.mean, statistics.var,
                                 {.training = false, .eps = for_backward->eps});
-    ctx->saved_data["result"] = c10::IValue::make_capsule(
-        recomputable_batch_norm_relu(y, x, residual, weight, bias, mean, invstd));
+    if (recomputes) {
+      ctx->saved_data["result"] = c10::IValue::make_capsule(
+          recomputable_batch_norm_relu(y, x, residual, weight, bias, mean, invstd));
+    }
     ctx->save_for_backward({x, y, weight.value_or(at::Tensor()), mean, invstd});
     ctx->saved_data["residual"] = residual.has_value();
     ctx->saved_data["count"] = statistics.count.item<int64_t>();
@@ -147,12 +150,15 @@ class SyncedNormRelu : public torch::autograd::Function<SyncedNormRelu> {
     const auto [by_x, by_residual, unused_weight, unused_bias] =
         batch_norm_relu_backward(grads[0], x, y, scale, mean, invstd,
                                  ctx->saved_data["residual"].toBool(), /*of_batch=*/true, shared);
-    end_recomputation(ctx->saved_data["result"]);
-    if (!scale) return {by_x, by_residual, {}, {}, {}, {}};
+    if (const auto end = ctx->saved_data.find("result"); end != ctx->saved_data.end()) {
+      end_recomputation(end->second);
+    }
+    if (!scale) return {by_x, by_residual, {}, {}, {}, {}, {}};
     return {by_x,
             by_residual,
             (own[1] * invstd).to(weight.scalar_type()),
             own[0].to(weight.scalar_type()),
+            {},
             {},
             {}};
   }
@@ -195,7 +201,8 @@ torch::Tensor SyncBatchNorm::forward_relu(const torch::Tensor& x, const torch::T
   const auto statistics = synced_statistics(own[0], own[1], x.numel() / x.size(1), *others);
   follow(statistics.mean, statistics.unbiased_var());
   return SyncedNormRelu::apply(x, if_given(residual), if_given(weight), if_given(bias), statistics,
-                               c10::make_intrusive<SyncedBackward>(*others, params_.eps));
+                               c10::make_intrusive<SyncedBackward>(*others, params_.eps),
+                               can_recompute_batch_norm_relu(x, residual, weight, bias));
 }
 
 SEG_REGISTER_AS(Norm, SyncBatchNorm, "SyncBN");

@@ -11,19 +11,22 @@ namespace {
 
 using MaybeTensor = std::optional<at::Tensor>;
 
-/// Saves x and the result, which the next convolution saves as well: in training neither keeps it.
+/// Saves x and the result, which the next convolution saves as well: in training both recompute it.
 class BatchNormReluFunction : public torch::autograd::Function<BatchNormReluFunction> {
  public:
   /// Undefined tensors cannot be inputs of a function.
   static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& x,
                             const MaybeTensor& residual, const MaybeTensor& weight,
                             const MaybeTensor& bias, const MaybeTensor& running_mean,
-                            const MaybeTensor& running_var, const BatchNormReluOptions& options) {
+                            const MaybeTensor& running_var, const BatchNormReluOptions& options,
+                            bool recomputes) {
     const at::AutoDispatchBelowADInplaceOrView below;
     const auto [y, mean, invstd] =
         batch_norm_relu_forward(x, residual, weight, bias, running_mean, running_var, options);
-    context->saved_data["result"] = at::IValue::make_capsule(
-        recomputable_batch_norm_relu(y, x, residual, weight, bias, mean, invstd));
+    if (recomputes) {
+      context->saved_data["result"] = at::IValue::make_capsule(
+          recomputable_batch_norm_relu(y, x, residual, weight, bias, mean, invstd));
+    }
     context->save_for_backward({x, y, weight.value_or(at::Tensor()), mean, invstd});
     context->saved_data["residual"] = residual.has_value();
     context->saved_data["training"] = options.training;
@@ -35,8 +38,10 @@ class BatchNormReluFunction : public torch::autograd::Function<BatchNormReluFunc
     const auto [by_x, by_residual, by_weight, by_bias] = batch_norm_relu_backward(
         gradients[0], saved[0], saved[1], if_defined(saved[2]), saved[3], saved[4],
         context->saved_data["residual"].toBool(), context->saved_data["training"].toBool());
-    end_recomputation(context->saved_data["result"]);
-    return {by_x, by_residual, by_weight, by_bias, {}, {}, {}};
+    if (const auto end = context->saved_data.find("result"); end != context->saved_data.end()) {
+      end_recomputation(end->second);
+    }
+    return {by_x, by_residual, by_weight, by_bias, {}, {}, {}, {}};
   }
 };
 
@@ -59,7 +64,8 @@ at::Tensor batch_norm_relu(const at::Tensor& x, const at::Tensor& residual,
                            const at::Tensor& running_mean, const at::Tensor& running_var,
                            const BatchNormReluOptions& options) {
   return BatchNormReluFunction::apply(x, if_defined(residual), if_defined(weight), if_defined(bias),
-                                      if_defined(running_mean), if_defined(running_var), options);
+                                      if_defined(running_mean), if_defined(running_var), options,
+                                      can_recompute_batch_norm_relu(x, residual, weight, bias));
 }
 
 BatchNormReluResult batch_norm_relu_forward(const at::Tensor& x, const MaybeTensor& residual,
@@ -71,6 +77,14 @@ BatchNormReluResult batch_norm_relu_forward(const at::Tensor& x, const MaybeTens
       find_operator<decltype(composed_batch_norm_relu)>("segcore::batch_norm_relu");
   return op.call(x, residual, weight, bias, running_mean, running_var, options.training,
                  options.momentum, options.eps);
+}
+
+bool can_recompute_batch_norm_relu(const at::Tensor& x, const at::Tensor& residual,
+                                   const at::Tensor& weight, const at::Tensor& bias) {
+  const auto learns = [](const at::Tensor& t) { return t.defined() && t.requires_grad(); };
+  return at::GradMode::is_enabled() &&
+         (learns(x) || learns(residual) || learns(weight) || learns(bias)) &&
+         has_batch_norm_relu_kernel(x, if_defined(residual), if_defined(weight));
 }
 
 c10::intrusive_ptr<SharedRecomputation> recomputable_batch_norm_relu(

@@ -47,6 +47,12 @@ BatchNormReluResult batch_norm_relu_forward(const at::Tensor& x,
                                             const std::optional<at::Tensor>& running_mean,
                                             const std::optional<at::Tensor>& running_var,
                                             const BatchNormReluOptions& options);
+/// Whether the CPU's kernel serves it, other types and layouts are composed.
+bool has_batch_norm_relu_kernel(const at::Tensor& x, const std::optional<at::Tensor>& residual,
+                                const std::optional<at::Tensor>& weight);
+/// Whether anything has a gradient, and the result is the same bit for bit when it is made again.
+bool can_recompute_batch_norm_relu(const at::Tensor& x, const at::Tensor& residual,
+                                   const at::Tensor& weight, const at::Tensor& bias);
 /// Lets autograd compute y by `batch_norm_relu_again` where it saves it, until the backward pass of
 /// the operator ends that.
 c10::intrusive_ptr<SharedRecomputation> recomputable_batch_norm_relu(

@@ -194,6 +194,12 @@ BatchNormReluGradients cpu_batch_norm_relu_backward(const at::Tensor& given, con
 
 }  // namespace
 
+bool has_batch_norm_relu_kernel(const at::Tensor& x, const MaybeTensor& residual,
+                                const MaybeTensor& weight) {
+  return x.is_cpu() && format_of(x) && is_floats(weight) &&
+         (!residual || residual->scalar_type() == at::kFloat);
+}
+
 TORCH_LIBRARY_IMPL(segcore, CPU, m) {
   m.impl("batch_norm_relu", &cpu_batch_norm_relu);
   m.impl("batch_norm_relu_again", &cpu_batch_norm_relu_again);

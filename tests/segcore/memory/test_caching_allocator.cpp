@@ -114,6 +114,42 @@ TEST_F(CachingAllocatorTest, TakesBackAddressesAlone) {
   EXPECT_EQ(allocator.usage().kept, 2 * kMB);
 }
 
+/// Blocks that are joined and taken apart while other threads map memory at addresses that become
+/// free.
+TEST_F(CachingAllocatorTest, JoinsBlocksBesideOtherMappings) {
+  std::vector<std::thread> threads;
+  for (unsigned t = 0; t < 3; ++t) {
+    threads.emplace_back([&, t] {
+      std::vector<std::pair<c10::DataPtr, size_t>> held;
+      uint32_t random = t;
+      for (int i = 0; i < 200; ++i) {
+        random = random * 1664525 + 1013904223;
+        if (t == 0 || held.size() > 5) {
+          const size_t bytes = (1 + random % 7) * kMB + random / 7 % 64 * 4096;
+          if (t > 0) {
+            auto& [old, size] = held[random / 512 % held.size()];
+            const auto* values = static_cast<const unsigned char*>(old.get());
+            EXPECT_EQ(values[0], t);
+            EXPECT_EQ(values[size - 1], t);
+            std::swap(held.back(), held[random / 512 % held.size()]);
+            held.pop_back();
+            continue;
+          }
+          // Not of the allocator.
+          const std::vector<char> other(bytes, 7);
+          EXPECT_EQ(other[bytes - 1], 7);
+          continue;
+        }
+        const size_t bytes = (1 + random % 23) * kMB + random / 23 % 64 * 4096;
+        held.emplace_back(allocator.allocate(bytes), bytes);
+        std::memset(held.back().first.get(), static_cast<int>(t), bytes);
+      }
+    });
+  }
+  for (auto& thread : threads) thread.join();
+  EXPECT_EQ(allocator.usage().used, 0);
+}
+
 TEST_F(CachingAllocatorTest, ServesSeveralThreads) {
   std::vector<std::thread> threads;
   for (int t = 0; t < 4; ++t) {

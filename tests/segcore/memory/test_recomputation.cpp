@@ -5,9 +5,11 @@
 #include <algorithm>
 #include <optional>
 
+#include "segcore/models/nn/activation.hpp"
 #include "segcore/models/nn/joined_maps.hpp"
 #include "segcore/models/nn/norm.hpp"
 #include "segcore/models/nn/precision.hpp"
+#include "segcore/models/nn/recompute.hpp"
 #include "segcore/models/nn/resize.hpp"
 #include "segcore/ops/batch_norm_relu/batch_norm_relu.hpp"
 #include "segcore/torch.hpp"
@@ -154,15 +156,38 @@ TEST_F(RecomputationTest, GoesThroughAGraphTwice) {
   EXPECT_TRUE(at::equal(torch::autograd::grad({loss}, {x})[0], first[0]));
 }
 
-TEST_F(RecomputationTest, NothingIsKeptAfterwardsWithoutGradients) {
+TEST_F(RecomputationTest, NothingIsKeptWithoutGradients) {
   const SavesRecomputations scope;
-  Watched input;
+  Watched inputs;
+  at::Tensor result, frozen;
   {
     const at::NoGradGuard no_grad;
-    const auto x = input.watch(signed_values("x", {4, 4}));
-    recomputable({x}, [](const auto& i) { return i[0].exp(); });
+    const auto x = inputs.watch(signed_leaf("x", {1, 4, 3, 3}) * 2);
+    result = recomputable({x}, [](const auto& i) { return i[0].exp(); });
   }
-  EXPECT_EQ(input.alive(), 0);
+  frozen = norm(inputs.watch(signed_values("x", {1, 4, 3, 3}).to(at::kFloat) * 2));
+  EXPECT_EQ(inputs.alive(), 0);
+}
+
+TEST_F(RecomputationTest, OfWhatIsRecomputedAsAWholeOnlyTheInputIsKept) {
+  expect_same({signed_leaf("x", {2, 4, 6, 6}), signed_leaf("w", {4, 4, 1, 1})},
+              [&](const auto& in) {
+                const auto block = [&](const at::Tensor& x) {
+                  return norm(watched.watch(at::conv2d(x, in[1])), x);
+                };
+                const auto x = norm(in[0]);
+                return at::conv2d(recompute(block, x), in[1]);
+              });
+  EXPECT_EQ(alive, 0);
+}
+
+TEST_F(RecomputationTest, ActivationsThatSaveTheirResultKeepNoInputBesides) {
+  const auto relu = Spec<Activation>::of("{type: ReLU}").build(/*inplace=*/false);
+  expect_same({signed_leaf("x", {2, 4, 6, 6}), signed_leaf("w", {4, 4, 1, 1})},
+              [&](const auto& in) {
+                return at::conv2d(relu->forward(watched.watch(in[0] + in[0])), in[1]);
+              });
+  EXPECT_EQ(alive, 0);
 }
 
 }  // namespace
