@@ -23,8 +23,8 @@ at::Tensor activate(const at::Tensor& logits, bool use_sigmoid);
 void check_softmax(int64_t channels, const char* option, const std::string& instead);
 
 /// Rejects labels that are neither ignored nor in [0, count). On a GPU this waits for the labels,
-/// unless KnownLabels shows that those of the batch fit. It knows nothing of labels that are made of
-/// others by more than choosing pixels.
+/// unless KnownLabels shows that those of the batch fit. It knows nothing of labels that are not
+/// a choice of those.
 /// \param below_zero_ignored  negative labels count as ignored.
 /// \throws DataError that names the value and the pixel.
 void check_labels(const at::Tensor& labels, int64_t count, int64_t ignore_index,
