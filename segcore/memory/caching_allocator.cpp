@@ -100,6 +100,7 @@ CachingAllocator::Block CachingAllocator::take(size_t bytes) {
 void CachingAllocator::take_apart(const Block& block, std::vector<Block>& parts) {
   char* const end = block.memory + block.bytes;
   char* begin = block.memory;
+  seams_.erase(begin);
   for (auto seam = seams_.upper_bound(begin); seam != seams_.end() && *seam < end;) {
     parts.push_back({begin, static_cast<size_t>(*seam - begin)});
     begin = *seam;
@@ -113,9 +114,9 @@ char* CachingAllocator::joined(std::vector<Block>& parts, size_t bytes) {
   size_t done = 0;
   auto part = parts.begin();
   for (; memory && part != parts.end(); ++part) {
-    // The last one may have a rest that is small.
+    // The last ones may have a rest that is small.
     const size_t wanted = std::min(part->bytes, bytes - done);
-    if (!move_pages(part->memory, wanted, memory + done)) {
+    if (wanted > 0 && !move_pages(part->memory, wanted, memory + done)) {
       free_pages(memory, done);
       free_pages(memory + done + wanted, bytes - done - wanted);
       break;

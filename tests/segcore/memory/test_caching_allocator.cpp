@@ -83,6 +83,20 @@ TEST_F(CachingAllocatorTest, MovesThePagesOfSmallBlocksTogether) {
   }
 }
 
+TEST_F(CachingAllocatorTest, GivesBackTheSmallRestOfWhatItJoins) {
+  const auto held = scattered(allocator, {3 * kMB, kMB, kMB, kMB});
+  // Of two parts, the second of which is such a rest below.
+  auto small = allocator.allocate(3 * kMB + 8192);
+  const auto between = allocator.allocate(2 * kMB);
+  auto large = allocator.allocate(5 * kMB);
+  small.clear();
+  large.clear();
+  const auto both = allocator.allocate(8 * kMB);
+  std::memset(both.get(), 2, 8 * kMB);
+  EXPECT_EQ(allocator.usage().used, 12 * kMB) << "with the blocks in between";
+  EXPECT_EQ(allocator.usage().kept, 0);
+}
+
 TEST_F(CachingAllocatorTest, HoldsWhatWasInUseAtOnce) {
   std::vector<c10::DataPtr> maps;
   for (size_t i = 0; i < 8; ++i) maps.push_back(allocator.allocate(4 * kMB));
