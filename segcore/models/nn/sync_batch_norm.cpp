@@ -3,6 +3,7 @@
 #include "segcore/dist/communicator.hpp"
 #include "segcore/models/nn/batch_norm.hpp"
 #include "segcore/ops/batch_norm_relu/batch_norm_relu.hpp"
+#include "segcore/ops/find_operator.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {
@@ -126,10 +127,7 @@ class SyncedNormRelu : public torch::autograd::Function<SyncedNormRelu> {
     const auto [y, mean, invstd] =
         batch_norm_relu_forward(x, residual, weight, bias, statistics.mean, statistics.var,
                                 {.training = false, .eps = for_backward->eps});
-    if (recomputes) {
-      ctx->saved_data["result"] = c10::IValue::make_capsule(
-          recomputable_batch_norm_relu(y, x, residual, weight, bias, mean, invstd));
-    }
+    recompute_batch_norm_relu(*ctx, recomputes, y, x, residual, weight, bias, mean, invstd);
     ctx->save_for_backward({x, y, weight.value_or(at::Tensor()), mean, invstd});
     ctx->saved_data["residual"] = residual.has_value();
     ctx->saved_data["count"] = statistics.count.item<int64_t>();
@@ -150,9 +148,7 @@ class SyncedNormRelu : public torch::autograd::Function<SyncedNormRelu> {
     const auto [by_x, by_residual, unused_weight, unused_bias] =
         batch_norm_relu_backward(grads[0], x, y, scale, mean, invstd,
                                  ctx->saved_data["residual"].toBool(), /*of_batch=*/true, shared);
-    if (const auto end = ctx->saved_data.find("result"); end != ctx->saved_data.end()) {
-      end_recomputation(end->second);
-    }
+    end_batch_norm_relu(*ctx);
     if (!scale) return {by_x, by_residual, {}, {}, {}, {}, {}};
     return {by_x,
             by_residual,
@@ -163,11 +159,6 @@ class SyncedNormRelu : public torch::autograd::Function<SyncedNormRelu> {
             {}};
   }
 };
-
-/// Undefined tensors cannot be inputs of a function.
-std::optional<at::Tensor> if_given(const at::Tensor& tensor) {
-  return tensor.defined() ? std::optional<at::Tensor>(tensor) : std::nullopt;
-}
 
 }  // namespace
 
@@ -188,7 +179,7 @@ torch::Tensor SyncBatchNorm::forward(const torch::Tensor& x) {
   if (!others) return BatchNorm::forward(x);
   const auto statistics = synced_statistics(x, *others);
   follow(statistics.mean, statistics.unbiased_var());
-  return SyncedNormalisation::apply(x, if_given(weight), if_given(bias), statistics,
+  return SyncedNormalisation::apply(x, if_defined(weight), if_defined(bias), statistics,
                                     c10::make_intrusive<SyncedBackward>(*others, params_.eps));
 }
 
@@ -200,7 +191,8 @@ torch::Tensor SyncBatchNorm::forward_relu(const torch::Tensor& x, const torch::T
   const auto own = batch_norm_moments(x.detach());
   const auto statistics = synced_statistics(own[0], own[1], x.numel() / x.size(1), *others);
   follow(statistics.mean, statistics.unbiased_var());
-  return SyncedNormRelu::apply(x, if_given(residual), if_given(weight), if_given(bias), statistics,
+  return SyncedNormRelu::apply(x, if_defined(residual), if_defined(weight), if_defined(bias),
+                               statistics,
                                c10::make_intrusive<SyncedBackward>(*others, params_.eps),
                                can_recompute_batch_norm_relu(x, residual, weight, bias));
 }

@@ -23,10 +23,7 @@ class BatchNormReluFunction : public torch::autograd::Function<BatchNormReluFunc
     const at::AutoDispatchBelowADInplaceOrView below;
     const auto [y, mean, invstd] =
         batch_norm_relu_forward(x, residual, weight, bias, running_mean, running_var, options);
-    if (recomputes) {
-      context->saved_data["result"] = at::IValue::make_capsule(
-          recomputable_batch_norm_relu(y, x, residual, weight, bias, mean, invstd));
-    }
+    recompute_batch_norm_relu(*context, recomputes, y, x, residual, weight, bias, mean, invstd);
     context->save_for_backward({x, y, weight.value_or(at::Tensor()), mean, invstd});
     context->saved_data["residual"] = residual.has_value();
     context->saved_data["training"] = options.training;
@@ -38,9 +35,7 @@ class BatchNormReluFunction : public torch::autograd::Function<BatchNormReluFunc
     const auto [by_x, by_residual, by_weight, by_bias] = batch_norm_relu_backward(
         gradients[0], saved[0], saved[1], if_defined(saved[2]), saved[3], saved[4],
         context->saved_data["residual"].toBool(), context->saved_data["training"].toBool());
-    if (const auto end = context->saved_data.find("result"); end != context->saved_data.end()) {
-      end_recomputation(end->second);
-    }
+    end_batch_norm_relu(*context);
     return {by_x, by_residual, by_weight, by_bias, {}, {}, {}, {}};
   }
 };
@@ -87,17 +82,24 @@ bool can_recompute_batch_norm_relu(const at::Tensor& x, const at::Tensor& residu
          has_batch_norm_relu_kernel(x, if_defined(residual), if_defined(weight));
 }
 
-c10::intrusive_ptr<SharedRecomputation> recomputable_batch_norm_relu(
-    const at::Tensor& y, const at::Tensor& x, const MaybeTensor& residual,
-    const MaybeTensor& weight, const MaybeTensor& bias, const at::Tensor& mean,
-    const at::Tensor& invstd) {
+void recompute_batch_norm_relu(torch::autograd::AutogradContext& context, bool recomputes,
+                               const at::Tensor& y, const at::Tensor& x,
+                               const MaybeTensor& residual, const MaybeTensor& weight,
+                               const MaybeTensor& bias, const at::Tensor& mean,
+                               const at::Tensor& invstd) {
+  if (!recomputes) return;
   const auto given = [](const MaybeTensor& t) { return t.value_or(at::Tensor()); };
-  return c10::make_intrusive<SharedRecomputation>(
+  context.saved_data["result"] = at::IValue::make_capsule(c10::make_intrusive<SharedRecomputation>(
       y, std::vector<at::Tensor>{x, given(residual), given(weight), given(bias), mean, invstd},
       [](const std::vector<at::Tensor>& in) {
         return batch_norm_relu_again(in[0], if_defined(in[1]), if_defined(in[2]), if_defined(in[3]),
                                      in[4], in[5]);
-      });
+      }));
+}
+
+void end_batch_norm_relu(torch::autograd::AutogradContext& context) {
+  const auto result = context.saved_data.find("result");
+  if (result != context.saved_data.end()) end_recomputation(result->second);
 }
 
 at::Tensor batch_norm_relu_again(const at::Tensor& x, const MaybeTensor& residual,

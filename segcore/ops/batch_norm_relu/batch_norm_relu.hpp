@@ -7,7 +7,9 @@
 #include <optional>
 #include <tuple>
 
-#include "segcore/memory/recomputation.hpp"
+namespace torch::autograd {
+struct AutogradContext;
+}
 
 namespace seg {
 
@@ -53,12 +55,16 @@ bool has_batch_norm_relu_kernel(const at::Tensor& x, const std::optional<at::Ten
 /// Whether anything has a gradient, and the result is the same bit for bit when it is made again.
 bool can_recompute_batch_norm_relu(const at::Tensor& x, const at::Tensor& residual,
                                    const at::Tensor& weight, const at::Tensor& bias);
-/// Lets autograd compute y by `batch_norm_relu_again` where it saves it, until the backward pass of
-/// the operator ends that.
-c10::intrusive_ptr<SharedRecomputation> recomputable_batch_norm_relu(
-    const at::Tensor& y, const at::Tensor& x, const std::optional<at::Tensor>& residual,
-    const std::optional<at::Tensor>& weight, const std::optional<at::Tensor>& bias,
-    const at::Tensor& mean, const at::Tensor& invstd);
+/// In the forward pass of an autograd function: lets autograd compute y by `batch_norm_relu_again`
+/// where it saves it, until `end_batch_norm_relu` in the backward pass.
+/// \param recomputes  as of `can_recompute_batch_norm_relu`; false: does nothing.
+void recompute_batch_norm_relu(torch::autograd::AutogradContext& context, bool recomputes,
+                               const at::Tensor& y, const at::Tensor& x,
+                               const std::optional<at::Tensor>& residual,
+                               const std::optional<at::Tensor>& weight,
+                               const std::optional<at::Tensor>& bias, const at::Tensor& mean,
+                               const at::Tensor& invstd);
+void end_batch_norm_relu(torch::autograd::AutogradContext& context);
 /// The result once more.
 /// \param mean, invstd  as of the forward pass.
 at::Tensor batch_norm_relu_again(const at::Tensor& x, const std::optional<at::Tensor>& residual,

@@ -54,12 +54,12 @@ BatchNormReluResult cpu_batch_norm_relu(const at::Tensor& x, const MaybeTensor& 
                                         const MaybeTensor& running_mean,
                                         const MaybeTensor& running_var, bool training,
                                         double momentum, double eps) {
-  const auto format = format_of(x);
-  const bool fits = !given_residual || given_residual->scalar_type() == at::kFloat;
-  if (!format || !fits || !is_floats(weight) || (training && !is_floats(running_mean))) {
+  if (!has_batch_norm_relu_kernel(x, given_residual, weight) ||
+      (training && !is_floats(running_mean))) {
     return composed_batch_norm_relu(x, given_residual, weight, bias, running_mean, running_var,
                                     training, momentum, eps);
   }
+  const auto format = format_of(x);
   const auto residual = in_format(given_residual, *format);
   const double count = values_a_channel(x);
   const auto y = at::empty_like(x);
@@ -94,11 +94,10 @@ BatchNormReluResult cpu_batch_norm_relu(const at::Tensor& x, const MaybeTensor& 
 at::Tensor cpu_batch_norm_relu_again(const at::Tensor& x, const MaybeTensor& given_residual,
                                      const MaybeTensor& weight, const MaybeTensor& bias,
                                      const at::Tensor& mean, const at::Tensor& invstd) {
-  const auto format = format_of(x);
-  const bool fits = !given_residual || given_residual->scalar_type() == at::kFloat;
-  if (!format || !fits || !is_floats(weight) || mean.scalar_type() != at::kDouble) {
+  if (!has_batch_norm_relu_kernel(x, given_residual, weight) || mean.scalar_type() != at::kDouble) {
     return composed_batch_norm_relu_again(x, given_residual, weight, bias, mean, invstd);
   }
+  const auto format = format_of(x);
   const auto residual = in_format(given_residual, *format);
   const auto y = at::empty_like(x);
   const float *gain = data_of(weight), *shift = data_of(bias);
