@@ -5,9 +5,9 @@
 namespace seg {
 namespace {
 
-class JpegSource final : public ImageSource {
+class EncodedSource final : public ImageSource {
  public:
-  JpegSource(std::vector<uint8_t> bytes, std::string path, ImageFlag flag, cv::Size size)
+  EncodedSource(std::vector<uint8_t> bytes, std::string path, ImageFlag flag, cv::Size size)
       : bytes_(std::move(bytes)), path_(std::move(path)), flag_(flag), size_(size) {}
   cv::Size size() const override { return size_; }
   int type() const override { return CV_8UC3; }
@@ -24,14 +24,15 @@ class JpegSource final : public ImageSource {
 
 }  // namespace
 
-std::shared_ptr<const ImageSource> jpeg_source(std::vector<uint8_t>& bytes, const std::string& path,
-                                               ImageFlag flag) {
+std::shared_ptr<const ImageSource> encoded_source(std::vector<uint8_t>& bytes,
+                                                  const std::string& path, ImageFlag flag) {
   const bool color = flag == ImageFlag::kColor || flag == ImageFlag::kColorIgnoreOrientation;
   if (!color) return nullptr;
   const ImageInfo info = image_info(bytes, path);
-  if (std::string_view(info.format) != "JPEG" || info.orientation != 1) return nullptr;
+  const std::string_view format(info.format);
+  if ((format != "JPEG" && format != "PNG") || info.orientation != 1) return nullptr;
   const cv::Size size(static_cast<int>(info.width), static_cast<int>(info.height));
-  return std::make_shared<JpegSource>(std::move(bytes), path, flag, size);
+  return std::make_shared<EncodedSource>(std::move(bytes), path, flag, size);
 }
 
 }  // namespace seg

@@ -20,9 +20,9 @@ class ImageSource {
   virtual cv::Mat part(const cv::Rect& rect) const = 0;
 };
 
-/// A JPEG file in memory, as BGR; takes the bytes. Null, and the bytes stay, where the bytes are no
-/// such file, or are to be turned upright. Damage behind a part is not seen.
-std::shared_ptr<const ImageSource> jpeg_source(std::vector<uint8_t>& bytes, const std::string& path,
-                                               ImageFlag flag);
+/// A JPEG or PNG file in memory, as BGR; takes the bytes. Null, and the bytes stay, where the bytes
+/// are no such file, or are to be turned upright. Damage behind a part may not be seen.
+std::shared_ptr<const ImageSource> encoded_source(std::vector<uint8_t>& bytes,
+                                                  const std::string& path, ImageFlag flag);
 
 }  // namespace seg

@@ -56,7 +56,7 @@ LoadedImage open_sample_image(const Sample& sample, const std::string& path, Ima
   if (auto source = kept.find()) return {{}, std::move(source)};
   auto bytes = picture_bytes(sample, path);
   if (!kept.takes_more() && !options.page && !options.nodata) {
-    if (auto source = jpeg_source(bytes, path, flag)) return {{}, std::move(source)};
+    if (auto source = encoded_source(bytes, path, flag)) return {{}, std::move(source)};
   }
   LoadedImage out{decode_image(bytes, path, flag, options), nullptr};
   if (kept.takes_more()) kept.keep(out.pixels);

@@ -160,9 +160,11 @@ Decoded decode_picture(const EncodedImage& image, PixelForm form, const ReadOpti
                        bool file_order) {
   try {
     const PictureFormat format = picture_format(image);
-    // A JPEG file that is in memory is decoded as far as its window.
+    // JPEG and PNG files that are in memory are decoded as far as their window.
+    const bool in_memory = image.file == nullptr;
     const bool partly =
-        format == PictureFormat::kTiff || (format == PictureFormat::kJpeg && image.file == nullptr);
+        format == PictureFormat::kTiff ||
+        (in_memory && (format == PictureFormat::kJpeg || format == PictureFormat::kPng));
     if (image.window && !partly) return crop_of_picture(image, form, options);
     if (format != PictureFormat::kTiff && options.page.value_or(0) != 0) {
       throw_image_error(image.name, text("has one page; there is no page ", *options.page));

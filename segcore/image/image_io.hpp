@@ -65,8 +65,8 @@ cv::Mat decode_image_in_file_order(std::span<const uint8_t> bytes, const std::st
 cv::Mat decode_labels(std::span<const uint8_t> bytes, const std::string& name,
                       const ReadOptions& options = {}, cv::Mat* missing = nullptr);
 
-/// `decode_image` of a window within the pixels, which are upright; of a JPEG file no more is
-/// decoded than that takes: damage behind it is not seen.
+/// `decode_image` of a window within the pixels, which are upright; of a JPEG or PNG file no more
+/// is decoded than that takes: damage behind it may not be seen.
 cv::Mat decode_image_part(std::span<const uint8_t> bytes, const std::string& name,
                           const cv::Rect& window, ImageFlag flag = ImageFlag::kColor);
 

@@ -16,7 +16,6 @@ namespace {
 
 /// Deflate packs at most 1032 bytes into one.
 constexpr uint64_t kPngRatio = 1100;
-constexpr uint64_t kMostPlainPixels = uint64_t{1} << 26;
 
 struct PngSource {
   const uint8_t* bytes;
@@ -144,8 +143,6 @@ int png_stored_bands(const PngHeader& header) {
 /// Whether the pixels of the form are those that are stored, 8 bits each.
 bool is_plain(const PngHeader& header, PixelForm form) {
   if (header.depth != 8 || header.interlaced || header.transparent) return false;
-  // It needs memory for all of the picture twice.
-  if (uint64_t{header.width} * header.height > kMostPlainPixels) return false;
   switch (header.color) {
     case PNG_COLOR_TYPE_GRAY:
       return form != PixelForm::kColor;
@@ -167,13 +164,14 @@ Decoded decode_png(const EncodedImage& image, PixelForm form) {
   const auto bits = static_cast<uint64_t>(header.depth) * png_get_channels(reader.png, reader.info);
   check_size(image, header.width, header.height, bits < 8 ? 1 : bits / 8,
              bits < 8 ? kPngRatio * 8 / bits : kPngRatio);
+  const cv::Rect all(0, 0, static_cast<int>(header.width), static_cast<int>(header.height));
+  const cv::Rect window = image.window.value_or(all);
+  if (window != all) check_window(image, all.width, all.height, reader.orientation());
   Decoded out;
   if (is_plain(header, form)) {
-    out.pixels = decode_plain_png(image.bytes,
-                                  {static_cast<int>(header.width), static_cast<int>(header.height),
-                                   png_get_channels(reader.png, reader.info)});
+    const PlainPng plain{all.width, all.height, png_get_channels(reader.png, reader.info)};
+    out.pixels = decode_plain_png(image.bytes, plain, window);
     if (!out.pixels.empty()) {
-      if (out.pixels.channels() == 3) cv::cvtColor(out.pixels, out.pixels, cv::COLOR_RGB2BGR);
       out.orientation = reader.orientation();
       return out;
     }
@@ -188,7 +186,11 @@ Decoded decode_png(const EncodedImage& image, PixelForm form) {
   if (form == PixelForm::kColor || form == PixelForm::kGray) {
     out.pixels = to_eight_bits(image, out.pixels, Narrowing::kUpperBits);
   }
-  out.orientation = reader.orientation();
+  out.orientation = reader.orientation();  // which may come behind the pixels
+  if (window != all) {
+    check_window(image, all.width, all.height, out.orientation);
+    out.pixels = out.pixels(window).clone();
+  }
   return out;
 }
 

@@ -1,9 +1,10 @@
-/// Files that libdeflate decompresses, against libpng, which wrote them.
+/// Files that are decoded as far as a window takes, against libpng, which wrote them.
 #include <gtest/gtest.h>
 #include <png.h>
 
 #include <algorithm>
 #include <opencv2/core.hpp>
+#include <opencv2/imgproc.hpp>
 
 #include "registry/error.hpp"
 #include "segcore/image/image_io.hpp"
@@ -40,8 +41,14 @@ PngBytes png_of(const cv::Mat& pixels, int filters, size_t chunk = 8192) {
   return out;
 }
 
+cv::Mat plain(const PngBytes& bytes, const cv::Mat& like, const cv::Rect& window) {
+  cv::Mat out = detail::decode_plain_png(bytes, {like.cols, like.rows, like.channels()}, window);
+  if (out.channels() == 3) cv::cvtColor(out, out, cv::COLOR_BGR2RGB);
+  return out;
+}
+
 cv::Mat plain(const PngBytes& bytes, const cv::Mat& like) {
-  return detail::decode_plain_png(bytes, {like.cols, like.rows, like.channels()});
+  return plain(bytes, like, {0, 0, like.cols, like.rows});
 }
 
 /// Noise, or areas of one value as labels have them.
@@ -75,9 +82,37 @@ TEST(PlainPngTest, EveryFilterIsUndone) {
   }
 }
 
+TEST(PlainPngTest, AWindowIsThatOfTheWhole) {
+  for (const int bands : {1, 3}) {
+    const cv::Mat picture = png_picture(37, bands, false);
+    const PngBytes bytes = png_of(picture, PNG_ALL_FILTERS, 100);
+    for (int x = 0; x < picture.cols; x += 5) {
+      for (int y = 0; y < picture.rows; ++y) {
+        const cv::Rect window(x, y, (picture.cols - x + 1) / 2, (picture.rows - y + 2) / 3);
+        const cv::Mat found = plain(bytes, picture, window);
+        ASSERT_EQ(found.size(), window.size());
+        EXPECT_EQ(cv::norm(found, picture(window), cv::NORM_INF), 0) << window;
+      }
+    }
+  }
+}
+
+TEST(PlainPngTest, WhatIsBehindAWindowIsNotDecompressed) {
+  cv::Mat picture(400, 300, CV_8UC3);
+  cv::randu(picture, 0, 256);
+  const PngBytes bytes = png_of(picture, PNG_ALL_FILTERS);
+  const cv::Rect top(10, 0, 40, 20), bottom(10, 380, 40, 20);
+  // The header claims more rows than there are.
+  const cv::Mat claimed(500, 300, CV_8UC3);
+  EXPECT_EQ(cv::norm(plain(bytes, claimed, top), picture(top), cv::NORM_INF), 0);
+  EXPECT_EQ(cv::norm(plain(bytes, claimed, bottom), picture(bottom), cv::NORM_INF), 0);
+  EXPECT_TRUE(plain(bytes, claimed, {10, 390, 40, 20}).empty());
+  EXPECT_TRUE(plain(bytes, claimed).empty());
+}
+
 TEST(PlainPngTest, PixelsInManyChunksAreJoined) {
   const cv::Mat picture = png_picture(200, 3, false);
-  const PngBytes bytes = png_of(picture, PNG_ALL_FILTERS, 100);
+  const PngBytes bytes = png_of(picture, PNG_ALL_FILTERS, 7);
   EXPECT_EQ(cv::norm(plain(bytes, picture).reshape(1), picture.reshape(1), cv::NORM_INF), 0);
 }
 
