@@ -82,7 +82,7 @@ MAY_INCLUDE = {
     # Other processes: who they are and which device is ours is found out at the start.
     # A process that is lost leaves a record of what it did.
     "runners/dist": ["runners/log", "runners/start/device.hpp", "runners/start/processes.hpp"],
-    "runners/cuda": ["runners/dist"],
+    "runners/cuda": ["runners/dist", "runners/train/device_graph.hpp"],
     "runners/optim": [],  # optimisers and schedules know parameters, not runs
     # Numbers and lines. A line is worded by the stage that it belongs to; no hook is known here.
     "runners/log": ["runners/hooks/stage.hpp", "runners/start/device.hpp", "runners/train/progress.hpp"],

@@ -45,7 +45,17 @@ Schema<OptimWrapperParams> OptimWrapper::schema() {
       .optional("paramwise_cfg", &P::paramwise_cfg, "learning rates and weight decays by parameter")
       .optional("accumulative_counts", &P::accumulative_counts,
                 "steps whose gradients are averaged for one update", at_least(1))
-      .optional("clip_grad", &P::clip_grad, "bound of the gradients");
+      .optional("clip_grad", &P::clip_grad, "bound of the gradients")
+      .optional(
+          "cuda_graph", &P::cuda_graph,
+          "auto: on a GPU, record the forward and backward pass once and replay it where that "
+          "works; false: start each kernel")
+      .validate([](const P& p, Problems& problems) {
+        const auto* word = std::get_if<std::string>(&p.cuda_graph);
+        if (word && *word != "auto") {
+          problems.error("cuda_graph", "expected auto or false, got '" + *word + "'");
+        }
+      });
 }
 
 OptimWrapper::OptimWrapper(const Params& params, torch::nn::Module& model)

@@ -8,6 +8,7 @@
 #include <optional>
 #include <string>
 #include <utility>
+#include <variant>
 #include <vector>
 
 #include "runners/optim/optimizer.hpp"
@@ -32,6 +33,7 @@ struct OptimWrapperParams {
   std::optional<ParamwiseCfg> paramwise_cfg;
   int64_t accumulative_counts = 1;
   std::optional<ClipGrad> clip_grad;
+  std::variant<bool, std::string> cuda_graph = false;
 };
 
 /// A step of training is
@@ -74,6 +76,13 @@ class OptimWrapper {
   /// Whether the next `step` updates the parameters, so that gradients must be averaged over the
   /// processes before.
   bool will_update() const;
+  /// What `scale_loss` divides the loss of the next step by: the accumulated steps that its
+  /// gradient is averaged with, itself included.
+  int64_t accumulation_length() const;
+  /// Whether steps are to be recorded where that works (`cuda_graph`).
+  bool records_steps() const {
+    return params_.cuda_graph != std::variant<bool, std::string>(false);
+  }
   /// Whether gradients are zeroed in place, because others hold views of them.
   void keep_gradients(bool keep) { keep_gradients_ = keep; }
 
@@ -100,8 +109,6 @@ class OptimWrapper {
   Params params_;
 
  private:
-  /// The accumulated steps that the gradient of the next one is averaged with, itself included.
-  int64_t accumulation_length() const;
   double loss_weight() const { return loss_scale() / static_cast<double>(accumulation_length()); }
   void take_gradients(const Value& accumulated);
 

@@ -6,13 +6,34 @@
 
 namespace seg {
 
+LossMap TrainStep::losses_of(const ModelInput& input) {
+  LossMap losses;
+  {
+    const auto precision = optimizer_.precision();
+    losses = model_.loss(input.images, Targets(input));
+  }
+  losses.insert(losses.begin(), {"loss", total_loss(losses)});
+  return losses;
+}
+
+LossMap TrainStep::forward(const ModelInput& input) {
+  if (recorded_) {
+    auto losses = recorded_->run(input, [this](const ModelInput& recorded) {
+      LossMap out = losses_of(recorded);
+      optimizer_.scale_loss(out.front().second).backward();
+      return out;
+    });
+    has_gradients_ = losses.has_value();
+    if (losses) return std::move(*losses);
+  }
+  return losses_of(input);
+}
+
 LossMap TrainStep::forward(const Batch& batch) {
   const ModelInput input = model_.data_preprocessor()(batch, /*training=*/true, device_);
   if (reducer_) reducer_->before_forward();
-  LossMap losses;
   try {
-    const auto precision = optimizer_.precision();
-    losses = model_.loss(input.images, Targets(input));
+    return forward(input);
   } catch (const LabelError& e) {
     const SampleMeta& meta = input.metas.at(static_cast<size_t>(e.image()));
     throw DataError(
@@ -21,11 +42,10 @@ LossMap TrainStep::forward(const Batch& batch) {
     check_bands(model_, input);
     throw;
   }
-  losses.insert(losses.begin(), {"loss", total_loss(losses)});
-  return losses;
 }
 
 void TrainStep::backward(const LossMap& losses) {
+  if (has_gradients_) return;
   const at::Tensor loss = optimizer_.scale_loss(losses.front().second);
   if (reducer_ && optimizer_.will_update()) {
     reducer_->backward(loss);

@@ -103,8 +103,9 @@ class TrainingRun final : private RunControl {
   void join_models() {
     set_communicator(*model_, run_.communicator);
     reducer_ = make_reducer(*run_.communicator, *model_, reducer_options());
-    // The reducer's buckets are the gradients.
-    optimizer_->keep_gradients(reducer_ != nullptr);
+    recorded_ = make_recorded_passes(*model_, *optimizer_, run_.device, run_.communicator->size());
+    // The reducer's buckets are the gradients, and a record's kernels write where they were.
+    optimizer_->keep_gradients(reducer_ || recorded_);
   }
 
   ReducerOptions reducer_options() const {
@@ -219,7 +220,7 @@ class TrainingRun final : private RunControl {
     hooks_.call(&Hook::before_train_iter, run_, progress_);
 
     flight_.enter("forward");
-    TrainStep step(*model_, *optimizer_, reducer_.get(), run_.device);
+    TrainStep step(*model_, *optimizer_, reducer_.get(), run_.device, recorded_.get());
     StepResult result;
     const auto error = data_error_in([&] { result.losses = step.forward(batch); });
     // With several processes, the others wait for this one's gradients and cannot save.
@@ -345,6 +346,7 @@ class TrainingRun final : private RunControl {
   std::unique_ptr<EvaluationRun> validation_;  ///< null where the config has none
   std::unique_ptr<GradientReducer> reducer_;   ///< null for one process
   std::unique_ptr<OptimWrapper> optimizer_;
+  std::unique_ptr<RecordedPasses> recorded_;  ///< null where steps are not recorded
   std::vector<std::unique_ptr<ParamScheduler>> schedulers_;
   std::unique_ptr<Visualizer> visualizer_;
   Hooks hooks_;

@@ -6,8 +6,19 @@ namespace seg {
 namespace {
 
 thread_local const std::vector<std::vector<int64_t>>* known = nullptr;
+thread_local LabelChecks* checks = nullptr;
 
 }  // namespace
+
+bool all_fit(const std::vector<std::vector<int64_t>>& values,
+             const std::vector<LabelBounds>& bounds) {
+  return std::all_of(bounds.begin(), bounds.end(), [&](const LabelBounds& of_loss) {
+    return std::all_of(values.begin(), values.end(), [&](const auto& of_image) {
+      return std::all_of(of_image.begin(), of_image.end(),
+                         [&](int64_t label) { return of_loss.fits(label); });
+    });
+  });
+}
 
 KnownLabels::KnownLabels(const std::vector<std::vector<int64_t>>& values) : outer_(known) {
   known = &values;
@@ -15,15 +26,16 @@ KnownLabels::KnownLabels(const std::vector<std::vector<int64_t>>& values) : oute
 
 KnownLabels::~KnownLabels() { known = outer_; }
 
-bool KnownLabels::all_fit(int64_t count, int64_t ignore_index, bool below_zero_ignored) {
-  if (!known || known->empty()) return false;
-  const auto fits = [&](int64_t label) {
-    return (label >= 0 && label < count) || label == ignore_index ||
-           (label < 0 && below_zero_ignored);
-  };
-  return std::all_of(known->begin(), known->end(), [&](const auto& of_image) {
-    return std::all_of(of_image.begin(), of_image.end(), fits);
-  });
+bool KnownLabels::all_fit(const LabelBounds& bounds) {
+  return known && !known->empty() && seg::all_fit(*known, {bounds});
+}
+
+LabelChecks::LabelChecks() : outer_(checks) { checks = this; }
+
+LabelChecks::~LabelChecks() { checks = outer_; }
+
+void LabelChecks::note(const LabelBounds& bounds) {
+  if (checks) checks->bounds_.push_back(bounds);
 }
 
 }  // namespace seg

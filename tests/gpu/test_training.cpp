@@ -136,18 +136,31 @@ TEST_F(GpuTraining, AStepThatOverflowsIsLeftOut) {
 }
 
 /// Trains the tiny run on the GPU, and gives the last checkpoint.
-Value gpu_run(const std::string& work_dir, const std::string& resume_from, c10::Device device) {
+Value gpu_run(const std::string& work_dir, const std::string& resume_from, c10::Device device,
+              const std::string& cuda_graph = "false") {
   const TempDir folder;
   const std::string path = folder.write("tiny.yaml", tiny_run_yaml());
-  const RunConfig config = load_run_config(
-      path, {"env_cfg.device=" + device.str(), "work_dir=" + work_dir}, [&](Config& tree) {
-        TrainOptions options;
-        options.resume = !resume_from.empty();
-        if (!resume_from.empty()) options.resume_from = resume_from;
-        apply_options(tree, options);
-      });
+  const RunConfig config =
+      load_run_config(path,
+                      {"env_cfg.device=" + device.str(), "work_dir=" + work_dir,
+                       "optim_wrapper.cuda_graph=" + cuda_graph},
+                      [&](Config& tree) {
+                        TrainOptions options;
+                        options.resume = !resume_from.empty();
+                        if (!resume_from.empty()) options.resume_from = resume_from;
+                        apply_options(tree, options);
+                      });
   run_training(config);
   return read_checkpoint(work_dir + "/iter_12.pth");
+}
+
+void expect_same_run(const Value& expected, const Value& found) {
+  for (const char* part : {"state_dict", "ema_state_dict", "optimizer", "param_schedulers"}) {
+    EXPECT_EQ(first_difference(expected.at(part), found.at(part)), "") << part;
+  }
+  EXPECT_EQ(first_difference(expected.at("segcore").at("generators"),
+                             found.at("segcore").at("generators")),
+            "");
 }
 
 TEST_F(GpuTraining, AResumedRunEndsBitForBitAsAnUninterruptedOne) {
@@ -155,12 +168,18 @@ TEST_F(GpuTraining, AResumedRunEndsBitForBitAsAnUninterruptedOne) {
   const Value expected = gpu_run(whole.path().string(), "", device());
   const Value found =
       gpu_run(resumed.path().string(), whole.path().string() + "/iter_4.pth", device());
-  for (const char* part : {"state_dict", "ema_state_dict", "optimizer", "param_schedulers"}) {
-    EXPECT_EQ(first_difference(expected.at(part), found.at(part)), "") << part;
-  }
-  EXPECT_EQ(first_difference(expected.at("segcore").at("generators"),
-                             found.at("segcore").at("generators")),
-            "");
+  expect_same_run(expected, found);
+}
+
+TEST_F(GpuTraining, ReplayedStepsEndBitForBitAsSingleKernels) {
+  need_module();
+  const TempDir single, replayed;
+  const Value expected = gpu_run(single.path().string(), "", device());
+  testing::internal::CaptureStdout();
+  const Value found = gpu_run(replayed.path().string(), "", device(), "auto");
+  EXPECT_NE(testing::internal::GetCapturedStdout().find("are replayed from a record"),
+            std::string::npos);
+  expect_same_run(expected, found);
 }
 
 TEST_F(GpuTraining, ResizingByProductsHasTheSameGradientInEveryRun) {

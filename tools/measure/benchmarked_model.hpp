@@ -7,6 +7,7 @@
 
 #include "runners/optim/optim_wrapper.hpp"
 #include "runners/start/run_config.hpp"
+#include "runners/train/recorded_passes.hpp"
 #include "segcore/models/segmentor.hpp"
 #include "tools/measure/measurement.hpp"
 
@@ -18,6 +19,8 @@ class GradientReducer;
 class BenchmarkedModel {
  public:
   BenchmarkedModel(const RunConfig& config, c10::Device device);
+  /// From here on `step` records forward and backward passes as a run does (`cuda_graph`).
+  void record_steps();
   /// One step, with the work of the device queued and not waited for. Its phases are user scopes of
   /// LibTorch's records: preprocessor, forward, backward, optimizer.
   /// \param reducer  averages gradients over the processes; null: it does not.
@@ -30,12 +33,15 @@ class BenchmarkedModel {
 
  private:
   ModelInput preprocessed(const Batch& batch);
-  /// \return the loss that the backward pass begins from.
-  at::Tensor forward(const ModelInput& input);
+  /// \return whether the passes of this input were recorded ones.
+  bool replay(const ModelInput& input);
+  void compute(const ModelInput& input, GradientReducer* reducer);
+  LossMap forward(const ModelInput& input);
 
   c10::Device device_;
   std::shared_ptr<Segmentor> model_;
   std::unique_ptr<OptimWrapper> optimizer_;
+  std::unique_ptr<RecordedPasses> recorded_;
   at::Tensor loss_;
   std::array<int64_t, 2> input_shape_{};
 };

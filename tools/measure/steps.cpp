@@ -59,6 +59,7 @@ Batch next_batch(DataLoader& loader) {
 Measured benchmark_step(const BenchmarkArguments& arguments, const RunConfig& config,
                         c10::Device device) {
   BenchmarkedModel model(config, device);
+  model.record_steps();
   const Batch batch = synthetic_batch(arguments, config, model);
   for (int64_t i = 0; i < arguments.warmup; ++i) model.step(batch);
   synchronize_device(device);
@@ -111,6 +112,7 @@ Measured benchmark_data(const BenchmarkArguments& arguments, const RunConfig& co
 Measured benchmark_train(const BenchmarkArguments& arguments, const RunConfig& config,
                          c10::Device device) {
   BenchmarkedModel model(config, device);
+  model.record_steps();
   std::optional<int64_t> threads;
   if (!arguments.threads.empty()) threads = arguments.threads[0];
   const auto loader = training_loader(config, threads);

@@ -36,18 +36,17 @@ namespace {
 void check_labels(const at::Tensor& labels, int64_t count, int64_t ignore_index,
                   bool below_zero_ignored) {
   SEG_CHECK(labels.scalar_type() == at::kLong, "labels must be int64");
+  const LabelBounds bounds{count, ignore_index, below_zero_ignored};
+  LabelChecks::note(bounds);
   if (labels.is_cpu()) {
     const auto whole = labels.contiguous();
     const int64_t* data = whole.const_data_ptr<int64_t>();
     for (int64_t i = 0; i < whole.numel(); ++i) {
-      const int64_t v = data[i];
-      if (v >= 0 && v < count) continue;
-      if (v == ignore_index || (v < 0 && below_zero_ignored)) continue;
-      label_error(labels, i, v, count, ignore_index);
+      if (!bounds.fits(data[i])) label_error(labels, i, data[i], count, ignore_index);
     }
     return;
   }
-  if (KnownLabels::all_fit(count, ignore_index, below_zero_ignored)) return;
+  if (KnownLabels::all_fit(bounds)) return;
   auto wrong = labels >= count;
   if (!below_zero_ignored) wrong = wrong.logical_or_(labels < 0);
   wrong = wrong.logical_and_(labels != ignore_index);

@@ -21,18 +21,18 @@ TEST(KnownLabels, ListsTheValuesOfAnnotations) {
 }
 
 TEST(KnownLabels, FitWhereEachIsAClassOrIgnored) {
-  EXPECT_FALSE(KnownLabels::all_fit(4, kIgnored, false)) << "nothing is known";
+  EXPECT_FALSE(KnownLabels::all_fit({4, kIgnored, false})) << "nothing is known";
   const std::vector<std::vector<int64_t>> none, values{{0, 3, 255}, {2, -1}};
   {
     const KnownLabels known(values);
-    EXPECT_FALSE(KnownLabels::all_fit(4, kIgnored, false));
-    EXPECT_TRUE(KnownLabels::all_fit(4, kIgnored, /*below_zero_ignored=*/true));
-    EXPECT_FALSE(KnownLabels::all_fit(3, kIgnored, true));
-    EXPECT_FALSE(KnownLabels::all_fit(4, /*ignore_index=*/254, true));
+    EXPECT_FALSE(KnownLabels::all_fit({4, kIgnored, false}));
+    EXPECT_TRUE(KnownLabels::all_fit({4, kIgnored, /*below_zero_ignored=*/true}));
+    EXPECT_FALSE(KnownLabels::all_fit({3, kIgnored, true}));
+    EXPECT_FALSE(KnownLabels::all_fit({4, /*ignore_index=*/254, true}));
     const KnownLabels inner(none);
-    EXPECT_FALSE(KnownLabels::all_fit(4, kIgnored, true));
+    EXPECT_FALSE(KnownLabels::all_fit({4, kIgnored, true}));
   }
-  EXPECT_FALSE(KnownLabels::all_fit(4, kIgnored, true));
+  EXPECT_FALSE(KnownLabels::all_fit({4, kIgnored, true}));
 }
 
 /// Tensors without values, of which nothing can be read back.
