@@ -187,9 +187,9 @@ TEST(SlidingLogits, HoldsFewRowsAndAveragesHalfPrecisionInFloat) {
   // 1 + 2^-8 is no number of bfloat16, but the mean of two that are.
   int64_t windows = 0;
   SlidingLogits rows(
-      [&](const torch::Tensor& x) {
+      [&](const torch::Tensor& x) -> SlidingLogits::WindowLogits {
         const double value = windows++ % 2 == 0 ? 1.0 : 1.0 + 1.0 / 128;
-        return torch::full({1, 2, x.size(2), x.size(3)}, value, torch::kBFloat16);
+        return {{torch::full({1, 2, x.size(2), x.size(3)}, value, torch::kBFloat16)}, {false}};
       },
       torch::zeros({1, 3, 10, 6}), {4, 4}, {3, 2});
   EXPECT_EQ(rows.final_rows(), 0);
@@ -204,6 +204,22 @@ TEST(SlidingLogits, HoldsFewRowsAndAveragesHalfPrecisionInFloat) {
   rows.advance();
   EXPECT_TRUE(rows.done());
   EXPECT_EQ(windows, 6);
+}
+
+/// As many channels as are resized in several parts.
+TEST(SlidingLogits, AreThoseOfTheWindowsAtFullSize) {
+  torch::manual_seed(0);
+  const int64_t channels = 70, window = 260;
+  const auto small = torch::randn({1, channels, 65, 65}), other = torch::randn_like(small);
+  SlidingLogits rows(
+      [&](const torch::Tensor&) -> SlidingLogits::WindowLogits {
+        return {{small, other}, {false, true}, /*align_corners=*/true};
+      },
+      torch::zeros({1, 3, window, window}), Size2(window), Size2(window));
+  rows.advance();
+  const auto mirrored = resize(other, Size2(window), /*align_corners=*/true).flip({3});
+  const auto expected = (resize(small, Size2(window), /*align_corners=*/true) + mirrored) / 2;
+  EXPECT_TRUE(rows.mean(0, window).equal(expected));
 }
 
 }  // namespace

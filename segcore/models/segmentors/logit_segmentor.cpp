@@ -44,13 +44,8 @@ LogitSegmentor::LogitSegmentor(const InitCfg& init_cfg, const std::optional<Test
 }
 
 /// Half precision would lose the order of near classes in the interpolation.
-torch::Tensor LogitSegmentor::full_size_logits(const torch::Tensor& images,
-                                               const Categories& categories) {
-  return resize(full_precision(logits(images, categories)), map_size(images), align_corners());
-}
-
 torch::Tensor LogitSegmentor::encode_decode(const torch::Tensor& images) {
-  return output(full_size_logits(images));
+  return output(resize(full_precision(logits(images, {})), map_size(images), align_corners()));
 }
 
 SlidingLogits LogitSegmentor::slide(const torch::Tensor& images, const Categories& categories,
@@ -60,9 +55,15 @@ SlidingLogits LogitSegmentor::slide(const torch::Tensor& images, const Categorie
     while (!categories.empty() && std::ssize(of_each) < windows.size(0)) {
       of_each.insert(of_each.end(), categories.begin(), categories.end());
     }
-    const auto plain = full_size_logits(windows, of_each);
-    if (!test_cfg_.flips()) return plain;
-    return (plain + full_size_logits(windows.flip({3}), of_each).flip({3})) / 2;
+    SlidingLogits::WindowLogits out{.align_corners = align_corners()};
+    // Half precision would lose the order of near classes in the interpolation.
+    const auto add = [&](const torch::Tensor& images_of, bool mirrored) {
+      out.maps.push_back(full_precision(logits(images_of, of_each)));
+      out.mirrored.push_back(mirrored);
+    };
+    add(windows, false);
+    if (test_cfg_.flips()) add(windows.flip({3}), true);
+    return out;
   };
   return {of_windows, images, crop, stride, test_cfg_.batch, upwards};
 }

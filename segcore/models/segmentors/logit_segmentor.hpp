@@ -45,7 +45,6 @@ class LogitSegmentor : public Segmentor {
 
  private:
   using Categories = std::vector<int64_t>;
-  torch::Tensor full_size_logits(const torch::Tensor& images, const Categories& categories = {});
   SlidingLogits slide(const torch::Tensor& images, const Categories& categories, Size2 crop,
                       Size2 stride, bool upwards = false);
   /// The same of whole images, [N, C, H, W].

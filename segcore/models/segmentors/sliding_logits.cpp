@@ -9,6 +9,9 @@
 namespace seg {
 namespace {
 
+/// Elements of a window's logits that are resized at once: 16 MB of floats.
+constexpr int64_t kResizedElements = 4 * 1024 * 1024;
+
 /// Where windows begin along one side of an image.
 std::vector<int64_t> window_begins(int64_t side, int64_t crop, int64_t stride) {
   const int64_t count = std::max<int64_t>(side - crop + stride - 1, 0) / stride + 1;
@@ -46,10 +49,8 @@ void SlidingLogits::advance() {
     std::vector<torch::Tensor> windows;
     for (size_t i = first; i < end; ++i) windows.push_back(rows.narrow(3, lefts_[i], window_.w));
     const auto logits = of_windows_(windows.size() == 1 ? windows[0] : at::cat(windows));
-    const auto of_window = logits.split(images_.size(0));
     for (size_t i = first; i < end; ++i) {
-      const auto& one = of_window[i - first];
-      add(upwards_ ? one.flip(2) : one, top, lefts_[i]);
+      add(logits, static_cast<int64_t>(i - first) * images_.size(0), top, lefts_[i]);
     }
   }
   ++next_;
@@ -69,21 +70,36 @@ torch::Tensor SlidingLogits::mean_of(int64_t image, int64_t begin, int64_t end) 
   return held(sum_, begin, end)[image] / held(count_, begin, end)[0];
 }
 
-void SlidingLogits::add(const torch::Tensor& logits, int64_t top, int64_t left) {
-  if (!sum_.defined()) {
-    // Half precision would lose the order of near classes.
-    const bool wide_sums = logits.scalar_type() == torch::kDouble;
-    const auto options = logits.options().dtype(wide_sums ? torch::kDouble : torch::kFloat32);
-    // One row more than a window: a row of a resized result may lie between the last final row
-    // and the first that is not.
-    const int64_t rows = window_.h + 1, width = images_.size(3);
-    sum_ = torch::zeros({logits.size(0), logits.size(1), rows, width}, options);
-    count_ = torch::zeros({1, 1, rows, width}, options);
-  }
+void SlidingLogits::begin_sums(const torch::Tensor& logits) {
+  // Half precision would lose the order of near classes.
+  const bool wide_sums = logits.scalar_type() == torch::kDouble;
+  const auto options = logits.options().dtype(wide_sums ? torch::kDouble : torch::kFloat32);
+  // One row more than a window: a row of a resized result may lie between the last final row
+  // and the first that is not.
+  const int64_t rows = window_.h + 1, width = images_.size(3);
+  sum_ = torch::zeros({images_.size(0), logits.size(1), rows, width}, options);
+  count_ = torch::zeros({1, 1, rows, width}, options);
+}
+
+void SlidingLogits::add(const WindowLogits& logits, int64_t first, int64_t top, int64_t left) {
+  if (!sum_.defined()) begin_sums(logits.maps.front());
   const auto window = [&](const torch::Tensor& x) {
     return x.narrow(2, top - base_, window_.h).narrow(3, left, window_.w);
   };
-  window(sum_).add_(logits);
+  const int64_t images = images_.size(0), channels = sum_.size(1);
+  const int64_t step = std::max<int64_t>(1, kResizedElements / (images * window_.h * window_.w));
+  for (int64_t begin = 0; begin < channels; begin += step) {
+    const int64_t count = std::min(step, channels - begin);
+    torch::Tensor mean;
+    for (size_t i = 0; i < logits.maps.size(); ++i) {
+      const auto part = logits.maps[i].narrow(0, first, images).narrow(1, begin, count);
+      auto full = resize(part, window_, logits.align_corners);
+      if (logits.mirrored[i]) full = full.flip({3});
+      mean = mean.defined() ? mean + full : full;
+    }
+    if (logits.maps.size() > 1) mean = mean / static_cast<double>(logits.maps.size());
+    window(sum_.narrow(1, begin, count)).add_(upwards_ ? mean.flip(2) : mean);
+  }
   window(count_).add_(1);
 }
 

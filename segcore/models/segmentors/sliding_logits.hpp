@@ -13,9 +13,15 @@ namespace seg {
 /// Sums and means are float32, or double for logits in double.
 class SlidingLogits {
  public:
-  /// Logits at the size of a window, [k * N, C, h, w], of k windows of each of the N images,
-  /// [k * N, bands, h, w], window after window.
-  using OfWindows = std::function<torch::Tensor(const torch::Tensor&)>;
+  /// Logits of any size, which are resized bilinearly to the windows: [k * N, C, h, w] of k windows
+  /// of each of the N images, window after window. Several are averaged.
+  struct WindowLogits {
+    std::vector<torch::Tensor> maps;
+    std::vector<bool> mirrored;  ///< of each map: left and right are to be swapped
+    bool align_corners = false;
+  };
+  /// Of [k * N, bands, h, w].
+  using OfWindows = std::function<WindowLogits(const torch::Tensor&)>;
 
   /// \param crop, stride  size of the window and its steps. The last window along a side is moved
   ///                      back inside the image; one that is larger is cut to it.
@@ -40,7 +46,9 @@ class SlidingLogits {
   bool wide() const { return sum_.scalar_type() == torch::kDouble; }
 
  private:
-  void add(const torch::Tensor& logits, int64_t top, int64_t left);
+  /// \param first  image of the window's logits.
+  void add(const WindowLogits& logits, int64_t first, int64_t top, int64_t left);
+  void begin_sums(const torch::Tensor& logits);
   void drop_before(int64_t row);
   torch::Tensor held(const torch::Tensor& x, int64_t begin, int64_t end) const;
 
