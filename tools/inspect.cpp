@@ -1,11 +1,10 @@
 /// Prints what a configuration's model is made of.
 
-#include <iomanip>
 #include <iostream>
 #include <map>
 #include <regex>
-#include <sstream>
 
+#include "registry/printed.hpp"
 #include "registry/yaml.hpp"
 #include "runners/evaluate/image_size.hpp"
 #include "runners/start/old_config.hpp"
@@ -29,14 +28,12 @@ struct InspectArguments {
 
 std::string shape_of(at::IntArrayRef sizes) { return seg::join(sizes, "x"); }
 
-/// 3.72 M
+/// 3.720 M
 std::string short_number(double n) {
   const char* units[] = {"", " k", " M", " G", " T"};
   int unit = 0;
   while (n >= 1000 && unit < 4) n /= 1000, ++unit;
-  std::ostringstream out;
-  out << std::fixed << std::setprecision(unit == 0 ? 0 : 3) << n << units[unit];
-  return out.str();
+  return seg::printed("%.*f%s", unit == 0 ? 0 : 3, n, units[unit]);
 }
 
 int64_t parameter_count(const torch::nn::Module& module) {

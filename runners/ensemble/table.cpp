@@ -1,8 +1,8 @@
 #include "runners/ensemble/table.hpp"
 
 #include <algorithm>
-#include <cstdio>
 
+#include "registry/printed.hpp"
 #include "registry/text.hpp"
 #include "runners/sweep/text_table.hpp"
 #include "segcore/io/atomic_file.hpp"
@@ -26,10 +26,7 @@ std::vector<std::string> ensemble_metrics(const std::vector<EnsembleRow>& rows) 
 
 std::string value_text(const TestMetrics& metrics, const std::string& name) {
   for (const auto& [key, value] : metrics) {
-    if (key != name) continue;
-    char buffer[32];
-    std::snprintf(buffer, sizeof(buffer), "%.2f", value);
-    return buffer;
+    if (key == name) return printed("%.2f", value);
   }
   return "";
 }

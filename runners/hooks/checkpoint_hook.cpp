@@ -4,6 +4,7 @@
 #include <set>
 
 #include "registry/log.hpp"
+#include "registry/printed.hpp"
 #include "runners/checkpoint/save.hpp"
 #include "runners/hooks/hook.hpp"
 #include "runners/hooks/metric_rule.hpp"
@@ -242,11 +243,11 @@ class CheckpointHook final : public Hook {
   std::string scalars_of_name() const {
     std::string out;
     for (const auto& name : params_.name_scalars) {
-      char shown[64];
+      std::string shown;
       if (records_->train.has(name)) {
-        std::snprintf(shown, sizeof shown, "%.4f", records_->train.mean(name, 0));
+        shown = printed("%.4f", records_->train.mean(name, 0));
       } else if (records_->eval.has(name)) {
-        std::snprintf(shown, sizeof shown, "%.2f", records_->eval.current(name));
+        shown = printed("%.2f", records_->eval.current(name));
       } else {
         continue;
       }
@@ -342,10 +343,8 @@ class CheckpointHook final : public Hook {
     if (const Value* known = facts_->find(info_key("best_ckpt", i))) previous = known->as_string();
     facts_->set(info_key("best_score", i), score);
     facts_->set(info_key("best_ckpt", i), path);
-    char shown[64];
-    std::snprintf(shown, sizeof(shown), "%.4f", score);
     const std::string report =
-        text("The best checkpoint with ", shown, " ", metric, " at ", step, " ",
+        text("The best checkpoint with ", printed("%.4f", score), " ", metric, " at ", step, " ",
              params_.by_epoch ? "epoch" : "iter", " is saved to ", name, ".");
     control.save_checkpoint(path, {.optimizer = false, .schedulers = false, .progress = false},
                             [previous, name, report, folder = folder_] {

@@ -1,8 +1,8 @@
 #include <algorithm>
-#include <cstdio>
 #include <nlohmann/json.hpp>
 
 #include "registry/log.hpp"
+#include "registry/printed.hpp"
 #include "runners/hooks/hook.hpp"
 #include "runners/log/log_processor.hpp"
 #include "runners/log/progress_bar.hpp"
@@ -117,9 +117,7 @@ class LoggerHook final : public Hook {
     const double pause_s = progress.done == progress.total ? 0.0 : run.device.is_cpu() ? 0.1 : 1.0;
     if (!run.is_main() || !bar_.due(pause_s)) return;
     const auto add = [&](const char* format, double value) {
-      char words[64];
-      std::snprintf(words, sizeof(words), format, value);
-      progress.facts.emplace_back(words);
+      progress.facts.push_back(printed(format, value));
     };
     if (records_->eta_s >= 0) progress.facts.push_back("eta " + duration_text(records_->eta_s));
     constexpr size_t kSteps = 10;

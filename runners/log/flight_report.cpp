@@ -9,6 +9,7 @@
 #include <regex>
 
 #include "registry/error.hpp"
+#include "registry/printed.hpp"
 
 namespace fs = std::filesystem;
 
@@ -120,9 +121,8 @@ std::string batch_text(const std::vector<std::string>& samples) {
 std::string place_text(const FlightLog& log) {
   std::string out = text("iteration ", log.now.iter, ", ", log.now.stage);
   if (!log.now.collective.empty()) {
-    std::array<char, 32> waiting{};
-    std::snprintf(waiting.data(), waiting.size(), "%.1f s in", log.now.waiting_s.value_or(0));
-    out += text(", ", log.now.waiting_s ? text("waiting ", waiting.data()) : "after", " '",
+    const auto& waiting = log.now.waiting_s;
+    out += text(", ", waiting ? printed("waiting %.1f s in", *waiting) : "after", " '",
                 log.now.collective, "' (number ", log.now.collective_number, ')');
   }
   return out;

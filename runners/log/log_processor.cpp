@@ -5,6 +5,7 @@
 #include <regex>
 #include <set>
 
+#include "registry/printed.hpp"
 #include "runners/hooks/stage.hpp"
 #include "runners/log/records.hpp"
 #include "runners/start/device.hpp"
@@ -62,15 +63,11 @@ Schema<LogProcessorParams> LogProcessorParams::schema() {
 namespace {
 
 std::string fixed_text(double value, int64_t digits) {
-  char buffer[64];
-  std::snprintf(buffer, sizeof(buffer), "%.*f", static_cast<int>(digits), value);
-  return buffer;
+  return printed("%.*f", static_cast<int>(digits), value);
 }
 
 std::string exponent_text(double value, int64_t digits) {
-  char buffer[64];
-  std::snprintf(buffer, sizeof(buffer), "%.*e", static_cast<int>(digits), value);
-  return buffer;
+  return printed("%.*e", static_cast<int>(digits), value);
 }
 
 /// Padded with spaces at the left to `width`.

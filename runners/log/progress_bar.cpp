@@ -6,6 +6,7 @@
 #include <cstdio>
 
 #include "registry/console_line.hpp"
+#include "registry/printed.hpp"
 #include "registry/terminal.hpp"
 
 namespace seg {
@@ -39,14 +40,8 @@ std::string progress_line(const ProgressFacts& progress, int width) {
 
 std::string rate_text(double images_per_s) {
   // Always as wide, so that the bar keeps its length.
-  char words[48];
-  if (images_per_s < 1) {
-    std::snprintf(words, sizeof(words), "%4.1f s/image", 1 / std::max(images_per_s, 1e-6));
-  } else {
-    std::snprintf(words, sizeof(words), images_per_s < 99.95 ? "%4.1f images/s" : "%4.0f images/s",
-                  images_per_s);
-  }
-  return words;
+  if (images_per_s < 1) return printed("%4.1f s/image", 1 / std::max(images_per_s, 1e-6));
+  return printed(images_per_s < 99.95 ? "%4.1f images/s" : "%4.0f images/s", images_per_s);
 }
 
 ProgressBar::ProgressBar() : terminal_(isatty(STDERR_FILENO) == 1) {

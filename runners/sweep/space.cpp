@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <cstdio>
 #include <map>
 
+#include "registry/printed.hpp"
 #include "registry/schema.hpp"
 #include "registry/yaml.hpp"
 #include "registry/yaml_scalar.hpp"
@@ -141,9 +141,7 @@ class SpaceReader {
 
 /// Four digits are more than any value needs, and keep names and configs short.
 Config rounded_number(double value) {
-  char buffer[32];
-  std::snprintf(buffer, sizeof(buffer), "%.4g", value);
-  return Config::of(std::strtod(buffer, nullptr));
+  return Config::of(std::strtod(printed("%.4g", value).c_str(), nullptr));
 }
 
 /// FNV-1a: stable, so that a seed gives the same trials everywhere.

@@ -1,10 +1,10 @@
 #include "runners/sweep/table.hpp"
 
 #include <algorithm>
-#include <cstdio>
 #include <nlohmann/json.hpp>
 #include <set>
 
+#include "registry/printed.hpp"
 #include "registry/yaml_scalar.hpp"
 #include "runners/log/log_processor.hpp"
 #include "runners/sweep/names.hpp"
@@ -16,11 +16,7 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-std::string metric_text(double value) {
-  char buffer[32];
-  std::snprintf(buffer, sizeof(buffer), "%.4g", value);
-  return buffer;
-}
+std::string metric_text(double value) { return printed("%.4g", value); }
 
 std::string progress_text(const RunResult& result) {
   if (!result.max_iters) return result.iter > 0 ? text(result.iter) : "";

@@ -1,8 +1,7 @@
 #include "runners/train/class_weights.hpp"
 
-#include <cstdio>
-
 #include "registry/log.hpp"
+#include "registry/printed.hpp"
 #include "segcore/data/class_pixels.hpp"
 #include "segcore/models/loss.hpp"
 #include "segcore/models/losses/class_weight.hpp"
@@ -13,11 +12,7 @@ namespace {
 
 std::string weights_text(const std::vector<double>& weights) {
   std::vector<std::string> out;
-  for (const double weight : weights) {
-    char shown[32];
-    std::snprintf(shown, sizeof shown, "%.3g", weight);
-    out.emplace_back(shown);
-  }
+  for (const double weight : weights) out.push_back(printed("%.3g", weight));
   return join(out, ", ");
 }
 

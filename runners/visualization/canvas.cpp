@@ -2,9 +2,9 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdio>
 #include <opencv2/imgproc.hpp>
 
+#include "registry/printed.hpp"
 #include "registry/text.hpp"
 #include "segcore/image/image_io.hpp"
 #include "segcore/io/atomic_file.hpp"
@@ -43,17 +43,13 @@ void dashed_line(cv::Mat& image, cv::Point2d from, cv::Point2d to, const Ink& in
 }
 
 std::string svg_number(double v) {
-  char buffer[32];
-  std::snprintf(buffer, sizeof(buffer), "%.1f", v);
-  std::string out = buffer;
+  std::string out = printed("%.1f", v);
   if (out.ends_with(".0")) out.resize(out.size() - 2);
   return out;
 }
 
 std::string svg_colour(const InkColour& c) {
-  char buffer[16];
-  std::snprintf(buffer, sizeof(buffer), "#%02x%02x%02x", c[0] & 255, c[1] & 255, c[2] & 255);
-  return buffer;
+  return printed("#%02x%02x%02x", c[0] & 255, c[1] & 255, c[2] & 255);
 }
 
 std::string svg_text(const std::string& words) {

@@ -3,9 +3,10 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <cstdio>
 #include <limits>
 #include <map>
+
+#include "registry/printed.hpp"
 
 namespace seg {
 namespace {
@@ -276,9 +277,8 @@ class PanelPainter {
     for (size_t i = panel_.curves.size(); i-- > 0;) {
       const auto& best = panel_.curves[i].best;
       if (!best) continue;
-      char words[80];
-      std::snprintf(words, sizeof(words), "best %.4g at %s", best->second,
-                    tick_text(best->first, best->first >= 100000 ? 100 : 1).c_str());
+      const std::string words = printed("best %.4g at ", best->second) +
+                                tick_text(best->first, best->first >= 100000 ? 100 : 1);
       const double width = canvas_.text_width(words, kTickSize);
       if (x - width < left) return;
       canvas_.text({x, y}, words, kTickSize, Align::kRight, plot_colour(i));
@@ -401,19 +401,16 @@ std::vector<double> round_ticks(double low, double high, int wanted) {
 }
 
 std::string tick_text(double value, double distance) {
-  char buffer[48];
   const double size = std::max(std::abs(value), distance);
   if (size >= 1e7 || (size < 1e-4 && size > 0)) {
-    std::snprintf(buffer, sizeof(buffer), "%.4g", value);
-  } else if (distance >= 1000) {
-    const bool whole = std::fmod(distance, 1000.0) == 0;
-    if (value == 0) return "0";
-    std::snprintf(buffer, sizeof(buffer), whole ? "%.0fk" : "%.1fk", value / 1000);
-  } else {
-    const int digits = std::max(0, -static_cast<int>(std::floor(std::log10(distance) + 1e-9)));
-    std::snprintf(buffer, sizeof(buffer), "%.*f", digits, value);
+    return printed("%.4g", value);
   }
-  return buffer;
+  if (distance >= 1000) {
+    const bool whole = std::fmod(distance, 1000.0) == 0;
+    return value == 0 ? "0" : printed(whole ? "%.0fk" : "%.1fk", value / 1000);
+  }
+  const int digits = std::max(0, -static_cast<int>(std::floor(std::log10(distance) + 1e-9)));
+  return printed("%.*f", digits, value);
 }
 
 }  // namespace seg

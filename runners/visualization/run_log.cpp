@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdio>
 #include <filesystem>
 #include <limits>
 #include <map>
@@ -12,6 +11,7 @@
 
 #include "registry/error.hpp"
 #include "registry/file_text.hpp"
+#include "registry/printed.hpp"
 #include "runners/visualization/scalar_rows.hpp"
 
 namespace seg {
@@ -131,11 +131,7 @@ void cut_at_resume(RunLog& run, const std::vector<LogFileRow>& rows, bool by_epo
   if (last > 0) run.resumes.push_back(last);
 }
 
-std::string short_number(double value) {
-  char buffer[32];
-  std::snprintf(buffer, sizeof(buffer), "%.6g", value);
-  return buffer;
-}
+std::string short_number(double value) { return printed("%.6g", value); }
 
 }  // namespace
 

@@ -2,10 +2,10 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdio>
 #include <opencv2/core.hpp>
 
 #include "registry/error.hpp"
+#include "registry/printed.hpp"
 #include "segcore/data/for_each_sample.hpp"
 
 namespace seg {
@@ -49,11 +49,7 @@ BandMoments moments_of(const cv::Mat& image) {
 
 std::string number_list(const std::vector<double>& values) {
   std::string out;
-  for (const double value : values) {
-    char written[32];
-    std::snprintf(written, sizeof written, "%.6g", value);
-    out += (out.empty() ? "" : ", ") + std::string(written);
-  }
+  for (const double value : values) out += (out.empty() ? "" : ", ") + printed("%.6g", value);
   return "[" + out + "]";
 }
 

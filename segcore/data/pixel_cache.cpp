@@ -1,9 +1,9 @@
 #include "segcore/data/pixel_cache.hpp"
 
-#include <cstdio>
 #include <cstring>
 
 #include "registry/error.hpp"
+#include "registry/printed.hpp"
 #include "registry/text.hpp"
 
 namespace seg {
@@ -55,11 +55,7 @@ std::string pixels_name(const std::string& state, const std::string& form,
   // Of the decoders, ImageFlag and the copies: folders outlive the program.
   constexpr int kVersion = 1;
   std::string no_data;
-  if (options.nodata) {
-    char digits[64];
-    std::snprintf(digits, sizeof digits, "%a %a", *options.nodata, options.nodata_fill);
-    no_data = digits;
-  }
+  if (options.nodata) no_data = printed("%a %a", *options.nodata, options.nodata_fill);
   return text(state, '\0', "pixels ", kVersion, ' ', form, ' ', options.page.value_or(-1), ' ',
               no_data);
 }

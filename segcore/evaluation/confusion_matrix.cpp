@@ -5,10 +5,10 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdio>
 #include <opencv2/imgproc.hpp>
 
 #include "registry/error.hpp"
+#include "registry/printed.hpp"
 #include "segcore/evaluation/picture_text.hpp"
 
 namespace seg {
@@ -45,12 +45,10 @@ struct ConfusionLayout {
 /// "87.3", with fewer digits in small cells; "" for nothing.
 std::string cell_text(double share, int64_t pixels, int cell) {
   if (pixels == 0) return "";
-  char buffer[16];
   const double percent = share * 100;
   if (percent < 0.05) return cell >= 44 ? "<0.1" : "";
   if (cell < 44 && percent < 0.5) return "";
-  std::snprintf(buffer, sizeof(buffer), cell >= 44 && percent < 99.95 ? "%.1f" : "%.0f", percent);
-  return buffer;
+  return printed(cell >= 44 && percent < 99.95 ? "%.1f" : "%.0f", percent);
 }
 
 /// Turned by 90 degrees, reading upwards.

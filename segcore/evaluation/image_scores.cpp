@@ -10,6 +10,7 @@
 #include <limits>
 #include <numeric>
 
+#include "registry/printed.hpp"
 #include "registry/text.hpp"
 
 namespace seg {
@@ -19,10 +20,7 @@ constexpr double kNoScore = std::numeric_limits<double>::quiet_NaN();
 
 /// "63.25" for a share of 0.6325.
 std::string score_percent(double share, const char* format = "%.2f") {
-  if (std::isnan(share)) return "";
-  char buffer[32];
-  std::snprintf(buffer, sizeof(buffer), format, share * 100);
-  return buffer;
+  return std::isnan(share) ? "" : printed(format, share * 100);
 }
 
 std::string csv_cell(const std::string& words) {

@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "registry/log.hpp"
+#include "registry/printed.hpp"
 #include "segcore/evaluation/metric.hpp"
 #include "segcore/ops/class_histogram/class_histogram.hpp"
 
@@ -86,9 +87,7 @@ struct IouCounts {
 /// 19.14, 0.3, 0.0, nan: as Python prints a number that was rounded to two decimals.
 std::string iou_number(double v) {
   if (std::isnan(v)) return "nan";
-  char buffer[32];
-  std::snprintf(buffer, sizeof buffer, "%.2f", v);
-  std::string s = buffer;
+  std::string s = printed("%.2f", v);
   if (s.back() == '0') s.pop_back();
   return s == "-0.0" ? "0.0" : s;
 }

@@ -5,11 +5,11 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdio>
 #include <opencv2/imgproc.hpp>
 #include <optional>
 
 #include "registry/error.hpp"
+#include "registry/printed.hpp"
 #include "segcore/evaluation/image_scores.hpp"
 #include "segcore/evaluation/picture_text.hpp"
 #include "segcore/evaluation/pictures.hpp"
@@ -117,11 +117,7 @@ std::vector<ClassShare> class_shares(const at::Tensor& counts) {
   return out;
 }
 
-std::string percent_text(double share) {
-  char buffer[16];
-  std::snprintf(buffer, sizeof(buffer), "%.1f", share * 100);
-  return buffer;
-}
+std::string percent_text(double share) { return printed("%.1f", share * 100); }
 
 /// The legend of classes on paper of the picture's width.
 cv::Mat legend_strip(const PredictionPictureParts& parts, const std::vector<ClassShare>& shares,

@@ -1,7 +1,6 @@
 #include "segcore/profile/backbone_table.hpp"
 
-#include <cstdio>
-
+#include "registry/printed.hpp"
 #include "segcore/models/encoders/encoder_table.hpp"
 #include "segcore/profile/flops.hpp"
 #include "segcore/torch.hpp"
@@ -29,10 +28,8 @@ int64_t flops_of_image(int64_t side, const std::function<void(const torch::Tenso
 /// 25.6 M, 4.1 G
 std::string short_count(int64_t count, double unit, const char* letter) {
   if (count == 0) return "-";
-  char shown[32];
-  std::snprintf(shown, sizeof shown, "%.*f %s", static_cast<double>(count) / unit < 10 ? 2 : 1,
-                static_cast<double>(count) / unit, letter);
-  return shown;
+  const double units = static_cast<double>(count) / unit;
+  return printed("%.*f %s", units < 10 ? 2 : 1, units, letter);
 }
 
 /// The weights' names once each: of two for one file the first.

@@ -3,12 +3,12 @@
 #include <ATen/Parallel.h>
 
 #include <algorithm>
-#include <cstdio>
 #include <cstdlib>
 #include <filesystem>
 #include <optional>
 
 #include "registry/error.hpp"
+#include "registry/printed.hpp"
 #include "registry/yaml.hpp"
 #include "runners/sweep/run_one.hpp"
 #include "runners/sweep/text_table.hpp"
@@ -76,11 +76,8 @@ Cost cost_of_all(const std::vector<Cost>& runs) {
 
 std::string shown_number(double value) {
   if (value == 0) return "";
-  char buffer[32];
-  std::snprintf(buffer, sizeof buffer, "%.3g", value);
   // No exponent where a rate or megabytes have more digits.
-  if (value >= 1000) std::snprintf(buffer, sizeof buffer, "%.0f", value);
-  return buffer;
+  return printed(value >= 1000 ? "%.0f" : "%.3g", value);
 }
 
 class Measuring {

@@ -5,13 +5,13 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdio>
 #include <cstdlib>
 #include <filesystem>
 #include <map>
 #include <utility>
 #include <vector>
 
+#include "registry/printed.hpp"
 #include "registry/text.hpp"
 #include "runners/start/device.hpp"
 #include "runners/sweep/text_table.hpp"
@@ -51,36 +51,28 @@ struct CostTable {
   std::map<std::string, size_t> index_;
 };
 
-std::string number(double value, const char* form) {
-  char out[32];
-  std::snprintf(out, sizeof out, form, value);
-  return out;
-}
-
 /// 3.72 G
 std::string short_number(double value, const char* unit) {
   if (value == 0) return "";
   const char* prefixes[] = {"", "k", "M", "G", "T"};
   int prefix = 0;
   while (value >= 1000 && prefix < 4) value /= 1000, ++prefix;
-  return text(number(value, value < 10    ? "%.2f"
-                            : value < 100 ? "%.1f"
-                                          : "%.0f"),
-              " ", prefixes[prefix], unit);
+  const char* form = value < 10 ? "%.2f %s%s" : value < 100 ? "%.1f %s%s" : "%.0f %s%s";
+  return printed(form, value, prefixes[prefix], unit);
 }
 
 std::string milliseconds(double seconds) {
   if (seconds == 0) return "";
-  return number(1e3 * seconds, seconds < 0.1 ? "%.2f" : "%.1f");
+  return printed(seconds < 0.1 ? "%.2f" : "%.1f", 1e3 * seconds);
 }
 
-std::string percent(double part, double whole) { return number(100 * part / whole, "%.1f %%"); }
+std::string percent(double part, double whole) { return printed("%.1f %%", 100 * part / whole); }
 
 /// The nearer of the two limits.
 std::string of_peak(const Cost& cost, const MachinePeak& peak) {
   const double arithmetic = cost.flops / peak.flops, copying = cost.bytes / peak.bytes;
   if (cost.seconds() == 0 || std::max(arithmetic, copying) == 0) return "";
-  return text(number(100 * std::max(arithmetic, copying) / cost.seconds(), "%.0f %%"),
+  return text(printed("%.0f %%", 100 * std::max(arithmetic, copying) / cost.seconds()),
               arithmetic > copying ? " flops" : " bytes");
 }
 
@@ -203,7 +195,7 @@ class StepProfile {
     const size_t shown = std::min(rows.size(), static_cast<size_t>(arguments_.top));
     std::vector<TableRow> out{{"operator", "calls", "ms", "share", "bytes", "flops", "of peak"}};
     const auto add = [&](const std::string& name, const Cost& cost) {
-      out.push_back({name, number(cost.calls, "%.0f"), milliseconds(cost.seconds()),
+      out.push_back({name, printed("%.0f", cost.calls), milliseconds(cost.seconds()),
                      percent(cost.seconds(), recorded_seconds_), short_number(cost.bytes, "B"),
                      short_number(cost.flops, ""), of_peak(cost, peak_)});
     };
