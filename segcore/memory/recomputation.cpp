@@ -93,6 +93,7 @@ class Kept {
   at::Tensor get() const;
   /// How many results `get` may have to compute in a row.
   int chain() const;
+  void add_held(HeldMemory& held) const;
 
  private:
   at::Tensor tensor_;
@@ -140,6 +141,9 @@ class Recomputation {
   void end() {
     const std::lock_guard<std::mutex> lock(mutex_);
     result_.reset();
+  }
+  void add_held(HeldMemory& held) const {
+    for (const auto& x : inputs_) x.add_held(held);
   }
 
  private:
@@ -212,13 +216,23 @@ at::Tensor Kept::get() const {
 
 int Kept::chain() const { return recomputation_ ? recomputation_->chain() : 0; }
 
+void Kept::add_held(HeldMemory& held) const {
+  if (recomputation_) {
+    recomputation_->add_held(held);
+  } else if (tensor_.defined() && tensor_.has_storage() && !tensor_.requires_grad()) {
+    held.emplace(tensor_.storage().unsafeGetStorageImpl(), tensor_.storage().nbytes());
+  }
+}
+
+thread_local SavesTensorsBy::Make make_hooks;
+
 class KeepsOrRecomputes : public torch::autograd::SavedVariableHooks {
  public:
-  void call_pack_hook(const at::Tensor& x) override { kept_.emplace(x, kLongestChain); }
-  at::Tensor call_unpack_hook() override { return kept_->get(); }
+  void call_pack_hook(const at::Tensor& x) override { kept_ = KeptTensor(x); }
+  at::Tensor call_unpack_hook() override { return kept_.get(); }
 
  private:
-  std::optional<Kept> kept_;
+  KeptTensor kept_;
 };
 
 /// LibTorch asks its engine how tensors are saved; Python's interpreter answers that way, too.
@@ -229,6 +243,7 @@ class RecomputingEngine : public torch::autograd::Engine {
     return engine;
   }
   std::unique_ptr<torch::autograd::SavedVariableHooks> get_default_saved_variable_hooks() override {
+    if (make_hooks) return make_hooks();
     if (!recomputations) return nullptr;
     return std::make_unique<KeepsOrRecomputes>();
   }
@@ -282,9 +297,33 @@ void SharedRecomputation::end() const {
   if (const auto recomputation = recomputation_.lock()) recomputation->end();
 }
 
-PausesRecomputations::PausesRecomputations() { std::swap(outer_, recomputations); }
+SeparateRecomputations::SeparateRecomputations() {
+  if (recomputations) outer_ = std::exchange(recomputations, std::make_unique<Recomputations>());
+}
 
-PausesRecomputations::~PausesRecomputations() { std::swap(outer_, recomputations); }
+SeparateRecomputations::~SeparateRecomputations() {
+  if (outer_) recomputations = std::move(outer_);
+}
+
+class KeptTensor::Impl : public Kept {
+ public:
+  using Kept::Kept;
+};
+
+KeptTensor::KeptTensor(const at::Tensor& x)
+    : impl_(std::make_shared<const Impl>(x, kLongestChain)) {}
+
+at::Tensor KeptTensor::get() const { return impl_ ? impl_->get() : at::Tensor(); }
+
+bool KeptTensor::is_recomputed() const { return impl_ && impl_->chain() > 0; }
+
+void KeptTensor::add_held(HeldMemory& held) const {
+  if (impl_) impl_->add_held(held);
+}
+
+SavesTensorsBy::SavesTensorsBy(Make make) : make_(std::exchange(make_hooks, std::move(make))) {}
+
+SavesTensorsBy::~SavesTensorsBy() { make_hooks = std::move(make_); }
 
 void end_recomputation(const at::IValue& capsule) {
   const auto held = capsule.toCapsule();

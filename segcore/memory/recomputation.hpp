@@ -5,7 +5,12 @@
 
 #include <functional>
 #include <memory>
+#include <unordered_map>
 #include <vector>
+
+namespace torch::autograd {
+struct SavedVariableHooks;
+}
 
 namespace seg {
 
@@ -24,13 +29,14 @@ class SavesRecomputations {
 
 class Recomputations;
 
-/// None in between: for what is computed once more as a whole, of which autograd keeps nothing.
-class PausesRecomputations {
+/// Others in between, where a SavesRecomputations lives: for what is computed once more as a whole.
+/// Results of before and after are not recomputed from tensors of in between, nor the reverse.
+class SeparateRecomputations {
  public:
-  PausesRecomputations();
-  ~PausesRecomputations();
-  PausesRecomputations(const PausesRecomputations&) = delete;
-  PausesRecomputations& operator=(const PausesRecomputations&) = delete;
+  SeparateRecomputations();
+  ~SeparateRecomputations();
+  SeparateRecomputations(const SeparateRecomputations&) = delete;
+  SeparateRecomputations& operator=(const SeparateRecomputations&) = delete;
 
  private:
   std::unique_ptr<Recomputations> outer_;
@@ -66,6 +72,39 @@ class SharedRecomputation : public torch::CustomClassHolder {
 
  private:
   std::weak_ptr<Recomputation> recomputation_;
+};
+
+/// Bytes of memory that is held, by where it lies.
+using HeldMemory = std::unordered_map<const void*, size_t>;
+
+/// What autograd keeps of a tensor: itself, or how it is computed.
+class KeptTensor {
+ public:
+  KeptTensor() = default;
+  explicit KeptTensor(const at::Tensor& x);
+  /// Without its part in the graph.
+  at::Tensor get() const;
+  bool is_recomputed() const;
+  /// Adds the memory that it needs, without that of weights.
+  void add_held(HeldMemory& held) const;
+
+ private:
+  class Impl;
+  std::shared_ptr<const Impl> impl_;
+};
+
+/// While one lives, autograd saves the tensors of operators that this thread runs by hooks of
+/// `make`, in place of SavesRecomputations.
+class SavesTensorsBy {
+ public:
+  using Make = std::function<std::unique_ptr<torch::autograd::SavedVariableHooks>()>;
+  explicit SavesTensorsBy(Make make);
+  ~SavesTensorsBy();
+  SavesTensorsBy(const SavesTensorsBy&) = delete;
+  SavesTensorsBy& operator=(const SavesTensorsBy&) = delete;
+
+ private:
+  Make make_;  ///< that of the scope around this one
 };
 
 /// Ends a SharedRecomputation that is among the saved data of a function.

@@ -6,6 +6,7 @@
 
 #include "registry/log.hpp"
 #include "segcore/memory/recomputation.hpp"
+#include "segcore/models/backbone.hpp"
 #include "segcore/models/known_labels.hpp"
 #include "segcore/models/nn/norm.hpp"
 #include "segcore/torch.hpp"
@@ -35,7 +36,25 @@ void check_targets(const Targets& targets, bool learns_depth) {
   }
 }
 
+namespace {
+
+/// Adds the blocks under `with_cp` of the backbones below a module.
+void add_recomputed_blocks(const torch::nn::Module& module, BlockSet& blocks) {
+  for (const auto& child : module.children()) {
+    if (const auto* backbone = dynamic_cast<const Backbone*>(child.get())) {
+      const BlockSet& own = backbone->recomputed_blocks();
+      blocks.insert(own.begin(), own.end());
+    }
+    add_recomputed_blocks(*child, blocks);
+  }
+}
+
+}  // namespace
+
 LossMap Segmentor::loss(const torch::Tensor& images, const Targets& targets) {
+  BlockSet recomputed;
+  add_recomputed_blocks(*this, recomputed);
+  const RecomputesBlocks with_cp(recomputed.empty() ? nullptr : &recomputed);
   const SavesRecomputations less_memory;
   const KnownLabels known(targets.label_values);
   return compute_loss(images, targets);

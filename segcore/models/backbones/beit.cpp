@@ -8,6 +8,7 @@
 #include "segcore/models/blocks/patch_embed.hpp"
 #include "segcore/models/blocks/position_embedding.hpp"
 #include "segcore/models/blocks/transformer.hpp"
+#include "segcore/models/nn/recompute.hpp"
 #include "segcore/models/weights/adapts_pretrained.hpp"
 #include "segcore/torch.hpp"
 
@@ -107,7 +108,7 @@ class BEiTBase : public Backbone, public AdaptsPretrained {
     if (pos_embed_.defined()) x = x + pos_embed_;
     std::vector<torch::Tensor> out;
     for (size_t i = 0; i < layers_->size(); ++i) {
-      x = (*layers_)[i].forward(x);
+      x = forward_block((*layers_)[i], x);
       if (final_norm_ && i + 1 == layers_->size()) x = final_norm_->forward(x);
       if (gives_stage(out_indices_, i)) {
         out.push_back(nlc_to_nchw(x.narrow(1, 1, x.size(1) - 1), size).contiguous());

@@ -5,6 +5,7 @@
 #include "segcore/models/backbones/conv_backbone.hpp"
 #include "segcore/models/nn/joined_maps.hpp"
 #include "segcore/models/nn/pool.hpp"
+#include "segcore/models/nn/recompute.hpp"
 #include "segcore/models/nn/resize.hpp"
 #include "segcore/torch.hpp"
 
@@ -159,7 +160,7 @@ class BiSeNetV1 final : public Backbone {
 
   std::vector<torch::Tensor> forward(const torch::Tensor& images) override {
     const auto context = context_path_->forward(images);
-    const auto joined = ffm_->forward(spatial_path_->forward(images), context[0]);
+    const auto joined = ffm_->forward(forward_block(*spatial_path_, images), context[0]);
     return chosen_by<torch::Tensor>(out_indices_, {joined, context[0], context[1]});
   }
 

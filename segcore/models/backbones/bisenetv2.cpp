@@ -2,6 +2,7 @@
 #include "segcore/models/backbones/conv_backbone.hpp"
 #include "segcore/models/nn/joined_maps.hpp"
 #include "segcore/models/nn/pool.hpp"
+#include "segcore/models/nn/recompute.hpp"
 #include "segcore/models/nn/resize.hpp"
 #include "segcore/torch.hpp"
 
@@ -250,7 +251,7 @@ class BiSeNetV2 final : public Backbone {
 
   std::vector<torch::Tensor> forward(const torch::Tensor& images) override {
     auto detail = images;
-    for (const auto& stage : *detail_) detail = stage->forward(detail);
+    for (const auto& stage : *detail_) detail = forward_block(*stage, detail);
     std::vector<torch::Tensor> all(1);
     auto semantic = images;
     for (size_t i = 0; i + 1 < semantic_->size(); ++i) {

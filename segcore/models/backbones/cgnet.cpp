@@ -112,7 +112,7 @@ class ContextGuidedBlock final : public Layer {
       const auto out = f_glo_->forward(joint);
       return first_ ? out : in + out;
     };
-    return with_cp_ ? recompute(run, x) : run(x);
+    return run_block(with_cp_, run, x);
   }
 
  private:

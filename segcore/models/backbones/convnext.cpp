@@ -115,7 +115,7 @@ class ConvNeXtBlock final : public Layer {
       if (gamma_.defined()) x = x * gamma_;
       return shortcut + drop_path_->forward(x.permute({0, 3, 1, 2}));  // [N, C, H, W]
     };
-    return with_cp_ ? recompute(block, in) : block(in);
+    return run_block(with_cp_, block, in);
   }
 
  private:

@@ -1,6 +1,7 @@
 #include "segcore/models/backbone.hpp"
 #include "segcore/models/backbones/conv_backbone.hpp"
 #include "segcore/models/blocks/upsample.hpp"
+#include "segcore/models/nn/recompute.hpp"
 #include "segcore/models/nn/resize.hpp"
 #include "segcore/torch.hpp"
 
@@ -73,7 +74,7 @@ class CropConcatUNet final : public Backbone {
     auto x = images;
     for (size_t i = 0; i < encoder_->size(); ++i) {
       if (i > 0) x = at::max_pool2d(x, /*kernel_size=*/2);
-      x = (*encoder_)[i].forward(x);
+      x = forward_block((*encoder_)[i], x);
       skips.push_back(x);
     }
     skips.pop_back();
@@ -83,7 +84,7 @@ class CropConcatUNet final : public Backbone {
       skips.pop_back();
       const Size2 a = map_size(x), b = map_size(skip);
       const Size2 both{std::min(a.h, b.h), std::min(a.w, b.w)};
-      x = (*decoder_)[i].forward(at::cat({cropped_to(skip, both), cropped_to(x, both)}, 1));
+      x = forward_block((*decoder_)[i], at::cat({cropped_to(skip, both), cropped_to(x, both)}, 1));
     }
     return {x};
   }

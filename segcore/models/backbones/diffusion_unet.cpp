@@ -134,7 +134,7 @@ class DiffusionResBlock final : public BaseModule {
       const auto step = emb_layers_->forward(in[1]).unsqueeze(-1).unsqueeze(-1);  // [N, out, 1, 1]
       return skip_connection_->forward(x) + out_layers_->forward(in_layers_->forward(x) + step);
     };
-    return use_checkpoint_ ? recompute_of(run, {state.x, state.step}) : run({state.x, state.step});
+    return run_block_of(use_checkpoint_, run, {state.x, state.step});
   }
 
  private:

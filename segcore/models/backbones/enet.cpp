@@ -8,6 +8,7 @@
 #include "segcore/models/nn/drop.hpp"
 #include "segcore/models/nn/joined_maps.hpp"
 #include "segcore/models/nn/norm.hpp"
+#include "segcore/models/nn/recompute.hpp"
 #include "segcore/models/nn/resize.hpp"
 #include "segcore/torch.hpp"
 
@@ -200,15 +201,15 @@ class ENet final : public Backbone {
     const auto half = initial_->forward(images);
     const auto quarter = down1_->down(half);
     auto x = quarter.values;
-    for (const auto& block : stage1_) x = block->forward(x);
+    for (const auto& block : stage1_) x = forward_block(*block, x);
     const Size2 quarter_size = map_size(x);
     const auto eighth = down2_->down(x);
     x = eighth.values;
-    for (const auto& block : stages23_) x = block->forward(x);
+    for (const auto& block : stages23_) x = forward_block(*block, x);
     x = up4_->up(x, eighth.places, quarter_size);
-    for (const auto& block : stage4_) x = block->forward(x);
+    for (const auto& block : stage4_) x = forward_block(*block, x);
     x = up5_->up(x, quarter.places, map_size(half));
-    return {last_->forward(x)};
+    return {forward_block(*last_, x)};
   }
   std::vector<FeatureInfo> features() const override {
     return {{.channels = kENetStem, .stride = 2}};

@@ -192,7 +192,7 @@ class InternImageLayer final : public Layer {
       const auto y = x + drop_path_->forward(branch(*dcn_, *norm1_, res_norm1_, gamma1_, x));
       return y + drop_path_->forward(branch(*mlp_, *norm2_, res_norm2_, gamma2_, y));
     };
-    return with_cp_ ? recompute(block, in) : block(in);
+    return run_block(with_cp_, block, in);
   }
 
  private:

@@ -6,6 +6,7 @@
 #include "segcore/models/nn/conv.hpp"
 #include "segcore/models/nn/drop.hpp"
 #include "segcore/models/nn/norm.hpp"
+#include "segcore/models/nn/recompute.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {
@@ -248,8 +249,8 @@ class MSCAN final : public Backbone {
     std::vector<torch::Tensor> out;
     auto x = images;
     for (const auto& stage : stages_) {
-      x = stage.embed->forward(x);
-      for (const auto& block : *stage.blocks) x = block->forward(x);
+      x = forward_block(*stage.embed, x);
+      for (const auto& block : *stage.blocks) x = forward_block(*block, x);
       const Size2 size{x.size(2), x.size(3)};
       x = nlc_to_nchw(stage.norm->forward(nchw_to_nlc(x)), size).contiguous();
       out.push_back(x);

@@ -4,6 +4,7 @@
 #include "segcore/models/backbones/conv_backbone.hpp"
 #include "segcore/models/blocks/upsample.hpp"
 #include "segcore/models/nn/joined_maps.hpp"
+#include "segcore/models/nn/recompute.hpp"
 #include "segcore/models/nn/resize.hpp"
 #include "segcore/torch.hpp"
 
@@ -72,7 +73,7 @@ class PlainConvUNet final : public Backbone {
 
   std::vector<torch::Tensor> forward(const torch::Tensor& images) override {
     std::vector<torch::Tensor> skips{images};
-    for (const auto& stage : *encoder_) skips.push_back(stage->forward(skips.back()));
+    for (const auto& stage : *encoder_) skips.push_back(forward_block(*stage, skips.back()));
     auto x = skips.back();
     std::vector<torch::Tensor> maps(static_cast<size_t>(params_.num_stages));
     for (size_t i = 0; i < up_->size(); ++i) {
@@ -81,7 +82,7 @@ class PlainConvUNet final : public Backbone {
       const Size2 size = map_size(skip);
       // A stage of an odd side halved to its larger half.
       x = (*up_)[i].forward(x).slice(2, 0, size.h).slice(3, 0, size.w);
-      x = (*decoder_)[i].forward(joined_maps({x, skip}));
+      x = forward_block((*decoder_)[i], joined_maps({x, skip}));
       maps[stage] = x;
     }
     return chosen_by(params_.out_indices, maps);

@@ -98,7 +98,7 @@ torch::Tensor ResBasicBlock::forward(const torch::Tensor& x) {
     const auto out = norm1_->forward_relu(conv1_->forward(in));
     return norm2_->forward_relu(conv2_->forward(out), downsample_ ? downsample_->forward(in) : in);
   };
-  return with_cp_ ? recompute(body, x) : body(x);
+  return run_block(with_cp_, body, x);
 }
 
 void ResBasicBlock::init_weights() {
@@ -155,7 +155,7 @@ torch::Tensor ResBottleneck::forward(const torch::Tensor& x) {
     if (plugins_[2].empty()) return norm3_->forward_relu(conv3_->forward(out), shortcut);
     return (run(plugins_[2], norm3_->forward(conv3_->forward(out))) + shortcut).relu_();
   };
-  return with_cp_ ? recompute(body, x) : body(x);
+  return run_block(with_cp_, body, x);
 }
 
 void ResBottleneck::init_weights() {

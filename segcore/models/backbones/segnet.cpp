@@ -2,6 +2,7 @@
 #include "segcore/models/backbones/conv_backbone.hpp"
 #include "segcore/models/backbones/vgg.hpp"
 #include "segcore/models/blocks/unpool.hpp"
+#include "segcore/models/nn/recompute.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {
@@ -66,7 +67,7 @@ class SegNet final : public Backbone {
       x = pooled.values;
     }
     for (const auto& stage : *decoder_) {
-      x = stage->forward(unpool(x, places.back(), sizes.back()));
+      x = forward_block(*stage, unpool(x, places.back(), sizes.back()));
       places.pop_back();
       sizes.pop_back();
     }

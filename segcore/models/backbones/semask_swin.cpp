@@ -70,7 +70,7 @@ class SeMaskSwinBlock final : public BaseModule {
       const auto y = x + drop_path_->forward(windows_.forward(norm1_->forward(x), size, *attn_));
       return y + drop_path_->forward(mlp_->forward(norm2_->forward(y)));
     };
-    return with_cp_ ? recompute(block, tokens) : block(tokens);
+    return run_block(with_cp_, block, tokens);
   }
 
  private:

@@ -90,7 +90,7 @@ class SwinBlock final : public BaseModule {
       const auto y = x + attn_->forward(norm1_->forward(x), size);
       return ffn_->forward(norm2_->forward(y), y);
     };
-    return with_cp_ ? recompute(block, tokens) : block(tokens);
+    return run_block(with_cp_, block, tokens);
   }
 
  private:

@@ -7,6 +7,7 @@
 #include "segcore/models/blocks/patch_embed.hpp"
 #include "segcore/models/blocks/transformer.hpp"
 #include "segcore/models/blocks/windows.hpp"
+#include "segcore/models/nn/recompute.hpp"
 #include "segcore/models/nn/resize.hpp"
 #include "segcore/torch.hpp"
 
@@ -254,7 +255,7 @@ class PCPVT : public Backbone {
       tokens = (*drops_)[i].forward(tokens);
       auto& blocks = (*layers_)[i];
       for (size_t k = 0; k < blocks.size(); ++k) {
-        tokens = blocks[k].forward(tokens, size);
+        tokens = forward_block(blocks[k], tokens, size);
         if (k == 0) tokens = (*positions_)[i].forward(tokens, size);
       }
       if (norms_) tokens = (*norms_)[i].forward(tokens);

@@ -56,7 +56,7 @@ class UNetConvBlock final : public Layer {
   }
   torch::Tensor forward(const torch::Tensor& x) override {
     const auto run = [this](const torch::Tensor& in) { return convs_->forward(in); };
-    return with_cp_ ? recompute(run, x) : run(x);
+    return run_block(with_cp_, run, x);
   }
 
  private:

@@ -5,6 +5,7 @@
 
 #include "segcore/models/backbone.hpp"
 #include "segcore/models/backbones/conv_backbone.hpp"
+#include "segcore/models/nn/recompute.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {
@@ -43,9 +44,13 @@ VGGLayers::VGGLayers(const VGGLayersOptions& o) {
   }
 }
 
-torch::Tensor VGGLayers::run_stage(size_t stage, torch::Tensor x) {
-  for (const auto& layer : stages_.at(stage)) x = layer->forward(x);
-  return x;
+torch::Tensor VGGLayers::run_stage(size_t stage, const torch::Tensor& x) {
+  const auto run = [&layers = stages_.at(stage)](const torch::Tensor& in) {
+    auto out = in;
+    for (const auto& layer : layers) out = layer->forward(out);
+    return out;
+  };
+  return run_block(*this, run, x);
 }
 
 void VGGLayers::freeze_stage(size_t stage) {

@@ -33,7 +33,7 @@ class VGGLayers final : public BaseModule {
  public:
   explicit VGGLayers(const VGGLayersOptions& options);
   /// One stage, without the pooling after it.
-  torch::Tensor run_stage(size_t stage, torch::Tensor x);
+  torch::Tensor run_stage(size_t stage, const torch::Tensor& x);
   /// Stops the training of a stage; its norms keep their running statistics.
   void freeze_stage(size_t stage);
   size_t num_stages() const { return stages_.size(); }

@@ -140,7 +140,7 @@ class ScaledBlock final : public AdapterBlock {
       const auto y = x + drop_path_->forward(scaled(attend(norm1_->forward(x), size), 0));
       return y + drop_path_->forward(scaled(mlp_->forward(norm2_->forward(y)), 1));
     };
-    return with_cp_ ? recompute(block, tokens) : block(tokens);
+    return run_block(with_cp_, block, tokens);
   }
 
  private:

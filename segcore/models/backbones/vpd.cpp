@@ -182,6 +182,7 @@ class VPD final : public Backbone, public TakesCategories, public AdaptsPretrain
         .optional("pad_shape", &P::pad_shape, "smaller images are padded to it; null: none is",
                   sides_at_least(1))
         .optional("pad_val", &P::pad_val, "value of padding, after normalisation")
+        .accepted("with_cp", "use_checkpoint of unet_config recomputes blocks")
         .optional("init_cfg", &P::init_cfg, "initialisation")
         .validate([](const P& p, Problems& problems) {
           const auto& parts = p.diffusion_cfg.params;

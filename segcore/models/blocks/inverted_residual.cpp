@@ -37,7 +37,7 @@ torch::Tensor InvertedResidual::forward(const torch::Tensor& x) {
     const auto out = conv_->forward(in);
     return shortcut_ ? in + out : out;
   };
-  return with_cp_ ? recompute(body, x) : body(x);
+  return run_block(with_cp_, body, x);
 }
 
 InvertedResidualV3::InvertedResidualV3(const InvertedResidualV3Options& o)
@@ -73,7 +73,7 @@ torch::Tensor InvertedResidualV3::forward(const torch::Tensor& x) {
     out = linear_conv_->forward(out);
     return shortcut_ ? in + out : out;
   };
-  return with_cp_ ? recompute(body, x) : body(x);
+  return run_block(with_cp_, body, x);
 }
 
 }  // namespace seg

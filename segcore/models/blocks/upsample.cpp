@@ -43,7 +43,7 @@ class UpsampleSequence : public UpsampleLayer {
  public:
   torch::Tensor forward(const torch::Tensor& x) final {
     const auto run = [this](const torch::Tensor& in) { return layers_->forward(in); };
-    return with_cp_ ? recompute(run, x) : run(x);
+    return run_block(with_cp_, run, x);
   }
 
  protected:

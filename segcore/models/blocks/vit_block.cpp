@@ -31,7 +31,7 @@ torch::Tensor ViTBlock::forward(const torch::Tensor& tokens) {
     const auto y = attn_->forward(norm1_->forward(x), x);
     return ffn_->forward(norm2_->forward(y), y);
   };
-  return with_cp_ ? recompute(block, tokens) : block(tokens);
+  return run_block(with_cp_, block, tokens);
 }
 
 std::shared_ptr<ListOf<ViTBlock>> vit_blocks(int64_t count, ViTBlockOptions options) {

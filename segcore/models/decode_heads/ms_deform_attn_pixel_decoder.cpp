@@ -104,7 +104,7 @@ class MSDeformAttnPixelDecoder final : public MaskPixelDecoder {
       const auto run = [layer, reference, sizes](at::TensorList in) {
         return layer->forward(in[0], in[1], reference, sizes);
       };
-      x = left-- > 0 ? recompute_of(run, {x, position}) : run({x, position});
+      x = run_block_of(left-- > 0, run, {x, position});
     }
     std::vector<torch::Tensor> out;
     int64_t first = 0;

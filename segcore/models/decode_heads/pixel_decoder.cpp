@@ -151,7 +151,7 @@ class TransformerEncoderPixelDecoder final : public PixelDecoder {
       const auto run = [layer, positions, allowed](const torch::Tensor& query) {
         return layer->forward(query, positions, allowed);
       };
-      x = left-- > 0 ? recompute(run, x) : run(x);
+      x = run_block(left-- > 0, run, x);
     }
     const auto memory = x.transpose(1, 2).reshape_as(last);
     return {fuse(encoder_out_proj_->forward(memory), features), {memory}};

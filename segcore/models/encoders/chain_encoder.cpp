@@ -1,6 +1,8 @@
 #include "segcore/models/encoders/chain_encoder.hpp"
 
 #include "segcore/models/blocks/named_chain.hpp"
+#include "segcore/models/nn/recomputation_plan.hpp"
+#include "segcore/models/nn/recompute.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {
@@ -23,7 +25,9 @@ void ChainEncoder::add_children_of(const std::string& prefix, std::shared_ptr<La
 
 void ChainEncoder::add_step(const std::string& name, const std::shared_ptr<Layer>& layer) {
   if (level_ > depth()) leave_untrained(*layer);
-  steps_.push_back({.name = name, .layer = layer, .level = level_});
+  // The blocks of a sequence run as such by themselves.
+  const bool is_block = !dynamic_cast<Sequential*>(layer.get()) && count_products(*layer) > 1;
+  steps_.push_back({.name = name, .layer = layer, .level = level_, .is_block = is_block});
 }
 
 void ChainEncoder::end_level(std::function<torch::Tensor(const torch::Tensor&)> map) {
@@ -56,7 +60,7 @@ std::vector<torch::Tensor> ChainEncoder::forward(const torch::Tensor& images) {
       if (step.level <= depth()) out.push_back(std::move(both.inner));
       x = std::move(both.last);
     } else {
-      x = step.layer->forward(x);
+      x = step.is_block ? forward_block(*step.layer, x) : step.layer->forward(x);
       if (step.map == Map::kOutput && step.level <= depth()) {
         out.push_back(step.map_of_output ? step.map_of_output(x) : x);
       }

@@ -63,6 +63,7 @@ class ChainEncoder : public Encoder {
     std::string name;
     std::shared_ptr<Layer> layer;
     int64_t level = 0;
+    bool is_block = false;  ///< that may be recomputed as a whole
     Map map = Map::kNone;
     std::function<torch::Tensor(const torch::Tensor&)> map_of_output;  ///< empty: the output
   };

@@ -11,6 +11,7 @@
 #include "segcore/models/encoders/published.hpp"
 #include "segcore/models/nn/drop.hpp"
 #include "segcore/models/nn/norm.hpp"
+#include "segcore/models/nn/recompute.hpp"
 #include "segcore/models/nn/resize.hpp"
 #include "segcore/torch.hpp"
 
@@ -281,7 +282,7 @@ class TimmHiera final : public Encoder {
     for (int64_t i = 0; i < stages; ++i) blocks += v_.stages[static_cast<size_t>(i)];
     std::vector<torch::Tensor> out;
     for (int64_t i = 0; i < blocks; ++i) {
-      x = (*blocks_)[static_cast<size_t>(i)].forward(x);
+      x = forward_block((*blocks_)[static_cast<size_t>(i)], x);
       out.push_back(x);
     }
     return out;

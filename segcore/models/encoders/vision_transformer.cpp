@@ -11,6 +11,7 @@
 #include "segcore/models/encoders/encoder_table.hpp"
 #include "segcore/models/encoders/published.hpp"
 #include "segcore/models/encoders/vision_transformer_variants.hpp"
+#include "segcore/models/nn/recompute.hpp"
 #include "segcore/models/nn/resize.hpp"
 #include "segcore/ops/linear/linear.hpp"
 #include "segcore/torch.hpp"
@@ -214,7 +215,11 @@ class TimmVisionTransformer final : public Encoder {
     if (v_.rotary()) rotary = dinov3_rotary_embedding(grid, v_.dims / v_.heads, x);
     std::vector<torch::Tensor> out;
     for (int64_t i = 0; i < blocks; ++i) {
-      x = (*blocks_)[static_cast<size_t>(i)].forward(x, rotary ? &*rotary : nullptr);
+      auto& block = (*blocks_)[static_cast<size_t>(i)];
+      const auto run = [&block, rotary](const torch::Tensor& in) {
+        return block.forward(in, rotary ? &*rotary : nullptr);
+      };
+      x = run_block(block, run, x);
       out.push_back(x);
     }
     return out;

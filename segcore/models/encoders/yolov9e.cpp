@@ -4,6 +4,7 @@
 #include "segcore/models/blocks/named_chain.hpp"
 #include "segcore/models/encoders/encoder_table.hpp"
 #include "segcore/models/encoders/start_values.hpp"
+#include "segcore/models/nn/recompute.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {
@@ -57,7 +58,7 @@ class YoloV9E final : public Encoder {
     std::vector<std::vector<torch::Tensor>> added;
     auto x = images;
     for (size_t i = 0; i < first_.size(); ++i) {
-      for (const auto& layer : first_[i]) x = layer->forward(x);
+      for (const auto& layer : first_[i]) x = forward_block(*layer, x);
       const auto begin = kYoloV9EAdded.begin();
       const std::vector<int64_t> widths(begin, begin + static_cast<std::ptrdiff_t>(i) + 1);
       added.push_back(linear_[i]->forward(x).split_with_sizes(widths, 1));
@@ -70,7 +71,7 @@ class YoloV9E final : public Encoder {
       for (size_t from = i; from < added.size(); ++from) {
         x = x + at::upsample_nearest2d(added[from][i], size);
       }
-      if (second_[i].size() > 1) x = second_[i][1]->forward(x);
+      if (second_[i].size() > 1) x = forward_block(*second_[i][1], x);
       if (i + 1 == second_.size()) x = pool_->forward(x);
       out.push_back(x);
     }

@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "segcore/models/nn/recompute.hpp"
 #include "segcore/ops/linear/linear.hpp"
 #include "segcore/torch.hpp"
 
@@ -81,7 +82,7 @@ void Sequential::push_back(const std::string& name, std::shared_ptr<Layer> layer
 
 torch::Tensor Sequential::forward(const torch::Tensor& x) {
   torch::Tensor out = x;
-  for (const auto& layer : layers_) out = layer->forward(out);
+  for (const auto& layer : layers_) out = forward_in_sequence(*layer, out);
   return out;
 }
 

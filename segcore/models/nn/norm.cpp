@@ -2,6 +2,7 @@
 
 #include "segcore/memory/recomputation.hpp"
 #include "segcore/models/nn/batch_norm.hpp"
+#include "segcore/models/nn/recompute.hpp"
 #include "segcore/ops/batch_norm_relu/batch_norm_relu.hpp"
 #include "segcore/torch.hpp"
 
@@ -36,6 +37,15 @@ void freeze_batch_norms(torch::nn::Module& root) {
   });
 }
 
+namespace {
+
+/// What a batch changes: copies in a pass that leaves no traces.
+torch::Tensor to_follow(const torch::Tensor& running) {
+  return running.defined() && is_silent_pass() ? running.clone() : running;
+}
+
+}  // namespace
+
 // --- Batch norm ---------------------------------------------------------------------------------
 
 Schema<BatchNormParams> BatchNorm::schema() {
@@ -61,7 +71,7 @@ BatchNorm::BatchNorm(const Params& p, int64_t channels) : params_(p) {
 
 double BatchNorm::next_momentum() {
   if (!is_training() || !batches_.defined()) return params_.momentum.value_or(0.0);
-  batches_.add_(1);
+  if (!is_silent_pass()) batches_.add_(1);
   return params_.momentum ? *params_.momentum : 1.0 / static_cast<double>(batches_.item<int64_t>());
 }
 
@@ -78,8 +88,8 @@ torch::Tensor BatchNorm::forward(const torch::Tensor& x) {
   const double momentum = next_momentum();
   const bool by_batch = uses_batch(x);
   const bool cudnn = at::globalContext().userEnabledCuDNN();
-  const auto y = torch::batch_norm(x, weight, bias, running_mean_, running_var_, by_batch, momentum,
-                                   params_.eps, cudnn);
+  const auto y = torch::batch_norm(x, weight, bias, to_follow(running_mean_),
+                                   to_follow(running_var_), by_batch, momentum, params_.eps, cudnn);
   // Without weights the statistics have another type in half precision.
   if (by_batch && weight.defined()) {
     // Running statistics follow a batch once.
@@ -98,7 +108,8 @@ bool BatchNorm::has_relu_kernel(const torch::Tensor& x) {
 torch::Tensor BatchNorm::forward_relu(const torch::Tensor& x, const torch::Tensor& residual) {
   if (!has_relu_kernel(x)) return Norm::forward_relu(x, residual);
   const double momentum = next_momentum();
-  return batch_norm_relu(x, residual, weight, bias, running_mean_, running_var_,
+  return batch_norm_relu(x, residual, weight, bias, to_follow(running_mean_),
+                         to_follow(running_var_),
                          {.training = uses_batch(x), .momentum = momentum, .eps = params_.eps});
 }
 
@@ -225,7 +236,7 @@ class InstanceNorm final : public Norm {
     return {"InstanceNorm2d", "_InstanceNorm"};
   }
   torch::Tensor forward(const torch::Tensor& x) override {
-    return torch::instance_norm(x, weight, bias, running_mean_, running_var_,
+    return torch::instance_norm(x, weight, bias, to_follow(running_mean_), to_follow(running_var_),
                                 is_training() || !running_mean_.defined(), params_.momentum,
                                 params_.eps, at::globalContext().userEnabledCuDNN());
   }

@@ -1,57 +1,24 @@
 #include "segcore/models/nn/recompute.hpp"
 
 #include <ATen/autocast_mode.h>
-#include <torch/csrc/autograd/functions/accumulate_grad.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
+#include <torch/csrc/autograd/saved_variable_hooks.h>
 
 #include <algorithm>
-#include <unordered_set>
+#include <chrono>
+#include <mutex>
 #include <utility>
 
 #include "segcore/memory/recomputation.hpp"
+#include "segcore/models/nn/base_module.hpp"
 #include "segcore/models/nn/precision.hpp"
+#include "segcore/models/nn/recomputation_plan.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {
 namespace {
 
 using TensorFunction = std::function<at::Tensor(at::TensorList)>;
-
-/// The state that f depends on beside its inputs and the weights.
-struct RecomputeState : torch::CustomClassHolder {
-  TensorFunction f;
-  at::DeviceType device;
-  at::Tensor cpu_random, device_random;
-  std::optional<c10::Device> random_device;
-  std::optional<at::ScalarType> autocast_type;  ///< none: off
-  size_t inputs = 0;                            ///< of f, before the weights that it uses
-  at::Tensor result;                            ///< of the forward pass, until it is given
-};
-
-/// The leaves that a result depends on, without its inputs: the weights.
-std::vector<at::Tensor> weights_behind(const at::Tensor& result, at::TensorList inputs) {
-  std::vector<at::Tensor> out;
-  std::unordered_set<const torch::autograd::Node*> seen;
-  std::vector<torch::autograd::Node*> open{result.grad_fn().get()};
-  while (!open.empty()) {
-    torch::autograd::Node* node = open.back();
-    open.pop_back();
-    if (!node || !seen.insert(node).second) continue;
-    if (const auto* leaf = dynamic_cast<torch::autograd::AccumulateGrad*>(node)) {
-      const bool input = std::any_of(inputs.begin(), inputs.end(), [&](const at::Tensor& x) {
-        return x.is_same(leaf->variable);
-      });
-      if (!input) out.push_back(leaf->variable);
-    }
-    for (const auto& edge : node->next_edges()) open.push_back(edge.function.get());
-  }
-  return out;
-}
-
-std::vector<at::Tensor> detached_inputs(at::TensorList inputs) {
-  std::vector<at::Tensor> out;
-  for (const auto& x : inputs) out.push_back(x.detach().requires_grad_(x.requires_grad()));
-  return out;
-}
 
 at::Generator recompute_generator(c10::Device device) {
   return at::globalContext().defaultGenerator(device);
@@ -67,101 +34,305 @@ void set_random_state(at::Generator generator, const at::Tensor& state) {
   generator.set_state(state);
 }
 
-/// Sets generators and autocast as they were in the forward pass; undoes that when it ends.
-class RecomputeScope {
+/// The generators that draw for tensors of a device.
+class RandomStates {
  public:
-  explicit RecomputeScope(const RecomputeState& s)
-      : state_(s), precision_(s.device, s.autocast_type) {
+  explicit RandomStates(c10::Device device) : device_(device) {
     cpu_ = random_state(recompute_generator(at::kCPU));
-    set_random_state(recompute_generator(at::kCPU), s.cpu_random);
-    if (s.random_device) {
-      device_ = random_state(recompute_generator(*s.random_device));
-      set_random_state(recompute_generator(*s.random_device), s.device_random);
-    }
+    if (!device.is_cpu()) own_ = random_state(recompute_generator(device));
   }
-  ~RecomputeScope() {
+  void set() const {
     set_random_state(recompute_generator(at::kCPU), cpu_);
-    if (state_.random_device) set_random_state(recompute_generator(*state_.random_device), device_);
+    if (own_.defined()) set_random_state(recompute_generator(device_), own_);
   }
-  RecomputeScope(const RecomputeScope&) = delete;
-  RecomputeScope& operator=(const RecomputeScope&) = delete;
+  c10::Device device() const { return device_; }
 
  private:
-  const RecomputeState& state_;
-  const Autocast precision_;
-  at::Tensor cpu_, device_;
+  c10::Device device_;
+  at::Tensor cpu_, own_;
 };
 
-class RecomputeFunction : public torch::autograd::Function<RecomputeFunction> {
- public:
-  /// \param inputs  those of f, then the weights that it uses: they are part of the graph, so that
-  ///                what looks for the parameters of a loss finds them.
-  static at::Tensor forward(torch::autograd::AutogradContext* ctx, at::TensorList inputs,
-                            const c10::intrusive_ptr<RecomputeState>& state) {
-    ctx->save_for_backward(inputs.vec());
-    ctx->saved_data["state"] = c10::IValue::make_capsule(state);
-    return std::exchange(state->result, {});
-  }
-  static torch::autograd::variable_list backward(torch::autograd::AutogradContext* ctx,
-                                                 torch::autograd::variable_list gradients) {
-    const auto capsule = ctx->saved_data["state"].toCapsule();
-    const auto& state = static_cast<const RecomputeState&>(*capsule);
-    const auto saved = ctx->get_saved_variables();
-    const auto inputs = detached_inputs(at::TensorList(saved).slice(0, state.inputs));
-    torch::autograd::variable_list wanted;
-    for (size_t i = 0; i < saved.size(); ++i) {
-      const at::Tensor& x = i < state.inputs ? inputs[i] : saved[i];
-      if (x.requires_grad()) wanted.push_back(x);
+/// What the second pass depends on beside inputs and weights, as it is now.
+struct ForwardState {
+  explicit ForwardState(c10::Device device) : random(device) {
+    if (at::autocast::is_autocast_enabled(device.type())) {
+      autocast_type = at::autocast::get_autocast_dtype(device.type());
     }
-    at::Tensor y;
-    {
-      const at::AutoGradMode grad(true);
-      const RecomputeScope scope(state);
-      y = state.f(inputs);
-    }
-    const auto found = torch::autograd::grad({y}, wanted, {gradients[0]}, std::nullopt,
-                                             /*create_graph=*/false, /*allow_unused=*/true);
-    torch::autograd::variable_list out;
-    size_t next = 0;
-    for (const auto& x : saved) out.push_back(x.requires_grad() ? found[next++] : at::Tensor());
-    out.emplace_back();  // of the state
-    return out;
   }
+  RandomStates random;
+  std::optional<at::ScalarType> autocast_type;  ///< none: off
 };
+
+/// Sets generators and autocast as they were in the first pass; undoes that when it ends.
+class SecondPassState {
+ public:
+  explicit SecondPassState(const ForwardState& first)
+      : before_(first.random.device()),
+        precision_(first.random.device().type(), first.autocast_type) {
+    first.random.set();
+  }
+  ~SecondPassState() { before_.set(); }
+  SecondPassState(const SecondPassState&) = delete;
+  SecondPassState& operator=(const SecondPassState&) = delete;
+
+ private:
+  const RandomStates before_;
+  const Autocast precision_;
+};
+
+double seconds_when_idle(c10::Device device) {
+  if (!device.is_cpu()) {
+    c10::impl::VirtualGuardImpl(device.type()).synchronizeDevice(device.index());
+  }
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+/// One block of one step: the tensors that its operators save are let go after the first pass, and
+/// made by a second one when the backward pass asks for the first of them. The graph is that of the
+/// first pass.
+class BlockRun : public std::enable_shared_from_this<BlockRun> {
+ public:
+  /// \param silent  the second pass leaves running statistics as they are.
+  /// \param cost    null: not measured.
+  BlockRun(TensorFunction f, at::TensorList inputs, bool silent, std::shared_ptr<BlockCost> cost)
+      : f_(std::move(f)), silent_(silent), cost_(std::move(cost)), state_(inputs.front().device()) {
+    for (const auto& x : inputs) {
+      inputs_.push_back({KeptTensor(x), x.requires_grad()});
+    }
+  }
+  at::Tensor first_pass(at::TensorList inputs);
+
+  // For the hooks of the graph.
+  size_t add(const at::Tensor& x) {
+    slots_.push_back({KeptTensor(x), Slot::kFilled});
+    return slots_.size() - 1;
+  }
+  at::Tensor get(size_t slot) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (slots_[slot].state == Slot::kEmpty) second_pass();
+    return slots_[slot].tensor.get();
+  }
+  void release(size_t slot) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    slots_[slot] = {KeptTensor(), Slot::kReleased};
+  }
+
+  // For the passes.
+  bool is_silent() const { return silent_; }
+  void fill_next(const at::Tensor& x) {
+    TORCH_CHECK(next_ < slots_.size(), "a block saves more tensors in its second pass");
+    Slot& slot = slots_[next_++];
+    if (slot.state == Slot::kEmpty) slot = {KeptTensor(x), Slot::kFilled};
+  }
+  std::vector<at::Tensor> once(bool again,
+                               const std::function<std::vector<at::Tensor>()>& compute) {
+    if (again) return once_.at(next_once_++);
+    return once_.emplace_back(compute());
+  }
+
+ private:
+  struct Input {
+    KeptTensor tensor;
+    bool requires_grad;
+  };
+  struct Slot {
+    KeptTensor tensor;
+    enum State { kEmpty, kFilled, kReleased } state;
+  };
+
+  void measure_kept(const at::Tensor& result, at::TensorList inputs) const;
+  void second_pass();
+
+  TensorFunction f_;
+  const bool silent_;
+  const std::shared_ptr<BlockCost> cost_;
+  const ForwardState state_;
+  std::vector<Input> inputs_;
+  std::vector<std::vector<at::Tensor>> once_;  ///< what is computed in the first pass alone
+  size_t next_once_ = 0;
+  std::mutex mutex_;
+  std::vector<Slot> slots_;
+  size_t next_ = 0;  ///< to fill
+};
+
+/// Of the block that this thread runs.
+struct Pass {
+  BlockRun* block = nullptr;  ///< that runs twice; null: none does
+  bool again = false;
+  bool silent = false;
+  bool kept = false;  ///< a plan keeps the block
+  bool inside() const { return block || kept; }
+};
+thread_local Pass pass;
+
+/// For as long as it lives.
+class PassScope {
+ public:
+  explicit PassScope(Pass now) : outer_(std::exchange(pass, now)) {}
+  ~PassScope() { pass = outer_; }
+  PassScope(const PassScope&) = delete;
+  PassScope& operator=(const PassScope&) = delete;
+
+ private:
+  Pass outer_;
+};
+
+/// How the graph saves a tensor.
+class SavedByBlock : public torch::autograd::SavedVariableHooks {
+ public:
+  explicit SavedByBlock(std::shared_ptr<BlockRun> block) : block_(std::move(block)) {}
+  ~SavedByBlock() override {
+    if (slot_) block_->release(*slot_);
+  }
+  void call_pack_hook(const at::Tensor& x) override { slot_ = block_->add(x); }
+  at::Tensor call_unpack_hook() override { return block_->get(*slot_); }
+
+ private:
+  std::shared_ptr<BlockRun> block_;
+  std::optional<size_t> slot_;
+};
+
+/// What the second pass would save goes to where the first one's graph asks for it.
+class FillsBlock : public torch::autograd::SavedVariableHooks {
+ public:
+  explicit FillsBlock(BlockRun& block) : block_(block) {}
+  void call_pack_hook(const at::Tensor& x) override { block_.fill_next(x); }
+  at::Tensor call_unpack_hook() override {
+    TORCH_CHECK(false, "the graph of a second pass has no backward pass");
+  }
+
+ private:
+  BlockRun& block_;
+};
+
+at::Tensor BlockRun::first_pass(at::TensorList inputs) {
+  std::vector<uint32_t> versions;
+  for (const auto& x : inputs) versions.push_back(static_cast<uint32_t>(x._version()));
+  at::Tensor result;
+  {
+    const SeparateRecomputations own;
+    const SavesTensorsBy by_block(
+        [this] { return std::make_unique<SavedByBlock>(shared_from_this()); });
+    const PassScope scope({.block = this});
+    result = f_(inputs);
+    if (cost_) measure_kept(result, inputs);
+  }
+  const std::lock_guard<std::mutex> lock(mutex_);
+  for (size_t i = 0; i < inputs.size(); ++i) {
+    // A second pass would begin from other values.
+    if (static_cast<uint32_t>(inputs[i]._version()) != versions[i]) return result;
+  }
+  for (Slot& slot : slots_) {
+    if (slot.state == Slot::kFilled) slot = {KeptTensor(), Slot::kEmpty};
+  }
+  return result;
+}
+
+void BlockRun::measure_kept(const at::Tensor& result, at::TensorList inputs) const {
+  HeldMemory held;
+  for (const Slot& slot : slots_) slot.tensor.add_held(held);
+  for (const auto& x : inputs) held.erase(x.storage().unsafeGetStorageImpl());
+  const void* const of_result = result.storage().unsafeGetStorageImpl();
+  held.erase(of_result);
+  cost_->bytes = 0;
+  for (const auto& [place, bytes] : held) cost_->bytes += static_cast<int64_t>(bytes);
+  // The next block's input, which it could recompute if this one kept what that takes.
+  if (KeptTensor(result).is_recomputed()) {
+    cost_->bytes -= static_cast<int64_t>(result.storage().nbytes());
+  }
+}
+
+void BlockRun::second_pass() {
+  const c10::Device device = state_.random.device();
+  const double begin = cost_ ? seconds_when_idle(device) : 0;
+  {
+    const at::AutoGradMode grad(true);
+    std::vector<at::Tensor> inputs;
+    for (const Input& x : inputs_) {
+      inputs.push_back(x.tensor.get().detach().requires_grad_(x.requires_grad));
+    }
+    const SecondPassState state(state_);
+    const SavesRecomputations less_memory;
+    const SeparateRecomputations own;
+    const SavesTensorsBy filling([this] { return std::make_unique<FillsBlock>(*this); });
+    const PassScope scope({.block = this, .again = true, .silent = silent_});
+    f_(inputs);
+  }
+  TORCH_CHECK(next_ == slots_.size(), "a block saves fewer tensors in its second pass");
+  if (cost_) cost_->seconds = seconds_when_idle(device) - begin;
+  inputs_.clear();
+  once_.clear();
+  f_ = nullptr;
+}
+
+at::Tensor run_twice(const TensorFunction& f, at::TensorList inputs, bool silent,
+                     std::shared_ptr<BlockCost> cost) {
+  // Within a block that runs twice as a whole, its passes are these.
+  if (pass.block) {
+    const PassScope scope(
+        {.block = pass.block, .again = pass.again, .silent = pass.silent && silent});
+    return f(inputs);
+  }
+  if (!at::GradMode::is_enabled()) return f(inputs);
+  return std::make_shared<BlockRun>(f, inputs, silent, std::move(cost))->first_pass(inputs);
+}
+
+thread_local RecomputationPlan* plan = nullptr;
+thread_local const BlockSet* with_cp_blocks = nullptr;
 
 }  // namespace
 
 at::Tensor recompute_of(const TensorFunction& f, at::TensorList inputs) {
-  const bool needed =
-      std::any_of(inputs.begin(), inputs.end(), [](const auto& x) { return x.requires_grad(); });
-  if (!at::GradMode::is_enabled() || !needed) return f(inputs);
-  const at::Tensor& x = inputs.front();
-  auto state = c10::make_intrusive<RecomputeState>();
-  state->f = f;
-  state->device = x.device().type();
-  state->cpu_random = random_state(recompute_generator(at::kCPU));
-  if (!x.is_cpu()) {
-    state->random_device = x.device();
-    state->device_random = random_state(recompute_generator(x.device()));
-  }
-  if (at::autocast::is_autocast_enabled(state->device)) {
-    state->autocast_type = at::autocast::get_autocast_dtype(state->device);
-  }
-  state->inputs = inputs.size();
-  auto all = inputs.vec();
-  {
-    // With its graph, which says what weights f uses and is let go with this scope.
-    const auto own = detached_inputs(inputs);
-    const PausesRecomputations whole;
-    const at::Tensor result = f(own);
-    for (auto& weight : weights_behind(result, own)) all.push_back(std::move(weight));
-    state->result = result.detach();
-  }
-  return RecomputeFunction::apply(at::TensorList(all), state);
+  return run_twice(f, inputs, /*silent=*/false, nullptr);
 }
 
 at::Tensor recompute(const std::function<at::Tensor(const at::Tensor&)>& f, const at::Tensor& x) {
   return recompute_of([f](at::TensorList inputs) { return f(inputs[0]); }, {x});
 }
+
+at::Tensor run_block(bool with_cp, const std::function<at::Tensor(const at::Tensor&)>& f,
+                     const at::Tensor& x) {
+  if (!with_cp && (!plan || pass.inside())) return f(x);
+  return run_block_of(with_cp, [f](at::TensorList inputs) { return f(inputs[0]); }, {x});
+}
+
+at::Tensor run_block_of(bool with_cp, const TensorFunction& f, at::TensorList inputs) {
+  if (with_cp) return recompute_of(f, inputs);
+  if (!plan || pass.inside()) return f(inputs);
+  auto decision = plan->next();
+  if (!decision.recomputed) {
+    const PassScope scope({.kept = true});
+    return f(inputs);
+  }
+  return run_twice(f, inputs, /*silent=*/true, std::move(decision.cost));
+}
+
+at::Tensor run_block(const torch::nn::Module& block,
+                     const std::function<at::Tensor(const at::Tensor&)>& f, const at::Tensor& x) {
+  return run_block(with_cp_blocks && with_cp_blocks->contains(&block), f, x);
+}
+
+at::Tensor forward_in_sequence(Layer& layer, const at::Tensor& x) {
+  const bool is_block =
+      (with_cp_blocks && with_cp_blocks->contains(&layer)) || (plan && plan->has_block(layer));
+  return is_block ? forward_block(layer, x) : layer.forward(x);
+}
+
+bool is_silent_pass() { return pass.again && pass.silent; }
+
+std::vector<at::Tensor> computed_once(const std::function<std::vector<at::Tensor>()>& compute) {
+  // Blocks that are not silent do all twice, as in PyTorch.
+  if (!pass.block || !pass.block->is_silent()) return compute();
+  return pass.block->once(pass.again, compute);
+}
+
+FollowsPlan::FollowsPlan(RecomputationPlan& p) : outer_(std::exchange(plan, &p)) {}
+
+FollowsPlan::~FollowsPlan() { plan = outer_; }
+
+RecomputesBlocks::RecomputesBlocks(const BlockSet* blocks)
+    : outer_(std::exchange(with_cp_blocks, blocks)) {}
+
+RecomputesBlocks::~RecomputesBlocks() { with_cp_blocks = outer_; }
 
 }  // namespace seg

@@ -2,6 +2,7 @@
 
 #include "segcore/dist/communicator.hpp"
 #include "segcore/models/nn/batch_norm.hpp"
+#include "segcore/models/nn/recompute.hpp"
 #include "segcore/ops/batch_norm_relu/batch_norm_relu.hpp"
 #include "segcore/ops/find_operator.hpp"
 #include "segcore/torch.hpp"
@@ -54,6 +55,15 @@ SyncedStatistics synced_statistics(const at::Tensor& x, Communicator& communicat
   const auto [own_mean, own_var] = at::batch_norm_update_stats(
       x, at::zeros({channels}, options), at::zeros({channels}, options), /*momentum=*/0);
   return synced_statistics(own_mean, own_var, x.numel() / channels, communicator);
+}
+
+/// A process that recomputes a block alone must not wait for the others.
+SyncedStatistics synced_once(const std::function<SyncedStatistics()>& synced) {
+  const auto tensors = computed_once([&]() -> std::vector<at::Tensor> {
+    const SyncedStatistics statistics = synced();
+    return {statistics.mean, statistics.var, statistics.count};
+  });
+  return {.mean = tensors[0], .var = tensors[1], .count = tensors[2]};
 }
 
 /// (x - mean) / sqrt(var + eps) * weight + bias in one pass, in the type of x.
@@ -163,6 +173,7 @@ class SyncedNormRelu : public torch::autograd::Function<SyncedNormRelu> {
 }  // namespace
 
 void SyncBatchNorm::follow(const torch::Tensor& mean, const torch::Tensor& var) {
+  if (is_silent_pass()) return;
   const at::NoGradGuard no_grad;
   const double momentum = next_momentum();
   if (!is_training() || !running_mean_.defined()) return;
@@ -177,7 +188,7 @@ Communicator* SyncBatchNorm::others_in_training() const {
 torch::Tensor SyncBatchNorm::forward(const torch::Tensor& x) {
   auto* others = others_in_training();
   if (!others) return BatchNorm::forward(x);
-  const auto statistics = synced_statistics(x, *others);
+  const auto statistics = synced_once([&] { return synced_statistics(x, *others); });
   follow(statistics.mean, statistics.unbiased_var());
   return SyncedNormalisation::apply(x, if_defined(weight), if_defined(bias), statistics,
                                     c10::make_intrusive<SyncedBackward>(*others, params_.eps));
@@ -188,8 +199,10 @@ torch::Tensor SyncBatchNorm::forward_relu(const torch::Tensor& x, const torch::T
   if (!others) return BatchNorm::forward_relu(x, residual);
   if (!has_relu_kernel(x)) return Norm::forward_relu(x, residual);
   // The numbers of one process, whose statistics are in double precision as well.
-  const auto own = batch_norm_moments(x.detach());
-  const auto statistics = synced_statistics(own[0], own[1], x.numel() / x.size(1), *others);
+  const auto statistics = synced_once([&] {
+    const auto own = batch_norm_moments(x.detach());
+    return synced_statistics(own[0], own[1], x.numel() / x.size(1), *others);
+  });
   follow(statistics.mean, statistics.unbiased_var());
   return SyncedNormRelu::apply(x, if_defined(residual), if_defined(weight), if_defined(bias),
                                statistics,

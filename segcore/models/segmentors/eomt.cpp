@@ -6,6 +6,7 @@
 #include "segcore/models/decode_heads/mask_set_losses.hpp"
 #include "segcore/models/nn/follows_progress.hpp"
 #include "segcore/models/nn/precision.hpp"
+#include "segcore/models/nn/recompute.hpp"
 #include "segcore/models/nn/resize.hpp"
 #include "segcore/models/nn/uses_communicator.hpp"
 #include "segcore/models/orders_layers.hpp"
@@ -232,7 +233,11 @@ class EoMT final : public LogitSegmentor,
         if (is_training() || masked > 0) out.push_back(predict(x, grid));
         if (masked > 0) mask = allowed_attention(out.back().masks, x.size(1), grid, masked);
       }
-      x = (*layers_)[static_cast<size_t>(i)].forward(x, mask, rotary ? &*rotary : nullptr);
+      auto& layer = (*layers_)[static_cast<size_t>(i)];
+      const auto run = [&layer, mask, rotary](const torch::Tensor& in) {
+        return layer.forward(in, mask, rotary ? &*rotary : nullptr);
+      };
+      x = run_block(layer, run, x);
     }
     out.push_back(predict(x, grid));
     return out;
