@@ -29,7 +29,7 @@ class SavesRecomputations {
 
 class Recomputations;
 
-/// Others in between, where a SavesRecomputations lives: for what is computed once more as a whole.
+/// Others in between, where a SavesRecomputations lives: for what is computed again as a whole.
 /// Results of before and after are not recomputed from tensors of in between, nor the reverse.
 class SeparateRecomputations {
  public:
@@ -59,6 +59,12 @@ at::Tensor recomputable(const std::vector<at::Tensor>& inputs, Recompute compute
 /// The same for a result that was computed already: compute(inputs), bit for bit.
 void recomputable_as(const at::Tensor& result, const std::vector<at::Tensor>& inputs,
                      Recompute compute);
+
+/// The same for a result without a gradient that operators save, such as random factors.
+/// \param inputs  makes them; runs where a SavesRecomputations lives.
+void recomputable_constant(const at::Tensor& result,
+                           const std::function<std::vector<at::Tensor>()>& inputs,
+                           Recompute compute);
 
 /// The same for the result of an operator whose own backward pass needs it, too, and as the last:
 /// the first that asks for it computes it for the others, until the operator ends that.

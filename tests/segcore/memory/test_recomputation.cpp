@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "segcore/models/nn/activation.hpp"
+#include "segcore/models/nn/drop.hpp"
 #include "segcore/models/nn/joined_maps.hpp"
 #include "segcore/models/nn/norm.hpp"
 #include "segcore/models/nn/precision.hpp"
@@ -179,6 +180,45 @@ TEST_F(RecomputationTest, OfWhatIsRecomputedAsAWholeOnlyTheInputIsKept) {
                 return at::conv2d(recompute(block, x), in[1]);
               });
   EXPECT_EQ(alive, 0);
+}
+
+TEST_F(RecomputationTest, DropoutKeepsAByteOfEachFactor) {
+  for (const bool maps : {false, true}) {
+    const std::shared_ptr<DropLayer> layer =
+        maps ? std::static_pointer_cast<DropLayer>(std::make_shared<Dropout2d>(0.4))
+             : std::make_shared<Dropout>(0.4);
+    for (const auto format : {at::MemoryFormat::Contiguous, at::MemoryFormat::ChannelsLast}) {
+      const auto x = signed_leaf("x", {3, 5, 4, 6});
+      const auto body = [&](const auto& in) {
+        torch::manual_seed(7);
+        const auto input = norm(in[0].contiguous(format));
+        return at::conv2d(watched.watch(layer->forward(input)), in[1]);
+      };
+      const auto w = signed_leaf("w", {2, 5, 3, 3});
+      const auto found = expect_same({x, w}, body);
+      EXPECT_EQ(saved, 1);
+      // LibTorch's numbers.
+      torch::manual_seed(7);
+      const auto input = norm(x.contiguous(format));
+      const auto expected =
+          maps ? at::feature_dropout(input, 0.4, true) : at::dropout(input, 0.4, true);
+      torch::manual_seed(7);
+      EXPECT_TRUE(at::equal(layer->forward(input), expected));
+      EXPECT_EQ(layer->forward(input).strides(), expected.strides());
+      const auto by = torch::autograd::grad({at::conv2d(expected, w).square().sum()}, {x, w});
+      for (size_t i = 0; i < 2; ++i) EXPECT_TRUE(at::equal(found[i], by[i])) << i;
+    }
+  }
+}
+
+TEST_F(RecomputationTest, DropoutOfNothingAndOfEverythingIsLibTorchs) {
+  Dropout all(1);
+  Dropout2d maps(1);
+  Dropout half(0.5);
+  const auto x = signed_leaf("x", {1, 2, 3, 3});
+  EXPECT_TRUE(at::equal(all.forward(x), at::zeros({1, 2, 3, 3})));
+  EXPECT_TRUE(at::equal(maps.forward(x), at::zeros({1, 2, 3, 3})));
+  EXPECT_EQ(half.forward(at::zeros({0, 2})).numel(), 0);
 }
 
 TEST_F(RecomputationTest, ActivationsThatSaveTheirResultKeepNoInputBesides) {
