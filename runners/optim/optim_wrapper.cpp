@@ -8,6 +8,7 @@
 #include <unordered_set>
 
 #include "registry/log.hpp"
+#include "segcore/memory/device_memory.hpp"
 #include "segcore/models/nn/norm.hpp"
 
 namespace seg {
@@ -50,10 +51,28 @@ Schema<OptimWrapperParams> OptimWrapper::schema() {
           "cuda_graph", &P::cuda_graph,
           "auto: on a GPU, record the forward and backward pass once and replay it where that "
           "works; false: start each kernel")
+      .optional("memory", &P::memory,
+                "save: the backward pass recomputes blocks of the model, so that a step fits into "
+                "memory_limit; same numbers, slower",
+                one_of({"fast", "save"}))
+      .optional("memory_limit", &P::memory_limit,
+                "with memory: save, of each process: a size such as 8GB, bytes, or a share of the "
+                "device's memory up to 1; null: nine tenths of what is free")
       .validate([](const P& p, Problems& problems) {
         const auto* word = std::get_if<std::string>(&p.cuda_graph);
         if (word && *word != "auto") {
           problems.error("cuda_graph", "expected auto or false, got '" + *word + "'");
+        } else if (p.memory == "save" && p.cuda_graph != CudaGraph(false)) {
+          problems.warn("cuda_graph", "has no effect with memory: save");
+        }
+        if (!p.memory_limit) return;
+        if (!limit_bytes(*p.memory_limit, /*total=*/1'000'000'000)) {
+          problems.error("memory_limit",
+                         "expected a size such as 8GB, a number of bytes, or a share of the "
+                         "device's memory up to 1, got '" +
+                             Convert<MemoryLimit>::show(*p.memory_limit) + "'");
+        } else if (p.memory == "fast") {
+          problems.warn("memory_limit", "has no effect without memory: save");
         }
       });
 }
@@ -75,6 +94,11 @@ OptimWrapper::OptimWrapper(const Params& params, torch::nn::Module& model)
     optimizer_->add_group(std::move(all));
   }
   if (optimizer_->groups().size() > 1) base_ = optimizer_->new_group();
+  if (params.memory == "save") {
+    std::optional<int64_t> limit;
+    if (params.memory_limit) limit = limit_bytes(*params.memory_limit, total_memory(device_));
+    memory_ = std::make_unique<StepMemory>(model, device_, limit);
+  }
   if (params.accumulative_counts > 1) {
     for (const auto& module : model.modules(/*include_self=*/false)) {
       const auto* norm = dynamic_cast<const Norm*>(module.get());
@@ -87,6 +111,10 @@ OptimWrapper::OptimWrapper(const Params& params, torch::nn::Module& model)
 }
 
 std::unique_ptr<Autocast> OptimWrapper::precision() const { return nullptr; }
+
+std::unique_ptr<FollowsPlan> OptimWrapper::recomputations(const at::Tensor& images) {
+  return memory_ ? memory_->begin(images) : nullptr;
+}
 
 void OptimWrapper::set_progress(int64_t done, int64_t total, const Value& accumulated) {
   const int64_t counts = params_.accumulative_counts;
@@ -160,6 +188,7 @@ at::Tensor OptimWrapper::scale_loss(const at::Tensor& loss) const {
 }
 
 bool OptimWrapper::step() {
+  if (memory_) memory_->end();
   grad_norm_.reset();
   const bool updates = will_update();
   ++done_;

@@ -13,6 +13,7 @@
 
 #include "runners/optim/optimizer.hpp"
 #include "runners/optim/param_groups.hpp"
+#include "runners/optim/step_memory.hpp"
 #include "segcore/models/nn/precision.hpp"
 
 namespace seg {
@@ -27,18 +28,24 @@ struct ClipGrad {
   static Schema<ClipGrad> schema();
 };
 
+/// The option `cuda_graph`: false or "auto".
+using CudaGraph = std::variant<bool, std::string>;
+
 struct OptimWrapperParams {
   Spec<Optimizer> optimizer;
   Spec<ParamGrouping> constructor = default_param_grouping();
   std::optional<ParamwiseCfg> paramwise_cfg;
   int64_t accumulative_counts = 1;
   std::optional<ClipGrad> clip_grad;
-  std::variant<bool, std::string> cuda_graph = false;
+  CudaGraph cuda_graph = false;
+  std::string memory = "fast";
+  std::optional<MemoryLimit> memory_limit;
 };
 
 /// A step of training is
 ///   {
 ///     auto precision = wrapper.precision();
+///     auto memory = wrapper.recomputations(images);
 ///     losses = model.loss(...);
 ///   }
 ///   wrapper.scale_loss(total_loss(losses)).backward();
@@ -53,6 +60,8 @@ class OptimWrapper {
 
   /// Autocast for the forward pass.
   virtual std::unique_ptr<Autocast> precision() const;
+  /// What the backward pass recomputes, for the forward pass; null: nothing.
+  std::unique_ptr<FollowsPlan> recomputations(const at::Tensor& images);
   /// What the backward pass begins from: the loss divided by the number of accumulated steps and,
   /// in mixed precision, times the loss scale.
   virtual at::Tensor scale_loss(const at::Tensor& loss) const;
@@ -81,7 +90,7 @@ class OptimWrapper {
   int64_t accumulation_length() const;
   /// Whether steps are to be recorded where that works (`cuda_graph`).
   bool records_steps() const {
-    return params_.cuda_graph != std::variant<bool, std::string>(false);
+    return params_.cuda_graph != CudaGraph(false) && params_.memory == "fast";
   }
   /// Whether gradients are zeroed in place, because others hold views of them.
   void keep_gradients(bool keep) { keep_gradients_ = keep; }
@@ -113,6 +122,7 @@ class OptimWrapper {
   void take_gradients(const Value& accumulated);
 
   std::unique_ptr<Optimizer> optimizer_;
+  std::unique_ptr<StepMemory> memory_;  ///< null: all is kept
   std::optional<ParamGroup> base_;
   at::Tensor grad_norm_;
   c10::Device device_;

@@ -10,6 +10,7 @@ LossMap TrainStep::losses_of(const ModelInput& input) {
   LossMap losses;
   {
     const auto precision = optimizer_.precision();
+    const auto memory = optimizer_.recomputations(input.images);
     losses = model_.loss(input.images, Targets(input));
   }
   losses.insert(losses.begin(), {"loss", total_loss(losses)});

@@ -199,6 +199,11 @@ CachingAllocator::Usage CachingAllocator::usage() const {
   return usage_;
 }
 
+void CachingAllocator::forget_peak() {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  usage_.most_used = usage_.used;
+}
+
 void install_caching_allocator() {
 #if !defined(__SANITIZE_ADDRESS__)
   // Never destroyed, as Leases.
@@ -206,6 +211,10 @@ void install_caching_allocator() {
   static const bool installed = (c10::SetCPUAllocator(allocator, /*priority=*/1), true);
   static_cast<void>(installed);
 #endif
+}
+
+CachingAllocator* installed_caching_allocator() {
+  return dynamic_cast<CachingAllocator*>(c10::GetCPUAllocator());
 }
 
 }  // namespace seg

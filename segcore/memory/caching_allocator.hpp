@@ -33,6 +33,8 @@ class CachingAllocator final : public c10::Allocator {
     size_t used = 0, kept = 0, most_used = 0;  ///< bytes
   };
   Usage usage() const;
+  /// Counts the peak in use from now on.
+  void forget_peak();
 
  private:
   struct Block {
@@ -68,5 +70,7 @@ class CachingAllocator final : public c10::Allocator {
 /// Makes LibTorch take memory from a CachingAllocator from now on; later calls do nothing. Address
 /// sanitizers see nothing of memory that is kept: with them nothing is installed.
 void install_caching_allocator();
+/// What was installed; null: nothing.
+CachingAllocator* installed_caching_allocator();
 
 }  // namespace seg

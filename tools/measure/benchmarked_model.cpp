@@ -70,6 +70,7 @@ void BenchmarkedModel::compute(const ModelInput& input, GradientReducer* reducer
 LossMap BenchmarkedModel::forward(const ModelInput& input) {
   RECORD_USER_SCOPE("forward");
   const auto precision = optimizer_->precision();
+  const auto memory = optimizer_->recomputations(input.images);
   return model_->loss(input.images, Targets(input));
 }
 

@@ -1,0 +1,110 @@
+#include "segcore/memory/device_memory.hpp"
+
+#include <c10/core/CachingDeviceAllocator.h>
+
+#include <algorithm>
+#include <fstream>
+#include <limits>
+#include <optional>
+#include <sstream>
+#include <string>
+
+#include "segcore/memory/caching_allocator.hpp"
+
+namespace seg {
+namespace {
+
+/// The value of "name: 123 kB" in a file of /proc, in bytes; 0 where there is none.
+int64_t kilobytes_entry(const char* path, const std::string& name) {
+  std::ifstream file(path);
+  for (std::string line; std::getline(file, line);) {
+    if (line.starts_with(name + ":")) return std::stoll(line.substr(name.size() + 1)) * 1024;
+  }
+  return 0;
+}
+
+/// A number in a file; none for "max" and where there is no file.
+std::optional<int64_t> number_in(const std::string& path) {
+  std::ifstream file(path);
+  int64_t value = 0;
+  if (!(file >> value)) return std::nullopt;
+  return value;
+}
+
+/// Limit and use of this process's control group, of version 2 or 1.
+struct GroupMemory {
+  std::optional<int64_t> limit;
+  int64_t used = 0;
+};
+GroupMemory group_memory() {
+  std::string folder = "/sys/fs/cgroup";
+  std::ifstream groups("/proc/self/cgroup");
+  for (std::string line; std::getline(groups, line);) {
+    if (line.starts_with("0::")) folder += line.substr(3);
+  }
+  // A container sees its own group as the root.
+  for (const std::string& at : {folder, std::string("/sys/fs/cgroup")}) {
+    if (const auto limit = number_in(at + "/memory.max")) {
+      return {limit, number_in(at + "/memory.current").value_or(0)};
+    }
+  }
+  const std::string old = "/sys/fs/cgroup/memory/memory.";
+  const auto limit = number_in(old + "limit_in_bytes");
+  return {limit, number_in(old + "usage_in_bytes").value_or(0)};
+}
+
+MemoryUse process_memory() {
+  const int64_t resident = kilobytes_entry("/proc/self/status", "VmRSS");
+  const CachingAllocator* const allocator = installed_caching_allocator();
+  if (!allocator) return {resident, kilobytes_entry("/proc/self/status", "VmHWM")};
+  const auto usage = allocator->usage();
+  const auto used = std::max<int64_t>(resident - static_cast<int64_t>(usage.kept), 0);
+  return {used, used + static_cast<int64_t>(usage.most_used - usage.used)};
+}
+
+c10::CachingDeviceAllocator::DeviceStats device_stats(c10::Device device) {
+  return c10::getDeviceAllocator(device.type())->getDeviceStats(device.index());
+}
+
+constexpr auto kAllPools = static_cast<size_t>(c10::CachingAllocator::StatType::AGGREGATE);
+
+}  // namespace
+
+MemoryUse memory_use(c10::Device device) {
+  if (device.is_cpu()) return process_memory();
+  const auto bytes = device_stats(device).allocated_bytes[kAllPools];
+  return {bytes.current, bytes.peak};
+}
+
+void forget_memory_peak(c10::Device device) {
+  if (!device.is_cpu()) {
+    c10::getDeviceAllocator(device.type())->resetPeakStats(device.index());
+  } else if (auto* const allocator = installed_caching_allocator()) {
+    allocator->forget_peak();
+  }
+}
+
+int64_t free_memory(c10::Device device) {
+  if (!device.is_cpu()) {
+    const auto stats = device_stats(device);
+    const auto [free, total] =
+        c10::getDeviceAllocator(device.type())->getMemoryInfo(device.index());
+    return static_cast<int64_t>(free) + stats.reserved_bytes[kAllPools].current -
+           stats.allocated_bytes[kAllPools].current;
+  }
+  const int64_t available = kilobytes_entry("/proc/meminfo", "MemAvailable");
+  const GroupMemory group = group_memory();
+  return group.limit ? std::min(available, std::max<int64_t>(*group.limit - group.used, 0))
+                     : available;
+}
+
+int64_t total_memory(c10::Device device) {
+  if (!device.is_cpu()) {
+    return static_cast<int64_t>(
+        c10::getDeviceAllocator(device.type())->getMemoryInfo(device.index()).second);
+  }
+  const int64_t all = kilobytes_entry("/proc/meminfo", "MemTotal");
+  return std::min(all, group_memory().limit.value_or(all));
+}
+
+}  // namespace seg
