@@ -1,31 +1,23 @@
 /// Between which positions bilinear resizing interpolates.
 #pragma once
-#include <algorithm>
 #include <cstdint>
 #include <vector>
+
+#include "segcore/ops/bilinear_side.hpp"
 
 namespace seg {
 
 /// For the output positions from `begin` to before `end` the two input positions that it is
-/// interpolated from, and the weight of the second. In the precision of the logits, as LibTorch's
-/// resizing computes them.
+/// interpolated from, and the weight of the second.
 template <class Real>
 void fill_taps(int64_t in, int64_t out, int64_t begin, int64_t end, bool align_corners,
                int64_t* first, int64_t* second, Real* share) {
-  Real scale;
-  if (align_corners) {
-    scale = out > 1 ? static_cast<Real>(in - 1) / static_cast<Real>(out - 1) : Real(0);
-  } else {
-    scale = static_cast<Real>(in) / static_cast<Real>(out);
-  }
+  const BilinearSide<Real> side(static_cast<int>(in), static_cast<int>(out), align_corners);
   for (int64_t i = begin; i < end; ++i) {
-    Real position = align_corners
-                        ? scale * static_cast<Real>(i)
-                        : std::max(scale * (static_cast<Real>(i) + Real(0.5)) - Real(0.5), Real(0));
-    const int64_t low = std::min(static_cast<int64_t>(position), in - 1);
-    first[i - begin] = low;
-    second[i - begin] = std::min(low + 1, in - 1);
-    share[i - begin] = std::clamp(position - static_cast<Real>(low), Real(0), Real(1));
+    const BilinearTap<Real> tap = side.tap(static_cast<int>(i));
+    first[i - begin] = tap.low;
+    second[i - begin] = tap.high;
+    share[i - begin] = tap.share;
   }
 }
 

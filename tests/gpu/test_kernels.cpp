@@ -8,6 +8,7 @@
 #include "segcore/ops/dcnv3/dcnv3.hpp"
 #include "segcore/ops/deformable_attention/deformable_attention.hpp"
 #include "segcore/ops/resize_argmax/resize_argmax.hpp"
+#include "segcore/ops/resize_cross_entropy/resize_cross_entropy.hpp"
 #include "segcore/torch.hpp"
 #include "tests/support/gpu.hpp"
 
@@ -189,6 +190,62 @@ TEST_F(GpuKernels, DeformableAttentionIsItsComposition) {
       expect(gv.grad(), grad_value, "value");
       expect(gl.grad(), grad_locations, "locations");
       expect(gw.grad(), grad_weights, "weights");
+    }
+  }
+}
+
+TEST_F(GpuKernels, ResizeCrossEntropyIsItsComposition) {
+  torch::manual_seed(6);
+  struct Case {
+    int64_t classes, height, width, out_height, out_width;
+    bool align_corners, weighted;
+  };
+  for (const Case& c : {Case{19, 16, 24, 64, 96, false, false}, Case{150, 8, 9, 33, 35, true, true},
+                        Case{2, 1, 5, 40, 3, false, true}, Case{7, 31, 20, 11, 13, false, false}}) {
+    const auto logits = 5 * torch::randn({2, c.classes, c.height, c.width}, torch::kFloat64);
+    auto labels = torch::randint(0, c.classes, {2, c.out_height, c.out_width}, torch::kLong);
+    labels.masked_fill_(torch::rand(labels.sizes()) < 0.2, 255);
+    const auto weights = [&](at::IntArrayRef shape) {
+      return c.weighted ? torch::rand(shape, torch::kFloat64) : torch::Tensor();
+    };
+    const auto of_class = weights({c.classes}), of_pixel = weights(labels.sizes());
+    const auto moved = [&](const torch::Tensor& t, at::ScalarType type) {
+      return t.defined() ? t.to(device(), type) : t;
+    };
+    for (const auto type : {torch::kFloat64, torch::kFloat32, torch::kFloat16, torch::kBFloat16}) {
+      const double allowed = type == torch::kFloat64 ? 1e-10 : 1e-4;
+      const double of_gradient = type == torch::kBFloat16  ? 1e-2
+                                 : type == torch::kFloat16 ? 2e-3
+                                                           : allowed;
+      const auto wide = type == torch::kFloat64 ? type : torch::kFloat32;
+      const auto x = logits.to(device(), type).requires_grad_();
+      const auto exact = x.detach().cpu().to(torch::kFloat64).requires_grad_();
+      const auto found = resize_cross_entropy(x, labels.to(device()), moved(of_class, wide),
+                                              moved(of_pixel, wide), 255, c.align_corners);
+      const auto expected =
+          resize_cross_entropy(exact, labels, of_class, of_pixel, 255, c.align_corners);
+      const double loss = expected.loss.item<double>();
+      EXPECT_NEAR(found.loss.item<double>(), loss, allowed * loss);
+      EXPECT_NEAR(found.weight.item<double>(), expected.weight.item<double>(), allowed * loss);
+      EXPECT_EQ(found.counts[1].item<int64_t>(), expected.counts[1].item<int64_t>());
+      EXPECT_NEAR(found.counts[0].item<double>(), expected.counts[0].item<double>(), 3);
+      found.loss.backward();
+      expected.loss.backward();
+      const auto gradient = x.grad().cpu().to(torch::kFloat64);
+      EXPECT_LT((gradient - exact.grad()).abs().max().item<double>(),
+                of_gradient * exact.grad().abs().max().item<double>());
+      const auto again = x.detach().requires_grad_();
+      resize_cross_entropy(again, labels.to(device()), moved(of_class, wide), moved(of_pixel, wide),
+                           255, c.align_corners)
+          .loss.backward();
+      EXPECT_TRUE(torch::equal(again.grad(), x.grad()));
+      const auto pixels =
+          resize_pixel_cross_entropy(x, labels.to(device()), 255, c.align_corners).cpu();
+      EXPECT_LT((pixels - resize_pixel_cross_entropy(exact, labels, 255, c.align_corners))
+                    .abs()
+                    .max()
+                    .item<double>(),
+                allowed * 30);
     }
   }
 }

@@ -1,30 +1,16 @@
 // Bilinear resizing and argmax in one pass: each thread computes one pixel of the result from the
 // few small logits around it. The composition writes and reads the logits at full size.
+#include "segcore/ops/bilinear_side.hpp"
 #include "segcore/ops/resize_argmax/resize_argmax_launch.hpp"
 
 namespace seg::cuda {
 namespace {
 
-/// A position between two others.
+/// A side that keeps its size is not mixed: what is not a number stays where it is.
 template <class Real>
-struct Between {
-  int low, high;
-  Real share;  // of the higher one
-};
-
-/// As LibTorch resizes: its scale and its half-pixel centres.
-template <class Real>
-__device__ Between<Real> between(int i, int in, int out, bool align_corners) {
+__device__ BilinearTap<Real> between(int i, int in, int out, bool align_corners) {
   if (in == out) return {i, i, Real(0)};
-  Real position;
-  if (align_corners) {
-    position = out > 1 ? static_cast<Real>(in - 1) / static_cast<Real>(out - 1) * i : Real(0);
-  } else {
-    const Real scale = static_cast<Real>(in) / static_cast<Real>(out);
-    position = max(scale * (static_cast<Real>(i) + Real(0.5)) - Real(0.5), Real(0));
-  }
-  const int low = min(static_cast<int>(position), in - 1);
-  return {low, min(low + 1, in - 1), min(max(position - static_cast<Real>(low), Real(0)), Real(1))};
+  return BilinearSide<Real>(in, out, align_corners).tap(i);
 }
 
 /// Where one position of the result lies among the small logits. The two resizings stay separate,
@@ -32,13 +18,13 @@ __device__ Between<Real> between(int i, int in, int out, bool align_corners) {
 /// each of which interpolates two of the small logits.
 template <class Real>
 struct Taps {
-  Between<Real> inner[2];
+  BilinearTap<Real> inner[2];
   Real share;
 };
 
 template <class Real>
 __device__ Taps<Real> taps(int i, const ResizeAxis& axis, bool align_corners) {
-  const Between<Real> outer = between<Real>(i, axis.unpadded, axis.original, align_corners);
+  const BilinearTap<Real> outer = between<Real>(i, axis.unpadded, axis.original, align_corners);
   const int low = axis.flip ? axis.unpadded - 1 - outer.low : outer.low;
   const int high = axis.flip ? axis.unpadded - 1 - outer.high : outer.high;
   return {{between<Real>(low, axis.small, axis.input, align_corners),
@@ -52,7 +38,7 @@ __device__ Real mix(Real a, Real b, Real share) {
 }
 
 template <class Real>
-__device__ Real along_row(const Real* row, const Between<Real>& x) {
+__device__ Real along_row(const Real* row, const BilinearTap<Real>& x) {
   return mix(row[x.low], row[x.high], x.share);
 }
 
@@ -65,7 +51,7 @@ __device__ Real along_row(const Real* row, const Taps<Real>& x) {
 }
 
 template <bool kOuter, class Real>
-__device__ Real between_rows(const Real* plane, int width, const Between<Real>& y,
+__device__ Real between_rows(const Real* plane, int width, const BilinearTap<Real>& y,
                              const Taps<Real>& x) {
   const Real low = along_row<kOuter>(plane + static_cast<int64_t>(y.low) * width, x);
   const Real high = along_row<kOuter>(plane + static_cast<int64_t>(y.high) * width, x);

@@ -1,5 +1,6 @@
 #include "segcore/ops/resize_cross_entropy/resize_cross_entropy.hpp"
 
+#include <ATen/OpMathType.h>
 #include <torch/library.h>
 
 #include <optional>
@@ -63,11 +64,11 @@ CrossEntropySums autograd_resize_cross_entropy(const at::Tensor& logits, const a
                                    align_corners, with_gradient);
 }
 
-/// Logits at the size of the labels.
+/// Logits at the size of the labels; half precision becomes float.
 at::Tensor at_label_size(const at::Tensor& logits, const at::Tensor& labels, bool align_corners) {
   const at::IntArrayRef size = labels.sizes().slice(1);
-  return logits.sizes().slice(2) == size ? logits
-                                         : at::upsample_bilinear2d(logits, size, align_corners);
+  const auto wide = logits.to(at::toOpMathType(logits.scalar_type()));
+  return wide.sizes().slice(2) == size ? wide : at::upsample_bilinear2d(wide, size, align_corners);
 }
 
 /// Where there is a label of one of the classes.
@@ -127,7 +128,7 @@ CrossEntropySums composed_resize_cross_entropy(const at::Tensor& logits, const a
     gradient = at::upsample_bilinear2d_backward(gradient, labels.sizes().slice(1), logits.sizes(),
                                                 align_corners);
   }
-  return {loss, total, counts, gradient};
+  return {loss, total, counts, gradient.to(logits.scalar_type())};
 }
 
 TORCH_LIBRARY_FRAGMENT(segcore, m) {

@@ -274,6 +274,13 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> cpu_resize_cross_entr
     const at::Tensor& logits, const at::Tensor& labels, const OptionalTensor& class_weight,
     const OptionalTensor& pixel_weight, int64_t ignore_index, bool align_corners,
     bool with_gradient) {
+  if (at::isReducedFloatingType(logits.scalar_type())) {
+    auto [loss, weight, counts, gradient] =
+        cpu_resize_cross_entropy(logits.to(at::kFloat), labels, class_weight, pixel_weight,
+                                 ignore_index, align_corners, with_gradient);
+    if (with_gradient) gradient = gradient.to(logits.scalar_type());
+    return {loss, weight, counts, gradient};
+  }
   if (logits.scalar_type() != at::kFloat || labels.numel() == 0) {
     return composed_resize_cross_entropy(logits, labels, class_weight, pixel_weight, ignore_index,
                                          align_corners, with_gradient);
@@ -290,6 +297,10 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> cpu_resize_cross_entr
 
 at::Tensor cpu_resize_pixel_cross_entropy(const at::Tensor& logits, const at::Tensor& labels,
                                           int64_t ignore_index, bool align_corners) {
+  if (at::isReducedFloatingType(logits.scalar_type())) {
+    return cpu_resize_pixel_cross_entropy(logits.to(at::kFloat), labels, ignore_index,
+                                          align_corners);
+  }
   if (logits.scalar_type() != at::kFloat || labels.numel() == 0) {
     return composed_resize_pixel_cross_entropy(logits, labels, ignore_index, align_corners);
   }

@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include "registry/text.hpp"
+#include "segcore/ops/resize_cross_entropy/resize_cross_entropy_pixel.hpp"
 #include "segcore/testing/reference_values.hpp"
 #include "segcore/torch.hpp"
 
@@ -117,6 +118,122 @@ TEST_P(ResizeCrossEntropy, OfEachPixelIsThatOfResizedLogits) {
   EXPECT_TRUE(torch::allclose(
       composed_resize_pixel_cross_entropy(logits.detach(), labels, 255, c.align_corners), found,
       1e-5, 1e-5));
+}
+
+/// What the kernels of a GPU compute, one thread after the other.
+struct OfKernels {
+  double loss = 0, weight = 0;
+  int64_t right = 0, valid = 0;
+  at::Tensor pixels, gradient;
+};
+
+template <class Real, class Value>
+OfKernels by_gpu_arithmetic(const at::Tensor& logits, const at::Tensor& labels,
+                            const at::Tensor& class_weight, const at::Tensor& pixel_weight,
+                            bool align_corners) {
+  constexpr int kClasses = 3;  // does not divide most numbers of classes
+  const auto side = [](const at::Tensor& t, int64_t dim) { return static_cast<int>(t.size(dim)); };
+  const ResizedLogits g{side(logits, 0), side(logits, 1), side(logits, 2), side(logits, 3),
+                        side(labels, 1), side(labels, 2), align_corners};
+  const auto real = c10::CppTypeToScalarType<Real>::value;
+  const at::Tensor of_class = class_weight.defined() ? class_weight.to(real) : class_weight;
+  const at::Tensor of_pixel = pixel_weight.defined() ? pixel_weight.to(real) : pixel_weight;
+  const CrossEntropyOperands<Real, Value> in{
+      logits.const_data_ptr<Value>(), labels.const_data_ptr<int64_t>(),
+      of_class.defined() ? of_class.const_data_ptr<Real>() : nullptr,
+      of_pixel.defined() ? of_pixel.const_data_ptr<Real>() : nullptr, 255};
+  OfKernels out{.pixels = at::empty(labels.sizes(), logits.options().dtype(real)),
+                .gradient = at::empty(logits.sizes(), logits.options().dtype(real))};
+  std::vector<CrossEntropyNote<Real>> notes;
+  for (int64_t i = 0; i < labels.numel(); ++i) {
+    const auto pixel = cross_entropy_pixel(in, g, i);
+    notes.push_back(pixel.note);
+    out.pixels.data_ptr<Real>()[i] = pixel.loss;
+    out.loss += static_cast<double>(pixel.note.weight) * pixel.loss;
+    out.weight += pixel.class_weight;
+    out.right += pixel.right;
+    out.valid += pixel.valid;
+  }
+  const int64_t plane = logits.size(2) * logits.size(3);
+  for (int64_t map = 0; map < g.images * g.classes; ++map) {
+    const int first = static_cast<int>(map % g.classes);
+    if (first % kClasses != 0) continue;
+    const int used = std::min(kClasses, g.classes - first);
+    for (int64_t place = 0; place < plane; ++place) {
+      Real sums[kClasses];
+      gradient_of_place(notes.data() + map / g.classes * labels[0].numel(), in.logits + map * plane,
+                        g, static_cast<int>(place / g.width), static_cast<int>(place % g.width),
+                        first, used, sums);
+      for (int k = 0; k < used; ++k) {
+        out.gradient.data_ptr<Real>()[(map + k) * plane + place] = sums[k];
+      }
+    }
+  }
+  return out;
+}
+
+TEST_P(ResizeCrossEntropy, ArithmeticOfGpuKernelsIsTheDefinition) {
+  const auto& c = GetParam();
+  const auto check = [&](const OfKernels& found, const at::Tensor& x, double allowed) {
+    const auto exact = x.to(at::kDouble);
+    const auto wide = [](const at::Tensor& t) {
+      return t.defined() ? std::optional(t.to(at::kDouble)) : std::nullopt;
+    };
+    const auto [loss, weight, counts, gradient] = composed_resize_cross_entropy(
+        exact, labels, wide(class_weight), wide(pixel_weight), 255, c.align_corners, true);
+    EXPECT_NEAR(found.loss, loss.item<double>(), allowed * loss.item<double>());
+    EXPECT_NEAR(found.weight, weight.item<double>(), allowed * weight.item<double>());
+    // Equal classes of half precision and rounded ones may be counted either way.
+    EXPECT_NEAR(static_cast<double>(found.right), counts[0].item<double>(), allowed < 1e-9 ? 0 : 2);
+    EXPECT_EQ(found.valid, counts[1].item<int64_t>());
+    EXPECT_LE((found.gradient.to(at::kDouble) - gradient).abs().max().item<double>(),
+              allowed * gradient.abs().max().item<double>());
+    const auto pixels = composed_resize_pixel_cross_entropy(exact, labels, 255, c.align_corners);
+    EXPECT_LE((found.pixels.to(at::kDouble) - pixels).abs().max().item<double>(),
+              allowed * pixels.max().item<double>());
+  };
+  const auto x = logits.detach();
+  const auto exact = x.to(at::kDouble);
+  check(
+      by_gpu_arithmetic<double, double>(exact, labels, class_weight, pixel_weight, c.align_corners),
+      exact, 1e-12);
+  check(by_gpu_arithmetic<float, float>(x, labels, class_weight, pixel_weight, c.align_corners), x,
+        1e-5);
+  for (const auto type : {at::kHalf, at::kBFloat16}) {
+    const auto half = x.to(type);
+    const auto found = type == at::kHalf
+                           ? by_gpu_arithmetic<float, at::Half>(half, labels, class_weight,
+                                                                pixel_weight, c.align_corners)
+                           : by_gpu_arithmetic<float, at::BFloat16>(half, labels, class_weight,
+                                                                    pixel_weight, c.align_corners);
+    check(found, half, 1e-5);
+  }
+}
+
+TEST_P(ResizeCrossEntropy, HalfPrecisionIsWidened) {
+  const auto& c = GetParam();
+  const auto half = logits.detach().to(at::kBFloat16).requires_grad_();
+  const auto wide = half.detach().to(at::kFloat).requires_grad_();
+  const auto of_half =
+      resize_cross_entropy(half, labels, class_weight, pixel_weight, 255, c.align_corners);
+  const auto of_wide =
+      resize_cross_entropy(wide, labels, class_weight, pixel_weight, 255, c.align_corners);
+  EXPECT_TRUE(torch::equal(of_half.loss, of_wide.loss));
+  EXPECT_TRUE(torch::equal(of_half.counts, of_wide.counts));
+  of_half.loss.backward();
+  of_wide.loss.backward();
+  EXPECT_TRUE(torch::equal(half.grad(), wide.grad().to(at::kBFloat16)));
+  EXPECT_TRUE(torch::equal(resize_pixel_cross_entropy(half, labels, 255, c.align_corners),
+                           resize_pixel_cross_entropy(wide, labels, 255, c.align_corners)));
+  const auto defined = [](const at::Tensor& t) {
+    return t.defined() ? std::optional(t) : std::nullopt;
+  };
+  const auto [loss, weight, counts, gradient] =
+      composed_resize_cross_entropy(half.detach(), labels, defined(class_weight),
+                                    defined(pixel_weight), 255, c.align_corners, true);
+  EXPECT_EQ(loss.scalar_type(), at::kFloat);
+  EXPECT_EQ(gradient.scalar_type(), at::kBFloat16);
+  EXPECT_NEAR(loss.item<double>(), of_wide.loss.item<double>(), 1e-5 * loss.item<double>());
 }
 
 INSTANTIATE_TEST_SUITE_P(Shapes, ResizeCrossEntropy,
