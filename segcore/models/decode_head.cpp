@@ -8,6 +8,7 @@
 #include "registry/yaml.hpp"
 #include "segcore/models/nn/joined_maps.hpp"
 #include "segcore/models/nn/precision.hpp"
+#include "segcore/models/resized_accuracy.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {
@@ -87,11 +88,15 @@ LossMap losses_of(const std::vector<std::shared_ptr<Loss>>& losses, const PixelS
   torch::Tensor accuracy;
   for (const auto& loss : losses) {
     const auto of_small = loss->of_small(logits, labels, weight, ignore_index, align_corners);
-    if (of_small) accuracy = of_small->accuracy;
+    if (of_small && of_small->accuracy.defined()) accuracy = of_small->accuracy;
     add_loss(out, loss->loss_name(),
              of_small ? of_small->loss : loss->forward(full(), labels, weight, ignore_index));
   }
-  if (!accuracy.defined()) accuracy = pixel_accuracy(full(), labels, ignore_index);
+  if (!accuracy.defined()) {
+    accuracy = resized.defined() || logits.size(1) == 1
+                   ? pixel_accuracy(full(), labels, ignore_index)
+                   : resized_accuracy(logits, labels, ignore_index, align_corners);
+  }
   out.emplace_back("acc_seg", accuracy);
   return out;
 }

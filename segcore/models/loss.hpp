@@ -47,7 +47,8 @@ class ClassWeight;
 torch::Tensor accuracy_percent(const torch::Tensor& right, const torch::Tensor& valid,
                                at::ScalarType type);
 
-/// A loss with the accuracy of the same logits ("acc_seg").
+/// A loss with the accuracy of the same logits ("acc_seg"), undefined where the loss does not come
+/// by it.
 struct LossAndAccuracy {
   torch::Tensor loss, accuracy;
 };

@@ -3,8 +3,8 @@
 #include "segcore/models/loss.hpp"
 #include "segcore/models/losses/class_weight.hpp"
 #include "segcore/models/losses/pixels.hpp"
-#include "segcore/models/nn/resize.hpp"
 #include "segcore/ops/resize_cross_entropy/resize_cross_entropy.hpp"
+#include "segcore/ops/resize_focal_loss/resize_focal_loss.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {
@@ -64,17 +64,17 @@ class CrossEntropyLoss final : public Loss {
   torch::Tensor forward(const torch::Tensor& logits, const torch::Tensor& labels,
                         const torch::Tensor& weight, int64_t ignore_index) override {
     check_shapes(logits, labels);
-    if (!p_.use_sigmoid) {
-      return of_small(logits, labels, weight, ignore_index, /*align_corners=*/false)->loss;
-    }
-    return binary(full_precision(logits), labels, weight, ignore_index) * p_.loss_weight;
+    return of_small(logits, labels, weight, ignore_index, /*align_corners=*/false)->loss;
   }
 
   std::optional<LossAndAccuracy> of_small(const torch::Tensor& small, const torch::Tensor& labels,
                                           const torch::Tensor& weight, int64_t ignore_index,
                                           bool align_corners) override {
-    if (p_.use_sigmoid) return std::nullopt;
     const auto x = full_precision(small);
+    if (p_.use_sigmoid) {
+      const auto loss = binary(x, labels, weight, ignore_index, align_corners);
+      return LossAndAccuracy{loss * p_.loss_weight, {}};
+    }
     check_labels(labels, x.size(1), ignore_index);
     const auto class_weight = class_weight_.of(x);
     const auto sums =
@@ -87,8 +87,9 @@ class CrossEntropyLoss final : public Loss {
                           int64_t ignore_index, bool align_corners) override {
     const auto x = full_precision(small);
     if (p_.use_sigmoid) {
-      const auto full = resize(x, map_size(labels), align_corners);
-      return binary_pixels(full, labels, ignore_index) * p_.loss_weight;
+      const auto truth = binary_labels(labels, x.size(1), ignore_index);
+      return resize_pixel_focal_loss(x, truth, binary_options(x, ignore_index, align_corners)) *
+             p_.loss_weight;
     }
     check_labels(labels, x.size(1), ignore_index);
     auto losses = resize_pixel_cross_entropy(x, labels, ignore_index, align_corners);
@@ -119,35 +120,26 @@ class CrossEntropyLoss final : public Loss {
     return sums.loss / (total + kEps);
   }
 
-  /// The sum over the classes of the binary losses of each pixel, 0 where ignored; [N, H, W].
-  ///
-  /// Without one-hot labels: all classes as if absent, and the labelled one corrected.
-  torch::Tensor binary_pixels(const torch::Tensor& x, const torch::Tensor& labels,
-                              int64_t ignore_index) const {
-    const bool single = x.size(1) == 1;
-    check_labels(labels, single ? 2 : x.size(1), ignore_index, /*below_zero_ignored=*/true);
-    const auto valid = (labels >= 0) & (labels != ignore_index);
-    const auto foreground = single ? labels == 1 : valid;
-    const auto channel = single ? at::zeros_like(labels) : labels;
-    const auto chosen = at_labels(x, channel, valid);  // [N, H, W]
-    auto correction = -chosen;                         // log(1 - p) - log(p), of logits
-    if (class_weight_) {
-      const auto pos_weight =
-          class_weight_.of(x).index_select(0, channel.masked_fill(~valid, 0).reshape({-1}));
-      correction =
-          at::log_sigmoid(-chosen) - pos_weight.view(labels.sizes()) * at::log_sigmoid(chosen);
-    }
-    const auto absent = -at::log_sigmoid(-x).sum(1);
-    return (absent + correction.masked_fill(~foreground, 0)).masked_fill(~valid, 0);
+  static torch::Tensor binary_labels(const torch::Tensor& labels, int64_t channels,
+                                     int64_t ignore_index) {
+    check_labels(labels, channels == 1 ? 2 : channels, ignore_index, /*below_zero_ignored=*/true);
+    if (channels > 1) return labels;
+    return channel_labels(labels, ignore_index).masked_fill(labels < 0, -1);
+  }
+  FocalOptions binary_options(const torch::Tensor& x, int64_t ignore_index,
+                              bool align_corners) const {
+    return {.present_weight = class_weight_.of(x),
+            .ignore_index = x.size(1) == 1 ? -1 : ignore_index,
+            .align_corners = align_corners};
   }
 
   torch::Tensor binary(const torch::Tensor& x, const torch::Tensor& labels,
-                       const torch::Tensor& weight, int64_t ignore_index) const {
-    auto loss = binary_pixels(x, labels, ignore_index);
-    if (weight.defined()) loss = loss * weight;
-    const auto sum = loss.sum();
+                       const torch::Tensor& weight, int64_t ignore_index,
+                       bool align_corners) const {
+    auto sum = resize_focal_loss(x, binary_labels(labels, x.size(1), ignore_index), weight,
+                                 binary_options(x, ignore_index, align_corners));
     if (p_.reduction == "sum") return sum;
-    if (p_.reduction == "none" || !p_.avg_non_ignore) return sum / x.numel();
+    if (p_.reduction == "none" || !p_.avg_non_ignore) return sum / (labels.numel() * x.size(1));
     const auto valid = (labels >= 0) & (labels != ignore_index);
     return sum / (valid.sum().to(x.scalar_type()) * x.size(1) + kEps);
   }

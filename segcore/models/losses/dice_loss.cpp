@@ -1,5 +1,6 @@
 #include "segcore/models/loss.hpp"
 #include "segcore/models/losses/pixels.hpp"
+#include "segcore/ops/resize_class_sums/resize_class_sums.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {
@@ -56,30 +57,37 @@ class DiceLoss final : public Loss {
   torch::Tensor forward(const torch::Tensor& logits, const torch::Tensor& labels,
                         const torch::Tensor&, int64_t) override {
     check_shapes(logits, labels);
-    auto probs = full_precision(logits);
-    if (p_.activate) probs = activate(probs, p_.use_sigmoid);
-    const int64_t classes = probs.size(1);
+    return of_small(logits, labels, {}, 0, /*align_corners=*/false)->loss;
+  }
+
+  std::optional<LossAndAccuracy> of_small(const torch::Tensor& small, const torch::Tensor& labels,
+                                          const torch::Tensor&, int64_t,
+                                          bool align_corners) override {
+    const int64_t classes = small.size(1);
     // Negative labels are class 0, as MMSegmentation clamps them.
-    const auto safe = labels.clamp_min(0);
-    const bool single = classes == 1;
-    auto labelled = single ? labels == 1 : safe < classes;
+    auto truth = classes == 1 ? channel_labels(labels, std::nullopt) : labels.clamp_min(0);
     const bool drops = p_.ignore_index && *p_.ignore_index >= 0 && *p_.ignore_index < classes;
-    if (drops) labelled = labelled & (safe != *p_.ignore_index);
-    const auto overlap = at_labels(probs, single ? at::zeros_like(labels) : safe, labelled)
-                             .masked_fill(~labelled, 0)
-                             .sum({1, 2});
-    const auto present = labelled.sum({1, 2}).to(probs.scalar_type());  // [N]
+    if (drops) truth = truth.masked_fill(truth == *p_.ignore_index, classes);
+    auto sums = resize_class_sums(
+        small, truth,
+        {.activation = activation(), .squared = !p_.naive_dice, .align_corners = align_corners});
     if (drops) {
-      probs =
-          at::cat({probs.slice(1, 0, *p_.ignore_index), probs.slice(1, *p_.ignore_index + 1)}, 1);
+      sums.mass = at::cat(
+          {sums.mass.slice(1, 0, *p_.ignore_index), sums.mass.slice(1, *p_.ignore_index + 1)}, 1);
     }
-    const auto mass = p_.naive_dice ? probs.sum({1, 2, 3}) : probs.square().sum({1, 2, 3});
+    const auto overlap = sums.hit.sum(1), mass = sums.mass.sum(1);  // [N]
+    const auto present = sums.present.sum(1).to(mass.scalar_type());
     const auto dice = p_.naive_dice ? (2 * overlap + p_.eps) / (mass + present + p_.eps)
                                     : 2 * overlap / (mass + p_.eps + present + p_.eps);
-    return reduce_loss(1 - dice, {}, p_.reduction) * p_.loss_weight;
+    return LossAndAccuracy{reduce_loss(1 - dice, {}, p_.reduction) * p_.loss_weight, {}};
   }
 
  private:
+  Activation activation() const {
+    if (!p_.activate) return Activation::kNone;
+    return p_.use_sigmoid ? Activation::kSigmoid : Activation::kSoftmax;
+  }
+
   Params p_;
 };
 

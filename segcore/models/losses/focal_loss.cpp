@@ -1,7 +1,7 @@
 #include "segcore/models/loss.hpp"
 #include "segcore/models/losses/class_weight.hpp"
 #include "segcore/models/losses/pixels.hpp"
-#include "segcore/models/nn/resize.hpp"
+#include "segcore/ops/resize_focal_loss/resize_focal_loss.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {
@@ -57,56 +57,48 @@ class FocalLoss final : public Loss {
 
   torch::Tensor forward(const torch::Tensor& logits, const torch::Tensor& labels,
                         const torch::Tensor& weight, int64_t ignore_index) override {
-    auto sum = pixels(logits, labels, ignore_index);
-    if (weight.defined()) sum = sum * weight;
-    sum = sum.sum() * p_.loss_weight;
-    return p_.reduction == "sum" ? sum : sum / logits.numel();
+    check_shapes(logits, labels);
+    return of_small(logits, labels, weight, ignore_index, /*align_corners=*/false)->loss;
+  }
+
+  std::optional<LossAndAccuracy> of_small(const torch::Tensor& small, const torch::Tensor& labels,
+                                          const torch::Tensor& weight, int64_t ignore_index,
+                                          bool align_corners) override {
+    const auto truth = focal_labels(labels, small.size(1), ignore_index);
+    const auto sum =
+        resize_focal_loss(small, truth, weight, options(small, ignore_index, align_corners)) *
+        p_.loss_weight;
+    const int64_t count = labels.numel() * small.size(1);
+    return LossAndAccuracy{p_.reduction == "sum" ? sum : sum / count, {}};
   }
 
   torch::Tensor per_pixel(const torch::Tensor& small, const torch::Tensor& labels,
                           int64_t ignore_index, bool align_corners) override {
-    const auto logits = resize(full_precision(small), map_size(labels), align_corners);
-    return pixels(logits, labels, ignore_index) * p_.loss_weight;
+    const auto truth = focal_labels(labels, small.size(1), ignore_index);
+    return resize_pixel_focal_loss(small, truth, options(small, ignore_index, align_corners)) *
+           p_.loss_weight;
   }
 
  private:
-  /// Sum over the classes, 0 where ignored; [N, H, W]. Without one-hot labels: all classes as if
-  /// absent, then the labelled one exchanged.
-  torch::Tensor pixels(const torch::Tensor& logits, const torch::Tensor& labels,
-                       int64_t ignore_index) const {
-    check_shapes(logits, labels);
-    const auto x = full_precision(logits);
-    const int64_t classes = x.size(1);
-    check_labels(labels, classes + 1, ignore_index);
-    const auto valid = labels != ignore_index;
-    const auto present = classes == 1 ? labels == 1 : valid & (labels < classes);
-    const auto channel = (classes == 1 ? at::zeros_like(labels) : labels).masked_fill(~present, 0);
-    const auto class_weight = class_weight_.of(x);
-
-    auto absent = absent_loss(x) * (1 - alpha_map(x));  // [N, C, H, W]
-    if (class_weight.defined()) absent = absent * class_weight.view({-1, 1, 1});
-    const auto chosen = at_labels(x, channel, present);  // [N, H, W]
-    auto exchange = absent_loss(-chosen) * alpha_at(x, channel);
-    if (class_weight.defined()) {
-      exchange = exchange * class_weight.index_select(0, channel.reshape({-1})).view_as(chosen);
+  static torch::Tensor focal_labels(const torch::Tensor& labels, int64_t channels,
+                                    int64_t ignore_index) {
+    check_labels(labels, channels + 1, ignore_index);
+    return channels == 1 ? channel_labels(labels, ignore_index) : labels;
+  }
+  FocalOptions options(const torch::Tensor& small, int64_t ignore_index, bool align_corners) const {
+    const auto like = small.new_empty({small.size(1)}, wide_type(small));
+    auto present = at::full_like(like, 1);
+    if (const auto* one = std::get_if<double>(&p_.alpha)) {
+      present.fill_(*one);
+    } else {
+      present = at::tensor(std::get<std::vector<double>>(p_.alpha), at::kDouble).to(like.options());
     }
-    exchange = exchange - at_labels(absent, channel, present);
-    return (absent.sum(1) + exchange.masked_fill(~present, 0)).masked_fill(~valid, 0);
-  }
-
-  /// sigmoid(x)^gamma * -log(1 - sigmoid(x)).
-  torch::Tensor absent_loss(const torch::Tensor& x) const {
-    return -x.sigmoid().pow(p_.gamma) * at::log_sigmoid(-x);
-  }
-  torch::Tensor alpha_map(const torch::Tensor& x) const {
-    if (const auto* one = std::get_if<double>(&p_.alpha)) return at::full({}, *one, x.options());
-    const auto& many = std::get<std::vector<double>>(p_.alpha);
-    return at::tensor(many, at::kDouble).to(x.device(), x.scalar_type()).view({-1, 1, 1});
-  }
-  torch::Tensor alpha_at(const torch::Tensor& x, const torch::Tensor& channel) const {
-    const auto alpha = alpha_map(x);
-    if (alpha.dim() == 0) return alpha;
-    return alpha.view(-1).index_select(0, channel.reshape({-1})).view_as(channel);
+    auto absent = 1 - present;
+    if (class_weight_) {
+      present = present * class_weight_.of(like);
+      absent = absent * class_weight_.of(like);
+    }
+    return {absent, present, p_.gamma, small.size(1) == 1 ? -1 : ignore_index, align_corners};
   }
 
   Params p_;

@@ -2,6 +2,7 @@
 #include "segcore/models/losses/class_choice.hpp"
 #include "segcore/models/losses/class_weight.hpp"
 #include "segcore/models/losses/pixels.hpp"
+#include "segcore/ops/resize_class_sums/resize_class_sums.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {
@@ -56,31 +57,22 @@ class JaccardLoss final : public Loss {
   torch::Tensor forward(const torch::Tensor& logits, const torch::Tensor& labels,
                         const torch::Tensor&, int64_t head_ignore_index) override {
     check_shapes(logits, labels);
-    const int64_t ignore_index = p_.ignore_index.value_or(head_ignore_index);
-    const auto x = full_precision(logits);
-    const int64_t images = x.size(0), classes = x.size(1);
-    const bool single = classes == 1;
-    check_labels(labels, single ? 2 : classes, ignore_index);
-    const auto valid = labels != ignore_index;
-    const auto probs = activate(x, p_.use_sigmoid || single);
+    return of_small(logits, labels, {}, head_ignore_index, /*align_corners=*/false)->loss;
+  }
 
-    const auto predicted = weighted_pixel_sums(probs.flatten(2), valid.flatten(1));  // [N, C]
-    torch::Tensor hit, present;
-    if (single) {
-      const auto truth = (labels == 1) & valid;
-      hit = probs.squeeze(1).masked_fill(~truth, 0).sum({1, 2}).unsqueeze(1);
-      present = truth.sum({1, 2}).unsqueeze(1).to(probs.scalar_type());
-    } else {
-      // Sums of the pixels of each image and class; in double, as they are added one by one.
-      const auto first = at::arange(images, labels.options()).view({-1, 1, 1}) * classes;
-      const auto key = (labels + first).masked_select(valid);
-      const auto chosen = at_labels(probs, labels, valid).masked_select(valid).to(at::kDouble);
-      const auto zero = at::zeros({images * classes}, chosen.options());
-      hit = zero.index_add(0, key, chosen).view({images, classes}).to(probs.scalar_type());
-      present =
-          at::bincount(key, {}, images * classes).view({images, classes}).to(probs.scalar_type());
-    }
-    return combine(hit, predicted, present) * p_.loss_weight;
+  std::optional<LossAndAccuracy> of_small(const torch::Tensor& small, const torch::Tensor& labels,
+                                          const torch::Tensor&, int64_t head_ignore_index,
+                                          bool align_corners) override {
+    const int64_t ignore_index = p_.ignore_index.value_or(head_ignore_index);
+    const bool single = small.size(1) == 1;
+    check_labels(labels, single ? 2 : small.size(1), ignore_index);
+    const auto sums = resize_class_sums(
+        small, single ? channel_labels(labels, ignore_index) : labels,
+        {.activation = p_.use_sigmoid || single ? Activation::kSigmoid : Activation::kSoftmax,
+         .ignore_index = single ? -1 : ignore_index,
+         .align_corners = align_corners});
+    const auto loss = combine(sums.hit, sums.mass, sums.present.to(sums.hit.scalar_type()));
+    return LossAndAccuracy{loss * p_.loss_weight, {}};
   }
 
  private:

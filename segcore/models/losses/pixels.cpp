@@ -6,10 +6,6 @@
 
 namespace seg {
 
-at::Tensor activate(const at::Tensor& logits, bool use_sigmoid) {
-  return use_sigmoid ? logits.sigmoid() : logits.softmax(1);
-}
-
 void check_softmax(int64_t channels, const char* option, const std::string& instead) {
   if (channels != 1) return;
   throw OptionError(option,
@@ -61,14 +57,13 @@ void check_shapes(const at::Tensor& logits, const at::Tensor& labels) {
             "logits ", logits.sizes(), " do not fit labels ", labels.sizes());
 }
 
-at::Tensor at_labels(const at::Tensor& values, const at::Tensor& labels, const at::Tensor& mask) {
-  return values.gather(1, labels.masked_fill(~mask, 0).unsqueeze(1)).squeeze(1);
+at::Tensor channel_labels(const at::Tensor& labels, std::optional<int64_t> ignore_index) {
+  const auto others = (labels != 1).to(at::kLong);
+  return ignore_index ? others.masked_fill(labels == *ignore_index, -1) : others;
 }
 
-at::Tensor weighted_pixel_sums(const at::Tensor& values, const at::Tensor& weight) {
-  // Autocast would count pixels in half precision: inexact above 256 or 2048, infinite above 65504.
-  const Autocast off(values.device().type(), std::nullopt);
-  return at::bmm(values, weight.to(values.scalar_type()).unsqueeze(2)).squeeze(2);
+at::Tensor at_labels(const at::Tensor& values, const at::Tensor& labels, const at::Tensor& mask) {
+  return values.gather(1, labels.masked_fill(~mask, 0).unsqueeze(1)).squeeze(1);
 }
 
 at::Tensor reduce_loss(at::Tensor loss, const at::Tensor& weight, const std::string& reduction) {

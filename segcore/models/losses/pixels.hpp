@@ -1,7 +1,8 @@
-/// Shared by losses: checks of labels, activations in full precision, reductions.
+/// Shared by losses: checks of labels, and reductions.
 #pragma once
 #include <ATen/core/Tensor.h>
 
+#include <optional>
 #include <string>
 
 #include "registry/schema.hpp"
@@ -12,9 +13,6 @@ namespace seg {
 /// The choices of every `reduction` option. A loss logs a scalar: with "none" the mean of all
 /// elements, as MMEngine takes it.
 inline auto known_reduction() { return one_of({"none", "mean", "sum"}); }
-
-/// Probabilities over dimension 1: sigmoid, or softmax.
-at::Tensor activate(const at::Tensor& logits, bool use_sigmoid);
 
 /// For `check_channels` of losses that compare classes by a softmax, which is 1 for one channel.
 /// \param option  that chooses the softmax, or "type".
@@ -33,11 +31,12 @@ void check_labels(const at::Tensor& labels, int64_t count, int64_t ignore_index,
 /// \throws Error unless logits are [N, C, H, W] and labels [N, H, W].
 void check_shapes(const at::Tensor& logits, const at::Tensor& labels);
 
+/// Labels of logits with one channel, which is that of label 1, as those of channel 0: 0 there, -1
+/// where they are ignored, else 1.
+at::Tensor channel_labels(const at::Tensor& labels, std::optional<int64_t> ignore_index);
+
 /// The values of dimension 1 at the labels: [N, C, H, W] -> [N, H, W]; anything outside `mask`.
 at::Tensor at_labels(const at::Tensor& values, const at::Tensor& labels, const at::Tensor& mask);
-
-/// Sums over pixels with a weight each, in full precision: [N, C, P] and [N, P] -> [N, C].
-at::Tensor weighted_pixel_sums(const at::Tensor& values, const at::Tensor& weight);
 
 /// Elements times `weight` (may be undefined), reduced by `reduction`.
 at::Tensor reduce_loss(at::Tensor loss, const at::Tensor& weight, const std::string& reduction);

@@ -3,6 +3,7 @@
 #include "segcore/models/loss.hpp"
 #include "segcore/models/losses/class_weight.hpp"
 #include "segcore/models/losses/pixels.hpp"
+#include "segcore/ops/resize_class_sums/resize_class_sums.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {
@@ -51,17 +52,17 @@ class TverskyLoss final : public Loss {
   torch::Tensor forward(const torch::Tensor& logits, const torch::Tensor& labels,
                         const torch::Tensor&, int64_t) override {
     check_shapes(logits, labels);
-    const auto probs = full_precision(logits).softmax(1).flatten(2);  // [N, C, H*W]
-    const int64_t classes = probs.size(1);
-    auto valid = at::ones_like(labels, at::kBool);
-    if (p_.ignore_index) valid = labels != *p_.ignore_index;
+    return of_small(logits, labels, {}, 0, /*align_corners=*/false)->loss;
+  }
+
+  std::optional<LossAndAccuracy> of_small(const torch::Tensor& small, const torch::Tensor& labels,
+                                          const torch::Tensor&, int64_t,
+                                          bool align_corners) override {
+    const int64_t classes = small.size(1);
     check_labels(labels, classes, p_.ignore_index.value_or(0));
-    const auto weight = valid.flatten(1).to(probs.scalar_type());  // [N, H*W]
-    const auto truth = at::zeros_like(probs).scatter_(
-        1, labels.masked_fill(~valid, 0).flatten(1).unsqueeze(1), weight.unsqueeze(1));
-    const auto hit = (probs * truth).sum(2);                    // [N, C]
-    const auto predicted = weighted_pixel_sums(probs, weight);  // [N, C]
-    const auto present = truth.sum(2);                          // [N, C]
+    const auto [hit, predicted, counts] = resize_class_sums(
+        small, labels, {.ignore_index = p_.ignore_index, .align_corners = align_corners});
+    const auto present = counts.to(hit.scalar_type());  // [N, C]
     const auto overlap = (hit + p_.smooth) / (hit + p_.alpha * (predicted - hit) +
                                               p_.beta * (present - hit) + p_.smooth);
     auto loss = (1 - overlap).mean(0);  // [C]
@@ -70,7 +71,7 @@ class TverskyLoss final : public Loss {
     if (p_.ignore_index && *p_.ignore_index >= 0 && *p_.ignore_index < classes) {
       total = total - loss[*p_.ignore_index];
     }
-    return total / classes * p_.loss_weight;
+    return LossAndAccuracy{total / classes * p_.loss_weight, {}};
   }
 
  private:

@@ -1,6 +1,5 @@
 #include "segcore/ops/resize_cross_entropy/resize_cross_entropy.hpp"
 
-#include <ATen/OpMathType.h>
 #include <torch/library.h>
 
 #include <optional>
@@ -8,6 +7,7 @@
 
 #include "registry/error.hpp"
 #include "segcore/ops/find_operator.hpp"
+#include "segcore/ops/label_size.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {
@@ -64,16 +64,9 @@ CrossEntropySums autograd_resize_cross_entropy(const at::Tensor& logits, const a
                                    align_corners, with_gradient);
 }
 
-/// Logits at the size of the labels; half precision becomes float.
-at::Tensor at_label_size(const at::Tensor& logits, const at::Tensor& labels, bool align_corners) {
-  const at::IntArrayRef size = labels.sizes().slice(1);
-  const auto wide = logits.to(at::toOpMathType(logits.scalar_type()));
-  return wide.sizes().slice(2) == size ? wide : at::upsample_bilinear2d(wide, size, align_corners);
-}
-
 /// Where there is a label of one of the classes.
 at::Tensor labelled(const at::Tensor& labels, int64_t ignore_index, int64_t classes) {
-  return (labels != ignore_index) & (labels >= 0) & (labels < classes);
+  return is_class(labels, classes) & (labels != ignore_index);
 }
 
 }  // namespace
@@ -124,11 +117,7 @@ CrossEntropySums composed_resize_cross_entropy(const at::Tensor& logits, const a
   gradient.scatter_add_(1, index.unsqueeze(1),
                         at::full({1}, -1, x.options()).expand_as(index.unsqueeze(1)));
   gradient.mul_(weight.unsqueeze(1));
-  if (x.sizes() != logits.sizes()) {
-    gradient = at::upsample_bilinear2d_backward(gradient, labels.sizes().slice(1), logits.sizes(),
-                                                align_corners);
-  }
-  return {loss, total, counts, gradient.to(logits.scalar_type())};
+  return {loss, total, counts, from_label_size(gradient, logits, align_corners)};
 }
 
 TORCH_LIBRARY_FRAGMENT(segcore, m) {

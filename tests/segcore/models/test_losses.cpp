@@ -5,6 +5,7 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "segcore/models/decode_head.hpp"
 #include "segcore/models/loss.hpp"
 #include "segcore/models/pixel_sampler.hpp"
 #include "segcore/testing/reference_values.hpp"
@@ -71,6 +72,55 @@ TEST(Losses, GiveTheReferenceValuesAndGradients) {
     for (int k = 0; k < 3; ++k) {
       EXPECT_NEAR(gradient[places[k]].item<double>(), c["gradient"][k].get<double>(), 1e-6 * norm);
     }
+  }
+}
+
+TEST(Losses, OfSmallLogitsAreThoseOfResizedOnes) {
+  for (const int64_t channels : {1, 5}) {
+    const auto labels = loss_labels({2, channels, 23, 31}, channels == 1 ? 2 : channels, 0.125);
+    const auto weight = uniform("weight", labels.numel()).view_as(labels);
+    const auto logits = loss_logits({2, channels, 7, 9});
+    for (const std::string yaml :
+         {"{type: DiceLoss}", "{type: DiceLoss, naive_dice: true, activate: false}",
+          "{type: DiceLoss, use_sigmoid: false, ignore_index: 3}", "{type: JaccardLoss}",
+          "{type: JaccardLoss, use_sigmoid: true, per_image: true, ignore_index: 1}",
+          "{type: TverskyLoss, ignore_index: 2}", "{type: FocalLoss}",
+          "{type: FocalLoss, gamma: 0.5, alpha: [0.1, 0.3, 0.5, 0.7, 0.9]}",
+          "{type: CrossEntropyLoss, use_sigmoid: true, avg_non_ignore: true}"}) {
+      if (channels == 1 && yaml.find_first_of("23[") != std::string::npos) continue;
+      if (channels == 1 && yaml.find("Tversky") != std::string::npos) continue;
+      auto truth = labels;
+      if (yaml.find("Tversky") != std::string::npos) truth = labels.masked_fill(labels == 255, 2);
+      if (yaml.find("index: 1") != std::string::npos) truth = labels.masked_fill(labels == 255, 1);
+      for (const bool align_corners : {false, true}) {
+        SCOPED_TRACE(yaml + (align_corners ? " corners, " : ", ") + std::to_string(channels));
+        const auto small = logits.to(torch::kFloat).requires_grad_();
+        const auto exact = small.detach().to(torch::kFloat64).requires_grad_();
+        const auto found = loss_of(yaml)->of_small(small, truth, weight, 255, align_corners);
+        ASSERT_TRUE(found.has_value());
+        const auto expected = loss_of(yaml)->forward(
+            at::upsample_bilinear2d(exact, {23, 31}, align_corners), truth, weight, 255);
+        EXPECT_NEAR(found->loss.item<double>(), expected.item<double>(),
+                    1e-5 * std::abs(expected.item<double>()));
+        found->loss.backward();
+        expected.backward();
+        EXPECT_LE((small.grad().to(torch::kFloat64) - exact.grad()).abs().max().item<double>(),
+                  5e-6 * exact.grad().abs().max().item<double>());
+      }
+    }
+  }
+}
+
+TEST(Losses, AccuracyIsThatOfResizedLogits) {
+  const auto small = loss_logits({2, 5, 7, 9}).to(torch::kFloat);
+  const auto labels = loss_labels({2, 5, 23, 31}, 5, 0.125);
+  for (const bool align_corners : {false, true}) {
+    const auto losses =
+        losses_of({loss_of("{type: DiceLoss}")}, nullptr, small, labels, 255, align_corners);
+    ASSERT_EQ(losses.back().first, "acc_seg");
+    const auto resized = at::upsample_bilinear2d(small, {23, 31}, align_corners);
+    EXPECT_NEAR(losses.back().second.item<double>(),
+                pixel_accuracy(resized, labels, 255).item<double>(), 0.1);
   }
 }
 

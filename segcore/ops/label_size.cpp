@@ -1,0 +1,45 @@
+#include "segcore/ops/label_size.hpp"
+
+#include <ATen/ATen.h>
+#include <ATen/OpMathType.h>
+#include <c10/core/impl/LocalDispatchKeySet.h>
+
+namespace seg {
+
+at::Tensor at_label_size(const at::Tensor& logits, const at::Tensor& labels, bool align_corners) {
+  const at::IntArrayRef size = labels.sizes().slice(1);
+  const auto wide = logits.to(at::toOpMathType(logits.scalar_type()));
+  return wide.sizes().slice(2) == size ? wide : at::upsample_bilinear2d(wide, size, align_corners);
+}
+
+at::Tensor from_label_size(const at::Tensor& gradient, const at::Tensor& logits,
+                           bool align_corners) {
+  const auto type = logits.scalar_type();
+  if (gradient.sizes() == logits.sizes()) return gradient.to(type);
+  // LibTorch's gradient on GPUs is added up in an order that changes from run to run.
+  if (gradient.is_cuda() && at::globalContext().deterministicAlgorithms()) {
+    return from_label_size_by_products(gradient, logits, align_corners).to(type);
+  }
+  return at::upsample_bilinear2d_backward(gradient, gradient.sizes().slice(2), logits.sizes(),
+                                          align_corners)
+      .to(type);
+}
+
+at::Tensor from_label_size_by_products(const at::Tensor& gradient, const at::Tensor& logits,
+                                       bool align_corners) {
+  // In full precision: halves would round the weights.
+  const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::autocast_dispatch_keyset);
+  // How much each place of a side counts for each position: [out, in].
+  const auto weights = [&](int64_t dim) {
+    const int64_t in = logits.size(dim), out = gradient.size(dim);
+    const auto each = at::eye(in, gradient.options()).view({1, 1, in, in});
+    return at::upsample_bilinear2d(each, {out, in}, align_corners).view({out, in});
+  };
+  return at::matmul(weights(2).t(), at::matmul(gradient, weights(3)));
+}
+
+at::Tensor is_class(const at::Tensor& labels, int64_t classes) {
+  return (labels >= 0) & (labels < classes);
+}
+
+}  // namespace seg
