@@ -2,8 +2,10 @@
 #include <utility>
 
 #include "segcore/models/backbone.hpp"
+#include "segcore/models/backbones/spatial_prior.hpp"
+#include "segcore/models/backbones/vit_adapter_interaction.hpp"
+#include "segcore/models/backbones/vit_adapter_params.hpp"
 #include "segcore/models/blocks/beit_attention.hpp"
-#include "segcore/models/blocks/deformable_attention.hpp"
 #include "segcore/models/blocks/mlp.hpp"
 #include "segcore/models/blocks/patch_embed.hpp"
 #include "segcore/models/blocks/position_embedding.hpp"
@@ -17,25 +19,6 @@
 #include "segcore/torch.hpp"
 
 namespace seg {
-
-/// The options that both adapters have.
-struct AdapterParams {
-  Size2 img_size = 224, pretrain_size = 224;
-  int64_t patch_size = 16, in_chans = 3, embed_dim = 768, depth = 12, num_heads = 12;
-  double mlp_ratio = 4;
-  double drop_rate = 0, attn_drop_rate = 0, drop_path_rate = 0;
-  int64_t conv_inplane = 64, n_points = 4, deform_num_heads = 6;
-  double init_values = 0;
-  std::vector<std::vector<int64_t>> interaction_indexes;
-  bool with_cffn = true;
-  double cffn_ratio = 0.25, deform_ratio = 1;
-  bool add_vit_feature = true, with_cp = false;
-  std::optional<std::string> pretrained;
-  InitCfg init_cfg;
-
-  static Schema<AdapterParams> schema();
-  Size2 grid(Size2 image) const { return {image.h / patch_size, image.w / patch_size}; }
-};
 
 struct ViTAdapterParams : AdapterParams {
   bool qkv_bias = true, layer_scale = true, use_extra_extractor = true;
@@ -59,10 +42,6 @@ struct BEiTAdapterParams : AdapterParams {
 };
 
 namespace {
-
-std::shared_ptr<Norm> adapter_norm(int64_t dims) {
-  return Spec<Norm>::of("{type: LN, eps: 1e-6}").build(dims);
-}
 
 /// A block of a plain transformer.
 class AdapterBlock : public BaseModule {
@@ -163,256 +142,7 @@ class ScaledBlock final : public AdapterBlock {
   std::shared_ptr<Mlp> mlp_;
 };
 
-/// Maps of the pyramid as one sequence, and their sizes.
-struct Pyramid {
-  torch::Tensor tokens;  ///< [N, sum of h * w, C]
-  std::vector<Size2> sizes;
-};
-
-/// Two layers over channels with a depthwise convolution of each map between them: children `fc1`,
-/// `dwconv.dwconv`, `fc2`.
-class PyramidFFN final : public BaseModule {
- public:
-  PyramidFFN(int64_t dims, int64_t hidden, double drop) {
-    fc1_ = register_module("fc1", std::make_shared<Linear>(dims, hidden));
-    auto folder = std::make_shared<Sequential>();
-    conv_ = std::make_shared<Conv2d>(ConvOptions{.in_channels = hidden,
-                                                 .out_channels = hidden,
-                                                 .kernel_size = 3,
-                                                 .padding = 1,
-                                                 .groups = hidden});
-    folder->push_back("dwconv", conv_);
-    register_module("dwconv", folder);
-    fc2_ = register_module("fc2", std::make_shared<Linear>(hidden, dims));
-    drop_ = register_module("drop", std::make_shared<Dropout>(drop));
-  }
-  torch::Tensor forward(const Pyramid& in) {
-    const auto x = fc1_->forward(in.tokens);
-    std::vector<torch::Tensor> maps;
-    int64_t first = 0;
-    for (const Size2& size : in.sizes) {
-      const auto map = nlc_to_nchw(x.narrow(1, first, size.h * size.w), size);
-      maps.push_back(nchw_to_nlc(conv_->forward(map.contiguous())));
-      first += size.h * size.w;
-    }
-    return drop_->forward(fc2_->forward(drop_->forward(at::gelu(at::cat(maps, 1)))));
-  }
-
- private:
-  std::shared_ptr<Linear> fc1_, fc2_;
-  std::shared_ptr<Conv2d> conv_;
-  std::shared_ptr<Dropout> drop_;
-};
-
-/// Attention of one sequence to another: children `query_norm`, `feat_norm`, `attn`.
-class CrossLayer : public BaseModule {
- public:
-  CrossLayer(const AdapterParams& p, int64_t levels) {
-    query_norm_ = register_module("query_norm", adapter_norm(p.embed_dim));
-    feat_norm_ = register_module("feat_norm", adapter_norm(p.embed_dim));
-    attn_ = register_module("attn",
-                            std::make_shared<MultiScaleDeformableAttention>(
-                                DeformableAttentionOptions{.embed_dims = p.embed_dim,
-                                                           .num_heads = p.deform_num_heads,
-                                                           .num_levels = levels,
-                                                           .num_points = p.n_points,
-                                                           .dropout = 0,
-                                                           .value_proj_ratio = p.deform_ratio}));
-  }
-
- protected:
-  torch::Tensor attend(const Pyramid& query, const Pyramid& values) {
-    return attn_->attend(query_norm_->forward(query.tokens), feat_norm_->forward(values.tokens),
-                         centres(query), values.sizes);
-  }
-
- private:
-  /// Centres of the tokens, x and y from 0 to 1, [L, 2].
-  static torch::Tensor centres(const Pyramid& p) {
-    const auto options = p.tokens.options().dtype(
-        p.tokens.scalar_type() == torch::kFloat64 ? torch::kFloat64 : torch::kFloat32);
-    std::vector<torch::Tensor> all;
-    for (const Size2& size : p.sizes) {
-      const auto x = (at::arange(size.w, options) + 0.5) / static_cast<double>(size.w);
-      const auto y = (at::arange(size.h, options) + 0.5) / static_cast<double>(size.h);
-      all.push_back(at::stack({x.repeat({size.h}), y.repeat_interleave(size.w)}, 1));  // [h * w, 2]
-    }
-    return at::cat(all);
-  }
-
-  std::shared_ptr<Norm> query_norm_, feat_norm_;
-  std::shared_ptr<MultiScaleDeformableAttention> attn_;
-};
-
-/// Adds to patches what they find in the pyramid: parameter `gamma`.
-class Injector final : public CrossLayer {
- public:
-  explicit Injector(const AdapterParams& p) : CrossLayer(p, /*levels=*/3) {
-    gamma_ = register_parameter("gamma", torch::full({p.embed_dim}, p.init_values));
-  }
-  torch::Tensor forward(const Pyramid& patches, const Pyramid& pyramid) {
-    return patches.tokens + gamma_ * attend(patches, pyramid);
-  }
-
- private:
-  torch::Tensor gamma_;
-};
-
-/// Adds to the pyramid what it finds in patches: children `ffn`, `ffn_norm`.
-class Extractor final : public CrossLayer {
- public:
-  explicit Extractor(const AdapterParams& p) : CrossLayer(p, /*levels=*/1) {
-    if (!p.with_cffn) return;
-    const auto hidden = static_cast<int64_t>(static_cast<double>(p.embed_dim) * p.cffn_ratio);
-    ffn_ = register_module("ffn", std::make_shared<PyramidFFN>(p.embed_dim, hidden, /*drop=*/0));
-    ffn_norm_ = register_module("ffn_norm", adapter_norm(p.embed_dim));
-    drop_path_ = register_module("drop_path", std::make_shared<DropPath>(p.drop_path_rate));
-  }
-  Pyramid forward(const Pyramid& pyramid, const Pyramid& patches) {
-    Pyramid out{pyramid.tokens + attend(pyramid, patches), pyramid.sizes};
-    if (!ffn_) return out;
-    const auto more = ffn_->forward({ffn_norm_->forward(out.tokens), out.sizes});
-    out.tokens = out.tokens + drop_path_->forward(more);
-    return out;
-  }
-
- private:
-  std::shared_ptr<PyramidFFN> ffn_;  ///< may be null
-  std::shared_ptr<Norm> ffn_norm_;
-  std::shared_ptr<DropPath> drop_path_;
-};
-
-/// Children `injector`, `extractor`, `extra_extractors`.
-class Interaction final : public BaseModule {
- public:
-  Interaction(const AdapterParams& p, int64_t extra) {
-    injector = register_module("injector", std::make_shared<Injector>(p));
-    extractors.push_back(register_module("extractor", std::make_shared<Extractor>(p)));
-    if (extra == 0) return;
-    auto more = register_module("extra_extractors", std::make_shared<ListOf<Extractor>>());
-    for (int64_t i = 0; i < extra; ++i) {
-      extractors.push_back(more->push_back(std::make_shared<Extractor>(p)));
-    }
-  }
-  std::shared_ptr<Injector> injector;
-  std::vector<std::shared_ptr<Extractor>> extractors;
-};
-
-/// Convolutions of the image, maps of the strides 4 to 32: children `stem`, `conv2` to `conv4`,
-/// `fc1` to `fc4`.
-class SpatialPrior final : public BaseModule {
- public:
-  explicit SpatialPrior(const AdapterParams& p) {
-    const int64_t width = p.conv_inplane;
-    auto stem = std::make_shared<Sequential>();
-    add_conv(*stem, p.in_chans, width, 2);
-    add_conv(*stem, width, width, 1);
-    add_conv(*stem, width, width, 1);
-    stem->push_back(std::make_shared<Lambda>([](const torch::Tensor& x) {
-      return at::max_pool2d(x, /*kernel_size=*/3, /*stride=*/2, /*padding=*/1);
-    }));
-    convs_.push_back(register_module("stem", stem));
-    const std::vector<int64_t> widths{width, 2 * width, 4 * width, 4 * width};
-    for (size_t i = 1; i < 4; ++i) {
-      auto conv = std::make_shared<Sequential>();
-      add_conv(*conv, widths[i - 1], widths[i], 2);
-      convs_.push_back(register_module(text("conv", i + 1), conv));
-    }
-    for (size_t i = 0; i < 4; ++i) {
-      layers_.push_back(register_module(
-          text("fc", i + 1), std::make_shared<Conv2d>(ConvOptions{.in_channels = widths[i],
-                                                                  .out_channels = p.embed_dim})));
-    }
-  }
-  std::vector<torch::Tensor> forward(const torch::Tensor& images) {
-    std::vector<torch::Tensor> out;
-    auto x = images;
-    for (size_t i = 0; i < 4; ++i) {
-      x = convs_[i]->forward(x);
-      out.push_back(layers_[i]->forward(x));
-    }
-    return out;
-  }
-
- private:
-  static void add_conv(Sequential& to, int64_t in, int64_t out, int64_t stride) {
-    to.push_back(std::make_shared<Conv2d>(ConvOptions{.in_channels = in,
-                                                      .out_channels = out,
-                                                      .kernel_size = 3,
-                                                      .stride = stride,
-                                                      .padding = 1,
-                                                      .bias = false}));
-    to.push_back(Spec<Norm>::of("{type: SyncBN}").build(out));
-    to.push_back(
-        std::make_shared<Lambda>([](const torch::Tensor& x) { return torch::Tensor(x).relu_(); }));
-  }
-
-  std::vector<std::shared_ptr<Sequential>> convs_;
-  std::vector<std::shared_ptr<Conv2d>> layers_;
-};
-
 }  // namespace
-
-Schema<AdapterParams> AdapterParams::schema() {
-  using P = AdapterParams;
-  return Schema<P>("")
-      .optional("img_size", &P::img_size, "image size of the position embeddings",
-                sides_at_least(1))
-      .optional("pretrain_size", &P::pretrain_size,
-                "image size of absolute position embeddings, which are resized for others",
-                sides_at_least(1))
-      .optional("patch_size", &P::patch_size, "side of a patch; must be 16")
-      .optional("in_chans", &P::in_chans, "bands of the image", at_least(1))
-      .optional("embed_dim", &P::embed_dim, "width of tokens", at_least(1))
-      .optional("depth", &P::depth, "blocks", at_least(1))
-      .optional("num_heads", &P::num_heads, "attention heads of blocks", at_least(1))
-      .optional("mlp_ratio", &P::mlp_ratio, "width of feed-forward blocks over that of tokens",
-                above(0))
-      .optional("drop_rate", &P::drop_rate, "dropout after projections", in_range(0, 1))
-      .optional("attn_drop_rate", &P::attn_drop_rate, "dropout of attention weights",
-                in_range(0, 1))
-      .optional("drop_path_rate", &P::drop_path_rate,
-                "stochastic depth of the last block, rising from 0, and of the extractors",
-                in_range(0, 1))
-      .optional("conv_inplane", &P::conv_inplane, "width of the convolutions of the image",
-                at_least(1))
-      .optional("n_points", &P::n_points, "points of deformable attention", at_least(1))
-      .optional("deform_num_heads", &P::deform_num_heads, "heads of deformable attention",
-                at_least(1))
-      .optional("init_values", &P::init_values,
-                "first value of what is added to patches, and of BEiT's scales of blocks")
-      .required("interaction_indexes", &P::interaction_indexes,
-                "first and last block of each of the four interactions")
-      .optional("with_cffn", &P::with_cffn, "feed-forward layers with convolutions in extractors")
-      .optional("cffn_ratio", &P::cffn_ratio, "their width over that of tokens", above(0))
-      .optional("deform_ratio", &P::deform_ratio,
-                "width of values of deformable attention over that of tokens", above(0))
-      .optional("add_vit_feature", &P::add_vit_feature, "add the patches to the maps")
-      .optional("with_cp", &P::with_cp, "recompute blocks in the backward pass to save memory")
-      .optional("pretrained", &P::pretrained, "checkpoint; older form of init_cfg")
-      .optional("init_cfg", &P::init_cfg, "initialisation; null: as the authors'")
-      .validate([](const P& p, Problems& problems) {
-        if (p.patch_size != 16) problems.error("patch_size", "must be 16");
-        if (p.embed_dim % p.num_heads != 0) {
-          problems.error("num_heads", text("does not divide embed_dim, ", p.embed_dim));
-        }
-        if (p.embed_dim % p.deform_num_heads != 0) {
-          problems.error("deform_num_heads", text("does not divide embed_dim, ", p.embed_dim));
-        }
-        if (p.interaction_indexes.size() != 4) {
-          problems.error("interaction_indexes", text("must have 4 entries, one for each map, got ",
-                                                     p.interaction_indexes.size()));
-        }
-        for (const auto& span : p.interaction_indexes) {
-          if (!span.empty() && span.front() >= 0 && span.front() <= span.back() &&
-              span.back() < p.depth) {
-            continue;
-          }
-          problems.error("interaction_indexes",
-                         text("each entry must be two blocks of 0 to ", p.depth - 1));
-        }
-      });
-}
 
 /// A plain transformer, and convolutions that learn from its patches and give it theirs.
 ///
