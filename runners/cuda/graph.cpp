@@ -2,13 +2,17 @@
 // them, and its generator counts on by what they draw.
 #include "runners/cuda/graph.hpp"
 
+#include <ATen/core/CachingHostAllocator.h>
 #include <ATen/cuda/CUDAEvent.h>
+#include <ATen/cuda/CUDAGeneratorImpl.h>
 #include <ATen/cuda/CUDAGraph.h>
 #include <c10/cuda/CUDACachingAllocator.h>
 #include <c10/cuda/CUDAFunctions.h>
 #include <c10/cuda/CUDAGuard.h>
 #include <c10/cuda/CUDAStream.h>
 #include <cuda_runtime_api.h>
+
+#include <mutex>
 
 namespace seg {
 namespace {
@@ -46,9 +50,9 @@ class CudaGraph final : public DeviceGraph {
     const cuda::MempoolId_t pool = cuda::graph_pool_handle();
     auto graph = std::make_unique<cuda::CUDAGraph>();
     const c10::cuda::CUDAStreamGuard guard(stream_);
-    // Threads of the loader go on to allocate and to ask for events meanwhile.
-    graph->capture_begin(pool, cudaStreamCaptureModeThreadLocal);
     try {
+      // Threads of the loader go on to allocate and to ask for events meanwhile.
+      graph->capture_begin(pool, cudaStreamCaptureModeThreadLocal);
       work();
       graph->capture_end();
     } catch (...) {
@@ -67,10 +71,11 @@ class CudaGraph final : public DeviceGraph {
       graph.capture_end();
     } catch (const c10::Error&) {
       give_back(pool);
+      renew_generator();
     }
     static_cast<void>(cudaGetLastError());
   }
-  /// The pool of a capture that was never ended.
+  /// The pools, of the device and of page-locked memory, of a capture that was never ended.
   void give_back(cuda::MempoolId_t pool) const {
     namespace allocator = c10::cuda::CUDACachingAllocator;
     try {
@@ -78,6 +83,18 @@ class CudaGraph final : public DeviceGraph {
       allocator::releasePool(device_, pool);
     } catch (const c10::Error&) {  // It is the graph's, which gives it back.
     }
+    try {
+      at::HostAllocator* locked = at::getHostAllocator(at::kCUDA);
+      locked->end_allocate_to_pool(pool);
+      locked->release_pool(pool);
+    } catch (const c10::Error&) {
+    }
+  }
+  /// Only the end of a capture tells the generator that it is over: a copy does not know of it.
+  void renew_generator() const {
+    at::Generator generator = cuda::detail::getDefaultCUDAGenerator(device_);
+    const std::lock_guard<std::mutex> lock(generator.mutex());
+    generator.graphsafe_set_state(generator.clone());
   }
 
   c10::DeviceIndex device_;

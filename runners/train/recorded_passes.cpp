@@ -3,6 +3,7 @@
 #include "registry/log.hpp"
 #include "runners/checkpoint/generators.hpp"
 #include "segcore/models/nn/follows_progress.hpp"
+#include "segcore/models/nn/keeps_results.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {
@@ -55,11 +56,14 @@ RecordedPasses::RecordedPasses(Segmentor& model, const OptimWrapper& optimizer,
       modules_(model.modules(/*include_self=*/false)),
       parameters_(model.parameters()),
       buffers_(model.buffers()) {
-  bool follows = dynamic_cast<const FollowsProgress*>(&model) != nullptr;
-  for (const auto& module : modules_) {
-    follows = follows || dynamic_cast<const FollowsProgress*>(module.get()) != nullptr;
+  for (const auto& module : model.modules()) {
+    if (!graph_) break;
+    if (dynamic_cast<const FollowsProgress*>(module.get())) {
+      give_up("the model changes with the progress of the training");
+    } else if (dynamic_cast<const KeepsResults*>(module.get())) {
+      give_up("the model keeps results from step to step");
+    }
   }
-  if (follows) give_up("the model changes with the progress of the training");
 }
 
 std::optional<LossMap> RecordedPasses::run(const ModelInput& input, const Passes& passes) {
@@ -73,8 +77,9 @@ std::optional<LossMap> RecordedPasses::run(const ModelInput& input, const Passes
     if (rehearsals_ < kRehearsals) return rehearse(input, passes);
     if (!record(input, passes)) return std::nullopt;
   }
-  // What a loss would refuse it is to report itself, with the pixel.
-  if (!all_fit(input.label_values, label_bounds_)) return std::nullopt;
+  // Labels that a loss would refuse, or might, go to the plain passes, whose error names the pixel.
+  const bool unknown = input.label_values.empty() && !label_bounds_.empty();
+  if (unknown || !all_fit(input.label_values, label_bounds_)) return std::nullopt;
   return replay(input);
 }
 
@@ -117,20 +122,20 @@ bool RecordedPasses::record(const ModelInput& input, const Passes& passes) {
     give_up("the memory of its weights or gradients moves again and again");
     return false;
   }
-  input_ = input;
-  for (at::Tensor* tensor : {&input_.images, &input_.labels, &input_.edges, &input_.depth}) {
-    *tensor = own_copy(*tensor);
-  }
   const Places before = places();
   const at::Tensor random = generator_state(c10::kCPU);
   std::string why;
   LabelChecks checks;
   try {
+    input_ = input;
+    for (at::Tensor* tensor : {&input_.images, &input_.labels, &input_.edges, &input_.depth}) {
+      *tensor = own_copy(*tensor);
+    }
     graph_->record([this, passes] {
       losses_ = passes(input_);
       for (auto& [name, value] : losses_) value = value.detach();
     });
-    if (places() != before) why = "a parameter has a gradient for the first time";
+    if (places() != before) why = "weights or gradients moved meanwhile";
     if (!generator_state(c10::kCPU).equal(random)) why = "it draws random numbers on the CPU";
   } catch (const std::exception& error) {
     why = first_line(error);

@@ -26,7 +26,7 @@ class TrainStep {
 
   /// \return the losses of a batch, with their sum as "loss" in front; not detached.
   /// \throws DataError for images with another number of bands than the model takes.
-  /// Where the step is recorded, this is the backward pass, too.
+  /// Where the step is recorded, this is the backward pass, too, and losses are detached.
   LossMap forward(const Batch& batch);
   void backward(const LossMap& losses);
   void update() { optimizer_.step(); }

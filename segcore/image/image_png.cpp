@@ -4,11 +4,11 @@
 #include <csetjmp>
 #include <cstring>
 #include <opencv2/core.hpp>
-#include <opencv2/imgproc.hpp>
 
 #include "registry/error.hpp"
 #include "segcore/image/eight_bits.hpp"
 #include "segcore/image/image_codecs.hpp"
+#include "segcore/image/png_chunks.hpp"
 #include "segcore/image/png_plain.hpp"
 
 namespace seg::detail {
@@ -113,15 +113,16 @@ struct PngReader {
     png_read_end(png, info);
     return true;
   }
-
-  int orientation() {
-    if (setjmp(png_jmpbuf(png))) return 1;
-    png_bytep block = nullptr;
-    png_uint_32 size = 0;
-    if (!png_get_eXIf_1(png, info, &size, &block)) return 1;
-    return exif_orientation({block, size});
-  }
 };
+
+/// Wherever it stands: before the pixels or behind them.
+int png_orientation(std::span<const uint8_t> file) {
+  PngChunks chunks(file);
+  while (const auto chunk = chunks.next()) {
+    if (chunk->type == "eXIf" && chunk->is_whole()) return exif_orientation(chunk->data);
+  }
+  return 1;
+}
 
 [[noreturn]] void throw_png_error(const std::string& name, const PngReader& reader) {
   throw_image_error(name, text("damaged PNG file: ", reader.source.message));
@@ -166,15 +167,13 @@ Decoded decode_png(const EncodedImage& image, PixelForm form) {
              bits < 8 ? kPngRatio * 8 / bits : kPngRatio);
   const cv::Rect all(0, 0, static_cast<int>(header.width), static_cast<int>(header.height));
   const cv::Rect window = image.window.value_or(all);
-  if (window != all) check_window(image, all.width, all.height, reader.orientation());
   Decoded out;
+  out.orientation = png_orientation(image.bytes);
+  if (window != all) check_window(image, all.width, all.height, out.orientation);
   if (is_plain(header, form)) {
     const PlainPng plain{all.width, all.height, png_get_channels(reader.png, reader.info)};
     out.pixels = decode_plain_png(image.bytes, plain, window);
-    if (!out.pixels.empty()) {
-      out.orientation = reader.orientation();
-      return out;
-    }
+    if (!out.pixels.empty()) return out;
   }
   int bands = 0, depth = 0;
   if (!reader.prepare(header, form, bands, depth)) throw_png_error(image.name, reader);
@@ -186,11 +185,7 @@ Decoded decode_png(const EncodedImage& image, PixelForm form) {
   if (form == PixelForm::kColor || form == PixelForm::kGray) {
     out.pixels = to_eight_bits(image, out.pixels, Narrowing::kUpperBits);
   }
-  out.orientation = reader.orientation();  // which may come behind the pixels
-  if (window != all) {
-    check_window(image, all.width, all.height, out.orientation);
-    out.pixels = out.pixels(window).clone();
-  }
+  if (window != all) out.pixels = out.pixels(window).clone();
   return out;
 }
 
@@ -202,7 +197,7 @@ ImageInfo png_info(const EncodedImage& image) {
           .width = header.width,
           .bands = png_stored_bands(header),
           .format = "PNG",
-          .orientation = reader.orientation()};
+          .orientation = png_orientation(image.bytes)};
 }
 
 }  // namespace seg::detail

@@ -2,11 +2,11 @@
 
 #include <algorithm>
 #include <cstring>
-#include <string_view>
 #include <utility>
 #include <vector>
 
 #include "segcore/image/inflated_stream.hpp"
+#include "segcore/image/png_chunks.hpp"
 #include "segcore/image/png_filters.hpp"
 
 namespace seg::detail {
@@ -14,30 +14,20 @@ namespace {
 
 using Bytes = std::span<const uint8_t>;
 
-uint32_t big_endian(const uint8_t* bytes) {
-  return uint32_t{bytes[0]} << 24 | uint32_t{bytes[1]} << 16 | uint32_t{bytes[2]} << 8 | bytes[3];
-}
-
 /// The parts of the compressed stream, in order; none where a chunk is damaged or comes behind
 /// them.
 std::vector<Bytes> stream_of(Bytes file) {
-  constexpr size_t kSignature = 8, kAround = 12;  // of a chunk: length, type and checksum
   std::vector<Bytes> parts;
-  size_t at = kSignature;
-  while (at + kAround <= file.size()) {
-    const uint8_t* chunk = file.data() + at;
-    const size_t length = big_endian(chunk);
-    if (length > file.size() - at - kAround) return {};
-    const std::string_view type(reinterpret_cast<const char*>(chunk + 4), 4);
-    if (type == "IDAT") {
-      if (crc32({chunk + 4, length + 4}) != big_endian(chunk + 8 + length)) return {};
-      parts.emplace_back(chunk + 8, length);
-    } else if (type == "IEND") {
+  PngChunks chunks(file);
+  while (const auto chunk = chunks.next()) {
+    if (chunk->type == "IDAT") {
+      if (!chunk->is_whole()) return {};
+      parts.push_back(chunk->data);
+    } else if (chunk->type == "IEND") {
       return parts;
     } else if (!parts.empty()) {
       return {};
     }
-    at += kAround + length;
   }
   return {};
 }

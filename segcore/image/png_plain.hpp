@@ -13,9 +13,9 @@ struct PlainPng {
 };
 
 /// Pixels of a window within the picture; three bands are BGR. No more is decompressed than that
-/// takes, though the checksums of all chunks are compared. Of labels it takes a tenth of libpng's
-/// time, of pictures a quarter.
-/// \return empty for a file in which anything is unusual, such as a checksum that is not right or
+/// takes, though the checksums of all its chunks are compared. Of labels it takes a tenth of
+/// libpng's time, of pictures a quarter. \return empty for a file in which anything is unusual,
+/// such as a checksum that is not right or
 ///         metadata behind the pixels: libpng knows what to do with it.
 cv::Mat decode_plain_png(std::span<const uint8_t> bytes, const PlainPng& header,
                          const cv::Rect& window);

@@ -4,7 +4,27 @@
 #include <ATen/OpMathType.h>
 #include <c10/core/impl/LocalDispatchKeySet.h>
 
+#include "registry/error.hpp"
+
 namespace seg {
+
+void check_label_operands(const at::Tensor& logits, const at::Tensor& labels,
+                          std::initializer_list<at::Tensor> of_class, const at::Tensor& of_pixel) {
+  SEG_CHECK(logits.dim() == 4 && labels.dim() == 3 && labels.size(0) == logits.size(0), "labels ",
+            labels.sizes(), " do not fit logits ", logits.sizes());
+  SEG_CHECK(labels.device() == logits.device(), "labels are on ", labels.device(), ", logits on ",
+            logits.device());
+  for (const at::Tensor& weight : of_class) {
+    if (!weight.defined()) continue;
+    SEG_CHECK(weight.dim() == 1 && weight.size(0) == logits.size(1), "weights ", weight.sizes(),
+              " do not fit ", logits.size(1), " classes");
+    SEG_CHECK(weight.device() == logits.device(), "weights of classes are on ", weight.device());
+  }
+  if (!of_pixel.defined()) return;
+  SEG_CHECK(of_pixel.sizes() == labels.sizes(), "weights ", of_pixel.sizes(), " do not fit labels ",
+            labels.sizes());
+  SEG_CHECK(of_pixel.device() == logits.device(), "weights of pixels are on ", of_pixel.device());
+}
 
 at::Tensor at_label_size(const at::Tensor& logits, const at::Tensor& labels, bool align_corners) {
   const at::IntArrayRef size = labels.sizes().slice(1);

@@ -5,8 +5,6 @@
 
 #include <vector>
 
-#include "registry/error.hpp"
-
 namespace seg {
 namespace {
 
@@ -16,7 +14,12 @@ constexpr int64_t kBandRows = 16;  ///< of the labels
 
 bool has_band_kernel(const at::Tensor& logits, const at::Tensor& labels) {
   const auto type = logits.scalar_type();
-  return (type == at::kFloat || at::isReducedFloatingType(type)) && labels.numel() > 0;
+  const bool float_kernel = type == at::kFloat || at::isReducedFloatingType(type);
+  // Eight lanes for one or two classes cost more than a map that is not resized.
+  constexpr int64_t kFewClasses = 4;
+  const bool resized = logits.sizes().slice(2) != labels.sizes().slice(1);
+  return float_kernel && logits.numel() > 0 && labels.numel() > 0 &&
+         (resized || logits.size(1) >= kFewClasses);
 }
 
 BandPlan::BandPlan(const at::Tensor& logits, const at::Tensor& labels, bool align_corners)
@@ -25,8 +28,6 @@ BandPlan::BandPlan(const at::Tensor& logits, const at::Tensor& labels, bool alig
       rows_(logits.size(2), labels.size(1), align_corners),
       columns_(logits.size(3), labels.size(2), align_corners),
       bands_((labels.size(1) + kBandRows - 1) / kBandRows) {
-  SEG_CHECK(labels.dim() == 3 && labels.size(0) == images_, "labels ", labels.sizes(),
-            " do not fit logits ", logits.sizes());
   for (int64_t band = 0; band < bands_; ++band) {
     most_rows_ = std::max(most_rows_, last_row(band) - first_row(band) + 1);
   }

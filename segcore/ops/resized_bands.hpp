@@ -21,7 +21,8 @@ namespace seg {
 /// The logit of a class that is none: e to its power is 0.
 inline constexpr float kNoClass = -1e30F;
 
-/// Whether the kernels take a call: float, or half precision that becomes float, and not empty.
+/// Whether the kernels take a call: float, or half precision that becomes float, not empty, and
+/// enough classes to be worth it.
 bool has_band_kernel(const at::Tensor& logits, const at::Tensor& labels);
 
 /// Everything that a band needs; rows of maps are [width, lanes].
@@ -39,7 +40,6 @@ class BandPlan {
  public:
   /// \param logits  float [N, C, h, w]
   /// \param labels  [N, H, W]
-  /// \throws Error where they do not fit.
   BandPlan(const at::Tensor& logits, const at::Tensor& labels, bool align_corners);
 
   int64_t bands() const { return bands_; }  ///< of an image
@@ -62,6 +62,11 @@ class BandPlan {
   int64_t bands_, most_rows_ = 0;
 };
 
+/// Of a side that keeps its size all shares are 0: an infinite neighbour is not to count then.
+SEG_VECTOR_BODY vec::F8 between(const vec::F8& low, const vec::F8& high, float share) {
+  return share == 0 ? low : low + (high - low) * share;
+}
+
 SEG_VECTOR_BODY void mix_rows(const ResizedBand& a, int64_t y) {
   const int64_t size = a.width * a.lanes;
   const int64_t origin = a.rows->first[static_cast<size_t>(a.begin)];
@@ -69,8 +74,7 @@ SEG_VECTOR_BODY void mix_rows(const ResizedBand& a, int64_t y) {
   const float* first = a.logits + (a.rows->first[static_cast<size_t>(y)] - origin) * size;
   const float* second = a.logits + (a.rows->second[static_cast<size_t>(y)] - origin) * size;
   for (int64_t i = 0; i < size; i += vec::kLanes) {
-    const vec::F8 low = vec::load(first + i);
-    vec::store(a.row + i, low + (vec::load(second + i) - low) * share);
+    vec::store(a.row + i, between(vec::load(first + i), vec::load(second + i), share));
   }
 }
 
@@ -107,8 +111,8 @@ SEG_VECTOR_BODY void visit_pixels(const ResizedBand& a, Pixels& pixels) {
       const int64_t second = a.columns->second[static_cast<size_t>(x)] * a.lanes;
       vec::F8 most = vec::all(kNoClass);
       for (int64_t c = 0; c < a.lanes; c += vec::kLanes) {
-        const vec::F8 low = vec::load(a.row + first + c);
-        const vec::F8 value = low + (vec::load(a.row + second + c) - low) * share;
+        const vec::F8 value =
+            between(vec::load(a.row + first + c), vec::load(a.row + second + c), share);
         vec::store(a.pixel + c, value);
         most = vec::max(value, most);
       }

@@ -4,6 +4,8 @@
 
 #include "runners/train/recorded_passes.hpp"
 #include "segcore/models/nn/drop.hpp"
+#include "segcore/models/nn/follows_progress.hpp"
+#include "segcore/models/nn/keeps_results.hpp"
 #include "segcore/torch.hpp"
 #include "tests/support/config_errors.hpp"
 #include "tests/support/tiny_run.hpp"
@@ -159,7 +161,44 @@ TEST(RecordedPasses, LeavesLabelsThatALossRefusesToTheCaller) {
   wrong.labels[1][3][4] = 7;
   wrong.label_values[1].push_back(7);
   EXPECT_THROW(trained.step(wrong, &recorded), Error);
+  wrong.label_values.clear();  // not known
+  EXPECT_THROW(trained.step(wrong, &recorded), Error);
   EXPECT_EQ(count.replays, replays);
+}
+
+struct Following : torch::nn::Module, FollowsProgress {
+  void set_progress(int64_t, int64_t) override {}
+};
+struct Keeping : torch::nn::Module, KeepsResults {};
+
+TEST(RecordedPasses, AreNotMadeOfModelsThatDecideAnewInEachStep) {
+  const auto log_of = [](std::shared_ptr<torch::nn::Module> part) {
+    Trained trained(kSgd);
+    trained.model->register_module("part", std::move(part));
+    RepeatedWork::Count count;
+    testing::internal::CaptureStdout();
+    RecordedPasses recorded = trained.record(count);
+    for (int i = 0; i < 5; ++i) trained.step(input_of(i), &recorded);
+    EXPECT_EQ(count.rehearsals, 0);
+    return testing::internal::GetCapturedStdout();
+  };
+  EXPECT_THAT(log_of(std::make_shared<Following>()), HasSubstr("changes with the progress"));
+  EXPECT_THAT(log_of(std::make_shared<Keeping>()), HasSubstr("keeps results from step to step"));
+}
+
+TEST(RecordedPasses, GiveUpWhereWeightsMoveAgainAndAgain) {
+  Trained trained(kSgd);
+  RepeatedWork::Count count;
+  RecordedPasses recorded = trained.record(count);
+  testing::internal::CaptureStdout();
+  for (int i = 0; i < 30; ++i) {
+    trained.step(input_of(i), &recorded);
+    if (i % 5 != 4) continue;
+    for (auto& parameter : trained.model->parameters())
+      parameter.set_data(parameter.data().clone());
+  }
+  EXPECT_THAT(testing::internal::GetCapturedStdout(), HasSubstr("moves again and again"));
+  EXPECT_EQ(count.records, 4);
 }
 
 TEST(RecordedPasses, RecordsAnewWhereWeightsHaveMoved) {

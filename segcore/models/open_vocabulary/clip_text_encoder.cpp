@@ -8,6 +8,7 @@
 #include "segcore/io/model_zoo.hpp"
 #include "segcore/models/blocks/pre_norm_layer.hpp"
 #include "segcore/models/nn/freeze.hpp"
+#include "segcore/models/nn/keeps_results.hpp"
 #include "segcore/models/nn/normalize.hpp"
 #include "segcore/models/nn/precision.hpp"
 #include "segcore/models/open_vocabulary/clip_tokenizer.hpp"
@@ -93,7 +94,7 @@ std::vector<std::string> classes_of_dataset(const std::string& dataset) {
 }  // namespace
 
 /// The text encoder of CLIP, whose weights stay, over prompts about each class.
-class CLIPTextEncoder final : public TextEncoder {
+class CLIPTextEncoder final : public TextEncoder, public KeepsResults {
  public:
   using Params = ClipTextEncoderParams;
   static Schema<Params> schema() {

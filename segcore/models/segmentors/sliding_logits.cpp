@@ -82,6 +82,7 @@ void SlidingLogits::begin_sums(const torch::Tensor& logits) {
 }
 
 void SlidingLogits::add(const WindowLogits& logits, int64_t first, int64_t top, int64_t left) {
+  SEG_CHECK(!logits.maps.empty() && logits.mirrored.size() == logits.maps.size(), "no logits");
   if (!sum_.defined()) begin_sums(logits.maps.front());
   const auto window = [&](const torch::Tensor& x) {
     return x.narrow(2, top - base_, window_.h).narrow(3, left, window_.w);

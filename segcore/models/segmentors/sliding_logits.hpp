@@ -16,8 +16,8 @@ class SlidingLogits {
   /// Logits of any size, which are resized bilinearly to the windows: [k * N, C, h, w] of k windows
   /// of each of the N images, window after window. Several are averaged.
   struct WindowLogits {
-    std::vector<torch::Tensor> maps;
-    std::vector<bool> mirrored;  ///< of each map: left and right are to be swapped
+    std::vector<torch::Tensor> maps;  ///< at least one
+    std::vector<bool> mirrored;       ///< of each map: left and right are to be swapped
     bool align_corners = false;
   };
   /// Of [k * N, bands, h, w].

@@ -97,6 +97,7 @@ std::pair<at::Tensor, at::Tensor> classes_and_where(const at::Tensor& labels, in
 
 ClassSums resize_class_sums(const at::Tensor& logits, const at::Tensor& labels,
                             const ClassSumsOptions& options) {
+  check_label_operands(logits, labels);
   auto [hit, mass, present] =
       call_resize_class_sums(logits, labels, static_cast<int64_t>(options.activation),
                              options.squared, options.ignore_index, options.align_corners);

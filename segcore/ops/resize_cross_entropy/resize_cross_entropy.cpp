@@ -44,6 +44,7 @@ class CrossEntropyOfLogits : public torch::autograd::Function<CrossEntropyOfLogi
   }
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
                                                  const torch::autograd::variable_list& gradients) {
+    SEG_CHECK(!at::GradMode::is_enabled(), "resize_cross_entropy has no second derivative");
     const auto by_logits = context->get_saved_variables().at(0);
     return {by_logits * gradients.at(0), {}, {}, {}, {}, {}};
   }
@@ -75,6 +76,7 @@ ResizedCrossEntropy resize_cross_entropy(const at::Tensor& logits, const at::Ten
                                          const at::Tensor& class_weight,
                                          const at::Tensor& pixel_weight, int64_t ignore_index,
                                          bool align_corners) {
+  check_label_operands(logits, labels, {class_weight}, pixel_weight);
   const bool learns = at::GradMode::is_enabled() && logits.requires_grad();
   auto [loss, weight, counts, unused] =
       call_resize_cross_entropy(logits, labels, if_defined(class_weight), if_defined(pixel_weight),
@@ -86,6 +88,7 @@ at::Tensor resize_pixel_cross_entropy(const at::Tensor& logits, const at::Tensor
                                       int64_t ignore_index, bool align_corners) {
   static const auto op = find_operator<decltype(composed_resize_pixel_cross_entropy)>(
       "segcore::resize_pixel_cross_entropy");
+  check_label_operands(logits, labels);
   const at::NoGradGuard no_grad;
   return op.call(logits, labels, ignore_index, align_corners);
 }

@@ -12,7 +12,6 @@
 #include <optional>
 #include <tuple>
 
-#include "registry/error.hpp"
 #include "segcore/ops/kernel_image_launch.hpp"
 #include "segcore/ops/resize_cross_entropy/resize_cross_entropy.hpp"
 #include "segcore/ops/resize_cross_entropy/resize_cross_entropy_launch.hpp"
@@ -53,10 +52,7 @@ struct CrossEntropyCall {
                  static_cast<int>(logits.size(3)),
                  static_cast<int>(labels.size(1)),
                  static_cast<int>(labels.size(2)),
-                 align_corners} {
-    SEG_CHECK(labels.size(0) == logits.size(0), "labels ", labels.sizes(), " do not fit logits ",
-              logits.sizes());
-  }
+                 align_corners} {}
   void set_weights(const OptionalTensor& of_class, const OptionalTensor& of_pixel) {
     const auto type = at::toOpMathType(logits.scalar_type());
     if (of_class) class_weight = of_class->to(type).contiguous();

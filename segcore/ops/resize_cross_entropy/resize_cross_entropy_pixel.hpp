@@ -42,6 +42,12 @@ struct CrossEntropyPixel {
   CrossEntropyNote<Real> note{0, 0, 0, -1};
 };
 
+/// Of a side that keeps its size all shares are 0: an infinite neighbour is not to count then.
+template <class Real>
+SEG_KERNEL_PART Real between(Real low, Real high, Real share) {
+  return share == 0 ? low : low + (high - low) * share;
+}
+
 /// The logits of a class around a pixel.
 template <class Real, class Value>
 struct RowsAround {
@@ -49,8 +55,7 @@ struct RowsAround {
   Real down;                   ///< share of the lower one
 
   SEG_KERNEL_PART Real at(int column) const {
-    const Real above = static_cast<Real>(upper[column]);
-    return above + (static_cast<Real>(lower[column]) - above) * down;
+    return between(static_cast<Real>(upper[column]), static_cast<Real>(lower[column]), down);
   }
 };
 
@@ -74,8 +79,7 @@ SEG_KERNEL_PART CrossEntropyPixel<Real> cross_entropy_pixel(
   for (int c = 0; c < g.classes; ++c, map += plane) {
     const RowsAround<Real, Value> rows{map + static_cast<int64_t>(y.low) * g.width,
                                        map + static_cast<int64_t>(y.high) * g.width, y.share};
-    const Real left = rows.at(x.low);
-    const Real value = left + (rows.at(x.high) - left) * x.share;
+    const Real value = between(rows.at(x.low), rows.at(x.high), x.share);
     if (best_class < 0 || value > best) {
       sum = sum * std::exp(best_class < 0 ? Real(0) : best - value) + 1;
       best = value;
@@ -133,7 +137,7 @@ SEG_KERNEL_PART void gradient_of_place(const CrossEntropyNote<Real>* notes, cons
       for (int k = 0; k < kClasses; ++k) {
         const Real low = tap_x.low == x ? around[k][1] : around[k][0];
         const Real high = tap_x.low == x ? around[k][2] : around[k][1];
-        const Real value = low + (high - low) * tap_x.share;
+        const Real value = between(low, high, tap_x.share);
         const Real one = note.label == first_class + k ? note.weight : Real(0);
         sum[k] += share * (std::exp(value - note.best) * note.factor - one);
       }

@@ -2,6 +2,7 @@
 
 #include <torch/library.h>
 
+#include "registry/error.hpp"
 #include "segcore/ops/find_operator.hpp"
 #include "segcore/ops/label_size.hpp"
 #include "segcore/torch.hpp"
@@ -42,6 +43,7 @@ class FocalLossOfLogits : public torch::autograd::Function<FocalLossOfLogits> {
   }
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
                                                  const torch::autograd::variable_list& gradients) {
+    SEG_CHECK(!at::GradMode::is_enabled(), "resize_focal_loss has no second derivative");
     const auto by_logits = context->get_saved_variables().at(0);
     return {by_logits * gradients.at(0), {}, {}, {}, {}, {}, {}, {}};
   }
@@ -112,6 +114,8 @@ struct FullSize {
 
 at::Tensor resize_focal_loss(const at::Tensor& logits, const at::Tensor& labels,
                              const at::Tensor& pixel_weight, const FocalOptions& options) {
+  check_label_operands(logits, labels, {options.absent_weight, options.present_weight},
+                       pixel_weight);
   const bool learns = at::GradMode::is_enabled() && logits.requires_grad();
   return std::get<0>(call_resize_focal_loss(logits, labels, if_defined(options.absent_weight),
                                             if_defined(options.present_weight),
@@ -123,6 +127,7 @@ at::Tensor resize_pixel_focal_loss(const at::Tensor& logits, const at::Tensor& l
                                    const FocalOptions& options) {
   static const auto op =
       find_operator<decltype(composed_resize_pixel_focal_loss)>("segcore::resize_pixel_focal_loss");
+  check_label_operands(logits, labels, {options.absent_weight, options.present_weight});
   const at::NoGradGuard no_grad;
   return op.call(logits, labels, if_defined(options.absent_weight),
                  if_defined(options.present_weight), options.gamma, options.ignore_index,

@@ -15,8 +15,10 @@
 
 #include "registry/error.hpp"
 #include "registry/text.hpp"
+#include "segcore/data/image_source.hpp"
 #include "segcore/data/rng.hpp"
 #include "segcore/image/image_io.hpp"
+#include "segcore/image/inflated_stream.hpp"
 #include "segcore/image/raster_writer.hpp"
 #include "tests/support/paths.hpp"
 #include "tests/support/temp_dir.hpp"
@@ -516,6 +518,33 @@ TEST(ImagePartTest, OfAJpegFileBeginsAndEndsAtAnyPixel) {
     const cv::Rect corner(whole.cols - 3, whole.rows - 2, 3, 2);
     EXPECT_TRUE(same_pixels(decode_image_part(bytes, "a.jpg", corner), whole(corner)));
   }
+}
+
+/// An orientation may stand behind the pixels.
+std::vector<uint8_t> png_to_be_turned(const cv::Mat& picture) {
+  std::vector<uint8_t> bytes = encode_png(picture);
+  const std::vector<uint8_t> checked{'e', 'X', 'I',  'f', 'M', 'M', 0, 42, 0, 0, 0, 8, 0,
+                                     1,   1,   0x12, 0,   3,   0,   0, 0,  1, 0, 6, 0, 0};
+  std::vector<uint8_t> chunk{0, 0, 0, static_cast<uint8_t>(checked.size() - 4)};
+  chunk.insert(chunk.end(), checked.begin(), checked.end());
+  const uint32_t sum = detail::crc32(checked);
+  for (const int shift : {24, 16, 8, 0}) chunk.push_back(static_cast<uint8_t>(sum >> shift));
+  constexpr int kEnd = 12;  // bytes of IEND
+  bytes.insert(bytes.end() - kEnd, chunk.begin(), chunk.end());
+  return bytes;
+}
+
+TEST(ImagePartTest, APictureToBeTurnedIsNotReadInParts) {
+  cv::Mat picture(9, 8, CV_8UC3);
+  cv::randu(picture, 0, 256);
+  auto bytes = png_to_be_turned(picture);
+  EXPECT_EQ(image_info(bytes, "a.png").orientation, 6);
+  EXPECT_EQ(decode_image(bytes, "a.png").size(), cv::Size(9, 8));
+  EXPECT_EQ(encoded_source(bytes, "a.png", ImageFlag::kColor), nullptr);
+  EXPECT_THAT(window_error([&] {
+                decode_image_part(bytes, "a.png", {2, 3, 4, 5});
+              }),
+              HasSubstr("a.png: is to be turned by its orientation 6"));
 }
 
 TEST(ImagePartTest, OfOtherFormatsIsOfTheBytes) {

@@ -5,6 +5,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <limits>
+
+#include "registry/error.hpp"
 #include "registry/text.hpp"
 #include "segcore/ops/resize_cross_entropy/resize_cross_entropy_pixel.hpp"
 #include "segcore/testing/reference_values.hpp"
@@ -281,6 +284,43 @@ TEST(ResizeCrossEntropyKernel, SurvivesLargeLogitsAndIgnoredImages) {
   EXPECT_EQ(none.loss.item<double>(), 0);
   EXPECT_EQ(none.counts.sum().item<int64_t>(), 0);
   EXPECT_EQ(unseen.grad().abs().sum().item<double>(), 0);
+}
+
+/// A class that cannot be has a logit of minus infinity; of logits at full size it is that of its
+/// own pixel alone.
+TEST(ResizeCrossEntropyKernel, OfFullSizeKeepsInfiniteLogitsToTheirPixels) {
+  for (const int64_t classes : {2, 6}) {
+    auto x = values("logits", {1, classes, 4, 5}, 2).to(at::kFloat);
+    x[0][1][2] = -std::numeric_limits<float>::infinity();
+    const auto labels = at::zeros({1, 4, 5}, at::kLong);
+    auto found_x = x.clone().requires_grad_(), expected_x = x.clone().requires_grad_();
+    const auto found = resize_cross_entropy(found_x, labels, {}, {}, 255, false).loss;
+    const auto expected = at::cross_entropy_loss(expected_x, labels, {}, at::Reduction::Sum);
+    found.backward();
+    expected.backward();
+    EXPECT_TRUE(at::allclose(found, expected)) << classes << " classes";
+    EXPECT_TRUE(at::allclose(found_x.grad(), expected_x.grad(), 1e-5, 1e-6)) << classes;
+  }
+}
+
+TEST(ResizeCrossEntropyKernel, SaysWhatDoesNotFit) {
+  const auto x = at::ones({2, 6, 4, 4}).requires_grad_();
+  const auto labels = at::zeros({2, 8, 8}, at::kLong);
+  const auto message = [&](const at::Tensor& class_weight, const at::Tensor& pixel_weight) {
+    try {
+      resize_cross_entropy(x, labels, class_weight, pixel_weight, 255, false);
+    } catch (const Error& e) {
+      return std::string(e.what());
+    }
+    return std::string("no error");
+  };
+  EXPECT_EQ(message(at::ones({6}), at::ones({2, 8, 8})), "no error");
+  EXPECT_THAT(message(at::ones({5}), {}), ::testing::HasSubstr("weights [5] do not fit 6 classes"));
+  EXPECT_THAT(message({}, at::ones({2, 8, 7})),
+              ::testing::HasSubstr("weights [2, 8, 7] do not fit labels [2, 8, 8]"));
+  const auto loss = resize_cross_entropy(x, labels, {}, {}, 255, false).loss;
+  EXPECT_THROW(torch::autograd::grad({loss}, {x}, {}, true, /*create_graph=*/true), Error)
+      << "there is no second derivative";
 }
 
 TEST(ResizeCrossEntropyKernel, CountsTheFirstOfEqualClassesAsTheBest) {

@@ -4,6 +4,7 @@
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <gtest/gtest.h>
 
+#include "registry/error.hpp"
 #include "segcore/testing/reference_values.hpp"
 #include "segcore/torch.hpp"
 
@@ -148,6 +149,12 @@ TEST(ResizeFocalLossKernel, IsPreciseForSureAndForUnsureClasses) {
   const auto found = resize_pixel_focal_loss(logits, at::ones({1, 1, 4001}, at::kLong), {});
   const auto exact = at::log1p(logits.to(at::kDouble).exp()).view_as(found);
   EXPECT_LT(((found.to(at::kDouble) - exact).abs() / exact).max().item<double>(), 5e-7);
+}
+
+TEST(ResizeFocalLossKernel, HasNoSecondDerivative) {
+  const auto x = at::ones({1, 6, 4, 4}).requires_grad_();
+  const auto loss = resize_focal_loss(x, at::zeros({1, 8, 8}, at::kLong), {}, {});
+  EXPECT_THROW(torch::autograd::grad({loss}, {x}, {}, true, /*create_graph=*/true), Error);
 }
 
 TEST(ResizeFocalLossKernel, IsAnOperatorOfTheDispatcher) {
