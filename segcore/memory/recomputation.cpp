@@ -289,13 +289,6 @@ void recomputable_as(const at::Tensor& result, const std::vector<at::Tensor>& in
   if (result.requires_grad()) added(result, inputs, std::move(compute), /*shared=*/false);
 }
 
-void recomputable_constant(const at::Tensor& result,
-                           const std::function<std::vector<at::Tensor>()>& inputs,
-                           Recompute compute) {
-  if (!recomputations || !at::GradMode::is_enabled()) return;
-  added(result, inputs(), std::move(compute), /*shared=*/false);
-}
-
 SharedRecomputation::SharedRecomputation(const at::Tensor& result,
                                          const std::vector<at::Tensor>& inputs, Recompute compute)
     : recomputation_(added(result, inputs, std::move(compute), /*shared=*/true)) {}

@@ -60,12 +60,6 @@ at::Tensor recomputable(const std::vector<at::Tensor>& inputs, Recompute compute
 void recomputable_as(const at::Tensor& result, const std::vector<at::Tensor>& inputs,
                      Recompute compute);
 
-/// The same for a result without a gradient that operators save, such as random factors.
-/// \param inputs  makes them; runs where a SavesRecomputations lives.
-void recomputable_constant(const at::Tensor& result,
-                           const std::function<std::vector<at::Tensor>()>& inputs,
-                           Recompute compute);
-
 /// The same for the result of an operator whose own backward pass needs it, too, and as the last:
 /// the first that asks for it computes it for the others, until the operator ends that.
 class SharedRecomputation : public torch::CustomClassHolder {

@@ -1,20 +1,11 @@
 #include "segcore/models/nn/drop.hpp"
 
 #include "segcore/memory/recomputation.hpp"
+#include "segcore/models/nn/dropout_by_mask.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {
 namespace {
-
-/// x without what `factors` draws, as LibTorch's composed dropout gives it. Of the factors, 0 or
-/// 1 / (1 - p), a byte each is kept, and the result not at all.
-torch::Tensor dropped(const torch::Tensor& x, const torch::Tensor& factors, double p) {
-  factors.bernoulli_(1 - p).div_(1 - p);
-  recomputable_constant(
-      factors, [&] { return std::vector{factors.ne(0)}; },
-      [p, type = factors.scalar_type()](const auto& kept) { return kept[0].to(type).div_(1 - p); });
-  return recomputable({x, factors}, [](const auto& in) { return in[0] * in[1]; });
-}
 
 /// Whether LibTorch has no kernel of one pass, which keeps bytes by itself.
 bool is_composed(const torch::Tensor& x, double p) { return x.is_cpu() && p < 1 && x.numel() > 0; }
@@ -30,7 +21,10 @@ Schema<DropoutParams> Dropout::schema() {
 
 torch::Tensor Dropout::forward(const torch::Tensor& x) {
   if (!active()) return x;
-  return is_composed(x, p_) ? dropped(x, torch::empty_like(x), p_) : torch::dropout(x, p_, true);
+  if (!is_composed(x, p_)) return torch::dropout(x, p_, true);
+  // The numbers that LibTorch draws in the type of x.
+  const auto mask = torch::empty_like(x, torch::kByte).bernoulli_(1 - p_);
+  return dropout_by_mask(x, mask, 1 - p_);
 }
 
 torch::Tensor Dropout2d::forward(const torch::Tensor& x) {
@@ -39,7 +33,8 @@ torch::Tensor Dropout2d::forward(const torch::Tensor& x) {
   std::vector<int64_t> shape(static_cast<size_t>(x.dim()), 1);
   shape[0] = x.size(0);
   shape[1] = x.size(1);
-  return dropped(x, torch::empty(shape, x.options()), p_);
+  const auto factors = torch::empty(shape, x.options()).bernoulli_(1 - p_).div_(1 - p_);
+  return recomputable({x, factors}, [](const auto& in) { return in[0] * in[1]; });
 }
 
 Schema<DropPathParams> DropPath::schema() {

@@ -211,6 +211,59 @@ TEST_F(RecomputationTest, DropoutKeepsAByteOfEachFactor) {
   }
 }
 
+TEST_F(RecomputationTest, DropoutIsLibTorchsOfAllViewsAndTypes) {
+  using View = at::Tensor (*)(const at::Tensor&);
+  const View views[] = {
+      [](const at::Tensor& x) { return x.narrow(1, 1, 3); },
+      [](const at::Tensor& x) { return x.chunk(2, 1)[0]; },
+      [](const at::Tensor& x) { return x.select(1, 0); },
+      [](const at::Tensor& x) { return x.transpose(1, 2); },
+      [](const at::Tensor& x) { return x.slice(3, 0, 8, 2); },
+      [](const at::Tensor& x) {
+        return x.narrow(1, 1, 1).expand({-1, 3, -1, -1});
+      },
+  };
+  // The result, its gradient, and its strides.
+  const auto numbers = [](const at::Tensor& x, View view, bool ours) {
+    Dropout layer(0.4);
+    torch::manual_seed(7);
+    at::Tensor y, loss;
+    {
+      const SavesRecomputations scope;
+      const at::Tensor in = view(x * 1);
+      y = ours ? layer.forward(in) : at::dropout(in, 0.4, true);
+      loss = (y * y).sum();  // which asks for the result
+    }
+    const auto gradients = torch::autograd::grad({loss}, {x});
+    return std::vector<at::Tensor>{y, gradients[0], at::tensor(y.strides())};
+  };
+  for (const auto type : {at::kFloat, at::kDouble, at::kHalf, at::kBFloat16}) {
+    for (const int64_t images : {1, 2}) {
+      const at::Tensor x = signed_leaf("x", {images, 4, 6, 8}).detach().to(type);
+      x.requires_grad_();
+      for (const View view : views) {
+        const auto expected = numbers(x, view, false), found = numbers(x, view, true);
+        for (size_t i = 0; i < expected.size(); ++i) {
+          EXPECT_TRUE(at::equal(found[i], expected[i])) << type << " " << images << " " << i;
+        }
+      }
+    }
+  }
+}
+
+TEST_F(RecomputationTest, DropoutHasASecondDerivative) {
+  Dropout layer(0.4);
+  const auto x = signed_leaf("x", {3, 5});
+  const auto second = [&](bool ours) {
+    torch::manual_seed(7);
+    const auto y = ours ? layer.forward(x.square()) : at::dropout(x.square(), 0.4, true);
+    const auto first =
+        torch::autograd::grad({y.square().sum()}, {x}, {}, true, /*create_graph=*/true)[0];
+    return torch::autograd::grad({first.sum()}, {x})[0];
+  };
+  EXPECT_TRUE(at::equal(second(true), second(false)));
+}
+
 TEST_F(RecomputationTest, DropoutOfNothingAndOfEverythingIsLibTorchs) {
   Dropout all(1);
   Dropout2d maps(1);
