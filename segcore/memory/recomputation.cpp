@@ -219,8 +219,11 @@ int Kept::chain() const { return recomputation_ ? recomputation_->chain() : 0; }
 void Kept::add_held(HeldMemory& held) const {
   if (recomputation_) {
     recomputation_->add_held(held);
-  } else if (tensor_.defined() && tensor_.has_storage() && !tensor_.requires_grad()) {
-    held.emplace(tensor_.storage().unsafeGetStorageImpl(), tensor_.storage().nbytes());
+  } else if (tensor_.defined() && tensor_.has_storage()) {
+    const c10::Storage& storage = tensor_.storage();
+    held.try_emplace(
+        storage.unsafeGetStorageImpl(),
+        HeldStorage{storage.getWeakStorageImpl(), static_cast<int64_t>(storage.nbytes())});
   }
 }
 

@@ -74,8 +74,13 @@ class SharedRecomputation : public torch::CustomClassHolder {
   std::weak_ptr<Recomputation> recomputation_;
 };
 
-/// Bytes of memory that is held, by where it lies.
-using HeldMemory = std::unordered_map<const void*, size_t>;
+/// Memory that is held, without holding it.
+struct HeldStorage {
+  c10::weak_intrusive_ptr<c10::StorageImpl> storage;
+  int64_t bytes;
+};
+/// By where it lies: none lies twice in it.
+using HeldMemory = std::unordered_map<const c10::StorageImpl*, HeldStorage>;
 
 /// What autograd keeps of a tensor: itself, or how it is computed.
 class KeptTensor {
@@ -85,7 +90,7 @@ class KeptTensor {
   /// Without its part in the graph.
   at::Tensor get() const;
   bool is_recomputed() const;
-  /// Adds the memory that it needs, without that of weights.
+  /// Adds the memory that it needs.
   void add_held(HeldMemory& held) const;
 
  private:

@@ -87,6 +87,31 @@ double seconds_when_idle(c10::Device device) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
+class BlockRun;
+
+/// Of the block that this thread runs.
+struct Pass {
+  BlockRun* block = nullptr;  ///< that runs twice; null: none does
+  bool again = false;
+  bool silent = false;
+  bool kept = false;     ///< a plan keeps the block
+  bool with_cp = false;  ///< a block within `block` would run twice if that one was kept
+  bool inside() const { return block || kept; }
+};
+thread_local Pass pass;
+
+/// For as long as it lives.
+class PassScope {
+ public:
+  explicit PassScope(Pass now) : outer_(std::exchange(pass, now)) {}
+  ~PassScope() { pass = outer_; }
+  PassScope(const PassScope&) = delete;
+  PassScope& operator=(const PassScope&) = delete;
+
+ private:
+  Pass outer_;
+};
+
 /// One block of one step: the tensors that its operators save are let go after the first pass, and
 /// made by a second one when the backward pass asks for the first of them. The graph is that of the
 /// first pass.
@@ -104,25 +129,24 @@ class BlockRun : public std::enable_shared_from_this<BlockRun> {
 
   // For the hooks of the graph.
   size_t add(const at::Tensor& x) {
-    slots_.push_back({KeptTensor(x), Slot::kFilled});
+    slots_.push_back({KeptTensor(x), Slot::kFilled, /*held_if_kept=*/!pass.with_cp});
     return slots_.size() - 1;
   }
   at::Tensor get(size_t slot) {
-    const std::lock_guard<std::mutex> lock(mutex_);
+    const std::lock_guard<std::recursive_mutex> lock(mutex_);
     if (slots_[slot].state == Slot::kEmpty) second_pass();
     return slots_[slot].tensor.get();
   }
   void release(size_t slot) {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    slots_[slot] = {KeptTensor(), Slot::kReleased};
+    const std::lock_guard<std::recursive_mutex> lock(mutex_);
+    slots_[slot].set({}, Slot::kReleased);
   }
 
   // For the passes.
-  bool is_silent() const { return silent_; }
   void fill_next(const at::Tensor& x) {
     TORCH_CHECK(next_ < slots_.size(), "a block saves more tensors in its second pass");
     Slot& slot = slots_[next_++];
-    if (slot.state == Slot::kEmpty) slot = {KeptTensor(x), Slot::kFilled};
+    if (slot.state == Slot::kEmpty) slot.set(KeptTensor(x), Slot::kFilled);
   }
   std::vector<at::Tensor> once(bool again,
                                const std::function<std::vector<at::Tensor>()>& compute) {
@@ -138,10 +162,17 @@ class BlockRun : public std::enable_shared_from_this<BlockRun> {
   struct Slot {
     KeptTensor tensor;
     enum State { kEmpty, kFilled, kReleased } state;
+    bool held_if_kept;  ///< where a plan keeps the block
+    void set(KeptTensor x, State now) {
+      tensor = std::move(x);
+      state = now;
+    }
   };
 
-  void measure_kept(const at::Tensor& result, at::TensorList inputs) const;
+  void measure_kept(const at::Tensor& result, at::TensorList inputs);
+  void leave_out_living();
   void second_pass();
+  void forget_function();
 
   TensorFunction f_;
   const bool silent_;
@@ -150,31 +181,11 @@ class BlockRun : public std::enable_shared_from_this<BlockRun> {
   std::vector<Input> inputs_;
   std::vector<std::vector<at::Tensor>> once_;  ///< what is computed in the first pass alone
   size_t next_once_ = 0;
-  std::mutex mutex_;
+  HeldMemory held_;  ///< that keeping the block would hold, where that is measured
+  // Recursive: a second pass may let go of the graph of the first, such as by a member that f sets.
+  std::recursive_mutex mutex_;
   std::vector<Slot> slots_;
   size_t next_ = 0;  ///< to fill
-};
-
-/// Of the block that this thread runs.
-struct Pass {
-  BlockRun* block = nullptr;  ///< that runs twice; null: none does
-  bool again = false;
-  bool silent = false;
-  bool kept = false;  ///< a plan keeps the block
-  bool inside() const { return block || kept; }
-};
-thread_local Pass pass;
-
-/// For as long as it lives.
-class PassScope {
- public:
-  explicit PassScope(Pass now) : outer_(std::exchange(pass, now)) {}
-  ~PassScope() { pass = outer_; }
-  PassScope(const PassScope&) = delete;
-  PassScope& operator=(const PassScope&) = delete;
-
- private:
-  Pass outer_;
 };
 
 /// How the graph saves a tensor.
@@ -205,46 +216,66 @@ class FillsBlock : public torch::autograd::SavedVariableHooks {
   BlockRun& block_;
 };
 
+std::vector<uint32_t> versions_of(at::TensorList tensors) {
+  std::vector<uint32_t> out;
+  for (const auto& x : tensors) out.push_back(static_cast<uint32_t>(x._version()));
+  return out;
+}
+
 at::Tensor BlockRun::first_pass(at::TensorList inputs) {
-  std::vector<uint32_t> versions;
-  for (const auto& x : inputs) versions.push_back(static_cast<uint32_t>(x._version()));
+  const auto versions = versions_of(inputs);
   at::Tensor result;
+  bool repeatable = false;
   {
     const SeparateRecomputations own;
     const SavesTensorsBy by_block(
         [this] { return std::make_unique<SavedByBlock>(shared_from_this()); });
     const PassScope scope({.block = this});
     result = f_(inputs);
-    if (cost_) measure_kept(result, inputs);
+    // Of inputs that were changed in place, a second pass would begin from other values.
+    repeatable = versions_of(inputs) == versions;
+    if (cost_ && repeatable) measure_kept(result, inputs);
   }
-  const std::lock_guard<std::mutex> lock(mutex_);
-  for (size_t i = 0; i < inputs.size(); ++i) {
-    // A second pass would begin from other values.
-    if (static_cast<uint32_t>(inputs[i]._version()) != versions[i]) return result;
+  const std::lock_guard<std::recursive_mutex> lock(mutex_);
+  if (!repeatable) {
+    forget_function();
+    return result;
   }
   for (Slot& slot : slots_) {
-    if (slot.state == Slot::kFilled) slot = {KeptTensor(), Slot::kEmpty};
+    if (slot.state == Slot::kFilled) slot.set({}, Slot::kEmpty);
   }
   return result;
 }
 
-void BlockRun::measure_kept(const at::Tensor& result, at::TensorList inputs) const {
-  HeldMemory held;
-  for (const Slot& slot : slots_) slot.tensor.add_held(held);
-  for (const auto& x : inputs) held.erase(x.storage().unsafeGetStorageImpl());
-  const void* const of_result = result.storage().unsafeGetStorageImpl();
-  held.erase(of_result);
+void BlockRun::measure_kept(const at::Tensor& result, at::TensorList inputs) {
+  for (const Slot& slot : slots_) {
+    if (slot.held_if_kept) slot.tensor.add_held(held_);
+  }
+  for (const auto& x : inputs) held_.erase(x.storage().unsafeGetStorageImpl());
+  held_.erase(result.storage().unsafeGetStorageImpl());
   cost_->bytes = 0;
-  for (const auto& [place, bytes] : held) cost_->bytes += static_cast<int64_t>(bytes);
+  for (const auto& [place, memory] : held_) cost_->bytes += memory.bytes;
   // The next block's input, which it could recompute if this one kept what that takes.
   if (KeptTensor(result).is_recomputed()) {
     cost_->bytes -= static_cast<int64_t>(result.storage().nbytes());
   }
 }
 
+/// What others hold, such as frozen weights, is there whether the block is kept or not. Casts of
+/// autocast are not: they live until the end of the forward pass.
+void BlockRun::leave_out_living() {
+  for (const auto& [place, memory] : held_) {
+    if (!memory.storage.expired()) cost_->bytes -= memory.bytes;
+  }
+  held_.clear();
+}
+
 void BlockRun::second_pass() {
   const c10::Device device = state_.random.device();
+  if (cost_) leave_out_living();
   const double begin = cost_ ? seconds_when_idle(device) : 0;
+  // A pass before may have ended by an exception.
+  next_ = next_once_ = 0;
   {
     const at::AutoGradMode grad(true);
     std::vector<at::Tensor> inputs;
@@ -260,6 +291,10 @@ void BlockRun::second_pass() {
   }
   TORCH_CHECK(next_ == slots_.size(), "a block saves fewer tensors in its second pass");
   if (cost_) cost_->seconds = seconds_when_idle(device) - begin;
+  forget_function();
+}
+
+void BlockRun::forget_function() {
   inputs_.clear();
   once_.clear();
   f_ = nullptr;
@@ -267,12 +302,6 @@ void BlockRun::second_pass() {
 
 at::Tensor run_twice(const TensorFunction& f, at::TensorList inputs, bool silent,
                      std::shared_ptr<BlockCost> cost) {
-  // Within a block that runs twice as a whole, its passes are these.
-  if (pass.block) {
-    const PassScope scope(
-        {.block = pass.block, .again = pass.again, .silent = pass.silent && silent});
-    return f(inputs);
-  }
   if (!at::GradMode::is_enabled()) return f(inputs);
   return std::make_shared<BlockRun>(f, inputs, silent, std::move(cost))->first_pass(inputs);
 }
@@ -283,7 +312,14 @@ thread_local const BlockSet* with_cp_blocks = nullptr;
 }  // namespace
 
 at::Tensor recompute_of(const TensorFunction& f, at::TensorList inputs) {
-  return run_twice(f, inputs, /*silent=*/false, nullptr);
+  // MMSegmentation runs a block once whose inputs have no gradient.
+  const bool silent =
+      std::none_of(inputs.begin(), inputs.end(), [](const auto& x) { return x.requires_grad(); });
+  if (!pass.block) return run_twice(f, inputs, silent, nullptr);
+  // Within a block that runs twice as a whole, its passes are these.
+  const PassScope scope(
+      {.block = pass.block, .again = pass.again, .silent = pass.silent && silent, .with_cp = true});
+  return f(inputs);
 }
 
 at::Tensor recompute(const std::function<at::Tensor(const at::Tensor&)>& f, const at::Tensor& x) {
@@ -321,8 +357,7 @@ at::Tensor forward_in_sequence(Layer& layer, const at::Tensor& x) {
 bool is_silent_pass() { return pass.again && pass.silent; }
 
 std::vector<at::Tensor> computed_once(const std::function<std::vector<at::Tensor>()>& compute) {
-  // Blocks that are not silent do all twice, as in PyTorch.
-  if (!pass.block || !pass.block->is_silent()) return compute();
+  if (!pass.block) return compute();
   return pass.block->once(pass.again, compute);
 }
 

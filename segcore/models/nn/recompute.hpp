@@ -18,22 +18,25 @@ class Layer;
 /// f(x), keeping only x for the backward pass, which computes f again with the same random numbers
 /// and precision: gradients have the same bits. Where f changes x in place, all is kept.
 ///
-/// As in PyTorch, running statistics of norms inside f are updated twice.
+/// As in PyTorch, running statistics of norms inside f are updated twice where x has a gradient.
 at::Tensor recompute(const std::function<at::Tensor(const at::Tensor&)>& f, const at::Tensor& x);
 
-/// The same for several tensors.
+/// The same for several tensors, all of them defined and at least one; statistics are updated twice
+/// where any has a gradient.
 at::Tensor recompute_of(const std::function<at::Tensor(at::TensorList)>& f, at::TensorList inputs);
 
-/// f(x) of a block: `recompute` with `with_cp`, else as the RecomputationPlan has it, whose
-/// recomputed blocks update running statistics once. Of blocks within blocks the outer one counts.
+/// f(x) of a block: `recompute` with `with_cp`, else as the RecomputationPlan of a FollowsPlan has
+/// it, whose recomputed blocks update running statistics once. Of blocks within blocks the outer
+/// one counts, but `with_cp` within a block that the plan keeps still recomputes.
 at::Tensor run_block(bool with_cp, const std::function<at::Tensor(const at::Tensor&)>& f,
                      const at::Tensor& x);
 
-/// The same for several tensors.
+/// The same for several tensors, all of them defined and at least one.
 at::Tensor run_block_of(bool with_cp, const std::function<at::Tensor(at::TensorList)>& f,
                         at::TensorList inputs);
 
-/// The same for a block whose backbone has the option for it.
+/// The same for a block whose backbone has the option for it. It acts where a RecomputesBlocks has
+/// the block: inside Segmentor::loss alone.
 at::Tensor run_block(const torch::nn::Module& block,
                      const std::function<at::Tensor(const at::Tensor&)>& f, const at::Tensor& x);
 

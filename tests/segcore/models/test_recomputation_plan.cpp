@@ -1,5 +1,6 @@
 // Blocks of whole models that are recomputed: numbers stay, bit for bit.
 #include <ATen/Parallel.h>
+#include <ATen/record_function.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -39,25 +40,22 @@ struct StepNumbers {
 /// Losses of a model and what they leave behind.
 StepNumbers step_numbers(Segmentor& model, const std::function<LossMap()>& loss, Blocks blocks) {
   RecomputationPlan plan(model);
-  const auto forward = [&](bool measures) {
-    std::unique_ptr<FollowsPlan> scope;
-    if (blocks != Blocks::kAllKept) scope = std::make_unique<FollowsPlan>(plan);
-    if (measures) plan.measure();
-    return total_loss(loss());
-  };
-  torch::manual_seed(1);
-  StepNumbers out;
   if (blocks == Blocks::kEverySecondKept) {
-    const auto counted = forward(/*measures=*/true);
-    torch::manual_seed(1);
-    std::vector<bool> kept(plan.costs().size());
+    // More than any model has.
+    std::vector<bool> kept(1000);
     for (size_t i = 0; i < kept.size(); i += 2) kept[i] = true;
     plan.follow(kept);
-    forward(/*measures=*/false).backward();
-  } else {
-    forward(/*measures=*/true).backward();
-    out.costs = plan.costs();
   }
+  torch::manual_seed(1);
+  at::Tensor total;
+  {
+    std::optional<FollowsPlan> scope;
+    if (blocks != Blocks::kAllKept) scope.emplace(plan);
+    total = total_loss(loss());
+  }
+  total.backward();
+  StepNumbers out;
+  out.costs = plan.costs();
   for (const auto& item : model.named_parameters()) {
     if (item.value().grad().defined()) out.tensors["grad " + item.key()] = item.value().grad();
   }
@@ -173,36 +171,78 @@ const char* const kOtherBackbones[] = {
 
 class RecomputesOtherBackbone : public ::testing::TestWithParam<const char*> {};
 
-TEST_P(RecomputesOtherBackbone, WithTheSameNumbers) {
+/// Operators that run while one lives, in this thread.
+class OperatorCount {
+ public:
+  OperatorCount()
+      : handle_(at::addThreadLocalCallback(at::RecordFunctionCallback(
+            [](const at::RecordFunction&) -> std::unique_ptr<at::ObserverContext> {
+              ++count;
+              return nullptr;
+            }))) {
+    count = 0;
+  }
+  ~OperatorCount() { at::removeCallback(handle_); }
+  OperatorCount(const OperatorCount&) = delete;
+  OperatorCount& operator=(const OperatorCount&) = delete;
+  inline static thread_local int64_t count = 0;
+
+ private:
+  at::CallbackHandle handle_;
+};
+
+struct BackboneNumbers {
+  Tensors gradients, buffers;
+  int64_t saved = 0;  ///< bytes, by a plan
+  int64_t backward_operators = 0;
+};
+
+BackboneNumbers backbone_numbers(const std::string& config, bool recomputes) {
   at::set_num_threads(1);
-  const auto run = [](bool recomputes, int64_t* saved) {
-    torch::manual_seed(0);
-    const auto model = Spec<Backbone>::of(GetParam()).build();
-    model->init_weights();
-    model->train();
-    RecomputationPlan plan(*model);
-    at::Tensor loss;
-    {
-      std::optional<FollowsPlan> scope;
-      if (recomputes) scope.emplace(plan);
-      for (const auto& map : model->forward(reference::image({2, 3, 64, 64}).to(at::kFloat))) {
-        loss = loss.defined() ? loss + map.square().mean() : map.square().mean();
-      }
+  torch::manual_seed(0);
+  const auto model = Spec<Backbone>::of(config).build();
+  model->init_weights();
+  model->train();
+  RecomputationPlan plan(*model);
+  at::Tensor loss;
+  {
+    const RecomputesBlocks with_cp(&model->recomputed_blocks());
+    std::optional<FollowsPlan> scope;
+    if (recomputes) scope.emplace(plan);
+    for (const auto& map : model->forward(reference::image({2, 3, 64, 64}).to(at::kFloat))) {
+      loss = loss.defined() ? loss + map.square().mean() : map.square().mean();
     }
+  }
+  BackboneNumbers out;
+  {
+    const OperatorCount counting;
     loss.backward();
-    Tensors out;
-    for (const auto& item : model->named_parameters()) {
-      if (item.value().grad().defined()) out["grad " + item.key()] = item.value().grad();
-    }
-    for (const auto& item : model->named_buffers()) out[item.key()] = item.value();
-    for (const BlockCost& cost : plan.costs()) *saved += std::max<int64_t>(cost.bytes, 0);
-    return out;
-  };
-  int64_t saved = 0;
-  const auto kept = run(false, &saved);
-  EXPECT_EQ(saved, 0);
-  expect_same_bits(kept, run(true, &saved));
-  EXPECT_GT(saved, 0);
+    out.backward_operators = OperatorCount::count;
+  }
+  for (const auto& item : model->named_parameters()) {
+    if (item.value().grad().defined()) out.gradients[item.key()] = item.value().grad();
+  }
+  for (const auto& item : model->named_buffers()) out.buffers[item.key()] = item.value();
+  for (const BlockCost& cost : plan.costs()) out.saved += std::max<int64_t>(cost.bytes, 0);
+  return out;
+}
+
+TEST_P(RecomputesOtherBackbone, WithTheSameNumbers) {
+  const auto kept = backbone_numbers(GetParam(), false);
+  const auto recomputed = backbone_numbers(GetParam(), true);
+  expect_same_bits(kept.gradients, recomputed.gradients);
+  expect_same_bits(kept.buffers, recomputed.buffers);
+  EXPECT_EQ(kept.saved, 0);
+  EXPECT_GT(recomputed.saved, 0);
+}
+
+TEST_P(RecomputesOtherBackbone, RunsItsBlocksTwiceUnderWithCp) {
+  std::string with_cp = GetParam();
+  const bool is_semask = with_cp.find("SeMask") != std::string::npos;
+  with_cp.insert(with_cp.size() - 1, is_semask ? ", use_checkpoint: true" : ", with_cp: true");
+  const auto once = backbone_numbers(GetParam(), false), twice = backbone_numbers(with_cp, false);
+  expect_same_bits(once.gradients, twice.gradients);
+  EXPECT_GT(twice.backward_operators, once.backward_operators);
 }
 
 INSTANTIATE_TEST_SUITE_P(Types, RecomputesOtherBackbone, ::testing::ValuesIn(kOtherBackbones));
@@ -229,7 +269,7 @@ LossMap small_loss(Segmentor& model) {
                     reference::labels({2, 64, 64}, 3));
 }
 
-Tensors small_numbers(Blocks blocks, const std::string& options = "") {
+Tensors small_numbers(Blocks blocks, const std::string& options) {
   const auto model = small_model(options);
   return step_numbers(
              *model, [&] { return small_loss(*model); }, blocks)
@@ -237,26 +277,35 @@ Tensors small_numbers(Blocks blocks, const std::string& options = "") {
 }
 
 TEST(RecomputationPlan, KeepsTheBlocksItIsToldTo) {
-  expect_same_bits(small_numbers(Blocks::kAllKept), small_numbers(Blocks::kAllRecomputed));
-  const auto model = small_model();
-  RecomputationPlan plan(*model);
-  std::vector<at::Tensor> losses;
-  for (const auto& kept : {std::vector<bool>(8, true), std::vector<bool>{true, false, true}}) {
-    torch::manual_seed(1);
-    plan.follow(kept);
-    const FollowsPlan scope(plan);
-    losses.push_back(total_loss(small_loss(*model)));
+  for (const char* options : {"", ", with_cp: true"}) {
+    const auto kept = small_numbers(Blocks::kAllKept, options);
+    expect_same_bits(kept, small_numbers(Blocks::kAllRecomputed, options));
+    expect_same_bits(kept, small_numbers(Blocks::kEverySecondKept, options));
   }
-  EXPECT_TRUE(at::equal(losses[0], losses[1]));
 }
 
 TEST(RecomputationPlan, LeavesStatisticsUnderWithCpAsTheyAre) {
-  const auto once = small_numbers(Blocks::kAllKept);
+  const auto once = small_numbers(Blocks::kAllKept, "");
   const auto twice = small_numbers(Blocks::kAllKept, ", with_cp: true");
   const std::string counter = "backbone.layer1.0.bn1.num_batches_tracked";
   EXPECT_EQ(once.at(counter).item<int64_t>(), 1);
   EXPECT_EQ(twice.at(counter).item<int64_t>(), 2);
   expect_same_bits(twice, small_numbers(Blocks::kAllRecomputed, ", with_cp: true"));
+}
+
+TEST(WithCp, FollowsABatchOnceBehindWhatIsFrozen) {
+  // MMSegmentation recomputes where the input has a gradient.
+  const auto plain = small_numbers(Blocks::kAllKept, ", frozen_stages: 0");
+  const auto again = small_numbers(Blocks::kAllKept, ", frozen_stages: 0, with_cp: true");
+  const auto batches = [&](const std::string& block) {
+    return again.at("backbone." + block + ".bn1.num_batches_tracked").item<int64_t>();
+  };
+  EXPECT_EQ(batches("layer1.0"), 1);
+  EXPECT_EQ(batches("layer1.1"), 2);
+  for (const auto& [name, tensor] : plain) {
+    if (!name.starts_with("grad")) continue;
+    EXPECT_TRUE(at::equal(tensor, again.at(name))) << name;
+  }
 }
 
 TEST(RecomputationPlan, HasTheSameNumbersInMixedPrecision) {
@@ -273,10 +322,10 @@ TEST(RecomputationPlan, HasTheSameNumbersInMixedPrecision) {
 
 TEST(RecomputationPlan, OneProcessMayRecomputeWhereAnotherKeeps) {
   at::set_num_threads(1);
-  const auto of_ranks = [](bool second_recomputes) {
+  const auto of_ranks = [](bool second_recomputes, const char* options) {
     std::array<Tensors, 2> out;
-    std::array<std::shared_ptr<Segmentor>, 2> models{small_model("", "SyncBN"),
-                                                     small_model("", "SyncBN")};
+    std::array<std::shared_ptr<Segmentor>, 2> models{small_model(options, "SyncBN"),
+                                                     small_model(options, "SyncBN")};
     // Dropout draws from a generator that threads share.
     for (const auto& model : models) set_drop_probability(*model, 0);
     test::run_thread_ranks(2, [&](test::ThreadCommunicator& communicator) {
@@ -291,8 +340,10 @@ TEST(RecomputationPlan, OneProcessMayRecomputeWhereAnotherKeeps) {
     });
     return out;
   };
-  const auto kept = of_ranks(false), mixed = of_ranks(true);
-  for (const size_t rank : {0, 1}) expect_same_bits(kept[rank], mixed[rank]);
+  for (const char* options : {"", ", with_cp: true"}) {
+    const auto kept = of_ranks(false, options), mixed = of_ranks(true, options);
+    for (const size_t rank : {0, 1}) expect_same_bits(kept[rank], mixed[rank]);
+  }
 }
 
 TEST(WithCp, IsAnOptionOfAllBackbones) {

@@ -1,7 +1,12 @@
 // Recomputation in the backward pass: what it keeps of the graph.
+#include "segcore/models/nn/recompute.hpp"
+
 #include <gtest/gtest.h>
 
-#include "segcore/models/nn/recompute.hpp"
+#include <memory>
+#include <stdexcept>
+
+#include "segcore/models/nn/recomputation_plan.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg::recompute_test {
@@ -99,6 +104,106 @@ TEST(Recompute, ServesTwoBackwardPassesOfOneGraph) {
   const auto first = torch::autograd::grad({loss}, {x}, {}, /*retain_graph=*/true);
   const auto second = torch::autograd::grad({loss}, {x});
   EXPECT_TRUE(torch::equal(first[0], second[0]));
+}
+
+TEST(Recompute, LetsGoOfTheFirstGraphInTheSecondPass) {
+  // As by a block that keeps a result for others: the new one replaces what held the graph.
+  at::Tensor aside;
+  const auto x = torch::ones({4}).requires_grad_();
+  const auto f = [&aside](const at::Tensor& t) {
+    aside = t.exp().tanh();
+    return t.sin();
+  };
+  recompute(f, x).sum().backward();
+  EXPECT_TRUE(torch::equal(x.grad(), x.detach().cos()));
+}
+
+TEST(Recompute, BeginsAnewAfterASecondPassThatFailed) {
+  int passes = 0;
+  const auto x = torch::randn({4}).requires_grad_();
+  const auto f = [&passes](const at::Tensor& t) {
+    const auto h = t.exp();
+    if (++passes == 2) throw std::runtime_error("no memory");
+    return h.tanh();
+  };
+  const auto loss = recompute(f, x).sum();
+  EXPECT_ANY_THROW(torch::autograd::grad({loss}, {x}, {}, /*retain_graph=*/true));
+  const auto found = torch::autograd::grad({loss}, {x});
+  EXPECT_TRUE(torch::equal(found[0], torch::autograd::grad({x.exp().tanh().sum()}, {x})[0]));
+}
+
+// --- Costs --------------------------------------------------------------------------------------
+
+using Block = std::function<at::Tensor(const at::Tensor&)>;
+
+/// Of one block with an input of 1000 floats, which a plan recomputes.
+BlockCost cost_of(const Block& block) {
+  const torch::nn::Module model;
+  RecomputationPlan plan(model);
+  const auto x = torch::ones({1000}).requires_grad_();
+  at::Tensor loss;
+  {
+    const FollowsPlan scope(plan);
+    loss = run_block(/*with_cp=*/false, block, x * 1).sum();
+  }
+  loss.backward();
+  return plan.costs().at(0);
+}
+
+TEST(BlockCost, IsOfWhatRecomputingLetsGo) {
+  const auto table = torch::full({1000}, 2.0);
+  EXPECT_EQ(cost_of([](const auto& t) { return t.exp().tanh(); }).bytes, 4000);
+  EXPECT_EQ(cost_of([&](const auto& t) { return (t.exp() * table).tanh(); }).bytes, 4000);
+  EXPECT_EQ(cost_of([&](const auto& t) { return (t.exp() * table.exp()).tanh(); }).bytes, 8000);
+}
+
+TEST(BlockCost, IsNoneOfABlockThatChangesItsInputAndIsNotHeld) {
+  const torch::nn::Module model;
+  RecomputationPlan plan(model);
+  const FollowsPlan scope(plan);
+  const auto x = torch::ones({1000}).requires_grad_();
+  auto own = std::make_shared<int>();
+  const std::weak_ptr<int> watched = own;
+  const auto y = run_block(
+      false,
+      [own = std::move(own)](const at::Tensor& t) {
+        auto changed = t;
+        return changed.exp_().square();
+      },
+      x * 1);
+  EXPECT_TRUE(watched.expired());
+  y.sum().backward();
+  EXPECT_EQ(plan.costs().at(0).bytes, 0);
+  EXPECT_EQ(plan.costs().at(0).seconds, 0);
+}
+
+TEST(BlockCost, HasNothingOfWhatWithCpRecomputesInAnyCase) {
+  const auto inner = [](const at::Tensor& t) { return t.exp().tanh(); };
+  EXPECT_EQ(cost_of([&](const auto& t) { return recompute(inner, t); }).bytes, 0);
+  // That keeps its input, which comes from around it.
+  EXPECT_EQ(cost_of([&](const auto& t) { return recompute(inner, t.exp()).tanh(); }).bytes, 4000);
+}
+
+TEST(RecomputationPlan, RunsTheBlocksTwiceThatItDoesNotKeep) {
+  const torch::nn::Module model;
+  RecomputationPlan plan(model);
+  plan.follow({true, false, true});
+  std::vector<int> passes(4);
+  auto x = torch::ones({4}).requires_grad_();
+  {
+    const FollowsPlan scope(plan);
+    for (int& count : passes) {
+      x = run_block(
+          false,
+          [&count](const at::Tensor& t) {
+            ++count;
+            return t.exp().tanh();
+          },
+          x);
+    }
+  }
+  x.sum().backward();
+  EXPECT_EQ(passes, (std::vector<int>{1, 2, 1, 2}));
 }
 
 TEST(Recompute, IsPlainWithoutGradients) {
