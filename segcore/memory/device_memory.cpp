@@ -4,12 +4,10 @@
 
 #include <algorithm>
 #include <fstream>
-#include <limits>
-#include <optional>
-#include <sstream>
 #include <string>
 
 #include "segcore/memory/caching_allocator.hpp"
+#include "segcore/memory/control_group.hpp"
 
 namespace seg {
 namespace {
@@ -21,36 +19,6 @@ int64_t kilobytes_entry(const char* path, const std::string& name) {
     if (line.starts_with(name + ":")) return std::stoll(line.substr(name.size() + 1)) * 1024;
   }
   return 0;
-}
-
-/// A number in a file; none for "max" and where there is no file.
-std::optional<int64_t> number_in(const std::string& path) {
-  std::ifstream file(path);
-  int64_t value = 0;
-  if (!(file >> value)) return std::nullopt;
-  return value;
-}
-
-/// Limit and use of this process's control group, of version 2 or 1.
-struct GroupMemory {
-  std::optional<int64_t> limit;
-  int64_t used = 0;
-};
-GroupMemory group_memory() {
-  std::string folder = "/sys/fs/cgroup";
-  std::ifstream groups("/proc/self/cgroup");
-  for (std::string line; std::getline(groups, line);) {
-    if (line.starts_with("0::")) folder += line.substr(3);
-  }
-  // A container sees its own group as the root.
-  for (const std::string& at : {folder, std::string("/sys/fs/cgroup")}) {
-    if (const auto limit = number_in(at + "/memory.max")) {
-      return {limit, number_in(at + "/memory.current").value_or(0)};
-    }
-  }
-  const std::string old = "/sys/fs/cgroup/memory/memory.";
-  const auto limit = number_in(old + "limit_in_bytes");
-  return {limit, number_in(old + "usage_in_bytes").value_or(0)};
 }
 
 MemoryUse process_memory() {
@@ -93,9 +61,7 @@ int64_t free_memory(c10::Device device) {
            stats.allocated_bytes[kAllPools].current;
   }
   const int64_t available = kilobytes_entry("/proc/meminfo", "MemAvailable");
-  const GroupMemory group = group_memory();
-  return group.limit ? std::min(available, std::max<int64_t>(*group.limit - group.used, 0))
-                     : available;
+  return std::min(available, group_memory().free.value_or(available));
 }
 
 int64_t total_memory(c10::Device device) {

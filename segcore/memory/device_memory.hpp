@@ -10,7 +10,8 @@ namespace seg {
 /// the blocks that the CachingAllocator keeps.
 struct MemoryUse {
   int64_t used = 0;
-  int64_t peak = 0;  ///< since forget_memory_peak, or since the process began
+  int64_t peak = 0;  ///< since forget_memory_peak, or since the process began; of a CPU without an
+                     ///< installed CachingAllocator always the latter
 };
 MemoryUse memory_use(c10::Device device);
 void forget_memory_peak(c10::Device device);
