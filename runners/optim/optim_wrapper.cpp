@@ -113,7 +113,16 @@ OptimWrapper::OptimWrapper(const Params& params, torch::nn::Module& model)
 std::unique_ptr<Autocast> OptimWrapper::precision() const { return nullptr; }
 
 std::unique_ptr<FollowsPlan> OptimWrapper::recomputations(const at::Tensor& images) {
-  return memory_ ? memory_->begin(images) : nullptr;
+  if (!memory_) return nullptr;
+  int64_t gradients = 0;
+  // Those that are kept are held between updates as well.
+  for (const ParamGroup& group : optimizer_->groups()) {
+    for (const at::Tensor& param : group.params) {
+      const at::Tensor& grad = param.grad();
+      if (grad.defined() && !keep_gradients_) gradients += grad.numel() * grad.element_size();
+    }
+  }
+  return memory_->begin(images, gradients);
 }
 
 void OptimWrapper::set_progress(int64_t done, int64_t total, const Value& accumulated) {

@@ -3,11 +3,11 @@
 #include <algorithm>
 #include <array>
 #include <charconv>
-#include <cmath>
+#include <cstdlib>
 #include <utility>
 
 #include "registry/log.hpp"
-#include "segcore/memory/device_memory.hpp"
+#include "registry/printed.hpp"
 
 namespace seg {
 namespace {
@@ -58,32 +58,30 @@ std::optional<int64_t> limit_bytes(const MemoryLimit& limit, int64_t total) {
 }
 
 std::string size_text(int64_t bytes) {
-  std::array<char, 32> out{};
-  std::snprintf(out.data(), out.size(), "%.2f GB", static_cast<double>(bytes) / 1e9);
-  return out.data();
+  const auto b = static_cast<double>(bytes);
+  return b < 1e9 ? printed("%.3g MB", b / 1e6) : printed("%.2f GB", b / 1e9);
 }
 
 StepMemory::StepMemory(const torch::nn::Module& model, c10::Device device,
-                       std::optional<int64_t> limit)
-    : plan_(model), device_(device) {
+                       std::optional<int64_t> limit, UseOfDevice use)
+    : plan_(model), device_(device), use_(std::move(use)) {
   const auto can_be_held =
-      static_cast<double>(memory_use(device).used + free_memory(device)) * kShareOfFree;
+      static_cast<double>(use_(device).used + free_memory(device)) * kShareOfFree;
   limit_ = limit.value_or(static_cast<int64_t>(can_be_held));
 }
 
-std::unique_ptr<FollowsPlan> StepMemory::begin(const at::Tensor& images) {
-  const int64_t held = memory_use(device_).used;
+std::unique_ptr<FollowsPlan> StepMemory::begin(const at::Tensor& images, int64_t gradients) {
+  const int64_t held = use_(device_).used - gradients;
   const Shape shape{.values = images.numel(), .pixels = images.size(-2) * images.size(-1)};
-  measures_ = !fits_measured(shape);
+  measures_ = !measured_.covers(shape);
   if (measures_) {
-    being_measured_ = {.values = std::max(shape.values, measured_.values),
-                       .pixels = std::max(shape.pixels, measured_.pixels)};
+    being_measured_ = shape;
     held_ = held;
     forget_memory_peak(device_);
     plan_.measure();
   } else {
     const auto tolerance = static_cast<int64_t>(kTolerance * static_cast<double>(limit_));
-    if (held_ < 0 || held > held_ + tolerance) choose(held);
+    if (!chosen_for_costs_ || std::abs(held - held_) > tolerance) choose(held);
     plan_.follow(kept_);
   }
   return std::make_unique<FollowsPlan>(plan_);
@@ -91,14 +89,30 @@ std::unique_ptr<FollowsPlan> StepMemory::begin(const at::Tensor& images) {
 
 void StepMemory::end() {
   if (!std::exchange(measures_, false)) return;
-  measured_ = being_measured_;
-  for_step_ = std::max<int64_t>(memory_use(device_).peak - held_, 0);
-  costs_ = plan_.costs();
-  held_ = -1;
+  const int64_t for_step = std::max<int64_t>(use_(device_).peak - held_, 0);
+  if (being_measured_.covers(measured_)) {
+    measured_ = being_measured_;
+    for_step_ = for_step;
+    costs_ = plan_.costs();
+  } else {
+    measured_.grow_to(being_measured_);
+    for_step_ = std::max(for_step_, for_step);
+    raise_costs(plan_.costs());
+  }
+  chosen_for_costs_ = false;
+}
+
+void StepMemory::raise_costs(const std::vector<BlockCost>& measured) {
+  costs_.resize(std::max(costs_.size(), measured.size()));
+  for (size_t i = 0; i < measured.size(); ++i) {
+    costs_[i].bytes = std::max(costs_[i].bytes, measured[i].bytes);
+    costs_[i].seconds = std::max(costs_[i].seconds, measured[i].seconds);
+  }
 }
 
 void StepMemory::choose(int64_t held) {
   held_ = held;
+  chosen_for_costs_ = true;
   const int64_t least = held + for_step_;
   auto kept = blocks_to_keep(costs_, limit_ - least);
   if (least > limit_ && !std::exchange(warned_, true)) {
@@ -106,14 +120,17 @@ void StepMemory::choose(int64_t held) {
               " even with all blocks recomputed, more than the limit of ", size_text(limit_),
               ": a smaller batch or crop needs less");
   }
-  if (chosen_ && kept == kept_) return;
-  chosen_ = true;
+  if (reported_ && kept == kept_) return;
+  reported_ = true;
   kept_ = std::move(kept);
   int64_t needed = least;
   for (size_t i = 0; i < kept_.size(); ++i) {
     if (kept_[i]) needed += costs_[i].bytes;
   }
-  log::info("memory: ", std::count(kept_.begin(), kept_.end(), false), " of ", kept_.size(),
+  // Others take nothing when they are kept, such as those that `with_cp` recomputes in any case.
+  const auto blocks =
+      std::count_if(costs_.begin(), costs_.end(), [](const auto& cost) { return cost.bytes > 0; });
+  log::info("memory: ", std::count(kept_.begin(), kept_.end(), false), " of ", blocks,
             " blocks are recomputed in the backward pass, about ", size_text(needed),
             " of the limit of ", size_text(limit_));
 }
