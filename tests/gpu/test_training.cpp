@@ -137,19 +137,18 @@ TEST_F(GpuTraining, AStepThatOverflowsIsLeftOut) {
 
 /// Trains the tiny run on the GPU, and gives the last checkpoint.
 Value gpu_run(const std::string& work_dir, const std::string& resume_from, c10::Device device,
-              const std::string& cuda_graph = "false") {
+              const std::vector<std::string>& more = {}) {
   const TempDir folder;
   const std::string path = folder.write("tiny.yaml", tiny_run_yaml());
-  const RunConfig config =
-      load_run_config(path,
-                      {"env_cfg.device=" + device.str(), "work_dir=" + work_dir,
-                       "optim_wrapper.cuda_graph=" + cuda_graph},
-                      [&](Config& tree) {
-                        TrainOptions options;
-                        options.resume = !resume_from.empty();
-                        if (!resume_from.empty()) options.resume_from = resume_from;
-                        apply_options(tree, options);
-                      });
+  std::vector<std::string> overrides{"env_cfg.device=" + device.str(), "work_dir=" + work_dir,
+                                     "optim_wrapper.cuda_graph=false"};
+  overrides.insert(overrides.end(), more.begin(), more.end());
+  const RunConfig config = load_run_config(path, overrides, [&](Config& tree) {
+    TrainOptions options;
+    options.resume = !resume_from.empty();
+    if (!resume_from.empty()) options.resume_from = resume_from;
+    apply_options(tree, options);
+  });
   run_training(config);
   return read_checkpoint(work_dir + "/iter_12.pth");
 }
@@ -171,12 +170,24 @@ TEST_F(GpuTraining, AResumedRunEndsBitForBitAsAnUninterruptedOne) {
   expect_same_run(expected, found);
 }
 
+TEST_F(GpuTraining, ARunThatRecomputesBlocksEndsBitForBitAsOneThatKeepsThem) {
+  const TempDir fast, save;
+  const Value expected = gpu_run(fast.path().string(), "", device());
+  testing::internal::CaptureStdout();
+  const Value found = gpu_run(save.path().string(), "", device(),
+                              {"optim_wrapper.memory=save", "optim_wrapper.memory_limit=1MB"});
+  EXPECT_NE(testing::internal::GetCapturedStdout().find("are recomputed in the backward pass"),
+            std::string::npos);
+  expect_same_run(expected, found);
+}
+
 TEST_F(GpuTraining, ReplayedStepsEndBitForBitAsSingleKernels) {
   need_module();
   const TempDir single, replayed;
   const Value expected = gpu_run(single.path().string(), "", device());
   testing::internal::CaptureStdout();
-  const Value found = gpu_run(replayed.path().string(), "", device(), "auto");
+  const Value found =
+      gpu_run(replayed.path().string(), "", device(), {"optim_wrapper.cuda_graph=auto"});
   EXPECT_NE(testing::internal::GetCapturedStdout().find("are replayed from a record"),
             std::string::npos);
   expect_same_run(expected, found);
