@@ -23,7 +23,7 @@ torch::Tensor Dropout::forward(const torch::Tensor& x) {
   if (!active()) return x;
   if (!is_composed(x, p_)) return torch::dropout(x, p_, true);
   // The numbers that LibTorch draws in the type of x.
-  const auto mask = torch::empty_like(x, torch::kByte).bernoulli_(1 - p_);
+  const auto mask = torch::empty_like(x, torch::kBool).bernoulli_(1 - p_);
   return dropout_by_mask(x, mask, 1 - p_);
 }
 

@@ -18,20 +18,22 @@ struct MaskedLoop {
 };
 
 template <class T>
-void scale_masked(const MaskedLoop& at, int64_t n, T factor) {
+void scale_masked(const MaskedLoop& at, int64_t n, T of_kept) {
   using Wide = at::opmath_type<T>;
-  const Wide factors[2] = {Wide(0), Wide(factor)};
-  if (at.out_step == sizeof(T) && at.x_step == sizeof(T) && at.mask_step == 1) {
+  const Wide factor(of_kept);
+  const auto scaled = [factor](T x, bool kept) { return T(Wide(x) * (Wide(kept) * factor)); };
+  if (at.out_step == sizeof(T) && at.x_step == sizeof(T) && at.mask_step == sizeof(bool)) {
     auto* const out = reinterpret_cast<T*>(at.out);
     const auto* const x = reinterpret_cast<const T*>(at.x);
-    const auto* const mask = reinterpret_cast<const uint8_t*>(at.mask);
-    for (int64_t i = 0; i < n; ++i) out[i] = T(Wide(x[i]) * (mask[i] ? factors[1] : factors[0]));
+    const auto* const mask = reinterpret_cast<const bool*>(at.mask);
+#pragma omp simd
+    for (int64_t i = 0; i < n; ++i) out[i] = scaled(x[i], mask[i]);
     return;
   }
   for (int64_t i = 0; i < n; ++i) {
-    const T value = *reinterpret_cast<const T*>(at.x + i * at.x_step);
-    const bool kept = *(at.mask + i * at.mask_step) != 0;
-    *reinterpret_cast<T*>(at.out + i * at.out_step) = T(Wide(value) * factors[kept ? 1 : 0]);
+    *reinterpret_cast<T*>(at.out + i * at.out_step) =
+        scaled(*reinterpret_cast<const T*>(at.x + i * at.x_step),
+               *reinterpret_cast<const bool*>(at.mask + i * at.mask_step));
   }
 }
 
@@ -80,7 +82,7 @@ class DropoutByMask : public torch::autograd::Function<DropoutByMask> {
 }  // namespace
 
 at::Tensor dropout_by_mask(const at::Tensor& x, const at::Tensor& mask, double keep) {
-  const auto out = DropoutByMask::apply(x, mask, keep);
+  at::Tensor out = DropoutByMask::apply(x, mask, keep);
   recomputable_as(out, {x, mask},
                   [keep](const auto& in) { return scaled_by_mask(in[0], in[1], keep); });
   return out;

@@ -7,8 +7,8 @@ namespace seg {
 /// x * (mask / keep), bit for bit and with the strides of LibTorch's composed dropout, which keeps
 /// a factor of each value in the type of x. What saves the result recomputes it from x and mask.
 /// \param x     float of any width, on a CPU.
-/// \param mask  uint8, 0 or 1, in the shape and strides of at::empty_like(x).
-/// \param keep  probability of a 1, above 0.
+/// \param mask  bool, in the shape and strides of at::empty_like(x).
+/// \param keep  probability of a true, above 0.
 at::Tensor dropout_by_mask(const at::Tensor& x, const at::Tensor& mask, double keep);
 
 }  // namespace seg
