@@ -209,7 +209,7 @@ TEST_F(Sweep, ReportsTheErrorsOfAllRunsBeforeOneStarts) {
             "s.yaml:6:9: error: space.foo: nothing uses this key. (all 4 runs)\n"
             "s.yaml:4:31: error: optim_wrapper: OptimWrapper has no option 'optimzer'. Did you "
             "mean 'optimizer'? Known: optimizer, constructor, paramwise_cfg, accumulative_counts, "
-            "clip_grad (all 4 runs)\n"
+            "clip_grad, cuda_graph, memory, memory_limit (all 4 runs)\n"
             "s.yaml:5:35: error: model.decode_head.channels: expected int, got 'x' (runs "
             "02_lr=0.001,channels=x, 04_lr=-1,channels=x)\n"
             "s.yaml:3:39: error: optim_wrapper.optimizer.lr: must be at least 0, got -1 (runs "
