@@ -1,14 +1,12 @@
 /// Which blocks of a model are recomputed in the backward pass, and what that costs.
 #pragma once
+#include <torch/nn/module.h>
+
 #include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <unordered_set>
 #include <vector>
-
-namespace torch::nn {
-class Module;
-}
 
 namespace seg {
 
