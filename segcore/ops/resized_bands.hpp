@@ -131,6 +131,32 @@ SEG_VECTOR_BODY void visit_pixels(const ResizedBand& a, Pixels& pixels) {
   }
 }
 
+/// A band and what is made of its pixels: the arguments of a kernel (SEG_VECTOR_KERNEL) whose body
+/// is `visit_band_body`.
+template <class Pixels>
+struct VisitedBand {
+  const ResizedBand& band;
+  Pixels& pixels;
+};
+
+template <class Pixels>
+SEG_VECTOR_BODY void visit_band_body(const VisitedBand<Pixels>& a) {
+  Pixels pixels = a.pixels;  // in registers
+  visit_pixels(a.band, pixels);
+  a.pixels = pixels;
+}
+
+/// Replaces the logits of a pixel, [lanes], by e^(logit - most). \return their sum
+SEG_VECTOR_BODY float exponentials(float* values, int64_t lanes, float most) {
+  vec::F8 sums{};
+  for (int64_t c = 0; c < lanes; c += vec::kLanes) {
+    const vec::F8 e = vec::exp_of_negative(vec::load(values + c) - most);
+    vec::store(values + c, e);
+    sums += e;
+  }
+  return vec::sum_of(sums);
+}
+
 /// All bits where class c + i is `label`, for lanes i. Not by a store to one lane, which the next
 /// load of eight would wait for.
 SEG_VECTOR_BODY vec::I8 is_label(int64_t label, int64_t c) {

@@ -31,14 +31,7 @@ struct SoftmaxOfPixel {
   static constexpr bool kNeedsMean = true;
   float factor = 0;
   SEG_VECTOR_BODY void read(float* values, int64_t lanes, const vec::F8& most) {
-    const float best = vec::max_of(most);
-    vec::F8 sums{};
-    for (int64_t c = 0; c < lanes; c += vec::kLanes) {
-      const vec::F8 e = vec::exp_of_negative(vec::load(values + c) - best);
-      vec::store(values + c, e);
-      sums += e;
-    }
-    factor = 1 / vec::sum_of(sums);
+    factor = 1 / exponentials(values, lanes, vec::max_of(most));
   }
   SEG_VECTOR_BODY vec::F8 probability(const float* values, int64_t c) const {
     return vec::load(values + c) * factor;
@@ -148,31 +141,18 @@ struct ClassGradientPixels : LabelledPixels {
   SEG_VECTOR_BODY void end_row() const {}
 };
 
-/// A band and what is made of its pixels.
-template <class Pixels>
-struct ClassSumsBand {
-  const ResizedBand& band;
-  Pixels& pixels;
-};
-
-template <class Pixels>
-SEG_VECTOR_BODY void class_sums_band_body(const ClassSumsBand<Pixels>& a) {
-  Pixels pixels = a.pixels;  // in registers
-  visit_pixels(a.band, pixels);
-}
-
-using SoftmaxSums = ClassSumsBand<ClassSumPixels<SoftmaxOfPixel>>;
-using SigmoidSums = ClassSumsBand<ClassSumPixels<SigmoidOfPixel>>;
-using LogitSums = ClassSumsBand<ClassSumPixels<LogitsOfPixel>>;
-using SoftmaxGradients = ClassSumsBand<ClassGradientPixels<SoftmaxOfPixel>>;
-using SigmoidGradients = ClassSumsBand<ClassGradientPixels<SigmoidOfPixel>>;
-using LogitGradients = ClassSumsBand<ClassGradientPixels<LogitsOfPixel>>;
-SEG_VECTOR_KERNEL(visit_class_band, class_sums_band_body, SoftmaxSums)
-SEG_VECTOR_KERNEL(visit_class_band, class_sums_band_body, SigmoidSums)
-SEG_VECTOR_KERNEL(visit_class_band, class_sums_band_body, LogitSums)
-SEG_VECTOR_KERNEL(visit_class_band, class_sums_band_body, SoftmaxGradients)
-SEG_VECTOR_KERNEL(visit_class_band, class_sums_band_body, SigmoidGradients)
-SEG_VECTOR_KERNEL(visit_class_band, class_sums_band_body, LogitGradients)
+using SoftmaxSums = VisitedBand<ClassSumPixels<SoftmaxOfPixel>>;
+using SigmoidSums = VisitedBand<ClassSumPixels<SigmoidOfPixel>>;
+using LogitSums = VisitedBand<ClassSumPixels<LogitsOfPixel>>;
+using SoftmaxGradients = VisitedBand<ClassGradientPixels<SoftmaxOfPixel>>;
+using SigmoidGradients = VisitedBand<ClassGradientPixels<SigmoidOfPixel>>;
+using LogitGradients = VisitedBand<ClassGradientPixels<LogitsOfPixel>>;
+SEG_VECTOR_KERNEL(visit_class_band, visit_band_body, SoftmaxSums)
+SEG_VECTOR_KERNEL(visit_class_band, visit_band_body, SigmoidSums)
+SEG_VECTOR_KERNEL(visit_class_band, visit_band_body, LogitSums)
+SEG_VECTOR_KERNEL(visit_class_band, visit_band_body, SoftmaxGradients)
+SEG_VECTOR_KERNEL(visit_class_band, visit_band_body, SigmoidGradients)
+SEG_VECTOR_KERNEL(visit_class_band, visit_band_body, LogitGradients)
 
 /// Calls `use` with an object of the type of an activation.
 template <class Use>
@@ -218,7 +198,7 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> cpu_resize_class_sums(
           total.hit.data(),
           total.mass.data(),
           total.present.data()};
-      visit_class_band(ClassSumsBand<decltype(pixels)>{band, pixels});
+      visit_class_band(VisitedBand<decltype(pixels)>{band, pixels});
     });
   });
   const auto sums = at::zeros({2, images, classes}, at::kDouble);
@@ -262,7 +242,7 @@ at::Tensor cpu_resize_class_sums_backward(const at::Tensor& grad_hit, const at::
           pixels_of_image(truth, image, ignore_index, x.size(1), band.lanes), squared,
           by_hit.const_data_ptr<float>() + image * band.lanes,
           by_mass.const_data_ptr<float>() + image * band.lanes};
-      visit_class_band(ClassSumsBand<decltype(pixels)>{band, pixels});
+      visit_class_band(VisitedBand<decltype(pixels)>{band, pixels});
     });
   });
   return gradient.to(logits.scalar_type());

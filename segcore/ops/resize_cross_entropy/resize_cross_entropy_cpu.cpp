@@ -51,13 +51,7 @@ struct CrossEntropyPixels {
     const float best = vec::max_of(most);
     const float own = values[label];
     totals.right += is_first_best(values, label, best) ? 1 : 0;
-    vec::F8 sums{};
-    for (int64_t c = 0; c < lanes; c += vec::kLanes) {
-      const vec::F8 e = vec::exp_of_negative(vec::load(values + c) - best);
-      vec::store(values + c, e);
-      sums += e;
-    }
-    const float sum = vec::sum_of(sums);
+    const float sum = exponentials(values, lanes, best);
     const float own_loss = std::log(sum) + best - own;
     if (losses) losses[pixel] = own_loss;
     weight = class_weight ? class_weight[label] : 1.0F;
@@ -74,17 +68,8 @@ struct CrossEntropyPixels {
   SEG_VECTOR_BODY void end_row() const {}
 };
 
-struct CrossEntropyBand {
-  const ResizedBand& band;
-  CrossEntropyPixels& pixels;
-};
-
-SEG_VECTOR_BODY void cross_entropy_band_body(const CrossEntropyBand& a) {
-  CrossEntropyPixels pixels = a.pixels;  // in registers
-  visit_pixels(a.band, pixels);
-  a.pixels = pixels;
-}
-SEG_VECTOR_KERNEL(cross_entropy_band, cross_entropy_band_body, CrossEntropyBand)
+using CrossEntropyBand = VisitedBand<CrossEntropyPixels>;
+SEG_VECTOR_KERNEL(cross_entropy_band, visit_band_body, CrossEntropyBand)
 
 struct CrossEntropyOfBatch {
   CrossEntropyTotals totals;

@@ -85,17 +85,8 @@ struct FocalPixels {
   SEG_VECTOR_BODY void end_row() const {}
 };
 
-struct FocalBand {
-  const ResizedBand& band;
-  FocalPixels& pixels;
-};
-
-SEG_VECTOR_BODY void focal_band_body(const FocalBand& a) {
-  FocalPixels pixels = a.pixels;  // in registers
-  visit_pixels(a.band, pixels);
-  a.pixels = pixels;
-}
-SEG_VECTOR_KERNEL(focal_band, focal_band_body, FocalBand)
+using FocalBand = VisitedBand<FocalPixels>;
+SEG_VECTOR_KERNEL(focal_band, visit_band_body, FocalBand)
 
 /// The weights of classes as whole vectors.
 std::vector<float> weights_in_lanes(const OptionalTensor& weight, int64_t classes, int64_t lanes) {
