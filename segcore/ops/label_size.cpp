@@ -5,6 +5,7 @@
 #include <c10/core/impl/LocalDispatchKeySet.h>
 
 #include "registry/error.hpp"
+#include "segcore/ops/bilinear_weights.hpp"
 
 namespace seg {
 
@@ -49,11 +50,9 @@ at::Tensor from_label_size_by_products(const at::Tensor& gradient, const at::Ten
                                        bool align_corners) {
   // In full precision: halves would round the weights.
   const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::autocast_dispatch_keyset);
-  // How much each place of a side counts for each position: [out, in].
   const auto weights = [&](int64_t dim) {
-    const int64_t in = logits.size(dim), out = gradient.size(dim);
-    const auto each = at::eye(in, gradient.options()).view({1, 1, in, in});
-    return at::upsample_bilinear2d(each, {out, in}, align_corners).view({out, in});
+    return bilinear_weights(logits.size(dim), gradient.size(dim), std::nullopt, align_corners,
+                            gradient.options());
   };
   return at::matmul(weights(2).t(), at::matmul(gradient, weights(3)));
 }

@@ -5,25 +5,11 @@
 #include <cmath>
 
 #include "segcore/memory/recomputation.hpp"
+#include "segcore/ops/bilinear_weights.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {
 namespace {
-
-/// How much each input position counts for each output position: [out, in].
-torch::Tensor bilinear_weights(int64_t in, int64_t out, std::optional<double> factor,
-                               bool align_corners, c10::Device device) {
-  const auto options = at::TensorOptions(device).dtype(at::kDouble);
-  const auto index = at::arange(out, options);
-  torch::Tensor position;
-  if (align_corners) {
-    position = index * (out > 1 ? static_cast<double>(in - 1) / static_cast<double>(out - 1) : 0.0);
-  } else {
-    const double scale = factor ? 1 / *factor : static_cast<double>(in) / static_cast<double>(out);
-    position = ((index + 0.5) * scale - 0.5).clamp(0.0, static_cast<double>(in - 1));
-  }
-  return (1 - (position.unsqueeze(1) - at::arange(in, options)).abs()).clamp_min(0).to(at::kFloat);
-}
 
 torch::Tensor interpolated(const torch::Tensor& x, Size2 size, std::optional<double> factor,
                            bool align_corners, const std::string& mode) {
@@ -64,8 +50,9 @@ torch::Tensor resize_by_products(const torch::Tensor& x, Size2 size, bool align_
                                  std::optional<double> factor) {
   // In full precision: halves would round the weights.
   const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::autocast_dispatch_keyset);
-  const auto rows = bilinear_weights(x.size(-2), size.h, factor, align_corners, x.device());
-  const auto columns = bilinear_weights(x.size(-1), size.w, factor, align_corners, x.device());
+  const auto options = x.options().dtype(at::kFloat);
+  const auto rows = bilinear_weights(x.size(-2), size.h, factor, align_corners, options);
+  const auto columns = bilinear_weights(x.size(-1), size.w, factor, align_corners, options);
   auto out = at::linear(x.to(at::kFloat), columns);                 // [N, C, h, W]
   out = at::linear(out.transpose(-1, -2), rows).transpose(-1, -2);  // [N, C, H, W]
   return out.to(x.scalar_type()).contiguous();
