@@ -8,6 +8,7 @@
 #include <regex>
 
 #include "registry/error.hpp"
+#include "segcore/memory/device_memory.hpp"
 
 namespace seg {
 namespace {
@@ -129,12 +130,8 @@ at::MemoryFormat choose_memory_format(const std::string& wanted) {
 
 std::optional<int64_t> take_peak_memory_mb(c10::Device device) {
   if (device.is_cpu()) return std::nullopt;
-  auto* allocator = c10::getDeviceAllocator(device.type());
-  if (!allocator->initialized()) return 0;
-  constexpr auto kAggregate = static_cast<size_t>(c10::CachingAllocator::StatType::AGGREGATE);
-  const auto stats = allocator->getDeviceStats(device.index());
-  allocator->resetPeakStats(device.index());
-  return stats.allocated_bytes[kAggregate].peak / (1024 * 1024);
+  if (!c10::getDeviceAllocator(device.type())->initialized()) return 0;
+  return take_memory_peak(device) / (1024 * 1024);
 }
 
 void empty_device_cache(c10::Device device) {

@@ -3,6 +3,7 @@
 #include <c10/core/CachingDeviceAllocator.h>
 
 #include <algorithm>
+#include <atomic>
 #include <fstream>
 #include <string>
 
@@ -34,6 +35,9 @@ c10::CachingDeviceAllocator::DeviceStats device_stats(c10::Device device) {
   return c10::getDeviceAllocator(device.type())->getDeviceStats(device.index());
 }
 
+/// The largest peak of this process's GPU that was forgotten since it was last taken.
+std::atomic<int64_t> forgotten_peak = 0;
+
 constexpr auto kAllPools = static_cast<size_t>(c10::CachingAllocator::StatType::AGGREGATE);
 
 }  // namespace
@@ -46,10 +50,16 @@ MemoryUse memory_use(c10::Device device) {
 
 void forget_memory_peak(c10::Device device) {
   if (!device.is_cpu()) {
+    forgotten_peak = std::max<int64_t>(forgotten_peak, memory_use(device).peak);
     c10::getDeviceAllocator(device.type())->resetPeakStats(device.index());
   } else if (auto* const allocator = installed_caching_allocator()) {
     allocator->forget_peak();
   }
+}
+
+int64_t take_memory_peak(c10::Device gpu) {
+  forget_memory_peak(gpu);
+  return forgotten_peak.exchange(0);
 }
 
 int64_t free_memory(c10::Device device) {

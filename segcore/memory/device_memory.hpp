@@ -15,6 +15,9 @@ struct MemoryUse {
 };
 MemoryUse memory_use(c10::Device device);
 void forget_memory_peak(c10::Device device);
+/// Forgets the peak of a GPU, and returns the largest since the last call of this, in bytes:
+/// whatever was forgotten in between.
+int64_t take_memory_peak(c10::Device gpu);
 
 /// Bytes that tensors can take besides: of a CPU what is available under the system's and the
 /// control group's limits.
