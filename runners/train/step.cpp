@@ -1,10 +1,19 @@
 #include "runners/train/step.hpp"
 
+#include <ATen/record_function.h>
+
 #include "runners/evaluate/input_errors.hpp"
 #include "segcore/models/label_error.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {
+
+ModelInput TrainStep::preprocessed(const Batch& batch) {
+  RECORD_USER_SCOPE("preprocessor");
+  auto input = model_.data_preprocessor()(batch, /*training=*/true, device_);
+  if (input.images.defined()) input_shape_ = {input.images.size(-2), input.images.size(-1)};
+  return input;
+}
 
 LossMap TrainStep::losses_of(const ModelInput& input) {
   LossMap losses;
@@ -31,7 +40,8 @@ LossMap TrainStep::forward(const ModelInput& input) {
 }
 
 LossMap TrainStep::forward(const Batch& batch) {
-  const ModelInput input = model_.data_preprocessor()(batch, /*training=*/true, device_);
+  const ModelInput input = preprocessed(batch);
+  RECORD_USER_SCOPE("forward");
   if (reducer_) reducer_->before_forward();
   try {
     return forward(input);
@@ -47,12 +57,18 @@ LossMap TrainStep::forward(const Batch& batch) {
 
 void TrainStep::backward(const LossMap& losses) {
   if (has_gradients_) return;
+  RECORD_USER_SCOPE("backward");
   const at::Tensor loss = optimizer_.scale_loss(losses.front().second);
   if (reducer_ && optimizer_.will_update()) {
     reducer_->backward(loss);
   } else {
     loss.backward();
   }
+}
+
+void TrainStep::update() {
+  RECORD_USER_SCOPE("optimizer");
+  optimizer_.step();
 }
 
 }  // namespace seg

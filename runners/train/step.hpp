@@ -2,7 +2,8 @@
 #pragma once
 #include <c10/core/Device.h>
 
-#include <memory>
+#include <array>
+#include <cstdint>
 
 #include "runners/dist/reducer.hpp"
 #include "runners/optim/optim_wrapper.hpp"
@@ -11,7 +12,8 @@
 
 namespace seg {
 
-/// Forward pass, backward pass and update, to be called in this order.
+/// Forward pass, backward pass and update, to be called in this order. They, and the preprocessor
+/// before them, are user scopes of LibTorch's records: preprocessor, forward, backward, optimizer.
 class TrainStep {
  public:
   /// \param reducer  null for one process. Borrowed, as the others.
@@ -29,9 +31,13 @@ class TrainStep {
   /// Where the step is recorded, this is the backward pass, too, and losses are detached.
   LossMap forward(const Batch& batch);
   void backward(const LossMap& losses);
-  void update() { optimizer_.step(); }
+  void update();
+  /// Height and width that the model saw, which the preprocessor may have padded; zeros for an
+  /// ensemble, whose models have inputs of their own.
+  std::array<int64_t, 2> input_shape() const { return input_shape_; }
 
  private:
+  ModelInput preprocessed(const Batch& batch);
   LossMap losses_of(const ModelInput& input);
   /// As `losses_of`; an error tells of the input.
   LossMap forward(const ModelInput& input);
@@ -42,6 +48,7 @@ class TrainStep {
   c10::Device device_;
   RecordedPasses* recorded_;
   bool has_gradients_ = false;
+  std::array<int64_t, 2> input_shape_{};
 };
 
 }  // namespace seg

@@ -1,13 +1,11 @@
 #include "tools/measure/benchmarked_model.hpp"
 
-#include <ATen/record_function.h>
-
 #include <algorithm>
 
-#include "runners/dist/reducer.hpp"
 #include "runners/evaluate/image_size.hpp"
 #include "runners/start/device.hpp"
 #include "runners/start/environment.hpp"
+#include "runners/train/step.hpp"
 #include "segcore/data/label_values.hpp"
 #include "segcore/torch.hpp"
 
@@ -31,47 +29,12 @@ void BenchmarkedModel::record_steps() {
 }
 
 void BenchmarkedModel::step(const Batch& batch, GradientReducer* reducer) {
-  const auto input = preprocessed(batch);
-  if (!replay(input)) compute(input, reducer);
-  RECORD_USER_SCOPE("optimizer");
-  optimizer_->step();
-}
-
-ModelInput BenchmarkedModel::preprocessed(const Batch& batch) {
-  RECORD_USER_SCOPE("preprocessor");
-  auto input = model_->data_preprocessor()(batch, /*training=*/true, device_);
-  input_shape_ = {input.images.size(2), input.images.size(3)};
-  return input;
-}
-
-bool BenchmarkedModel::replay(const ModelInput& input) {
-  if (!recorded_) return false;
-  const auto losses = recorded_->run(input, [this](const ModelInput& recorded) {
-    LossMap out = forward(recorded);
-    optimizer_->scale_loss(total_loss(out)).backward();
-    return out;
-  });
-  if (losses) loss_ = total_loss(*losses);
-  return losses.has_value();
-}
-
-void BenchmarkedModel::compute(const ModelInput& input, GradientReducer* reducer) {
-  if (reducer) reducer->before_forward();
-  loss_ = total_loss(forward(input));
-  const at::Tensor scaled = optimizer_->scale_loss(loss_);
-  RECORD_USER_SCOPE("backward");
-  if (reducer) {
-    reducer->backward(scaled);
-  } else {
-    scaled.backward();
-  }
-}
-
-LossMap BenchmarkedModel::forward(const ModelInput& input) {
-  RECORD_USER_SCOPE("forward");
-  const auto precision = optimizer_->precision();
-  const auto memory = optimizer_->recomputations(input.images);
-  return model_->loss(input.images, Targets(input));
+  TrainStep step(*model_, *optimizer_, reducer, device_, recorded_.get());
+  const LossMap losses = step.forward(batch);
+  step.backward(losses);
+  step.update();
+  loss_ = losses.front().second.detach();
+  input_shape_ = step.input_shape();
 }
 
 double BenchmarkedModel::loss() const { return loss_.item<double>(); }

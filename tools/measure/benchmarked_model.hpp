@@ -32,12 +32,6 @@ class BenchmarkedModel {
   Segmentor& model() { return *model_; }
 
  private:
-  ModelInput preprocessed(const Batch& batch);
-  /// \return whether the passes of this input were recorded ones.
-  bool replay(const ModelInput& input);
-  void compute(const ModelInput& input, GradientReducer* reducer);
-  LossMap forward(const ModelInput& input);
-
   c10::Device device_;
   std::shared_ptr<Segmentor> model_;
   std::unique_ptr<OptimWrapper> optimizer_;
