@@ -24,13 +24,9 @@ void add_form(const at::Tensor& tensor, std::vector<int64_t>& out) {
   for (const int64_t stride : tensor.strides()) out.push_back(stride);
 }
 
-at::Tensor own_copy(const at::Tensor& tensor) {
-  return tensor.defined() ? at::empty_like(tensor).copy_(tensor) : tensor;
-}
-
-void refill(const at::Tensor& own, const at::Tensor& tensor) {
-  if (own.defined()) own.copy_(tensor);
-}
+/// What of an input passes read; some may be undefined.
+constexpr at::Tensor ModelInput::*kTensors[] = {&ModelInput::images, &ModelInput::labels,
+                                                &ModelInput::edges, &ModelInput::depth};
 
 uintptr_t place_of(const at::Tensor& tensor) {
   return tensor.defined() ? reinterpret_cast<uintptr_t>(tensor.const_data_ptr()) : 0;
@@ -78,16 +74,13 @@ std::optional<LossMap> RecordedPasses::run(const ModelInput& input, const Passes
     if (!record(input, passes)) return std::nullopt;
   }
   // Labels that a loss would refuse, or might, go to the plain passes, whose error names the pixel.
-  const bool unknown = input.label_values.empty() && !label_bounds_.empty();
-  if (unknown || !all_fit(input.label_values, label_bounds_)) return std::nullopt;
+  if (!all_fit(input.label_values, label_bounds_)) return std::nullopt;
   return replay(input);
 }
 
 RecordedPasses::Form RecordedPasses::form_of(const ModelInput& input) const {
   Form out;
-  for (const at::Tensor* tensor : {&input.images, &input.labels, &input.edges, &input.depth}) {
-    add_form(*tensor, out.tensors);
-  }
+  for (const auto tensor : kTensors) add_form(input.*tensor, out.tensors);
   for (const SampleMeta& meta : input.metas) out.img_shapes.push_back(meta.img_shape);
   out.categories = categories_of(input.metas);
   out.divisor = optimizer_.accumulation_length();
@@ -128,9 +121,10 @@ bool RecordedPasses::record(const ModelInput& input, const Passes& passes) {
   LabelChecks checks;
   try {
     input_ = input;
-    for (at::Tensor* tensor : {&input_.images, &input_.labels, &input_.edges, &input_.depth}) {
-      *tensor = own_copy(*tensor);
+    for (const auto tensor : kTensors) {
+      if ((input.*tensor).defined()) input_.*tensor = at::empty_like(input.*tensor);
     }
+    take(input);
     graph_->record([this, passes] {
       losses_ = passes(input_);
       for (auto& [name, value] : losses_) value = value.detach();
@@ -158,11 +152,14 @@ bool RecordedPasses::record(const ModelInput& input, const Passes& passes) {
   return true;
 }
 
+void RecordedPasses::take(const ModelInput& input) {
+  for (const auto tensor : kTensors) {
+    if ((input.*tensor).defined()) (input_.*tensor).copy_(input.*tensor);
+  }
+}
+
 LossMap RecordedPasses::replay(const ModelInput& input) {
-  refill(input_.images, input.images);
-  refill(input_.labels, input.labels);
-  refill(input_.edges, input.edges);
-  refill(input_.depth, input.depth);
+  take(input);
   graph_->replay();
   LossMap out = losses_;
   for (auto& [name, value] : out) value = value.clone();

@@ -56,6 +56,8 @@ class RecordedPasses {
   std::optional<LossMap> rehearse(const ModelInput& input, const Passes& passes);
   /// \return whether it worked.
   bool record(const ModelInput& input, const Passes& passes);
+  /// Copies an input to where the recorded kernels read.
+  void take(const ModelInput& input);
   LossMap replay(const ModelInput& input);
   void give_up(const std::string& why);
 

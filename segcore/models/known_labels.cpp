@@ -12,6 +12,7 @@ thread_local LabelChecks* checks = nullptr;
 
 bool all_fit(const std::vector<std::vector<int64_t>>& values,
              const std::vector<LabelBounds>& bounds) {
+  if (values.empty()) return bounds.empty();
   return std::all_of(bounds.begin(), bounds.end(), [&](const LabelBounds& of_loss) {
     return std::all_of(values.begin(), values.end(), [&](const auto& of_image) {
       return std::all_of(of_image.begin(), of_image.end(),
@@ -27,7 +28,7 @@ KnownLabels::KnownLabels(const std::vector<std::vector<int64_t>>& values) : oute
 KnownLabels::~KnownLabels() { known = outer_; }
 
 bool KnownLabels::all_fit(const LabelBounds& bounds) {
-  return known && !known->empty() && seg::all_fit(*known, {bounds});
+  return known && seg::all_fit(*known, {bounds});
 }
 
 LabelChecks::LabelChecks() : outer_(checks) { checks = this; }

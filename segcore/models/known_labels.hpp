@@ -16,8 +16,8 @@ struct LabelBounds {
   }
 };
 
-/// Whether all labels are within all bounds.
-/// \param values  of each image the labels that it has, and perhaps others.
+/// Whether all labels are known, and within all bounds.
+/// \param values  of each image the labels that it has, and perhaps others; empty: not known.
 bool all_fit(const std::vector<std::vector<int64_t>>& values,
              const std::vector<LabelBounds>& bounds);
 
