@@ -7,7 +7,8 @@
 
 Prints one line of JSON with the same keys. Needs mmsegmentation, mmcv (or mmcv-lite, for models
 without its operators) and mmengine. Uses OMP_NUM_THREADS threads. Where nothing can be measured, the
-last line says why; the exit code is 77 if this Python has no MMSegmentation.
+last line says why; the exit code is 77 if this Python has no MMSegmentation. ConvNeXt needs mmpretrain
+too, MaskFormer and Mask2Former mmdet.
 """
 import argparse
 import itertools
@@ -18,7 +19,7 @@ import resource
 import sys
 import time
 
-from mmseg_config import adapted, add_in_channels
+from mmseg_config import adapted, add_in_channels, add_scopes, registries_beside
 
 NOT_INSTALLED = 77
 
@@ -42,7 +43,9 @@ class Benchmark:
         register_all_modules()
         self.args, self.torch, self.runner, self.models = args, torch, Runner, MODELS
         with open(args.config) as f:
-            self.config = ConfigDict(adapted(yaml.safe_load(f)))
+            config = adapted(yaml.safe_load(f))
+        add_scopes(config["model"], MODELS.module_dict.keys(), registries_beside())
+        self.config = ConfigDict(config)
         env = self.config.get("env_cfg") or {}
         torch.backends.cudnn.benchmark = env.get("cudnn_benchmark", False)
         torch.backends.cuda.matmul.allow_tf32 = env.get("allow_tf32", False)
@@ -77,6 +80,10 @@ class Benchmark:
         wrapper = self.config.optim_wrapper
         if args.amp:
             wrapper = dict(wrapper, type="AmpOptimWrapper")
+        elif wrapper.get("dtype") == "float32":  # which MMEngine's mixed precision does on a GPU alone
+            left_out = ("type", "dtype", "loss_scale")
+            wrapper = {key: value for key, value in wrapper.items() if key not in left_out}
+            wrapper["type"] = "OptimWrapper"
         return model, self.runner.build_optim_wrapper(argparse.Namespace(model=model), wrapper)
 
     def images_in_memory(self, model):

@@ -1,7 +1,11 @@
 """What a resolved configuration of segcore lacks for MMSegmentation, and what one process cannot use."""
+import inspect
 
 # Options that MMCV takes as tuples only; YAML has lists.
-TUPLES = ("crop_size", "ratio_range", "scale", "size")
+TUPLES = ("crop_size", "img_size", "ratio_range", "scale", "size")
+
+# Heads that MMSegmentation derives from MMDetection's, which build their parts of MMDetection's types.
+QUERY_HEADS = ("MaskFormerHead", "Mask2FormerHead")
 
 
 def adapted(value, key=None):
@@ -19,6 +23,48 @@ def adapted(value, key=None):
     return None if key == "pretrained" else value
 
 
+def registries_beside():
+    """Types of the libraries that MMSegmentation takes parts of, by scope, as far as they are installed."""
+    found = {}
+    try:
+        import mmdet.models  # noqa: F401  registers the types
+        from mmdet.registry import MODELS, TASK_UTILS
+
+        found["mmdet"] = MODELS.module_dict.keys() | TASK_UTILS.module_dict.keys()
+    except ImportError:
+        pass
+    try:
+        import mmpretrain.models  # noqa: F401
+        from mmpretrain.registry import MODELS
+
+        found["mmpretrain"] = MODELS.module_dict.keys()
+    except ImportError:
+        pass
+    return found
+
+
+def add_scopes(part, own, beside, preferred=None):
+    """Types get the scope ("mmdet.") that MMSegmentation's configs write and segcore does not need.
+
+    :param own: types of MMSegmentation itself
+    :param beside: from registries_beside()
+    :param preferred: the scope whose types come before MMSegmentation's here
+    """
+    if isinstance(part, list):
+        for one in part:
+            add_scopes(one, own, beside, preferred)
+    elif isinstance(part, dict):
+        name = part.get("type")
+        inside = "mmdet" if name in QUERY_HEADS else preferred
+        if name and name not in QUERY_HEADS:
+            scopes = [preferred] if preferred else [] if name in own else list(beside)
+            scope = next((s for s in scopes if name in beside.get(s, ())), None)
+            if scope:
+                part["type"] = f"{scope}.{name}"
+        for value in part.values():
+            add_scopes(value, own, beside, inside)
+
+
 def heads_of(holder, key):
     found = holder.get(key) or []
     return found if isinstance(found, (list, tuple)) else [found]
@@ -27,7 +73,12 @@ def heads_of(holder, key):
 def add_in_channels(model, models, torch):
     """segcore takes the widths of maps from the backbone and the neck; MMSegmentation has to be told."""
     heads = heads_of(model, "decode_head") + heads_of(model, "auxiliary_head")
-    wanted = [part for part in [model.get("neck"), *heads] if part and "in_channels" not in part]
+
+    def takes_widths(neck):  # Feature2Pyramid is told one width, which our configs write
+        return "in_channels" in inspect.signature(models.get(neck.type)).parameters
+
+    necks = [model.neck] if model.get("neck") and takes_widths(model.neck) else []
+    wanted = [part for part in necks + heads if part and "in_channels" not in part]
     if not wanted:
         return
 
@@ -37,13 +88,16 @@ def add_in_channels(model, models, torch):
         with torch.no_grad():
             return module(inputs)
 
-    maps = outputs(model.backbone, torch.zeros(1, model.backbone.get("in_channels", 3), 64, 64))
+    size = model.backbone.get("img_size", 64)  # BEiT takes no other
+    height, width = size if isinstance(size, (list, tuple)) else (size, size)
+    maps = outputs(model.backbone, torch.zeros(1, model.backbone.get("in_channels", 3), height, width))
     if model.get("neck"):
         if model.neck in wanted:
             model.neck.in_channels = [x.shape[1] for x in maps]
         maps = outputs(model.neck, maps)
     for head in heads:
         if head in wanted:
-            index = head.get("in_index", -1)
+            every = list(range(len(maps)))
+            index = head.get("in_index", every if head["type"] in QUERY_HEADS else -1)
             head.in_channels = ([maps[i].shape[1] for i in index] if isinstance(index, (list, tuple))
                                 else maps[index].shape[1])
