@@ -72,7 +72,7 @@ int analyze_logs(AnalyzeArguments arguments) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  return seg::run_main(
+  seg::run_main(
       argc, argv,
       "Draws values that runs recorded (losses, learning rates, metrics) as curves over the steps, "
       "one plot per key and one line per run, and prints their last, lowest and highest "

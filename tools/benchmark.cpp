@@ -115,7 +115,7 @@ int benchmark(const seg::BenchmarkArguments& arguments, const std::vector<std::s
 }  // namespace
 
 int main(int argc, char** argv) {
-  return seg::run_main(
+  seg::run_main(
       argc, argv,
       "Measures what the training of a configuration costs, and prints one line of JSON: a step on "
       "synthetic images (step), the data pipeline alone (data), both together with the share of "

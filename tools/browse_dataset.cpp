@@ -93,7 +93,7 @@ int browse(const BrowseArguments& arguments) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  return seg::run_main(
+  seg::run_main(
       argc, argv,
       "Writes pictures of augmented samples: image, labels over the image, labels; and "
       "classes.png, what the colours mean.",

@@ -40,7 +40,7 @@ int check_reference(const CheckReferenceArguments& arguments) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  return seg::run_main(
+  seg::run_main(
       argc, argv,
       "Compares a model with the numbers that its Python original gave: the state dict, features, "
       "logits, losses and gradients for weights, an image and labels that a formula gives. Exit "

@@ -298,7 +298,7 @@ class Conversion {
 }  // namespace
 
 int main(int argc, char** argv) {
-  return seg::run_main(
+  seg::run_main(
       argc, argv,
       "Rewrites a checkpoint: .pth (any that torch.save wrote) or .safetensors to .pth or "
       ".safetensors, for publishing, or from another repository's names.",

@@ -22,7 +22,7 @@ int ensemble(const EnsembleArguments& arguments) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  return seg::run_main(
+  seg::run_main(
       argc, argv,
       "Trains the base models of an ensemble, stores what they predict, trains meta models on "
       "that, "

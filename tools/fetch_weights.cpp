@@ -304,7 +304,7 @@ int fetch_weights(FetchArguments& arguments) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  return seg::run_main(
+  seg::run_main(
       argc, argv,
       "Downloads the published weights that configurations name (load_from, checkpoint, "
       "pretrained, encoder_weights) to $SEGCORE_HOME/checkpoints, else "

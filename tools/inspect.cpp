@@ -119,7 +119,7 @@ int inspect(const InspectArguments& arguments) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  return seg::run_main(
+  seg::run_main(
       argc, argv,
       "Prints what the model of a configuration is made of: modules with their parameters, the "
       "cost of a forward pass, and the shapes of its outputs.",

@@ -73,7 +73,7 @@ std::string listed(const ListArguments& arguments) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  return seg::run_main(
+  seg::run_main(
       argc, argv,
       "Prints what configurations can name: the categories; the types of a category; a type with "
       "its options, their types, defaults and meanings, and the paper it follows. Other words are "

@@ -148,7 +148,7 @@ int parity(const ParityArguments& arguments) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  return seg::run_main(
+  seg::run_main(
       argc, argv,
       "Compares all models of a folder of fixtures with the numbers that their Python originals "
       "gave. Exit code 0 if none fails, else 1.",

@@ -66,7 +66,7 @@ int predict(const PredictArguments& arguments, const std::vector<std::string>& w
 }  // namespace
 
 int main(int argc, char** argv) {
-  return seg::run_main(
+  seg::run_main(
       argc, argv,
       "Predicts images without labels. Writes OUT/<stem>.png, the classes in colour over the "
       "image, and OUT/<stem>_ids.png, the class ids (0 is the first class) with a palette; and "

@@ -125,7 +125,7 @@ int print_config(const PrintConfigArguments& arguments) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  return seg::run_main(
+  seg::run_main(
       argc, argv,
       "Prints a configuration after merging its bases, substitution and overrides. Only --check "
       "checks all of it.",

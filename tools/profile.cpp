@@ -20,7 +20,7 @@ int profile(const seg::ProfileArguments& arguments) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  return seg::run_main(
+  seg::run_main(
       argc, argv,
       "Shows where the time of a training step on synthetic images goes: by phase, module and "
       "operator, each with its share, the bytes and FLOPs, and how near that comes to what the "

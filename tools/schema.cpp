@@ -10,7 +10,7 @@
 #include "tools/common/help.hpp"
 
 int main(int argc, char** argv) {
-  return seg::run_main(
+  seg::run_main(
       argc, argv,
       "Writes the JSON Schema (draft 07) of configurations, sweeps or ensembles. Editors with YAML "
       "support "

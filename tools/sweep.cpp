@@ -96,7 +96,7 @@ int sweep(const SweepArguments& arguments, const CLI::App& app) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  return seg::run_main(
+  seg::run_main(
       argc, argv,
       "Trains many configs from one file, which names a config and the values to try. All runs are "
       "checked before the first starts. The same command goes on with a sweep that was stopped or "

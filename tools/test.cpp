@@ -43,7 +43,7 @@ int test(TestArguments& arguments, const std::vector<std::string>& words) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  return seg::run_main(
+  seg::run_main(
       argc, argv, "Tests the weights of a checkpoint on the test set of a configuration.",
       [argc, argv](CLI::App& app) {
         seg::add_help(app,

@@ -70,7 +70,7 @@ int train(TrainArguments& arguments, const CLI::App& app, const std::vector<std:
 }  // namespace
 
 int main(int argc, char** argv) {
-  return seg::run_main(
+  seg::run_main(
       argc, argv,
       "Trains the model of a configuration. The outputs are in the work dir: the log, checkpoints, "
       "the values of losses and metrics.",

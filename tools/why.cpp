@@ -53,7 +53,7 @@ int why(const std::string& given) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  return seg::run_main(
+  seg::run_main(
       argc, argv,
       "Says what ended the last launch of a run: what happened first, on which rank and batch, "
       "where "

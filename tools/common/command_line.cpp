@@ -7,6 +7,7 @@
 #include <optional>
 
 #include "registry/config.hpp"
+#include "registry/end_process.hpp"
 #include "registry/log.hpp"
 #include "registry/registry.hpp"
 #include "registry/shell_path.hpp"
@@ -143,6 +144,35 @@ std::optional<T> number_in(const std::string& word) {
   return number;
 }
 
+int run_program(int argc, char** argv, const std::string& description,
+                const std::function<std::function<int()>(CLI::App&)>& setup) {
+  const std::string program =
+      argc > 0 ? std::filesystem::path(argv[0]).filename().string() : std::string("segcore");
+  occupy_standard_streams();
+  ignore_write_signals();
+  try {
+    CLI::App app(description, program);
+    app.set_version_flag("--version", text("segcore ", SEG_VERSION));
+    const auto body = setup(app);
+    try {
+      parse_command_line(app, argc, argv);
+    } catch (const CLI::Success& e) {
+      return app.exit(e);
+    }
+    if (!registration_problems().empty()) {
+      throw Error(join(registration_problems(), "; "));
+    }
+    const int code = body();
+    flush_standard_output();
+    log::flush();
+    return code;
+  } catch (...) {
+    const int code = report_exception(program);
+    log::flush();
+    return code;
+  }
+}
+
 }  // namespace
 
 CLI::Option* add_cfg_options(CLI::App& app, std::vector<std::string>& overrides) {
@@ -209,33 +239,9 @@ void add_palette(CLI::App& app, std::vector<std::string>& words) {
       ->expected(1, -1);
 }
 
-int run_main(int argc, char** argv, const std::string& description,
-             const std::function<std::function<int()>(CLI::App&)>& setup) {
-  const std::string program =
-      argc > 0 ? std::filesystem::path(argv[0]).filename().string() : std::string("segcore");
-  occupy_standard_streams();
-  ignore_write_signals();
-  try {
-    CLI::App app(description, program);
-    app.set_version_flag("--version", text("segcore ", SEG_VERSION));
-    const auto body = setup(app);
-    try {
-      parse_command_line(app, argc, argv);
-    } catch (const CLI::Success& e) {
-      return app.exit(e);
-    }
-    if (!registration_problems().empty()) {
-      throw Error(join(registration_problems(), "; "));
-    }
-    const int code = body();
-    flush_standard_output();
-    log::flush();
-    return code;
-  } catch (...) {
-    const int code = report_exception(program);
-    log::flush();
-    return code;
-  }
+void run_main(int argc, char** argv, const std::string& description,
+              const std::function<std::function<int()>(CLI::App&)>& setup) {
+  end_process(run_program(argc, argv, description, setup));
 }
 
 }  // namespace seg

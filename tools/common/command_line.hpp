@@ -31,11 +31,11 @@ CLI::Validator known_word(std::vector<std::string> words);
 CLI::Validator whole_number(int64_t least);
 CLI::Validator number_between(double least, double most);
 
-/// The body of main(). `setup` declares the command line and gives back what to run, whose result
-/// is the exit code:
+/// The body of main(), which ends the process. `setup` declares the command line and gives back
+/// what to run, whose result is the exit code:
 ///
 ///   int main(int argc, char** argv) {
-///     return seg::run_main(argc, argv, "Trains a model.", [](CLI::App& app) {
+///     seg::run_main(argc, argv, "Trains a model.", [](CLI::App& app) {
 ///       auto options = std::make_shared<Options>();
 ///       app.add_option("config", options->config, "configuration file")->required();
 ///       seg::add_cfg_options(app, options->overrides);
@@ -46,7 +46,7 @@ CLI::Validator number_between(double least, double most);
 /// Exit codes: 0 done, 1 an error reported in one message, 2 wrong command line, 3 weights that do
 /// not fit, 20 stopped by a signal with a checkpoint saved, 21 loss not finite, 22 a peer process
 /// lost, 70 an error of the program itself.
-int run_main(int argc, char** argv, const std::string& description,
-             const std::function<std::function<int()>(CLI::App&)>& setup);
+[[noreturn]] void run_main(int argc, char** argv, const std::string& description,
+                           const std::function<std::function<int()>(CLI::App&)>& setup);
 
 }  // namespace seg
