@@ -46,6 +46,20 @@ inline bool has_avx2() {
 #endif
 }
 
+#if defined(__x86_64__)
+__attribute__((target("avx"))) inline void clear_upper_halves_of_vectors() {
+  __builtin_ia32_vzeroupper();
+}
+#endif
+
+/// Call it after functions in assembler that leave the upper halves of vectors in use: instructions
+/// of the older kind then wait for one another, in whatever comes next.
+inline void clear_upper_halves() {
+#if defined(__x86_64__)
+  if (has_avx2()) clear_upper_halves_of_vectors();
+#endif
+}
+
 }  // namespace seg
 
 namespace seg::vec {

@@ -11,7 +11,9 @@ namespace seg::detail {
 class InflatedStream {
  public:
   /// \param parts  of the stream, in order. They must outlive it.
-  explicit InflatedStream(std::vector<std::span<const uint8_t>> parts);
+  /// \param with_checksum  false: it is not read to its end, and `ended` is not asked for. The sum
+  ///                       of what is read, a tenth of the time, is left out.
+  explicit InflatedStream(std::vector<std::span<const uint8_t>> parts, bool with_checksum = true);
   ~InflatedStream();
   /// Fills `out` with the next bytes. \return false where the stream is damaged or has fewer left.
   bool read(std::span<uint8_t> out);

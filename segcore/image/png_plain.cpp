@@ -37,7 +37,7 @@ std::vector<Bytes> stream_of(Bytes file) {
 class PlainRows {
  public:
   PlainRows(std::vector<Bytes> parts, const PlainPng& header, const cv::Rect& window)
-      : stream_(std::move(parts)),
+      : stream_(std::move(parts), /*with_checksum=*/window.y + window.height == header.height),
         header_(header),
         window_(window),
         columns_(window.x + window.width),

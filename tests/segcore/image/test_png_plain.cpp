@@ -8,6 +8,7 @@
 
 #include "registry/error.hpp"
 #include "segcore/image/image_io.hpp"
+#include "segcore/image/inflated_stream.hpp"
 #include "segcore/image/png_plain.hpp"
 
 namespace seg {
@@ -112,8 +113,27 @@ TEST(PlainPngTest, WhatIsBehindAWindowIsNotDecompressed) {
 
 TEST(PlainPngTest, PixelsInManyChunksAreJoined) {
   const cv::Mat picture = png_picture(200, 3, false);
-  const PngBytes bytes = png_of(picture, PNG_ALL_FILTERS, 7);
-  EXPECT_EQ(cv::norm(plain(bytes, picture).reshape(1), picture.reshape(1), cv::NORM_INF), 0);
+  const cv::Rect top(3, 0, 90, 5);
+  for (const size_t chunk : {7, 1}) {  // the second cuts the stream's header, too
+    const PngBytes bytes = png_of(picture, PNG_ALL_FILTERS, chunk);
+    EXPECT_EQ(cv::norm(plain(bytes, picture).reshape(1), picture.reshape(1), cv::NORM_INF), 0);
+    EXPECT_EQ(cv::norm(plain(bytes, picture, top), picture(top), cv::NORM_INF), 0);
+  }
+}
+
+TEST(PlainPngTest, AWindowIsNotReadFromWhatIsNoStream) {
+  const cv::Mat picture = png_picture(30, 1, true);
+  PngBytes bytes = png_of(picture, PNG_FILTER_NONE);
+  const cv::Rect top(0, 0, 30, 3);
+  ASSERT_FALSE(plain(bytes, picture, top).empty());
+  const std::string start("IDAT");
+  const auto begin = std::search(bytes.begin(), bytes.end(), start.begin(), start.end());
+  const auto at = static_cast<size_t>(begin - bytes.begin());
+  const size_t size = static_cast<size_t>(bytes[at - 2]) * 256 + bytes[at - 1] + start.size();
+  bytes[at + start.size()] ^= 0x01;  // another method of compression
+  const uint32_t sum = detail::crc32({bytes.data() + at, size});
+  for (size_t i = 0; i < 4; ++i) bytes[at + size + i] = static_cast<uint8_t>(sum >> (24 - 8 * i));
+  EXPECT_TRUE(plain(bytes, picture, top).empty());
 }
 
 TEST(PlainPngTest, WhatIsUnusualIsLeftToLibpng) {
