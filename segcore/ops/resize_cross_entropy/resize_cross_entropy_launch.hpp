@@ -7,16 +7,16 @@
 
 namespace seg::cuda {
 
+/// Weighted losses, class weights, right and valid pixels.
+inline constexpr int kCrossEntropySums = 4;
+
 /// What the first kernel writes; null: not wanted.
 template <class Real>
 struct CrossEntropyResults {
-  double* sums;  ///< [blocks, 4]: weighted losses, class weights, right and valid pixels
+  double* sums;                   ///< [tile_count, kCrossEntropySums]
   CrossEntropyNote<Real>* notes;  ///< [N, H, W]
   Real* losses;                   ///< [N, H, W]
 };
-
-/// Its blocks, each of which adds up a tile of pixels.
-int64_t cross_entropy_blocks(const ResizedLogits& g);
 
 /// \tparam Value  float, double, __half or __nv_bfloat16.
 /// \tparam Real   double for double, else float.

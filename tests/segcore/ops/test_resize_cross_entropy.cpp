@@ -12,6 +12,7 @@
 #include "segcore/ops/resize_cross_entropy/resize_cross_entropy_pixel.hpp"
 #include "segcore/testing/reference_values.hpp"
 #include "segcore/torch.hpp"
+#include "tests/segcore/ops/gpu_gradient.hpp"
 
 namespace seg {
 namespace {
@@ -134,22 +135,17 @@ template <class Real, class Value>
 OfKernels by_gpu_arithmetic(const at::Tensor& logits, const at::Tensor& labels,
                             const at::Tensor& class_weight, const at::Tensor& pixel_weight,
                             bool align_corners) {
-  constexpr int kClasses = 3;  // does not divide most numbers of classes
-  const auto side = [](const at::Tensor& t, int64_t dim) { return static_cast<int>(t.size(dim)); };
-  const ResizedLogits g{side(logits, 0), side(logits, 1), side(logits, 2), side(logits, 3),
-                        side(labels, 1), side(labels, 2), align_corners};
-  const auto real = c10::CppTypeToScalarType<Real>::value;
+  const ResizedCall call(logits, labels, align_corners);
+  const auto real = call.real();
   const at::Tensor of_class = class_weight.defined() ? class_weight.to(real) : class_weight;
   const at::Tensor of_pixel = pixel_weight.defined() ? pixel_weight.to(real) : pixel_weight;
   const CrossEntropyOperands<Real, Value> in{
-      logits.const_data_ptr<Value>(), labels.const_data_ptr<int64_t>(),
-      of_class.defined() ? of_class.const_data_ptr<Real>() : nullptr,
-      of_pixel.defined() ? of_pixel.const_data_ptr<Real>() : nullptr, 255};
-  OfKernels out{.pixels = at::empty(labels.sizes(), logits.options().dtype(real)),
-                .gradient = at::empty(logits.sizes(), logits.options().dtype(real))};
+      call.logit_data<Value>(), labels.const_data_ptr<int64_t>(), data_or_null<Real>(of_class),
+      data_or_null<Real>(of_pixel), 255};
+  OfKernels out{.pixels = at::empty(labels.sizes(), logits.options().dtype(real))};
   std::vector<CrossEntropyNote<Real>> notes;
   for (int64_t i = 0; i < labels.numel(); ++i) {
-    const auto pixel = cross_entropy_pixel(in, g, i);
+    const auto pixel = cross_entropy_pixel(in, call.geometry, i);
     notes.push_back(pixel.note);
     out.pixels.data_ptr<Real>()[i] = pixel.loss;
     out.loss += static_cast<double>(pixel.note.weight) * pixel.loss;
@@ -157,21 +153,8 @@ OfKernels by_gpu_arithmetic(const at::Tensor& logits, const at::Tensor& labels,
     out.right += pixel.right;
     out.valid += pixel.valid;
   }
-  const int64_t plane = logits.size(2) * logits.size(3);
-  for (int64_t map = 0; map < g.images * g.classes; ++map) {
-    const int first = static_cast<int>(map % g.classes);
-    if (first % kClasses != 0) continue;
-    const int used = std::min(kClasses, g.classes - first);
-    for (int64_t place = 0; place < plane; ++place) {
-      Real sums[kClasses];
-      gradient_of_place(notes.data() + map / g.classes * labels[0].numel(), in.logits + map * plane,
-                        g, static_cast<int>(place / g.width), static_cast<int>(place % g.width),
-                        first, used, sums);
-      for (int k = 0; k < used; ++k) {
-        out.gradient.data_ptr<Real>()[(map + k) * plane + place] = sums[k];
-      }
-    }
-  }
+  out.gradient = gradient_by_gpu_arithmetic<Real, Value>(CrossEntropyGradient<Real>{notes.data()},
+                                                         call, lanes_of_place(call.geometry));
   return out;
 }
 
