@@ -83,9 +83,9 @@ class DiceLoss final : public Loss {
   }
 
  private:
-  Activation activation() const {
-    if (!p_.activate) return Activation::kNone;
-    return p_.use_sigmoid ? Activation::kSigmoid : Activation::kSoftmax;
+  LogitActivation activation() const {
+    if (!p_.activate) return LogitActivation::kNone;
+    return p_.use_sigmoid ? LogitActivation::kSigmoid : LogitActivation::kSoftmax;
   }
 
   Params p_;

@@ -66,11 +66,12 @@ class JaccardLoss final : public Loss {
     const int64_t ignore_index = p_.ignore_index.value_or(head_ignore_index);
     const bool single = small.size(1) == 1;
     check_labels(labels, single ? 2 : small.size(1), ignore_index);
-    const auto sums = resize_class_sums(
-        small, single ? channel_labels(labels, ignore_index) : labels,
-        {.activation = p_.use_sigmoid || single ? Activation::kSigmoid : Activation::kSoftmax,
-         .ignore_index = single ? -1 : ignore_index,
-         .align_corners = align_corners});
+    const auto sums =
+        resize_class_sums(small, single ? channel_labels(labels, ignore_index) : labels,
+                          {.activation = p_.use_sigmoid || single ? LogitActivation::kSigmoid
+                                                                  : LogitActivation::kSoftmax,
+                           .ignore_index = single ? -1 : ignore_index,
+                           .align_corners = align_corners});
     const auto loss = combine(sums.hit, sums.mass, sums.present.to(sums.hit.scalar_type()));
     return LossAndAccuracy{loss * p_.loss_weight, {}};
   }

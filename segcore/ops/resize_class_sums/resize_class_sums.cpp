@@ -67,12 +67,12 @@ SumsOfClasses autograd_resize_class_sums(const at::Tensor& logits, const at::Ten
 }
 
 at::Tensor probabilities(const at::Tensor& x, int64_t activation) {
-  switch (static_cast<Activation>(activation)) {
-    case Activation::kSoftmax:
+  switch (static_cast<LogitActivation>(activation)) {
+    case LogitActivation::kSoftmax:
       return x.softmax(1);
-    case Activation::kSigmoid:
+    case LogitActivation::kSigmoid:
       return x.sigmoid();
-    case Activation::kNone:
+    case LogitActivation::kNone:
       return x;
   }
   throw Error(text("resize_class_sums: no activation ", activation));
@@ -134,9 +134,9 @@ at::Tensor composed_resize_class_sums_backward(const at::Tensor& grad_hit,
                   counted(labels, ignore_index, probs).flatten(1).unsqueeze(1);  // [N, C, H*W]
   if (squared) gradient = gradient * (2 * probs);
   gradient.scatter_add_(1, index.unsqueeze(1), (grad_hit.gather(1, index) * where).unsqueeze(1));
-  if (static_cast<Activation>(activation) == Activation::kSoftmax) {
+  if (static_cast<LogitActivation>(activation) == LogitActivation::kSoftmax) {
     gradient = probs * (gradient - (probs * gradient).sum(1, /*keepdim=*/true));
-  } else if (static_cast<Activation>(activation) == Activation::kSigmoid) {
+  } else if (static_cast<LogitActivation>(activation) == LogitActivation::kSigmoid) {
     gradient = gradient * (probs * (1 - probs));
   }
   return from_label_size(gradient.view_as(x), logits, align_corners);

@@ -7,13 +7,12 @@
 #include <optional>
 #include <tuple>
 
+#include "segcore/ops/resize_class_sums/logit_activation.hpp"
+
 namespace seg {
 
-/// How logits become probabilities.
-enum class Activation : int64_t { kNone, kSoftmax, kSigmoid };
-
 struct ClassSumsOptions {
-  Activation activation = Activation::kSoftmax;
+  LogitActivation activation = LogitActivation::kSoftmax;
   bool squared = false;                 ///< `mass` sums squares
   std::optional<int64_t> ignore_index;  ///< pixels with this label are in no sum
   bool align_corners = false;
@@ -35,7 +34,7 @@ ClassSums resize_class_sums(const at::Tensor& logits, const at::Tensor& labels,
                             const ClassSumsOptions& options);
 
 /// The definitions by ATen operators, which hold the logits at full size; the kernels of all
-/// devices and types that have no other. \param activation  an Activation.
+/// devices and types that have no other. \param activation  a LogitActivation.
 std::tuple<at::Tensor, at::Tensor, at::Tensor> composed_resize_class_sums(
     const at::Tensor& logits, const at::Tensor& labels, int64_t activation, bool squared,
     std::optional<int64_t> ignore_index, bool align_corners);

@@ -157,12 +157,12 @@ SEG_VECTOR_KERNEL(visit_class_band, visit_band_body, LogitGradients)
 /// Calls `use` with an object of the type of an activation.
 template <class Use>
 void with_activation(int64_t activation, const Use& use) {
-  switch (static_cast<Activation>(activation)) {
-    case Activation::kSoftmax:
+  switch (static_cast<LogitActivation>(activation)) {
+    case LogitActivation::kSoftmax:
       return use(SoftmaxOfPixel());
-    case Activation::kSigmoid:
+    case LogitActivation::kSigmoid:
       return use(SigmoidOfPixel());
-    case Activation::kNone:
+    case LogitActivation::kNone:
       return use(LogitsOfPixel());
   }
   throw Error(text("resize_class_sums: no activation ", activation));

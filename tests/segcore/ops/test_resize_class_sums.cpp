@@ -6,8 +6,10 @@
 #include <gtest/gtest.h>
 
 #include "registry/error.hpp"
+#include "segcore/ops/resize_class_sums/resize_class_sums_pixel.hpp"
 #include "segcore/testing/reference_values.hpp"
 #include "segcore/torch.hpp"
+#include "tests/segcore/ops/gpu_gradient.hpp"
 
 namespace seg::resize_class_sums_test {
 
@@ -32,8 +34,8 @@ at::Tensor values(const std::string& name, at::IntArrayRef shape, double scale) 
 std::vector<at::Tensor> by_torch(const at::Tensor& x, const at::Tensor& labels,
                                  const ClassSumsOptions& o) {
   auto p = at::upsample_bilinear2d(x, labels.sizes().slice(1), o.align_corners);
-  if (o.activation == Activation::kSoftmax) p = p.softmax(1);
-  if (o.activation == Activation::kSigmoid) p = p.sigmoid();
+  if (o.activation == LogitActivation::kSoftmax) p = p.softmax(1);
+  if (o.activation == LogitActivation::kSigmoid) p = p.sigmoid();
   auto counts = at::ones_like(labels, at::kBool);
   if (o.ignore_index) counts = labels != *o.ignore_index;
   const auto classes = at::arange(x.size(1), at::kLong).view({1, -1, 1, 1});
@@ -105,9 +107,89 @@ TEST_P(ResizeClassSums, OfHalfPrecisionAreThoseOfFloat) {
   EXPECT_TRUE(torch::equal(half.grad(), wide.grad().to(at::kBFloat16)));
 }
 
+/// What the kernels of a GPU compute, one thread after the other.
+struct OfKernels {
+  at::Tensor hit, mass;  ///< float64
+  at::Tensor present;
+  at::Tensor gradient;
+};
+
+/// \param by_hit, by_mass  [N, C], the gradients of the sums
+template <class Real, class Value>
+OfKernels by_gpu_arithmetic(const at::Tensor& x, const at::Tensor& labels,
+                            const ClassSumsOptions& o, const at::Tensor& by_hit,
+                            const at::Tensor& by_mass) {
+  constexpr int kClasses = 4;
+  const ResizedCall call(x, labels, o.align_corners);
+  const auto& g = call.geometry;
+  const auto hit_weight = call.in_real(by_hit), mass_weight = call.in_real(by_mass);
+  ClassSumOperands<Real, Value> in{call.logit_data<Value>(),
+                                   call.labels.const_data_ptr<int64_t>(),
+                                   o.activation,
+                                   o.squared,
+                                   o.ignore_index.has_value(),
+                                   o.ignore_index.value_or(0),
+                                   nullptr,
+                                   nullptr};
+  OfKernels out{at::zeros({g.images, g.classes}, at::kDouble),
+                at::zeros({g.images, g.classes}, at::kDouble),
+                at::zeros({g.images, g.classes}, at::kLong),
+                {}};
+  const int64_t pixels = labels[0].numel();
+  for (int64_t pixel = 0; pixel < labels.numel(); ++pixel) {
+    const auto note = class_sum_note(in, g, pixel);
+    if (!note.counts()) continue;
+    for (int first = 0; first < g.classes; first += kClasses) {
+      ClassTerms<kClasses, Real> terms;
+      add_pixel(in, g, note, pixel, first, g.classes, terms);
+      for (int k = 0; k < std::min(kClasses, g.classes - first); ++k) {
+        const int64_t map = pixel / pixels * g.classes + first + k;
+        out.hit.mutable_data_ptr<double>()[map] += terms.hit[k];
+        out.mass.mutable_data_ptr<double>()[map] += terms.mass[k];
+        out.present.mutable_data_ptr<int64_t>()[map] += terms.present[k];
+      }
+    }
+  }
+  in.by_hit = hit_weight.template const_data_ptr<Real>();
+  in.by_mass = mass_weight.template const_data_ptr<Real>();
+  std::vector<ClassSumNote<Real>> notes;
+  for (int64_t pixel = 0; pixel < labels.numel(); ++pixel) {
+    notes.push_back(class_sum_note(in, g, pixel));
+  }
+  out.gradient = gradient_by_gpu_arithmetic<Real, Value>(
+      ClassSumGradient<Real, Value>{in, notes.data()}, call, lanes_of_place(g));
+  return out;
+}
+
+TEST_P(ResizeClassSums, ArithmeticOfGpuKernelsIsTheDefinition) {
+  const auto& o = GetParam().options;
+  const at::Tensor by_hit = values("by hit", {exact.size(0), exact.size(1)}, 2) - 1;
+  const at::Tensor by_mass = values("by mass", by_hit.sizes(), 2) - 1;
+  const auto check = [&](const OfKernels& found, const at::Tensor& x, double allowed) {
+    const auto wide = x.to(at::kDouble);
+    const auto activation = static_cast<int64_t>(o.activation);
+    const auto [hit, mass, present] = composed_resize_class_sums(
+        wide, labels, activation, o.squared, o.ignore_index, o.align_corners);
+    expect_near(found.hit, hit, allowed, "hit");
+    expect_near(found.mass, mass, allowed, "mass");
+    EXPECT_TRUE(torch::equal(found.present, present));
+    const auto gradient = composed_resize_class_sums_backward(
+        by_hit, by_mass, wide, labels, activation, o.squared, o.ignore_index, o.align_corners);
+    expect_near(found.gradient, gradient, allowed, "gradient");
+  };
+  const auto x = exact.detach();
+  check(by_gpu_arithmetic<double, double>(x, labels, o, by_hit, by_mass), x, 1e-12);
+  const auto single = x.to(at::kFloat);
+  check(by_gpu_arithmetic<float, float>(single, labels, o, by_hit, by_mass), single, 1e-5);
+  const auto half = x.to(at::kHalf), brain = x.to(at::kBFloat16);
+  check(by_gpu_arithmetic<float, at::Half>(half, labels, o, by_hit, by_mass), half, 1e-5);
+  check(by_gpu_arithmetic<float, at::BFloat16>(brain, labels, o, by_hit, by_mass), brain, 1e-5);
+}
+
 std::vector<Case> cases() {
   std::vector<Case> out;
-  for (const auto activation : {Activation::kNone, Activation::kSoftmax, Activation::kSigmoid}) {
+  for (const auto activation :
+       {LogitActivation::kNone, LogitActivation::kSoftmax, LogitActivation::kSigmoid}) {
     for (const bool squared : {false, true}) {
       for (const bool corners : {false, true}) {
         ClassSumsOptions options{activation, squared, std::nullopt, corners};
@@ -148,7 +230,7 @@ TEST(ResizeClassSumsKernel, DoesNotDependOnTheNumberOfThreads) {
 }
 
 TEST(ResizeClassSumsKernel, SurvivesLargeLogitsAndIgnoredImages) {
-  for (const auto activation : {Activation::kSoftmax, Activation::kSigmoid}) {
+  for (const auto activation : {LogitActivation::kSoftmax, LogitActivation::kSigmoid}) {
     auto x = (values("logits", {1, 6, 4, 4}, 4000) - 2000).to(at::kFloat).requires_grad_();
     const auto sums =
         resize_class_sums(x, at::zeros({1, 16, 16}, at::kLong), {.activation = activation});
