@@ -5,8 +5,11 @@
 #include <gtest/gtest.h>
 
 #include "registry/error.hpp"
+#include "segcore/ops/find_operator.hpp"
+#include "segcore/ops/resize_focal_loss/resize_focal_loss_pixel.hpp"
 #include "segcore/testing/reference_values.hpp"
 #include "segcore/torch.hpp"
+#include "tests/segcore/ops/gpu_gradient.hpp"
 
 namespace seg::resize_focal_loss_test {
 
@@ -97,6 +100,61 @@ TEST_P(ResizeFocalLoss, OfHalfPrecisionIsThatOfFloat) {
   of_half.backward();
   of_wide.backward();
   EXPECT_TRUE(torch::equal(half.grad(), wide.grad().to(at::kBFloat16)));
+}
+
+/// What the kernels of a GPU compute, one thread after the other.
+struct OfKernels {
+  double loss = 0;
+  at::Tensor pixels;  ///< without their weights, 0 where these are
+  at::Tensor gradient;
+};
+
+template <class Real, class Value>
+OfKernels by_gpu_arithmetic(const at::Tensor& x, const at::Tensor& labels,
+                            const at::Tensor& pixel_weight, const FocalOptions& o) {
+  const ResizedCall call(x, labels, o.align_corners);
+  const auto real = [&](const at::Tensor& t) { return t.defined() ? call.in_real(t) : t; };
+  const auto absent = real(o.absent_weight), present = real(o.present_weight),
+             of_pixel = real(pixel_weight);
+  const FocalLossPixels<Real, Value> pixels{
+      {call.logit_data<Value>(), call.labels.const_data_ptr<int64_t>(), data_or_null<Real>(absent),
+       data_or_null<Real>(present), data_or_null<Real>(of_pixel), static_cast<Real>(o.gamma),
+       o.ignore_index}};
+  OfKernels out{.pixels = at::zeros(labels.sizes(), call.real())};
+  for (int64_t pixel = 0; pixel < labels.numel(); ++pixel) {
+    const auto note = pixels.note(pixel);
+    if (!note.has_gradient()) continue;
+    const Real loss = pixels.loss(note, call.geometry, pixel);
+    out.pixels.template mutable_data_ptr<Real>()[pixel] = loss;
+    out.loss += static_cast<double>(note.weight) * loss;
+  }
+  out.gradient =
+      gradient_by_gpu_arithmetic<Real, Value>(pixels, call, lanes_of_place(call.geometry));
+  return out;
+}
+
+TEST_P(ResizeFocalLoss, ArithmeticOfGpuKernelsIsTheDefinition) {
+  const auto check = [&](const OfKernels& found, const at::Tensor& x, double allowed) {
+    const auto wide = x.to(at::kDouble);
+    const auto absent = if_defined(options.absent_weight);
+    const auto present = if_defined(options.present_weight);
+    const auto [loss, gradient] = composed_resize_focal_loss(
+        wide, labels, absent, present, if_defined(pixel_weight), options.gamma,
+        options.ignore_index, options.align_corners, /*with_gradient=*/true);
+    EXPECT_NEAR(found.loss, loss.item<double>(), allowed * loss.item<double>());
+    EXPECT_LE(largest_difference(found.gradient, gradient),
+              allowed * gradient.abs().max().item<double>());
+    auto pixels = composed_resize_pixel_focal_loss(wide, labels, absent, present, options.gamma,
+                                                   options.ignore_index, options.align_corners);
+    if (pixel_weight.defined()) pixels.mul_(pixel_weight != 0);
+    EXPECT_LE(largest_difference(found.pixels, pixels), allowed * pixels.max().item<double>());
+  };
+  const auto x = exact.detach();
+  check(by_gpu_arithmetic<double, double>(x, labels, pixel_weight, options), x, 1e-11);
+  const auto single = x.to(at::kFloat), half = x.to(at::kHalf), brain = x.to(at::kBFloat16);
+  check(by_gpu_arithmetic<float, float>(single, labels, pixel_weight, options), single, 1e-5);
+  check(by_gpu_arithmetic<float, at::Half>(half, labels, pixel_weight, options), half, 1e-5);
+  check(by_gpu_arithmetic<float, at::BFloat16>(brain, labels, pixel_weight, options), brain, 1e-5);
 }
 
 INSTANTIATE_TEST_SUITE_P(
