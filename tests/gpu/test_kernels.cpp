@@ -1,14 +1,19 @@
 /// Each kernel against the composition that it replaces.
+#include <ATen/OpMathType.h>
+#include <ATen/core/dispatch/Dispatcher.h>
 #include <c10/core/StreamGuard.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
 
 #include <limits>
 
+#include "registry/text.hpp"
 #include "segcore/ops/class_histogram/class_histogram.hpp"
 #include "segcore/ops/dcnv3/dcnv3.hpp"
 #include "segcore/ops/deformable_attention/deformable_attention.hpp"
 #include "segcore/ops/resize_argmax/resize_argmax.hpp"
+#include "segcore/ops/resize_class_sums/resize_class_sums.hpp"
 #include "segcore/ops/resize_cross_entropy/resize_cross_entropy.hpp"
+#include "segcore/ops/resize_focal_loss/resize_focal_loss.hpp"
 #include "segcore/torch.hpp"
 #include "tests/support/gpu.hpp"
 
@@ -20,6 +25,10 @@ class GpuKernels : public GpuTest {
   void SetUp() override {
     GpuTest::SetUp();
     if (!IsSkipped()) need_module();
+  }
+  /// Weights on the GPU, of the type that belongs to logits of a type; undefined ones stay so.
+  at::Tensor moved(const at::Tensor& weights, at::ScalarType of_logits) const {
+    return weights.defined() ? weights.to(device(), at::toOpMathType(of_logits)) : weights;
   }
 };
 
@@ -194,58 +203,160 @@ TEST_F(GpuKernels, DeformableAttentionIsItsComposition) {
   }
 }
 
-TEST_F(GpuKernels, ResizeCrossEntropyIsItsComposition) {
+TEST_F(GpuKernels, OperatorsOfSmallLogitsHaveKernels) {
+  for (const char* name :
+       {"resize_cross_entropy", "resize_pixel_cross_entropy", "resize_class_sums",
+        "resize_class_sums_backward", "resize_focal_loss", "resize_pixel_focal_loss"}) {
+    const auto op =
+        c10::Dispatcher::singleton().findSchemaOrThrow(text("segcore::", name).c_str(), "");
+    EXPECT_TRUE(op.hasKernelForDispatchKey(c10::DispatchKey::CUDA)) << name;
+  }
+}
+
+/// Sizes of small logits and of labels: of the usual factor, many classes, few places that reach
+/// many pixels, and fewer pixels than places.
+struct SmallLogits {
+  int64_t classes, height, width, out_height, out_width;
+  bool align_corners;
+
+  at::Tensor logits() const { return 5 * torch::randn({2, classes, height, width}, at::kDouble); }
+  /// One in five is ignored, and one more than the classes is no class.
+  at::Tensor labels() const {
+    const auto all = torch::randint(0, classes + 1, {2, out_height, out_width}, at::kLong);
+    return all.masked_fill(torch::rand(all.sizes()) < 0.2, 255);
+  }
+};
+constexpr SmallLogits kSmallLogits[] = {{19, 16, 24, 64, 96, false},
+                                        {150, 8, 9, 33, 35, true},
+                                        {2, 1, 5, 80, 3, false},
+                                        {7, 31, 20, 11, 13, false},
+                                        {1, 12, 12, 100, 100, false}};
+constexpr at::ScalarType kLogitTypes[] = {at::kDouble, at::kFloat, at::kHalf, at::kBFloat16};
+
+/// The largest difference that may be, as a part of the largest value.
+double allowed_of_values(at::ScalarType type) { return type == at::kDouble ? 1e-10 : 1e-4; }
+double allowed_of_gradient(at::ScalarType type) {
+  if (type == at::kBFloat16) return 1e-2;
+  return type == at::kHalf ? 2e-3 : allowed_of_values(type);
+}
+void expect_as_exact(const at::Tensor& found, const at::Tensor& exact, double allowed,
+                     const char* name) {
+  ASSERT_EQ(found.sizes(), exact.sizes()) << name;
+  EXPECT_LE((found.cpu().to(at::kDouble) - exact).abs().max().item<double>(),
+            allowed * exact.abs().max().item<double>() + 1e-12)
+      << name;
+}
+
+TEST_F(GpuKernels, ResizeCrossEntropyIsThatOfACpu) {
   torch::manual_seed(6);
-  struct Case {
-    int64_t classes, height, width, out_height, out_width;
-    bool align_corners, weighted;
-  };
-  for (const Case& c : {Case{19, 16, 24, 64, 96, false, false}, Case{150, 8, 9, 33, 35, true, true},
-                        Case{2, 1, 5, 40, 3, false, true}, Case{7, 31, 20, 11, 13, false, false}}) {
-    const auto logits = 5 * torch::randn({2, c.classes, c.height, c.width}, torch::kFloat64);
-    auto labels = torch::randint(0, c.classes, {2, c.out_height, c.out_width}, torch::kLong);
-    labels.masked_fill_(torch::rand(labels.sizes()) < 0.2, 255);
-    const auto weights = [&](at::IntArrayRef shape) {
-      return c.weighted ? torch::rand(shape, torch::kFloat64) : torch::Tensor();
-    };
-    const auto of_class = weights({c.classes}), of_pixel = weights(labels.sizes());
-    const auto moved = [&](const torch::Tensor& t, at::ScalarType type) {
-      return t.defined() ? t.to(device(), type) : t;
-    };
-    for (const auto type : {torch::kFloat64, torch::kFloat32, torch::kFloat16, torch::kBFloat16}) {
-      const double allowed = type == torch::kFloat64 ? 1e-10 : 1e-4;
-      const double of_gradient = type == torch::kBFloat16  ? 1e-2
-                                 : type == torch::kFloat16 ? 2e-3
-                                                           : allowed;
-      const auto wide = type == torch::kFloat64 ? type : torch::kFloat32;
-      const auto x = logits.to(device(), type).requires_grad_();
-      const auto exact = x.detach().cpu().to(torch::kFloat64).requires_grad_();
-      const auto found = resize_cross_entropy(x, labels.to(device()), moved(of_class, wide),
-                                              moved(of_pixel, wide), 255, c.align_corners);
-      const auto expected =
-          resize_cross_entropy(exact, labels, of_class, of_pixel, 255, c.align_corners);
-      const double loss = expected.loss.item<double>();
-      EXPECT_NEAR(found.loss.item<double>(), loss, allowed * loss);
-      EXPECT_NEAR(found.weight.item<double>(), expected.weight.item<double>(), allowed * loss);
-      EXPECT_EQ(found.counts[1].item<int64_t>(), expected.counts[1].item<int64_t>());
-      EXPECT_NEAR(found.counts[0].item<double>(), expected.counts[0].item<double>(), 3);
-      found.loss.backward();
-      expected.loss.backward();
-      const auto gradient = x.grad().cpu().to(torch::kFloat64);
-      EXPECT_LT((gradient - exact.grad()).abs().max().item<double>(),
-                of_gradient * exact.grad().abs().max().item<double>());
-      const auto again = x.detach().requires_grad_();
-      resize_cross_entropy(again, labels.to(device()), moved(of_class, wide), moved(of_pixel, wide),
-                           255, c.align_corners)
-          .loss.backward();
-      EXPECT_TRUE(torch::equal(again.grad(), x.grad()));
-      const auto pixels =
-          resize_pixel_cross_entropy(x, labels.to(device()), 255, c.align_corners).cpu();
-      EXPECT_LT((pixels - resize_pixel_cross_entropy(exact, labels, 255, c.align_corners))
-                    .abs()
-                    .max()
-                    .item<double>(),
-                allowed * 30);
+  for (const SmallLogits& c : kSmallLogits) {
+    const auto logits = c.logits(), labels = c.labels(), on_gpu = labels.to(device());
+    for (const bool weighted : {false, true}) {
+      const auto weights = [&](at::IntArrayRef shape) {
+        return weighted ? torch::rand(shape, at::kDouble) : at::Tensor();
+      };
+      const auto of_class = weights({c.classes}), of_pixel = weights(labels.sizes());
+      for (const auto type : kLogitTypes) {
+        const double allowed = allowed_of_values(type);
+        const auto x = logits.to(device(), type).requires_grad_();
+        const auto exact_x = x.detach().cpu().to(at::kDouble).requires_grad_();
+        const auto run = [&](const at::Tensor& leaf) {
+          const auto sums = resize_cross_entropy(leaf, on_gpu, moved(of_class, type),
+                                                 moved(of_pixel, type), 255, c.align_corners);
+          sums.loss.backward();
+          return sums;
+        };
+        const auto found = run(x);
+        const auto exact =
+            resize_cross_entropy(exact_x, labels, of_class, of_pixel, 255, c.align_corners);
+        exact.loss.backward();
+        expect_as_exact(found.loss.detach(), exact.loss.detach(), allowed, "loss");
+        expect_as_exact(found.weight, exact.weight, allowed, "weight");
+        EXPECT_EQ(found.counts[1].item<int64_t>(), exact.counts[1].item<int64_t>());
+        EXPECT_NEAR(found.counts[0].item<double>(), exact.counts[0].item<double>(), 3);
+        expect_as_exact(x.grad(), exact_x.grad(), allowed_of_gradient(type), "gradient");
+        const auto again = x.detach().clone().requires_grad_();
+        EXPECT_TRUE(torch::equal(run(again).loss, found.loss));
+        EXPECT_TRUE(torch::equal(again.grad(), x.grad()));
+        expect_as_exact(resize_pixel_cross_entropy(x, on_gpu, 255, c.align_corners),
+                        resize_pixel_cross_entropy(exact_x, labels, 255, c.align_corners), allowed,
+                        "pixels");
+      }
+    }
+  }
+}
+
+TEST_F(GpuKernels, ResizeClassSumsAreThoseOfACpu) {
+  torch::manual_seed(7);
+  for (const SmallLogits& c : kSmallLogits) {
+    const auto logits = c.logits(), labels = c.labels(), on_gpu = labels.to(device());
+    const auto by_hit = torch::randn({2, c.classes}, at::kDouble), by_mass = by_hit.cos();
+    for (const auto activation :
+         {LogitActivation::kNone, LogitActivation::kSoftmax, LogitActivation::kSigmoid}) {
+      for (const bool squared : {false, true}) {
+        const ClassSumsOptions options{activation, squared,
+                                       squared ? std::optional<int64_t>(255) : std::nullopt,
+                                       c.align_corners};
+        for (const auto type : kLogitTypes) {
+          const auto x = logits.to(device(), type).requires_grad_();
+          const auto exact_x = x.detach().cpu().to(at::kDouble).requires_grad_();
+          const auto exact = resize_class_sums(exact_x, labels, options);
+          (exact.hit * by_hit + exact.mass * by_mass).sum().backward();
+          const auto run = [&](const at::Tensor& leaf) {
+            const auto sums = resize_class_sums(leaf, on_gpu, options);
+            (sums.hit * by_hit.to(sums.hit) + sums.mass * by_mass.to(sums.mass)).sum().backward();
+            return sums;
+          };
+          const auto found = run(x);
+          expect_as_exact(found.hit, exact.hit, allowed_of_values(type), "hit");
+          expect_as_exact(found.mass, exact.mass, allowed_of_values(type), "mass");
+          EXPECT_TRUE(torch::equal(found.present.cpu(), exact.present));
+          EXPECT_EQ(x.grad().scalar_type(), type);
+          expect_as_exact(x.grad(), exact_x.grad(), allowed_of_gradient(type), "gradient");
+          const auto again = x.detach().clone().requires_grad_();
+          const auto repeated = run(again);
+          EXPECT_TRUE(torch::equal(repeated.hit, found.hit));
+          EXPECT_TRUE(torch::equal(repeated.mass, found.mass));
+          EXPECT_TRUE(torch::equal(again.grad(), x.grad()));
+        }
+      }
+    }
+  }
+}
+
+TEST_F(GpuKernels, ResizeFocalLossIsThatOfACpu) {
+  torch::manual_seed(8);
+  for (const SmallLogits& c : kSmallLogits) {
+    const auto logits = c.logits(), labels = c.labels(), on_gpu = labels.to(device());
+    for (const double gamma : {0.0, 1.5, 2.0}) {
+      const bool weighted = gamma != 0;
+      const auto weights = [&](at::IntArrayRef shape) {
+        return weighted ? torch::rand(shape, at::kDouble) : at::Tensor();
+      };
+      FocalOptions options{weights({c.classes}), weights({c.classes}), gamma, 255, c.align_corners};
+      const auto of_pixel = weights(labels.sizes());
+      for (const auto type : kLogitTypes) {
+        const FocalOptions there{moved(options.absent_weight, type),
+                                 moved(options.present_weight, type), gamma, 255, c.align_corners};
+        const auto weight = moved(of_pixel, type);
+        const auto x = logits.to(device(), type).requires_grad_();
+        const auto exact_x = x.detach().cpu().to(at::kDouble).requires_grad_();
+        const auto exact = resize_focal_loss(exact_x, labels, of_pixel, options);
+        const auto found = resize_focal_loss(x, on_gpu, weight, there);
+        exact.backward();
+        found.backward();
+        expect_as_exact(found.detach(), exact.detach(), allowed_of_values(type), "loss");
+        EXPECT_EQ(x.grad().scalar_type(), type);
+        expect_as_exact(x.grad(), exact_x.grad(), allowed_of_gradient(type), "gradient");
+        const auto again = x.detach().clone().requires_grad_();
+        const auto repeated = resize_focal_loss(again, on_gpu, weight, there);
+        repeated.backward();
+        EXPECT_TRUE(torch::equal(repeated, found));
+        EXPECT_TRUE(torch::equal(again.grad(), x.grad()));
+        expect_as_exact(resize_pixel_focal_loss(x, on_gpu, there),
+                        resize_pixel_focal_loss(exact_x, labels, options), allowed_of_values(type),
+                        "pixels");
+      }
     }
   }
 }
