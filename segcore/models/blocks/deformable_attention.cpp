@@ -63,9 +63,7 @@ torch::Tensor MultiScaleDeformableAttention::attend(const torch::Tensor& asked,
     side.insert(side.end(), {static_cast<double>(size.w), static_cast<double>(size.h)});
     sides.insert(sides.end(), {size.h, size.w});
   }
-  const auto unit = at::tensor(side, at::kDouble)
-                        .to(offsets.device(), offsets.scalar_type())
-                        .view({1, 1, 1, levels, 1, 2});
+  const auto unit = sides_.of(side, offsets.options()).view({1, 1, 1, levels, 1, 2});
   const auto locations = reference.view({1, queries, 1, 1, 1, 2}) + offsets / unit;
   return output_proj_->forward(deformable_attention(value, sides, locations, weights));
 }

@@ -6,6 +6,7 @@
 
 #include "segcore/models/data_preprocessor.hpp"
 #include "segcore/models/nn/base_module.hpp"
+#include "segcore/models/nn/kept_constant.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {
@@ -267,15 +268,9 @@ class SegDataPreProcessor final : public DataPreProcessor {
     auto x = images.to(torch::kFloat32);
     if ((params_.bgr_to_rgb || params_.rgb_to_bgr) && x.size(1) == 3) x = x.flip({1});
     if (params_.mean) {
-      if (!mean_.defined() || mean_.device() != device) {
-        // Kept: bringing them to a GPU waits for all that it has to do.
-        const auto column = [&](const std::vector<double>& v) {
-          return torch::tensor(v, torch::kFloat32).to(device).view({-1, 1, 1});
-        };
-        mean_ = column(*params_.mean);
-        std_ = column(*params_.std);
-      }
-      x = (x - mean_) / std_;
+      const auto options = at::TensorOptions(device).dtype(torch::kFloat32);
+      x = (x - mean_.of(*params_.mean, options).view({-1, 1, 1})) /
+          std_.of(*params_.std, options).view({-1, 1, 1});
     }
     return x;
   }
@@ -301,7 +296,7 @@ class SegDataPreProcessor final : public DataPreProcessor {
 
   Params params_;
   // Kept between calls, which come one after another.
-  mutable torch::Tensor mean_, std_;
+  KeptConstant mean_, std_;
   mutable std::optional<c10::Stream> side_;
 };
 

@@ -107,16 +107,10 @@ void ClassWeight::set_counts(const std::vector<double>& pixels, const std::vecto
                       : rule_ == "median_frequency" ? median / (pixels[c] / around[c])
                                                     : share_of_all / pixels[c]);
   }
-  cached_ = at::Tensor();
 }
 
 at::Tensor ClassWeight::of(const at::Tensor& like) const {
-  if (values_.empty()) return {};
-  if (!cached_.defined() || cached_.device() != like.device() ||
-      cached_.scalar_type() != like.scalar_type()) {
-    cached_ = at::tensor(values_, at::kDouble).to(like.device(), like.scalar_type());
-  }
-  return cached_;
+  return values_.empty() ? at::Tensor() : tensor_.of(values_, like.options());
 }
 
 void ClassWeight::check(int64_t channels) const {

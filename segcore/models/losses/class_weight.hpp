@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "registry/convert.hpp"
+#include "segcore/models/nn/kept_constant.hpp"
 
 namespace seg {
 
@@ -42,7 +43,7 @@ class ClassWeight {
  private:
   std::string rule_;  ///< empty: the values were given
   std::vector<double> values_;
-  mutable at::Tensor cached_;
+  KeptConstant tensor_;
 };
 
 }  // namespace seg

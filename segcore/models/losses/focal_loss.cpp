@@ -1,6 +1,7 @@
 #include "segcore/models/loss.hpp"
 #include "segcore/models/losses/class_weight.hpp"
 #include "segcore/models/losses/pixels.hpp"
+#include "segcore/models/nn/kept_constant.hpp"
 #include "segcore/ops/resize_focal_loss/resize_focal_loss.hpp"
 #include "segcore/torch.hpp"
 
@@ -87,12 +88,9 @@ class FocalLoss final : public Loss {
   }
   FocalOptions options(const torch::Tensor& small, int64_t ignore_index, bool align_corners) const {
     const auto like = small.new_empty({small.size(1)}, wide_type(small));
-    auto present = at::full_like(like, 1);
-    if (const auto* one = std::get_if<double>(&p_.alpha)) {
-      present.fill_(*one);
-    } else {
-      present = at::tensor(std::get<std::vector<double>>(p_.alpha), at::kDouble).to(like.options());
-    }
+    const auto* one = std::get_if<double>(&p_.alpha);
+    auto present = one ? at::full_like(like, *one)
+                       : alpha_.of(std::get<std::vector<double>>(p_.alpha), like.options());
     auto absent = 1 - present;
     if (class_weight_) {
       present = present * class_weight_.of(like);
@@ -103,6 +101,7 @@ class FocalLoss final : public Loss {
 
   Params p_;
   ClassWeight class_weight_;
+  KeptConstant alpha_;  ///< a list of them
 };
 
 SEG_REGISTER(Loss, FocalLoss);

@@ -2,6 +2,7 @@
 #include "segcore/models/losses/class_choice.hpp"
 #include "segcore/models/losses/class_weight.hpp"
 #include "segcore/models/losses/pixels.hpp"
+#include "segcore/models/nn/kept_constant.hpp"
 #include "segcore/ops/resize_class_sums/resize_class_sums.hpp"
 #include "segcore/torch.hpp"
 
@@ -89,8 +90,9 @@ class JaccardLoss final : public Loss {
     auto loss = p_.log_loss ? -overlap.clamp_min(p_.eps).log() : 1 - overlap;
     if (class_weight_) loss = loss * class_weight_.of(loss);
     if (const auto* list = std::get_if<std::vector<int64_t>>(&p_.classes)) {
-      return reduce_loss(loss.index_select(1, at::tensor(*list, at::kLong).to(loss.device())), {},
-                         p_.reduction);
+      const auto places =
+          classes_.of({list->begin(), list->end()}, loss.options().dtype(at::kLong));
+      return reduce_loss(loss.index_select(1, places), {}, p_.reduction);
     }
     if (std::get<std::string>(p_.classes) == "all") return reduce_loss(loss, {}, p_.reduction);
     const auto chosen = (present > 0).to(loss.scalar_type());
@@ -100,6 +102,7 @@ class JaccardLoss final : public Loss {
 
   Params p_;
   ClassWeight class_weight_;
+  KeptConstant classes_;  ///< a list of them
 };
 
 SEG_REGISTER(Loss, JaccardLoss);

@@ -1,6 +1,7 @@
 #include <limits>
 
 #include "segcore/models/losses/query_loss.hpp"
+#include "segcore/models/nn/kept_constant.hpp"
 #include "segcore/models/nn/precision.hpp"
 #include "segcore/torch.hpp"
 
@@ -61,10 +62,8 @@ class QueryCrossEntropy final : public QueryClassLoss {
 
   at::Tensor operator()(const at::Tensor& given, const at::Tensor& labels) const override {
     const auto scores = full_precision(given);
-    auto weight = at::ones({scores.size(1)}, scores.options());
-    if (p_.class_weight) {
-      weight = at::tensor(*p_.class_weight, at::kDouble).to(scores.device(), scores.scalar_type());
-    }
+    const auto weight = p_.class_weight ? class_weight_.of(*p_.class_weight, scores.options())
+                                        : at::ones({scores.size(1)}, scores.options());
     return at::cross_entropy_loss(scores, labels, weight, at::Reduction::Sum) /
            (weight.index_select(0, labels).sum() + kQueryLossEps) * p_.loss_weight;
   }
@@ -79,6 +78,7 @@ class QueryCrossEntropy final : public QueryClassLoss {
 
  private:
   Params p_;
+  KeptConstant class_weight_;
 };
 SEG_REGISTER_AS(QueryClassLoss, QueryCrossEntropy, "CrossEntropyLoss");
 
