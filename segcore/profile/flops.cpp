@@ -74,6 +74,7 @@ int64_t operator_flops(const std::string& name, c10::ArrayRef<const c10::IValue>
     return q.numel() * k.size(-2) + q.numel() / q.size(-1) * k.size(-2) * v.size(-1);
   }
   if (name == "aten::batch_norm") return tensor(0).numel() * (tensor(1).defined() ? 2 : 1);
+  if (name == "segcore::layer_norm") return tensor(0).numel() * (tensor(1).defined() ? 5 : 4);
   if (name == "aten::layer_norm" || name == "aten::group_norm" || name == "aten::instance_norm") {
     return tensor(0).numel() * (tensor(name == "aten::instance_norm" ? 1 : 2).defined() ? 5 : 4);
   }
@@ -92,9 +93,9 @@ bool is_counted_as_whole(const std::string& name) {
          name == "aten::scaled_dot_product_attention" || name == "aten::convolution" ||
          name == "aten::addmm" || name == "aten::baddbmm" || name == "aten::convolution_backward" ||
          name == "segcore::conv2d" || name == "segcore::conv2d_backward" ||
-         name == "aten::layer_norm" || name == "aten::group_norm" ||
-         name == "aten::instance_norm" || name == "aten::batch_norm" ||
-         name == "aten::adaptive_avg_pool2d";
+         name == "aten::layer_norm" || name == "segcore::layer_norm" ||
+         name == "aten::group_norm" || name == "aten::instance_norm" ||
+         name == "aten::batch_norm" || name == "aten::adaptive_avg_pool2d";
 }
 
 namespace {

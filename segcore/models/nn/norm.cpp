@@ -4,6 +4,7 @@
 #include "segcore/models/nn/batch_norm.hpp"
 #include "segcore/models/nn/recompute.hpp"
 #include "segcore/ops/batch_norm_relu/batch_norm_relu.hpp"
+#include "segcore/ops/layer_norm/layer_norm.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {
@@ -141,19 +142,18 @@ class LayerNorm final : public Norm {
                   "learn a scale and a shift for each channel")
         .optional("requires_grad", &Params::requires_grad, "train scale and shift");
   }
-  LayerNorm(const Params& p, int64_t channels) : eps_(p.eps), channels_(channels) {
+  LayerNorm(const Params& p, int64_t channels) : eps_(p.eps) {
     if (p.elementwise_affine) register_affine(channels, p.requires_grad);
   }
   std::string abbreviation() const override { return "ln"; }
   torch::Tensor forward(const torch::Tensor& x) override {
-    return recomputable({x, weight, bias}, [c = channels_, eps = eps_](const auto& in) {
-      return torch::layer_norm(in[0], {c}, in[1], in[2], eps);
+    return recomputable({x, weight, bias}, [eps = eps_](const auto& in) {
+      return layer_norm(in[0], in[1], in[2], eps);
     });
   }
 
  private:
   double eps_;
-  int64_t channels_;
 };
 SEG_REGISTER_AS(Norm, LayerNorm, "LN");
 SEG_REGISTER(Norm, LayerNorm);

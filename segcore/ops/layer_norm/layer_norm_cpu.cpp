@@ -1,0 +1,304 @@
+// The CPU's kernel: rows in blocks of eight, whose sums over lanes are made together, in one visit
+// of the cache's rows each way.
+#include <ATen/Parallel.h>
+#include <torch/library.h>
+
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+#include "segcore/cpu_vector.hpp"
+#include "segcore/ops/layer_norm/layer_norm.hpp"
+#include "segcore/ops/scratch.hpp"
+#include "segcore/torch.hpp"
+
+namespace seg {
+namespace {
+
+using MaybeTensor = std::optional<at::Tensor>;
+using vec::F8;
+using vec::kLanes;
+
+constexpr int kBlock = 8;                      ///< rows
+constexpr int64_t kRowsOfChunk = 32 * kBlock;  ///< of which weights' gradients are summed first
+/// Longer rows have nothing to win.
+constexpr int64_t kMostColumns = 4096;
+/// Values of a block, which is visited three times in the nearest cache.
+constexpr int64_t kMostInBlock = 1024;
+
+struct NormRows {
+  const float *x, *weight, *bias;
+  float *y, *mean, *invstd;
+  int64_t begin, end;  ///< rows
+  int64_t columns;
+  double eps;
+};
+
+struct NormGradientRows {
+  const float *gradient, *x, *mean, *invstd, *weight;
+  float* by_x;
+  float *by_weight, *by_bias;  ///< [columns], added to
+  int64_t begin, end;          ///< rows
+  int64_t columns;
+};
+
+/// The sum over the lanes of each of eight vectors.
+SEG_VECTOR_BODY F8 sums_of(const F8 (&rows)[kBlock]) {
+  const auto both = [](const F8& one, const F8& other) SEG_INLINE_LAMBDA {
+    return vec::low_in_turn(one, other) + vec::high_in_turn(one, other);
+  };
+  const F8 quarter = both(both(rows[0], rows[4]), both(rows[2], rows[6]));
+  const F8 other = both(both(rows[1], rows[5]), both(rows[3], rows[7]));
+  return both(quarter, other);
+}
+
+/// Calls `use(c)` for whole vectors of a row, and `rest(c)` for the columns behind them.
+template <class Use, class Rest>
+SEG_VECTOR_BODY void for_columns(int64_t columns, const Use& use, const Rest& rest) {
+  int64_t c = 0;
+  for (; c + kLanes <= columns; c += kLanes) use(c);
+  for (; c < columns; ++c) rest(c);
+}
+
+/// Two sums, as each addition waits for the one before.
+template <class Term, class Rest>
+SEG_VECTOR_BODY F8 sum_over_columns(int64_t columns, const Term& term, const Rest& rest) {
+  F8 even{}, odd{};
+  int64_t c = 0;
+  for (; c + 2 * kLanes <= columns; c += 2 * kLanes) {
+    even += term(c);
+    odd += term(c + kLanes);
+  }
+  if (c + kLanes <= columns) {
+    even += term(c);
+    c += kLanes;
+  }
+  for (; c < columns; ++c) odd[0] += rest(c);
+  return even + odd;
+}
+
+SEG_VECTOR_BODY void normalise_block(const NormRows& a, int64_t first, int count) {
+  const auto columns = static_cast<float>(a.columns);
+  F8 found[kBlock] = {};
+  for (int r = 0; r < count; ++r) {
+    const float* x = a.x + (first + r) * a.columns;
+    found[r] = sum_over_columns(
+        a.columns, [&](int64_t c) SEG_INLINE_LAMBDA { return vec::load(x + c); },
+        [&](int64_t c) SEG_INLINE_LAMBDA { return x[c]; });
+  }
+  const F8 mean = sums_of(found) / columns;
+  for (int r = 0; r < count; ++r) {
+    const float* x = a.x + (first + r) * a.columns;
+    const float own = mean[r];
+    found[r] = sum_over_columns(
+        a.columns,
+        [&](int64_t c) SEG_INLINE_LAMBDA {
+          const F8 away = vec::load(x + c) - own;
+          return away * away;
+        },
+        [&](int64_t c) SEG_INLINE_LAMBDA { return (x[c] - own) * (x[c] - own); });
+  }
+  const F8 variance = sums_of(found) / columns;
+  for (int r = 0; r < count; ++r) {
+    const int64_t row = first + r;
+    const float *x = a.x + row * a.columns, own = mean[r];
+    const auto factor = static_cast<float>(1 / std::sqrt(variance[r] + a.eps));
+    float* y = a.y + row * a.columns;
+    a.mean[row] = own;
+    a.invstd[row] = factor;
+    for_columns(
+        a.columns,
+        [&](int64_t c) SEG_INLINE_LAMBDA {
+          const F8 normal = (vec::load(x + c) - own) * factor;
+          vec::store(y + c, normal * vec::load(a.weight + c) + vec::load(a.bias + c));
+        },
+        [&](int64_t c)
+            SEG_INLINE_LAMBDA { y[c] = (x[c] - own) * factor * a.weight[c] + a.bias[c]; });
+  }
+}
+
+/// Calls `block(first row, rows)`.
+template <class Rows, class Block>
+SEG_VECTOR_BODY void for_blocks(const Rows& a, const Block& block) {
+  const auto most = std::clamp<int64_t>(kMostInBlock / a.columns, 1, kBlock);
+  for (int64_t row = a.begin; row < a.end; row += most) {
+    block(row, static_cast<int>(std::min(most, a.end - row)));
+  }
+}
+
+SEG_VECTOR_BODY void normalise_body(const NormRows& a) {
+  for_blocks(a, [&](int64_t row, int count) SEG_INLINE_LAMBDA { normalise_block(a, row, count); });
+}
+
+/// With n = (x - mean) * invstd and d = gradient * weight: invstd * (d - mean(d) - n * mean(d n)).
+SEG_VECTOR_BODY void gradient_block(const NormGradientRows& a, int64_t first, int count) {
+  const auto columns = static_cast<float>(a.columns);
+  F8 plain[kBlock] = {}, along[kBlock] = {};
+  for (int r = 0; r < count; ++r) {
+    const int64_t row = first + r;
+    const float *x = a.x + row * a.columns, *gradient = a.gradient + row * a.columns;
+    const float own = a.mean[row], factor = a.invstd[row];
+    F8 sum{}, product{};
+    for_columns(
+        a.columns,
+        [&](int64_t c) SEG_INLINE_LAMBDA {
+          const F8 g = vec::load(gradient + c), normal = (vec::load(x + c) - own) * factor;
+          const F8 d = g * vec::load(a.weight + c);
+          sum += d;
+          product += d * normal;
+          vec::store(a.by_weight + c, vec::load(a.by_weight + c) + g * normal);
+          vec::store(a.by_bias + c, vec::load(a.by_bias + c) + g);
+        },
+        [&](int64_t c) SEG_INLINE_LAMBDA {
+          const float g = gradient[c], normal = (x[c] - own) * factor, d = g * a.weight[c];
+          sum[0] += d;
+          product[0] += d * normal;
+          a.by_weight[c] += g * normal;
+          a.by_bias[c] += g;
+        });
+    plain[r] = sum;
+    along[r] = product;
+  }
+  const F8 mean_plain = sums_of(plain) / columns, mean_along = sums_of(along) / columns;
+  for (int r = 0; r < count; ++r) {
+    const int64_t row = first + r;
+    const float *x = a.x + row * a.columns, *gradient = a.gradient + row * a.columns;
+    const float own = a.mean[row], factor = a.invstd[row];
+    const float shift = mean_plain[r], slope = mean_along[r];
+    float* by_x = a.by_x + row * a.columns;
+    for_columns(
+        a.columns,
+        [&](int64_t c) SEG_INLINE_LAMBDA {
+          const F8 normal = (vec::load(x + c) - own) * factor;
+          const F8 d = vec::load(gradient + c) * vec::load(a.weight + c);
+          vec::store(by_x + c, (d - shift - normal * slope) * factor);
+        },
+        [&](int64_t c) SEG_INLINE_LAMBDA {
+          const float normal = (x[c] - own) * factor;
+          by_x[c] = (gradient[c] * a.weight[c] - shift - normal * slope) * factor;
+        });
+  }
+}
+
+SEG_VECTOR_BODY void gradient_body(const NormGradientRows& a) {
+  for_blocks(a, [&](int64_t row, int count) SEG_INLINE_LAMBDA { gradient_block(a, row, count); });
+}
+
+SEG_VECTOR_KERNEL(normalise_rows, normalise_body, NormRows)
+SEG_VECTOR_KERNEL(gradient_rows, gradient_body, NormGradientRows)
+
+/// [columns]: of a parameter, or of one value where there is none.
+class ColumnValues {
+ public:
+  ColumnValues(const MaybeTensor& given, int64_t columns, float otherwise)
+      : given_(given), filled_(given ? 0 : static_cast<size_t>(columns), otherwise) {}
+  const float* get() const { return given_ ? given_->const_data_ptr<float>() : filled_.data(); }
+
+ private:
+  const MaybeTensor& given_;
+  std::vector<float> filled_;
+};
+
+int64_t rows_of(const at::Tensor& x) { return x.numel() / x.size(-1); }
+
+LayerNormResult cpu_layer_norm(const at::Tensor& given, const MaybeTensor& weight,
+                               const MaybeTensor& bias, double eps) {
+  if (!has_layer_norm_kernel(given, weight, bias)) {
+    return composed_layer_norm(given, weight, bias, eps);
+  }
+  const auto x = given.contiguous();
+  const int64_t columns = x.size(-1);
+  auto of_rows = x.sizes().vec();
+  of_rows.back() = 1;
+  const auto y = at::empty_like(x);
+  const auto mean = at::empty(of_rows, x.options()), invstd = at::empty(of_rows, x.options());
+  const ColumnValues scale(weight, columns, 1), shift(bias, columns, 0);
+  NormRows all{x.const_data_ptr<float>(),
+               scale.get(),
+               shift.get(),
+               y.mutable_data_ptr<float>(),
+               mean.mutable_data_ptr<float>(),
+               invstd.mutable_data_ptr<float>(),
+               0,
+               0,
+               columns,
+               eps};
+  at::parallel_for(0, rows_of(x), kRowsOfChunk, [&](int64_t begin, int64_t end) {
+    NormRows some = all;
+    some.begin = begin;
+    some.end = end;
+    normalise_rows(some);
+  });
+  return {y, mean, invstd};
+}
+
+LayerNormGradients cpu_layer_norm_backward(const at::Tensor& given_gradient,
+                                           const at::Tensor& given, const at::Tensor& mean,
+                                           const at::Tensor& invstd, const MaybeTensor& weight,
+                                           const MaybeTensor& bias) {
+  if (!has_layer_norm_kernel(given, weight, bias) || given_gradient.scalar_type() != at::kFloat) {
+    return composed_layer_norm_backward(given_gradient, given, mean, invstd, weight, bias);
+  }
+  const auto x = given.contiguous(), gradient = given_gradient.contiguous();
+  const int64_t columns = x.size(-1), rows = rows_of(x);
+  // A chunk's sums do not depend on the threads.
+  const int64_t chunks = (rows + kRowsOfChunk - 1) / kRowsOfChunk;
+  const Scratch sums(chunks * 2 * columns);
+  const auto by_x = at::empty_like(x);
+  const ColumnValues scale(weight, columns, 1);
+  const NormGradientRows all{gradient.const_data_ptr<float>(),
+                             x.const_data_ptr<float>(),
+                             mean.const_data_ptr<float>(),
+                             invstd.const_data_ptr<float>(),
+                             scale.get(),
+                             by_x.mutable_data_ptr<float>(),
+                             nullptr,
+                             nullptr,
+                             0,
+                             0,
+                             columns};
+  at::parallel_for(0, chunks, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t chunk = begin; chunk < end; ++chunk) {
+      NormGradientRows some = all;
+      some.by_weight = sums.get() + chunk * 2 * columns;
+      some.by_bias = some.by_weight + columns;
+      std::fill_n(some.by_weight, 2 * columns, 0.0F);
+      some.begin = chunk * kRowsOfChunk;
+      some.end = std::min(rows, some.begin + kRowsOfChunk);
+      gradient_rows(some);
+    }
+  });
+  const auto total = [&](const MaybeTensor& parameter, int64_t place) {
+    if (!parameter) return at::Tensor();
+    const auto out = at::empty({columns}, x.options());
+    auto* to = out.mutable_data_ptr<float>();
+    for (int64_t c = 0; c < columns; ++c) {
+      double sum = 0;
+      for (int64_t chunk = 0; chunk < chunks; ++chunk) {
+        sum += static_cast<double>(sums.get()[(chunk * 2 + place) * columns + c]);
+      }
+      to[c] = static_cast<float>(sum);
+    }
+    return out;
+  };
+  return {by_x, total(weight, 0), total(bias, 1)};
+}
+
+}  // namespace
+
+bool has_layer_norm_kernel(const at::Tensor& x, const MaybeTensor& weight,
+                           const MaybeTensor& bias) {
+  const auto serves = [&](const MaybeTensor& parameter) {
+    return !parameter || (parameter->scalar_type() == at::kFloat && parameter->dim() == 1 &&
+                          parameter->size(0) == x.size(-1) && parameter->is_contiguous());
+  };
+  return x.is_cpu() && x.scalar_type() == at::kFloat && x.dim() >= 1 && x.numel() > 0 &&
+         x.size(-1) <= kMostColumns && serves(weight) && serves(bias);
+}
+
+TORCH_LIBRARY_IMPL(segcore, CPU, m) {
+  m.impl("layer_norm", &cpu_layer_norm);
+  m.impl("layer_norm_backward", &cpu_layer_norm_backward);
+}
+
+}  // namespace seg
