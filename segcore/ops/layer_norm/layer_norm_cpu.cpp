@@ -270,7 +270,7 @@ LayerNormGradients cpu_layer_norm_backward(const at::Tensor& given_gradient,
   });
   const auto total = [&](const MaybeTensor& parameter, int64_t place) {
     if (!parameter) return at::Tensor();
-    const auto out = at::empty({columns}, x.options());
+    auto out = at::empty({columns}, x.options());
     auto* to = out.mutable_data_ptr<float>();
     for (int64_t c = 0; c < columns; ++c) {
       double sum = 0;
