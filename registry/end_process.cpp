@@ -9,7 +9,7 @@
 namespace seg {
 
 void end_process(int code) {
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#if defined(SEG_SANITIZED)
   std::exit(code);
 #else
   std::cout.flush();

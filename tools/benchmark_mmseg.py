@@ -19,7 +19,7 @@ import resource
 import sys
 import time
 
-from mmseg_config import adapted, add_in_channels, add_scopes, registries_beside
+from mmseg_config import LibrariesBeside, adapted, add_in_channels, add_scopes
 
 NOT_INSTALLED = 77
 
@@ -33,7 +33,7 @@ def process_age():
 
 class Benchmark:
     def __init__(self, args):
-        from mmseg.registry import MODELS  # first: it is what a Python lacks
+        from mmseg.registry import MODELS, TASK_UTILS  # first: it is what a Python lacks
         import torch
         import yaml
         from mmengine.config import ConfigDict
@@ -44,7 +44,8 @@ class Benchmark:
         self.args, self.torch, self.runner, self.models = args, torch, Runner, MODELS
         with open(args.config) as f:
             config = adapted(yaml.safe_load(f))
-        add_scopes(config["model"], MODELS.module_dict.keys(), registries_beside())
+        own = (MODELS, TASK_UTILS)
+        add_scopes(config["model"], lambda name: any(types.get(name) for types in own), LibrariesBeside())
         self.config = ConfigDict(config)
         env = self.config.get("env_cfg") or {}
         torch.backends.cudnn.benchmark = env.get("cudnn_benchmark", False)
@@ -78,12 +79,12 @@ class Benchmark:
                 for one in part if isinstance(part, torch.nn.ModuleList) else [part] if part else []:
                     one.forward = torch.compile(one.forward)
         wrapper = self.config.optim_wrapper
-        if args.amp:
-            wrapper = dict(wrapper, type="AmpOptimWrapper")
-        elif wrapper.get("dtype") == "float32":  # which MMEngine's mixed precision does on a GPU alone
+        if wrapper.get("dtype") == "float32":  # which MMEngine's mixed precision does on a GPU alone
             left_out = ("type", "dtype", "loss_scale")
             wrapper = {key: value for key, value in wrapper.items() if key not in left_out}
             wrapper["type"] = "OptimWrapper"
+        if args.amp:
+            wrapper = dict(wrapper, type="AmpOptimWrapper")
         return model, self.runner.build_optim_wrapper(argparse.Namespace(model=model), wrapper)
 
     def images_in_memory(self, model):

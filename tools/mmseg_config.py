@@ -1,8 +1,13 @@
 """What a resolved configuration of segcore lacks for MMSegmentation, and what one process cannot use."""
+import importlib
 import inspect
+import sys
 
 # Options that MMCV takes as tuples only; YAML has lists.
 TUPLES = ("crop_size", "img_size", "ratio_range", "scale", "size")
+
+# Backbones that take no images but of their `img_size`.
+SIZED_BACKBONES = ("BEiT", "MAE")
 
 # Heads that MMSegmentation derives from MMDetection's, which build their parts of MMDetection's types.
 QUERY_HEADS = ("MaskFormerHead", "Mask2FormerHead")
@@ -23,46 +28,50 @@ def adapted(value, key=None):
     return None if key == "pretrained" else value
 
 
-def registries_beside():
-    """Types of the libraries that MMSegmentation takes parts of, by scope, as far as they are installed."""
-    found = {}
-    try:
-        import mmdet.models  # noqa: F401  registers the types
-        from mmdet.registry import MODELS, TASK_UTILS
+class LibrariesBeside:
+    """Types of the libraries that MMSegmentation takes parts of. One is imported when it is asked: that
+    takes seconds, and fails beside versions of MMCV that MMSegmentation itself takes."""
 
-        found["mmdet"] = MODELS.module_dict.keys() | TASK_UTILS.module_dict.keys()
-    except ImportError:
-        pass
-    try:
-        import mmpretrain.models  # noqa: F401
-        from mmpretrain.registry import MODELS
+    def __init__(self):
+        self.types = {}
 
-        found["mmpretrain"] = MODELS.module_dict.keys()
-    except ImportError:
-        pass
-    return found
+    def has(self, scope, name):
+        if scope not in self.types:
+            self.types[scope] = self._types_of(scope)
+        return name in self.types[scope]
+
+    @staticmethod
+    def _types_of(scope):
+        try:
+            importlib.import_module(f"{scope}.models")  # registers the types
+            registry = importlib.import_module(f"{scope}.registry")
+        except Exception as error:  # whatever a library does that does not fit
+            print(f"warning: no types of {scope}: {error}", file=sys.stderr)
+            return ()
+        return registry.MODELS.module_dict.keys() | registry.TASK_UTILS.module_dict.keys()
 
 
-def add_scopes(part, own, beside, preferred=None):
+def add_scopes(part, is_own, beside, preferred=None):
     """Types get the scope ("mmdet.") that MMSegmentation's configs write and segcore does not need.
 
-    :param own: types of MMSegmentation itself
-    :param beside: from registries_beside()
+    :param is_own: whether MMSegmentation itself has the type of a name
+    :param beside: LibrariesBeside
     :param preferred: the scope whose types come before MMSegmentation's here
     """
     if isinstance(part, list):
         for one in part:
-            add_scopes(one, own, beside, preferred)
+            add_scopes(one, is_own, beside, preferred)
     elif isinstance(part, dict):
         name = part.get("type")
         inside = "mmdet" if name in QUERY_HEADS else preferred
         if name and name not in QUERY_HEADS:
-            scopes = [preferred] if preferred else [] if name in own else list(beside)
-            scope = next((s for s in scopes if name in beside.get(s, ())), None)
+            scopes = [preferred] if preferred else [] if is_own(name) else ["mmpretrain", "mmdet"]
+            scope = next((s for s in scopes if beside.has(s, name)), None)
             if scope:
                 part["type"] = f"{scope}.{name}"
-        for value in part.values():
-            add_scopes(value, own, beside, inside)
+        for key, value in part.items():
+            if key != "init_cfg":  # of initializers, which are MMEngine's
+                add_scopes(value, is_own, beside, inside)
 
 
 def heads_of(holder, key):
@@ -75,7 +84,8 @@ def add_in_channels(model, models, torch):
     heads = heads_of(model, "decode_head") + heads_of(model, "auxiliary_head")
 
     def takes_widths(neck):  # Feature2Pyramid is told one width, which our configs write
-        return "in_channels" in inspect.signature(models.get(neck.type)).parameters
+        known = models.get(neck.type)  # of one that is not, building it tells
+        return known is None or "in_channels" in inspect.signature(known).parameters
 
     necks = [model.neck] if model.get("neck") and takes_widths(model.neck) else []
     wanted = [part for part in necks + heads if part and "in_channels" not in part]
@@ -88,8 +98,9 @@ def add_in_channels(model, models, torch):
         with torch.no_grad():
             return module(inputs)
 
-    size = model.backbone.get("img_size", 64)  # BEiT takes no other
-    height, width = size if isinstance(size, (list, tuple)) else (size, size)
+    size = model.backbone.get("img_size", 224) if model.backbone.type in SIZED_BACKBONES else 64
+    sides = tuple(size) if isinstance(size, (list, tuple)) else (size,)
+    height, width = (sides * 2)[:2]
     maps = outputs(model.backbone, torch.zeros(1, model.backbone.get("in_channels", 3), height, width))
     if model.get("neck"):
         if model.neck in wanted:

@@ -76,7 +76,7 @@ struct RunningSoftmax {
       best = value;
       best_class = c;
     } else {
-      sum += std::exp(value - best);
+      sum += value == best ? Real(1) : std::exp(value - best);  // both may be -inf
     }
   }
 };

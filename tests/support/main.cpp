@@ -1,4 +1,5 @@
-/// The program of every test executable. Each test is a process of its own, whose end counts.
+/// The program of every test executable. Each test is a process of its own, so the time of its end
+/// counts; what only the end shows, builds with sanitizers do.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 

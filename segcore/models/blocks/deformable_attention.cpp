@@ -57,13 +57,16 @@ torch::Tensor MultiScaleDeformableAttention::attend(const torch::Tensor& asked,
                            .view({images, queries, o_.num_heads, -1})
                            .softmax(-1)
                            .view({images, queries, o_.num_heads, levels, -1});
-  std::vector<double> side;
   std::vector<int64_t> sides;  // height before width
-  for (const Size2& size : sizes) {
-    side.insert(side.end(), {static_cast<double>(size.w), static_cast<double>(size.h)});
+  // Filled on the device: numbers that a GPU is sent are waited for.
+  const auto unit = at::empty({1, 1, 1, levels, 1, 2}, offsets.options());
+  for (int64_t level = 0; level < levels; ++level) {
+    const Size2& size = sizes[static_cast<size_t>(level)];
     sides.insert(sides.end(), {size.h, size.w});
+    const auto of_level = unit.select(3, level);
+    of_level.select(-1, 0).fill_(size.w);
+    of_level.select(-1, 1).fill_(size.h);
   }
-  const auto unit = sides_.of(side, offsets.options()).view({1, 1, 1, levels, 1, 2});
   const auto locations = reference.view({1, queries, 1, 1, 1, 2}) + offsets / unit;
   return output_proj_->forward(deformable_attention(value, sides, locations, weights));
 }

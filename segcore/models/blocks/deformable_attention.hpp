@@ -2,7 +2,6 @@
 #pragma once
 #include "segcore/models/nn/base_module.hpp"
 #include "segcore/models/nn/drop.hpp"
-#include "segcore/models/nn/kept_constant.hpp"
 
 namespace seg {
 
@@ -35,7 +34,6 @@ class MultiScaleDeformableAttention final : public BaseModule {
   DeformableAttentionOptions o_;
   std::shared_ptr<Linear> sampling_offsets_, attention_weights_, value_proj_, output_proj_;
   std::shared_ptr<Dropout> dropout_;
-  KeptConstant sides_;  ///< widths and heights of levels
 };
 
 }  // namespace seg

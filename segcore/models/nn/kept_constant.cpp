@@ -9,14 +9,16 @@ at::Tensor KeptConstant::of(const std::vector<double>& values,
                             const at::TensorOptions& options) const {
   const std::lock_guard<std::mutex> lock(mutex_);
   const at::ScalarType type = c10::typeMetaToScalarType(options.dtype());
-  if (!tensor_.defined() || values_ != values || tensor_.device() != options.device() ||
-      tensor_.scalar_type() != type) {
-    // A tensor of a test would be refused by the backward pass of a later step.
-    const c10::InferenceMode training(/*enabled=*/false);
-    tensor_ = at::tensor(values, at::kDouble).to(options.device(), type);
-    values_ = values;
+  for (const Kept& kept : kept_) {
+    if (kept.values == values && kept.tensor.device() == options.device() &&
+        kept.tensor.scalar_type() == type) {
+      return kept.tensor;
+    }
   }
-  return tensor_;
+  // A tensor of a test would be refused by the backward pass of a later step.
+  const c10::InferenceMode training(/*enabled=*/false);
+  kept_.push_back({values, at::tensor(values, at::kDouble).to(options.device(), type)});
+  return kept_.back().tensor;
 }
 
 }  // namespace seg

@@ -15,21 +15,21 @@ Schema<LayerNorm2d::Params> LayerNorm2d::schema() {
       .optional("requires_grad", &Params::requires_grad, "train scale and shift");
 }
 
-LayerNorm2d::LayerNorm2d(const Params& p, int64_t channels) : eps_(p.eps) {
+LayerNorm2d::LayerNorm2d(const Params& p, int64_t channels) : eps_(p.eps), channels_(channels) {
   if (p.elementwise_affine) register_affine(channels, p.requires_grad);
 }
 
 torch::Tensor LayerNorm2d::forward(const torch::Tensor& x) {
-  return recomputable({x, weight, bias}, [eps = eps_](const auto& in) {
-    return layer_norm(in[0].permute({0, 2, 3, 1}), in[1], in[2], eps)
+  return recomputable({x, weight, bias}, [c = channels_, eps = eps_](const auto& in) {
+    return layer_norm(in[0].permute({0, 2, 3, 1}), c, in[1], in[2], eps)
         .permute({0, 3, 1, 2})
         .contiguous();
   });
 }
 
 torch::Tensor LayerNorm2d::forward_channels_last(const torch::Tensor& x) const {
-  return recomputable({x, weight, bias}, [eps = eps_](const auto& in) {
-    return layer_norm(in[0], in[1], in[2], eps);
+  return recomputable({x, weight, bias}, [c = channels_, eps = eps_](const auto& in) {
+    return layer_norm(in[0], c, in[1], in[2], eps);
   });
 }
 

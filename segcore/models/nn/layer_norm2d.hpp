@@ -25,6 +25,7 @@ class LayerNorm2d final : public Norm {
 
  private:
   double eps_;
+  int64_t channels_;
 };
 
 }  // namespace seg

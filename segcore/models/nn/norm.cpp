@@ -142,18 +142,19 @@ class LayerNorm final : public Norm {
                   "learn a scale and a shift for each channel")
         .optional("requires_grad", &Params::requires_grad, "train scale and shift");
   }
-  LayerNorm(const Params& p, int64_t channels) : eps_(p.eps) {
+  LayerNorm(const Params& p, int64_t channels) : eps_(p.eps), channels_(channels) {
     if (p.elementwise_affine) register_affine(channels, p.requires_grad);
   }
   std::string abbreviation() const override { return "ln"; }
   torch::Tensor forward(const torch::Tensor& x) override {
-    return recomputable({x, weight, bias}, [eps = eps_](const auto& in) {
-      return layer_norm(in[0], in[1], in[2], eps);
+    return recomputable({x, weight, bias}, [c = channels_, eps = eps_](const auto& in) {
+      return layer_norm(in[0], c, in[1], in[2], eps);
     });
   }
 
  private:
   double eps_;
+  int64_t channels_;
 };
 SEG_REGISTER_AS(Norm, LayerNorm, "LN");
 SEG_REGISTER(Norm, LayerNorm);

@@ -36,8 +36,8 @@ struct NormRows {
 
 struct NormGradientRows {
   const float *gradient, *x, *mean, *invstd, *weight;
-  float* by_x;
-  float *by_weight, *by_bias;  ///< [columns], added to
+  float* by_x;                 ///< null: not wanted
+  float *by_weight, *by_bias;  ///< [columns], added to; null: not wanted
   int64_t begin, end;          ///< rows
   int64_t columns;
 };
@@ -146,6 +146,7 @@ SEG_VECTOR_BODY void gradient_block(const NormGradientRows& a, int64_t first, in
           const F8 d = g * vec::load(a.weight + c);
           sum += d;
           product += d * normal;
+          if (!a.by_weight) return;
           vec::store(a.by_weight + c, vec::load(a.by_weight + c) + g * normal);
           vec::store(a.by_bias + c, vec::load(a.by_bias + c) + g);
         },
@@ -153,12 +154,14 @@ SEG_VECTOR_BODY void gradient_block(const NormGradientRows& a, int64_t first, in
           const float g = gradient[c], normal = (x[c] - own) * factor, d = g * a.weight[c];
           sum[0] += d;
           product[0] += d * normal;
+          if (!a.by_weight) return;
           a.by_weight[c] += g * normal;
           a.by_bias[c] += g;
         });
     plain[r] = sum;
     along[r] = product;
   }
+  if (!a.by_x) return;
   const F8 mean_plain = sums_of(plain) / columns, mean_along = sums_of(along) / columns;
   for (int r = 0; r < count; ++r) {
     const int64_t row = first + r;
@@ -235,23 +238,25 @@ LayerNormResult cpu_layer_norm(const at::Tensor& given, const MaybeTensor& weigh
 LayerNormGradients cpu_layer_norm_backward(const at::Tensor& given_gradient,
                                            const at::Tensor& given, const at::Tensor& mean,
                                            const at::Tensor& invstd, const MaybeTensor& weight,
-                                           const MaybeTensor& bias) {
-  if (!has_layer_norm_kernel(given, weight, bias) || given_gradient.scalar_type() != at::kFloat) {
-    return composed_layer_norm_backward(given_gradient, given, mean, invstd, weight, bias);
+                                           std::array<bool, 3> wanted) {
+  if (!has_layer_norm_kernel(given, weight, std::nullopt) ||
+      given_gradient.scalar_type() != at::kFloat) {
+    return composed_layer_norm_backward(given_gradient, given, mean, invstd, weight, wanted);
   }
   const auto x = given.contiguous(), gradient = given_gradient.contiguous();
   const int64_t columns = x.size(-1), rows = rows_of(x);
   // A chunk's sums do not depend on the threads.
   const int64_t chunks = (rows + kRowsOfChunk - 1) / kRowsOfChunk;
-  const Scratch sums(chunks * 2 * columns);
-  const auto by_x = at::empty_like(x);
+  const bool sums_up = wanted[1] || wanted[2];
+  const Scratch sums(sums_up ? chunks * 2 * columns : 0);
+  const auto by_x = wanted[0] ? at::empty_like(x) : at::Tensor();
   const ColumnValues scale(weight, columns, 1);
   const NormGradientRows all{gradient.const_data_ptr<float>(),
                              x.const_data_ptr<float>(),
                              mean.const_data_ptr<float>(),
                              invstd.const_data_ptr<float>(),
                              scale.get(),
-                             by_x.mutable_data_ptr<float>(),
+                             wanted[0] ? by_x.mutable_data_ptr<float>() : nullptr,
                              nullptr,
                              nullptr,
                              0,
@@ -260,16 +265,18 @@ LayerNormGradients cpu_layer_norm_backward(const at::Tensor& given_gradient,
   at::parallel_for(0, chunks, 1, [&](int64_t begin, int64_t end) {
     for (int64_t chunk = begin; chunk < end; ++chunk) {
       NormGradientRows some = all;
-      some.by_weight = sums.get() + chunk * 2 * columns;
-      some.by_bias = some.by_weight + columns;
-      std::fill_n(some.by_weight, 2 * columns, 0.0F);
+      if (sums_up) {
+        some.by_weight = sums.get() + chunk * 2 * columns;
+        some.by_bias = some.by_weight + columns;
+        std::fill_n(some.by_weight, 2 * columns, 0.0F);
+      }
       some.begin = chunk * kRowsOfChunk;
       some.end = std::min(rows, some.begin + kRowsOfChunk);
       gradient_rows(some);
     }
   });
-  const auto total = [&](const MaybeTensor& parameter, int64_t place) {
-    if (!parameter) return at::Tensor();
+  const auto total = [&](bool is_wanted, int64_t place) {
+    if (!is_wanted) return at::Tensor();
     auto out = at::empty({columns}, x.options());
     auto* to = out.mutable_data_ptr<float>();
     for (int64_t c = 0; c < columns; ++c) {
@@ -281,7 +288,7 @@ LayerNormGradients cpu_layer_norm_backward(const at::Tensor& given_gradient,
     }
     return out;
   };
-  return {by_x, total(weight, 0), total(bias, 1)};
+  return {by_x, total(wanted[1], 0), total(wanted[2], 1)};
 }
 
 }  // namespace

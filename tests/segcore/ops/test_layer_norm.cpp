@@ -36,7 +36,7 @@ at::Tensor by_libtorch(const std::vector<at::Tensor>& in) {
   return at::layer_norm(in[0], {in[0].size(-1)}, in[1], in[2], 1e-5);
 }
 at::Tensor by_segcore(const std::vector<at::Tensor>& in) {
-  return layer_norm(in[0], in[1], in[2], 1e-5);
+  return layer_norm(in[0], in[0].size(-1), in[1], in[2], 1e-5);
 }
 
 class LayerNormTest : public ::testing::TestWithParam<LayerNormCase> {};
@@ -67,7 +67,10 @@ INSTANTIATE_TEST_SUITE_P(
     ::testing::Values(LayerNormCase{"whole_vectors", {2, 20, 32}},
                       LayerNormCase{"fewer_columns_than_lanes", {11, 5}},
                       LayerNormCase{"columns_behind_vectors", {3, 7, 45}},
-                      LayerNormCase{"several_chunks", {1, 700, 16}}, LayerNormCase{"one_row", {24}},
+                      LayerNormCase{"several_chunks", {1, 700, 16}},
+                      LayerNormCase{"blocks_of_fewer_rows", {13, 320}},
+                      LayerNormCase{"blocks_of_a_row", {3, 1101}},
+                      LayerNormCase{"longest_rows", {2, 4096}}, LayerNormCase{"one_row", {24}},
                       LayerNormCase{"without_bias", {9, 16}, true, false},
                       LayerNormCase{"without_parameters", {9, 16}, false, false}),
     [](const auto& test) { return std::string(test.param.name); });
@@ -99,15 +102,35 @@ TEST(LayerNormKernelTest, LeavesTheRestToLibTorch) {
   const auto x = at::randn({4, 8}), weight = at::rand({8});
   for (const auto type : {at::kDouble, at::kBFloat16}) {
     EXPECT_FALSE(has_layer_norm_kernel(x.to(type), std::nullopt, std::nullopt));
-    EXPECT_TRUE(layer_norm(x.to(type), weight.to(type), {}, 1e-5)
+    EXPECT_TRUE(layer_norm(x.to(type), 8, weight.to(type), {}, 1e-5)
                     .equal(at::layer_norm(x.to(type), {8}, weight.to(type), {}, 1e-5)));
   }
-  EXPECT_EQ(layer_norm(at::empty({0, 8}), weight, {}, 1e-5).sizes(), (std::vector<int64_t>{0, 8}));
+  EXPECT_FALSE(has_layer_norm_kernel(at::empty({1, 4097}), std::nullopt, std::nullopt));
+  EXPECT_EQ(layer_norm(at::empty({0, 8}), 8, weight, {}, 1e-5).sizes(),
+            (std::vector<int64_t>{0, 8}));
+}
+
+TEST(LayerNormKernelTest, RefusesRowsOfAnotherLength) {
+  EXPECT_THROW(layer_norm(at::randn({8, 4}), 8, {}, {}, 1e-5), Error);
+}
+
+TEST(LayerNormKernelTest, MakesTheGradientsThatAreWanted) {
+  const auto x = at::randn({4, 8}), weight = at::rand({8});
+  const auto mean = x.mean(-1, true), invstd = (x.var(-1, false, true) + 1e-5).rsqrt();
+  const auto all = layer_norm_backward(x, x, mean, invstd, weight, {true, true, true});
+  for (const bool of_x : {false, true}) {
+    const auto some = layer_norm_backward(x, x, mean, invstd, weight, {of_x, !of_x, false});
+    EXPECT_EQ(std::get<0>(some).defined(), of_x);
+    EXPECT_EQ(std::get<1>(some).defined(), !of_x);
+    EXPECT_FALSE(std::get<2>(some).defined());
+    EXPECT_TRUE(of_x ? std::get<0>(some).equal(std::get<0>(all))
+                     : std::get<1>(some).equal(std::get<1>(all)));
+  }
 }
 
 TEST(LayerNormKernelTest, HasNoSecondDerivative) {
   const auto x = at::randn({4, 8}).requires_grad_();
-  const auto y = layer_norm(x, {}, {}, 1e-5).square().sum();
+  const auto y = layer_norm(x, 8, {}, {}, 1e-5).square().sum();
   EXPECT_THROW(torch::autograd::grad({y}, {x}, {}, true, /*create_graph=*/true), Error);
 }
 

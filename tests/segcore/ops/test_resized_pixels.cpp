@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <limits>
+
 #include "segcore/testing/reference_values.hpp"
 #include "segcore/torch.hpp"
 #include "tests/segcore/ops/gpu_gradient.hpp"
@@ -68,8 +70,9 @@ TEST(ResizedPixels, LogitsOfAPixelAreResized) {
 }
 
 TEST(ResizedPixels, RunningSoftmaxSumsInAnyOrder) {
-  for (const auto& logits :
-       std::vector<std::vector<double>>{{1, 2, 3, 3, -4}, {700, -700, 3}, {-2000, -1999}, {5}}) {
+  const double least = -std::numeric_limits<double>::infinity();
+  for (const auto& logits : std::vector<std::vector<double>>{
+           {1, 2, 3, 3, -4}, {700, -700, 3}, {-2000, -1999}, {5}, {least, least, 2, least}}) {
     RunningSoftmax<double> softmax;
     for (size_t c = 0; c < logits.size(); ++c) softmax.add(static_cast<int>(c), logits[c]);
     const auto expected = at::tensor(logits, at::kDouble);
