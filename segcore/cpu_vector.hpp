@@ -1,5 +1,6 @@
 /// Eight floats at a time for kernels of CPUs, in the instructions that the machine has: a kernel's
-/// body is a SEG_VECTOR_BODY, which SEG_VECTOR_KERNEL compiles with and without AVX2.
+/// body is a SEG_VECTOR_BODY, which SEG_VECTOR_KERNEL compiles with and without AVX2. A body for
+/// vectors of any size is compiled for AVX-512, too, by SEG_WIDEST_KERNEL.
 #pragma once
 #include <cstdint>
 #include <cstring>
@@ -20,9 +21,27 @@
     static const bool wide = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); \
     wide ? name##_avx2(a) : name##_plain(a);                                                  \
   }
+/// Defines `void name(arguments)`, which calls `body(arguments, vec::Width<Vector>)` with the
+/// widest vectors of this machine.
+#define SEG_WIDEST_KERNEL(name, body, Arguments)                             \
+  __attribute__((target("avx512f"))) void name##_of_16(const Arguments& a) { \
+    body(a, vec::Width<vec::F16>{});                                         \
+  }                                                                          \
+  __attribute__((target("avx2,fma"))) void name##_of_8(const Arguments& a) { \
+    body(a, vec::Width<vec::F8>{});                                          \
+  }                                                                          \
+  void name##_of_4(const Arguments& a) { body(a, vec::Width<vec::F4>{}); }   \
+  void name(const Arguments& a) {                                            \
+    static const auto widest = has_avx512()         ? name##_of_16           \
+                               : has_avx2_and_fma() ? name##_of_8            \
+                                                    : name##_of_4;           \
+    widest(a);                                                               \
+  }
 #else
 #define SEG_VECTOR_KERNEL(name, body, Arguments) \
   void name(const Arguments& a) { body(a); }
+#define SEG_WIDEST_KERNEL(name, body, Arguments) \
+  void name(const Arguments& a) { body(a, vec::Width<vec::F4>{}); }
 #endif
 
 namespace seg {
@@ -31,6 +50,15 @@ namespace seg {
 inline bool has_avx512() {
 #if defined(__x86_64__)
   static const bool has = __builtin_cpu_supports("avx512f") != 0;
+  return has;
+#else
+  return false;
+#endif
+}
+
+inline bool has_avx2_and_fma() {
+#if defined(__x86_64__)
+  static const bool has = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
   return has;
 #else
   return false;
@@ -67,9 +95,13 @@ namespace seg::vec {
 inline constexpr int64_t kLanes = 8;
 using F8 = float __attribute__((vector_size(32)));
 using I8 = int32_t __attribute__((vector_size(32)));
+using F16 = float __attribute__((vector_size(64)));  ///< of AVX-512
 using U16 = uint8_t __attribute__((vector_size(16)));
 using F4 = float __attribute__((vector_size(16)));
 using D4 = double __attribute__((vector_size(32)));
+/// Which vectors a body is compiled for.
+template <class Vector>
+struct Width {};
 /// For sums over many pixels. Two registers: of one twice as wide GCC makes eight scalars.
 struct D8 {
   D4 low{}, high{};
@@ -109,7 +141,10 @@ SEG_VECTOR_BODY F8 evens_of(const F8& low, const F8& high) {
 SEG_VECTOR_BODY F8 odds_of(const F8& low, const F8& high) {
   return __builtin_shufflevector(low, high, 1, 3, 5, 7, 9, 11, 13, 15);
 }
-SEG_VECTOR_BODY F8 max(const F8& a, const F8& b) { return a > b ? a : b; }
+template <class Vector>
+SEG_VECTOR_BODY Vector max(const Vector& a, const Vector& b) {
+  return a > b ? a : b;
+}
 
 SEG_VECTOR_BODY D8 wide(const F8& x) {
   F4 halves[2];
@@ -147,23 +182,24 @@ SEG_VECTOR_BODY float max_of(const F8& x) {
 }
 
 /// e^x within two units of the last place for -87 <= x <= 0; 0 below.
-SEG_VECTOR_BODY F8 exp_of_negative(const F8& x) {
+template <class Vector>
+SEG_VECTOR_BODY Vector exp_of_negative(const Vector& x) {
   // x = n ln 2 + r with |r| <= ln 2 / 2: adding 1.5 * 2^23 rounds n to an integer in the low bits.
-  const F8 shifted = x * 1.44269504088896341f + 12582912.0f;
-  const F8 n = shifted - 12582912.0f;
-  const F8 r = (x - n * 0.693359375f) - n * -2.12194440e-4f;
-  F8 p = r * 1.9875691500e-4f + 1.3981999507e-3f;  // Cephes' expf
+  const Vector shifted = x * 1.44269504088896341f + 12582912.0f;
+  const Vector n = shifted - 12582912.0f;
+  const Vector r = (x - n * 0.693359375f) - n * -2.12194440e-4f;
+  Vector p = r * 1.9875691500e-4f + 1.3981999507e-3f;  // Cephes' expf
   p = p * r + 8.3334519073e-3f;
   p = p * r + 4.1665795894e-2f;
   p = p * r + 1.6666665459e-1f;
   p = p * r + 5.0000001201e-1f;
   p = p * (r * r) + r + 1.0f;
-  I8 bits;
+  decltype(x < Vector{}) bits;  // as many int32
   std::memcpy(&bits, &shifted, sizeof bits);
   bits = (bits - 0x4B400000 + 127) << 23;
-  F8 scale;
+  Vector scale;
   std::memcpy(&scale, &bits, sizeof scale);
-  return x < -87.0f ? F8{} : p * scale;
+  return x < -87.0f ? Vector{} : p * scale;
 }
 
 }  // namespace seg::vec

@@ -5,74 +5,97 @@
 namespace seg {
 namespace {
 
-/// Rows of the result from `row`, columns from `column`, all in registers.
-template <class Vector, int kRows>
-SEG_VECTOR_BODY void product_part(const ProductTile& t, int64_t row, int64_t column) {
-  constexpr int kVectors = 2;
+/// Some rows and columns of the result, all in registers.
+/// \param block  begins with them.
+template <class Vector, int kRows, int kVectors, bool kTurned>
+SEG_VECTOR_BODY void product_part(const ProductBlock& block) {
   constexpr int64_t kLanes = sizeof(Vector) / sizeof(float);
   Vector sums[kRows][kVectors] = {};
-  const float* a = t.a + row;
-  const float* b = t.b + column;
-  for (int64_t l = 0; l < t.length; ++l, a += kTileRows, b += kTileColumns) {
+  const float* rows[kRows];
+#pragma GCC unroll 12
+  for (int r = 0; r < kRows; ++r) rows[r] = block.a + (kTurned ? r : r * block.a_step);
+  const float* a = block.a;
+  const float* b = block.b;
+  for (int64_t l = 0; l < block.length; ++l, a += block.a_step, b += block.b_step) {
     Vector of_b[kVectors];
 #pragma GCC unroll 2
     for (int v = 0; v < kVectors; ++v) of_b[v] = vec::load_as<Vector>(b + v * kLanes);
 #pragma GCC unroll 12
     for (int r = 0; r < kRows; ++r) {
+      const float of_a = kTurned ? a[r] : rows[r][l];
 #pragma GCC unroll 2
-      for (int v = 0; v < kVectors; ++v) sums[r][v] += a[r] * of_b[v];
+      for (int v = 0; v < kVectors; ++v) sums[r][v] += of_a * of_b[v];
     }
   }
 #pragma GCC unroll 12
   for (int r = 0; r < kRows; ++r) {
-    if (row + r >= t.rows) break;
 #pragma GCC unroll 2
     for (int v = 0; v < kVectors; ++v) {
-      float* c = t.c + (row + r) * t.step + column + v * kLanes;
-      vec::store_as(c, t.add ? vec::load_as<Vector>(c) + sums[r][v] : sums[r][v]);
+      float* c = block.c + r * block.c_step + v * kLanes;
+      vec::store_as(c, block.add ? vec::load_as<Vector>(c) + sums[r][v] : sums[r][v]);
     }
   }
 }
 
-template <class Vector, int kRows>
-SEG_VECTOR_BODY void product_body(const ProductTile& t) {
-  constexpr int64_t kColumns = 2 * sizeof(Vector) / sizeof(float);
-  for (int64_t column = 0; column < kTileColumns; column += kColumns) {
-    for (int64_t row = 0; row < t.rows; row += kRows) product_part<Vector, kRows>(t, row, column);
+/// All rows of some columns, as many at a time as there are registers for.
+template <class Vector, int kRows, int kVectors, bool kTurned>
+SEG_VECTOR_BODY void product_rows(ProductBlock block) {
+  const auto next = [&](int64_t rows) SEG_INLINE_LAMBDA {
+    block.a += kTurned ? rows : rows * block.a_step;
+    block.c += rows * block.c_step;
+    block.rows -= rows;
+  };
+  for (; block.rows >= kRows; next(kRows)) product_part<Vector, kRows, kVectors, kTurned>(block);
+  if constexpr (kRows > 8) {
+    if (block.rows >= 8) {
+      product_part<Vector, 8, kVectors, kTurned>(block);
+      next(8);
+    }
+  }
+  if (block.rows >= 4) {
+    product_part<Vector, 4, kVectors, kTurned>(block);
+    next(4);
+  }
+  for (; block.rows > 0; next(1)) product_part<Vector, 1, kVectors, kTurned>(block);
+}
+
+template <class Vector, bool kTurned>
+SEG_VECTOR_BODY void product_columns(ProductBlock block) {
+  constexpr int64_t kLanes = sizeof(Vector) / sizeof(float);
+  constexpr int kRows = kLanes == 16 ? (kTurned ? 12 : 8) : kLanes == 8 ? 6 : 4;
+  const auto next = [&](int64_t columns) SEG_INLINE_LAMBDA {
+    block.b += columns;
+    block.c += columns;
+    block.columns -= columns;
+  };
+  for (; block.columns >= 2 * kLanes; next(2 * kLanes)) {
+    product_rows<Vector, kRows, 2, kTurned>(block);
+  }
+  if constexpr (kBlockColumns < 2 * kLanes) {
+    if (block.columns > 0) product_rows<Vector, kRows, 1, kTurned>(block);
   }
 }
 
-#if defined(__x86_64__)
-using F16 = float __attribute__((vector_size(64)));
-__attribute__((target("avx512f"))) void product_avx512(const ProductTile& t) {
-  product_body<F16, 12>(t);
+template <class Vector>
+SEG_VECTOR_BODY void product_body(const ProductBlock& block, vec::Width<Vector> /*width*/) {
+  if (block.turned_a) {
+    product_columns<Vector, true>(block);
+  } else {
+    product_columns<Vector, false>(block);
+  }
 }
-__attribute__((target("avx2,fma"))) void product_avx2(const ProductTile& t) {
-  product_body<vec::F8, 6>(t);
-}
-#endif
-void product_plain(const ProductTile& t) { product_body<vec::F4, 4>(t); }
 
-using Product = void (*)(const ProductTile&);
-
-Product fastest_product() {
-#if defined(__x86_64__)
-  if (has_avx512()) return product_avx512;
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return product_avx2;
-#endif
-  return product_plain;
-}
+SEG_WIDEST_KERNEL(product_kernel, product_body, ProductBlock)
 
 }  // namespace
 
-void product_tile(const ProductTile& tile) {
-  static const Product product = fastest_product();
-  product(tile);
+void product_block(const ProductBlock& block) { product_kernel(block); }
+
+void product_tile(const ProductTile& t) {
+  product_kernel({t.a, kTileRows, /*turned_a=*/true, t.b, kTileColumns, t.length, t.c, t.step,
+                  t.rows, kTileColumns, t.add});
 }
 
-bool has_fast_products() {
-  static const bool fast = fastest_product() != product_plain;
-  return fast;
-}
+bool has_fast_products() { return has_avx512() || has_avx2_and_fma(); }
 
 }  // namespace seg
