@@ -39,6 +39,10 @@ int64_t convolution_flops(const at::Tensor& x, const at::Tensor& w,
   return positions * w.numel();
 }
 
+int64_t attention_flops(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
+  return q.numel() * k.size(-2) + q.numel() / q.size(-1) * k.size(-2) * v.size(-1);
+}
+
 /// Of the gradients of input and weight, those that are wanted cost as much as the forward pass.
 int64_t wanted_of(const c10::IValue& mask) {
   const auto wanted = mask.toBoolList();
@@ -69,9 +73,12 @@ int64_t operator_flops(const std::string& name, c10::ArrayRef<const c10::IValue>
                     product(b.sizes().slice(0, static_cast<size_t>(b.dim() - 2)))) *
            a.size(-2) * a.size(-1) * b.size(-1);
   }
-  if (name == "aten::scaled_dot_product_attention") {
-    const auto q = tensor(0), k = tensor(1), v = tensor(2);
-    return q.numel() * k.size(-2) + q.numel() / q.size(-1) * k.size(-2) * v.size(-1);
+  if (name == "aten::scaled_dot_product_attention" || name == "segcore::attention") {
+    return attention_flops(tensor(0), tensor(1), tensor(2));
+  }
+  if (name == "segcore::attention_backward") {  // and the products of queries with keys again
+    return 2 * attention_flops(tensor(1), tensor(2), tensor(3)) +
+           tensor(1).numel() * tensor(2).size(-2);
   }
   if (name == "aten::batch_norm") return tensor(0).numel() * (tensor(1).defined() ? 2 : 1);
   if (name == "segcore::layer_norm") return tensor(0).numel() * (tensor(1).defined() ? 5 : 4);
@@ -90,7 +97,8 @@ int64_t operator_flops(const std::string& name, c10::ArrayRef<const c10::IValue>
 /// Operations that call others which would be counted again.
 bool is_counted_as_whole(const std::string& name) {
   return name == "aten::linear" || name == "aten::matmul" ||
-         name == "aten::scaled_dot_product_attention" || name == "aten::convolution" ||
+         name == "aten::scaled_dot_product_attention" || name == "segcore::attention" ||
+         name == "segcore::attention_backward" || name == "aten::convolution" ||
          name == "aten::addmm" || name == "aten::baddbmm" || name == "aten::convolution_backward" ||
          name == "segcore::conv2d" || name == "segcore::conv2d_backward" ||
          name == "aten::layer_norm" || name == "segcore::layer_norm" ||

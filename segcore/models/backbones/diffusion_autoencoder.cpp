@@ -5,6 +5,7 @@
 #include "segcore/models/backbones/diffusion_unet.hpp"
 #include "segcore/models/nn/conv.hpp"
 #include "segcore/models/nn/drop.hpp"
+#include "segcore/ops/attention/attention.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {
@@ -94,7 +95,7 @@ class AutoencoderAttention final : public Layer {
     const auto tokens = [&](Layer& layer) {
       return layer.forward(normed).flatten(2).transpose(1, 2).unsqueeze(1);  // [N, 1, H*W, C]
     };
-    const auto out = at::scaled_dot_product_attention(tokens(*q_), tokens(*k_), tokens(*v_));
+    const auto out = attention(tokens(*q_), tokens(*k_), tokens(*v_));
     return x + proj_out_->forward(out.squeeze(1).transpose(1, 2).reshape(x.sizes()));
   }
 

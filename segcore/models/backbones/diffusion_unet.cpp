@@ -11,6 +11,7 @@
 #include "segcore/models/nn/precision.hpp"
 #include "segcore/models/nn/recompute.hpp"
 #include "segcore/models/nn/resize.hpp"
+#include "segcore/ops/attention/attention.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {
@@ -161,8 +162,8 @@ class DiffusionCrossAttention final : public BaseModule {
     const auto split = [this](const torch::Tensor& t) {
       return t.view({t.size(0), t.size(1), heads_, -1}).transpose(1, 2);  // [N, heads, L, d]
     };
-    const auto out = at::scaled_dot_product_attention(
-        split(to_q_->forward(x)), split(to_k_->forward(context)), split(to_v_->forward(context)));
+    const auto out = attention(split(to_q_->forward(x)), split(to_k_->forward(context)),
+                               split(to_v_->forward(context)));
     return to_out_->forward(out.transpose(1, 2).flatten(2));
   }
 

@@ -9,6 +9,7 @@
 #include "segcore/models/blocks/windows.hpp"
 #include "segcore/models/nn/recompute.hpp"
 #include "segcore/models/nn/resize.hpp"
+#include "segcore/ops/attention/attention.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {
@@ -70,16 +71,13 @@ class LocallyGroupedSelfAttention final : public BaseModule, public DropsValues 
     auto x = tokens.view({n, size.h, size.w, c});
     x = at::constant_pad_nd(x, {0, 0, 0, right, 0, bottom});
     const int64_t h = size.h + bottom, w = size.w + right;
-    const auto qkv = qkv_->forward(split_windows(x, window_))
-                         .view({-1, length, 3, heads_, c / heads_})
-                         .permute({2, 0, 3, 1, 4});  // [3, N * windows, heads, L, C / heads]
-    std::optional<torch::Tensor> mask;
+    const auto [q, k, v] = split_heads(qkv_->forward(split_windows(x, window_)), heads_);
+    torch::Tensor mask;
     // As in MMSegmentation, padding at one side alone is attended to.
     if (right > 0 && bottom > 0) {
       mask = padding_mask(size, h, w, x.options()).unsqueeze(1).repeat({n, 1, 1, 1});
     }
-    x = at::scaled_dot_product_attention(qkv[0], qkv[1], qkv[2], mask,
-                                         is_training() ? attn_drop_ : 0.0);
+    x = attention(q, k, v, mask, {.dropout = is_training() ? attn_drop_ : 0.0});
     x = join_windows(x.transpose(1, 2).reshape({-1, length, c}), window_, h, w);
     x = x.narrow(1, 0, size.h).narrow(2, 0, size.w).reshape({n, size.h * size.w, c});
     return proj_drop_->forward(proj_->forward(x));

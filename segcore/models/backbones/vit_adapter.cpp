@@ -16,6 +16,7 @@
 #include "segcore/models/nn/recompute.hpp"
 #include "segcore/models/nn/resize.hpp"
 #include "segcore/models/weights/adapts_pretrained.hpp"
+#include "segcore/ops/attention/attention.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {
@@ -73,9 +74,8 @@ class AdapterAttention final : public BaseModule, public DropsValues {
       qkv = split_windows(map.contiguous(), window_);
     }
     const int64_t length = qkv.size(1);
-    const auto parts = qkv.view({-1, length, 3, heads_, c / heads_}).permute({2, 0, 3, 1, 4});
-    auto out = at::scaled_dot_product_attention(parts[0], parts[1], parts[2], {},
-                                                is_training() ? attn_drop_ : 0.0)
+    const auto [q, k, v] = split_heads(qkv, heads_);
+    auto out = attention(q, k, v, {}, {.dropout = is_training() ? attn_drop_ : 0.0})
                    .transpose(1, 2)
                    .reshape({-1, length, c});
     if (window_ > 0) {

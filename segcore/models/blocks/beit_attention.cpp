@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "segcore/models/blocks/windows.hpp"
+#include "segcore/ops/attention/attention.hpp"
 #include "segcore/ops/linear/linear.hpp"
 #include "segcore/torch.hpp"
 
@@ -108,12 +109,9 @@ torch::Tensor BEiTAttention::forward(const torch::Tensor& x) {
   const int64_t n = x.size(0), length = x.size(1), c = x.size(2);
   const auto bias =
       q_bias_.defined() ? at::cat({q_bias_, at::zeros_like(q_bias_), v_bias_}) : qkv_->bias;
-  const auto qkv = linear_rows(x, qkv_->weight, bias)
-                       .view({n, length, 3, heads_, c / heads_})
-                       .permute({2, 0, 3, 1, 4});  // [3, N, heads, L, C / heads]
-  const auto out = at::scaled_dot_product_attention(qkv[0], qkv[1], qkv[2],
-                                                    relative_position_bias(table_, index_),
-                                                    is_training() ? attn_drop_ : 0.0);
+  const auto [q, k, v] = split_heads(linear_rows(x, qkv_->weight, bias), heads_);
+  const auto out = attention(q, k, v, relative_position_bias(table_, index_),
+                             {.dropout = is_training() ? attn_drop_ : 0.0});
   return proj_->forward(out.transpose(1, 2).reshape({n, length, c}));
 }
 

@@ -8,6 +8,7 @@
 #include "segcore/models/nn/draws_random_numbers.hpp"
 #include "segcore/models/nn/drop.hpp"
 #include "segcore/models/weights/init.hpp"
+#include "segcore/ops/attention/attention.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {
@@ -271,7 +272,7 @@ torch::Tensor MobileAttention::forward(const torch::Tensor& x) {
   };
   const auto queries =
       query_->forward(x).view({batch, heads_, key_dim_, -1}).transpose(-1, -2);  // [N, heads, L, d]
-  const auto out = at::scaled_dot_product_attention(queries, shared(*key_), shared(*value_));
+  const auto out = attention(queries, shared(*key_), shared(*value_));
   return output_->forward(out.transpose(-1, -2).reshape({batch, heads_ * key_dim_, height, width}));
 }
 

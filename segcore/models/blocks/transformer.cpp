@@ -1,5 +1,6 @@
 #include "segcore/models/blocks/transformer.hpp"
 
+#include "segcore/ops/attention/attention.hpp"
 #include "segcore/ops/linear/linear.hpp"
 #include "segcore/torch.hpp"
 
@@ -43,10 +44,8 @@ torch::Tensor PackedAttention::forward(const torch::Tensor& query, const torch::
     k = linear_rows(key, weights[1], biases[1]);
     v = linear_rows(value, weights[2], biases[2]);
   }
-  const std::optional<torch::Tensor> attn_mask =
-      mask.defined() ? std::make_optional(mask) : std::nullopt;
-  auto out = at::scaled_dot_product_attention(split(q), split(k), split(v), attn_mask,
-                                              is_training() ? dropout_ : 0.0);
+  const auto out =
+      attention(split(q), split(k), split(v), mask, {.dropout = is_training() ? dropout_ : 0.0});
   return out_proj_->forward(out.transpose(1, 2).reshape({query.size(0), query.size(1), c}));
 }
 

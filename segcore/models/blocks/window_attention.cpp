@@ -5,6 +5,7 @@
 
 #include "segcore/memory/recomputation.hpp"
 #include "segcore/models/blocks/windows.hpp"
+#include "segcore/ops/attention/attention.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {
@@ -26,18 +27,19 @@ WindowAttention::WindowAttention(const WindowAttentionOptions& o)
 
 torch::Tensor WindowAttention::forward(const torch::Tensor& x, const torch::Tensor& mask) {
   const int64_t n = x.size(0), length = x.size(1), c = x.size(2);
-  const auto qkv =
-      qkv_->forward(x).view({n, length, 3, heads_, c / heads_}).permute({2, 0, 3, 1, 4});
-  // [1, heads, L, L], or with a mask [n, heads, L, L]
-  const auto bias = recomputable({table_, index_, mask}, [n](const auto& in) {
-    auto of_heads = relative_position_bias(in[0], in[1]);
-    if (!in[2].defined()) return of_heads;
-    return (of_heads + in[2].unsqueeze(1)).repeat({n / in[2].size(0), 1, 1, 1});
+  // [heads, L, L], or with a mask [windows, heads, L, L]
+  const auto bias = recomputable({table_, index_, mask}, [](const auto& in) {
+    const auto of_heads = relative_position_bias(in[0], in[1]).squeeze(0);
+    return in[2].defined() ? of_heads + in[2].unsqueeze(1) : of_heads;
   });
-  const auto out = at::scaled_dot_product_attention(qkv[0], qkv[1], qkv[2], bias,
-                                                    is_training() ? attn_drop_ : 0.0,
-                                                    /*is_causal=*/false, scale_);
-  return proj_drop_->forward(proj_->forward(out.transpose(1, 2).reshape({n, length, c})));
+  auto parts = split_heads(qkv_->forward(x), heads_);
+  if (mask.defined()) {
+    for (auto& part : parts) part = part.unflatten(0, {-1, mask.size(0)});
+  }
+  const auto& [q, k, v] = parts;  // [n, heads, L, C / heads], or [images, windows, heads, ...]
+  const auto out =
+      attention(q, k, v, bias, {.dropout = is_training() ? attn_drop_ : 0.0, .scale = scale_});
+  return proj_drop_->forward(proj_->forward(out.transpose(-3, -2).reshape({n, length, c})));
 }
 
 void WindowAttention::init_weights() { trunc_normal_(table_, 0, 0.02); }

@@ -23,7 +23,8 @@ at::Tensor relative_position_bias(const at::Tensor& table, const at::Tensor& ind
   return table.index_select(0, index.flatten())
       .view({length, length, table.size(1)})
       .permute({2, 0, 1})
-      .unsqueeze(0);
+      .unsqueeze(0)
+      .contiguous();
 }
 
 }  // namespace seg

@@ -13,6 +13,7 @@
 #include "segcore/models/nn/norm.hpp"
 #include "segcore/models/nn/recompute.hpp"
 #include "segcore/models/nn/resize.hpp"
+#include "segcore/ops/attention/attention.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {
@@ -109,15 +110,13 @@ class HieraAttention final : public Layer {
     const int64_t inside = o_.window > 0 ? o_.window * (o_.pools ? kHieraPool : 1) : length;
     const auto qkv = qkv_->forward(x)
                          .view({n, inside, length / inside, 3, o_.heads, width})
-                         .permute({3, 0, 4, 2, 1, 5});  // [3, N, heads, windows, tokens, width]
+                         .permute({3, 0, 4, 2, 1, 5})  // [3, N, heads, windows, tokens, width]
+                         .unbind();
     auto q = qkv[0];
     if (o_.pools) {
       q = q.reshape({n, o_.heads, length / inside, kHieraPool, -1, width}).amax(3);
     }
-    // Kernels take four dimensions.
-    const auto out = at::scaled_dot_product_attention(q.flatten(1, 2), qkv[1].flatten(1, 2),
-                                                      qkv[2].flatten(1, 2))
-                         .view({n, o_.heads, length / inside, -1, width});
+    const auto out = attention(q, qkv[1], qkv[2]);
     return proj_->forward(out.transpose(1, 3).reshape({n, -1, o_.out}));
   }
   Linear& proj() { return *proj_; }

@@ -13,6 +13,7 @@
 #include "segcore/models/encoders/vision_transformer_variants.hpp"
 #include "segcore/models/nn/recompute.hpp"
 #include "segcore/models/nn/resize.hpp"
+#include "segcore/ops/attention/attention.hpp"
 #include "segcore/ops/linear/linear.hpp"
 #include "segcore/torch.hpp"
 
@@ -36,11 +37,9 @@ class TimmAttention final : public BaseModule {
     const int64_t n = x.size(0), length = x.size(1), c = x.size(2);
     const auto bias =
         q_bias_.defined() ? at::cat({q_bias_, at::zeros_like(q_bias_), v_bias_}) : qkv_->bias;
-    const auto qkv = linear_rows(x, qkv_->weight, bias)
-                         .view({n, length, 3, heads_, c / heads_})
-                         .permute({2, 0, 3, 1, 4});  // [3, N, heads, L, C / heads]
+    const auto [q, k, v] = split_heads(linear_rows(x, qkv_->weight, bias), heads_);
     const auto turned = [&](const torch::Tensor& t) { return rotary ? rotated(t, *rotary) : t; };
-    const auto out = at::scaled_dot_product_attention(turned(qkv[0]), turned(qkv[1]), qkv[2]);
+    const auto out = attention(turned(q), turned(k), v);
     return proj_->forward(out.transpose(1, 2).reshape({n, length, c}));
   }
   Linear& proj() { return *proj_; }

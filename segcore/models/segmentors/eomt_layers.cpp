@@ -5,6 +5,7 @@
 #include "segcore/models/blocks/transformer.hpp"
 #include "segcore/models/blocks/upsample.hpp"
 #include "segcore/models/nn/layer_norm2d.hpp"
+#include "segcore/ops/attention/attention.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {
@@ -84,10 +85,8 @@ class EomtBlock::Attention final : public BaseModule, public DropsValues {
       q = rotated(q, *rotary);
       k = rotated(k, *rotary);
     }
-    const std::optional<torch::Tensor> allowed =
-        mask.defined() ? std::make_optional(mask) : std::nullopt;
-    const auto y = at::scaled_dot_product_attention(q, k, split(value_->forward(x)), allowed,
-                                                    is_training() ? dropout_ : 0.0);
+    const auto y = attention(q, k, split(value_->forward(x)), mask,
+                             {.dropout = is_training() ? dropout_ : 0.0});
     return out_->forward(y.transpose(1, 2).reshape({n, length, c}));
   }
   void set_drop_probability(double p) override { dropout_ = p; }
