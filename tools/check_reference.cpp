@@ -47,9 +47,9 @@ int main(int argc, char** argv) {
       "code 0 if all hold, else 1.",
       [](CLI::App& app) {
         seg::add_help(
-            app,
-            {.example = "tools/check_reference tests/data/reference/mmseg/segformer_mit-b0.json",
-             .exit_codes = {}});
+            app, {.example =
+                      "tools/check_reference tests/data/reference/mmseg/segmenter_vit-t_mask.json",
+                  .exit_codes = {}});
         auto arguments = std::make_shared<CheckReferenceArguments>();
         app.add_option("fixture", arguments->fixture, "file with the numbers (JSON)")->required();
         app.add_option("config", arguments->config,

@@ -230,7 +230,9 @@ TEST_F(Programs, SchemaIsThatOfConfigurations) {
 }
 
 TEST_F(Programs, CheckReferenceComparesAModelWithItsNumbers) {
-  const std::string fixture = source_path("tests/data/reference/mmseg/segformer_mit-b0.json");
+  // A model without ReLU: in single precision a value next to zero may fall on its other side, and
+  // gradients jump.
+  const std::string fixture = source_path("tests/data/reference/mmseg/segmenter_vit-t_mask.json");
   const std::regex all_hold("all [0-9]+ quantities hold\n$");
   EXPECT_TRUE(std::regex_search(output("check_reference " + fixture + " --single"), all_hold));
 

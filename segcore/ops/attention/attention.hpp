@@ -16,7 +16,8 @@ struct ScoreOptions {
 
 /// As at::scaled_dot_product_attention, for any leading dimensions (heads, windows, batch).
 /// Floats on CPUs with AVX2 have a kernel of ours where D and E are multiples of 16 and nothing
-/// is dropped, outside of autocast; all else is LibTorch's. A row whose keys are all masked is zero.
+/// is dropped, outside of autocast; all else is LibTorch's. A row is zero whose keys are all
+/// masked.
 /// \param q  [..., heads, L, D]. \param k  [..., heads, S, D]. \param v  [..., heads, S, E].
 /// \param mask  added to the products, or bool, true: attended to. Expands to [..., heads, L, S];
 ///              undefined: none. It may have a gradient.
