@@ -14,13 +14,10 @@
 
 #if defined(__x86_64__)
 /// Defines `void name(arguments)`, which calls `body` compiled for this machine.
-#define SEG_VECTOR_KERNEL(name, body, Arguments)                                              \
-  __attribute__((target("avx2,fma"))) void name##_avx2(const Arguments& a) { body(a); }       \
-  void name##_plain(const Arguments& a) { body(a); }                                          \
-  void name(const Arguments& a) {                                                             \
-    static const bool wide = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); \
-    wide ? name##_avx2(a) : name##_plain(a);                                                  \
-  }
+#define SEG_VECTOR_KERNEL(name, body, Arguments)                                        \
+  __attribute__((target("avx2,fma"))) void name##_avx2(const Arguments& a) { body(a); } \
+  void name##_plain(const Arguments& a) { body(a); }                                    \
+  void name(const Arguments& a) { has_avx2_and_fma() ? name##_avx2(a) : name##_plain(a); }
 /// Defines `void name(arguments)`, which calls `body(arguments, vec::Width<Vector>)` with the
 /// widest vectors of this machine.
 #define SEG_WIDEST_KERNEL(name, body, Arguments)                             \
@@ -133,6 +130,10 @@ SEG_VECTOR_BODY F8 low_in_turn(const F8& one, const F8& other) {
 }
 SEG_VECTOR_BODY F8 high_in_turn(const F8& one, const F8& other) {
   return __builtin_shufflevector(one, other, 4, 12, 5, 13, 6, 14, 7, 15);
+}
+/// The sums of each one's lanes that are four apart, in turn from one and the other.
+SEG_VECTOR_BODY F8 folded(const F8& one, const F8& other) {
+  return low_in_turn(one, other) + high_in_turn(one, other);
 }
 /// Every second of sixteen neighbours: from the first, and from the second.
 SEG_VECTOR_BODY F8 evens_of(const F8& low, const F8& high) {

@@ -199,7 +199,7 @@ using DistortRow = void (*)(const Row&);
 template <bool kRounds>
 DistortRow fastest() {
 #if defined(__x86_64__)
-  if (has_avx2() && __builtin_cpu_supports("fma")) {
+  if (has_avx2_and_fma()) {
     return distort_avx2<Mode{.rounds = kRounds, .fused = true}>;
   }
 #endif

@@ -72,7 +72,8 @@ at::Tensor attention_scores(const at::Tensor& q, const at::Tensor& k, const Mayb
 at::Tensor bias_of(const at::Tensor& mask, const at::Tensor& q, const at::Tensor& k) {
   auto bias = mask;
   if (mask.scalar_type() == at::kBool) {
-    bias = at::where(mask, 0.0, -std::numeric_limits<double>::infinity()).to(q.scalar_type());
+    bias = at::zeros(mask.sizes(), q.options())
+               .masked_fill_(mask.logical_not(), -std::numeric_limits<double>::infinity());
   }
   while (bias.dim() < q.dim()) bias = bias.unsqueeze(0);
   auto shape = bias.sizes().vec();

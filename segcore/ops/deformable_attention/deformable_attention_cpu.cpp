@@ -126,10 +126,8 @@ SEG_VECTOR_BODY void add_to_pixels(const AttentionLevel& a, const PixelsAround<f
 
 /// The sums of four vectors.
 SEG_VECTOR_BODY void sums_of(const vec::F8 (&x)[4], float (&out)[4]) {
-  const auto folded = [](const vec::F8& a, const vec::F8& b) SEG_INLINE_LAMBDA {
-    return vec::low_in_turn(a, b) + vec::high_in_turn(a, b);
-  };
-  const vec::F8 sums = folded(folded(x[0], x[1]), folded(x[2], x[3]));  // 0, 2, 1, 3, 0, 2, 1, 3
+  // 0, 2, 1, 3, 0, 2, 1, 3
+  const vec::F8 sums = vec::folded(vec::folded(x[0], x[1]), vec::folded(x[2], x[3]));
   out[0] = sums[0] + sums[4];
   out[1] = sums[2] + sums[6];
   out[2] = sums[1] + sums[5];

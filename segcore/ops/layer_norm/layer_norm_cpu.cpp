@@ -44,12 +44,9 @@ struct NormGradientRows {
 
 /// The sum over the lanes of each of eight vectors.
 SEG_VECTOR_BODY F8 sums_of(const F8 (&rows)[kBlock]) {
-  const auto both = [](const F8& one, const F8& other) SEG_INLINE_LAMBDA {
-    return vec::low_in_turn(one, other) + vec::high_in_turn(one, other);
-  };
-  const F8 quarter = both(both(rows[0], rows[4]), both(rows[2], rows[6]));
-  const F8 other = both(both(rows[1], rows[5]), both(rows[3], rows[7]));
-  return both(quarter, other);
+  using vec::folded;
+  return folded(folded(folded(rows[0], rows[4]), folded(rows[2], rows[6])),
+                folded(folded(rows[1], rows[5]), folded(rows[3], rows[7])));
 }
 
 /// Calls `use(c)` for whole vectors of a row, and `rest(c)` for the columns behind them.
