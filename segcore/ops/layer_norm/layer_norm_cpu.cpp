@@ -49,28 +49,32 @@ SEG_VECTOR_BODY F8 sums_of(const F8 (&rows)[kBlock]) {
                 folded(folded(rows[1], rows[5]), folded(rows[3], rows[7])));
 }
 
-/// Calls `use(c)` for whole vectors of a row, and `rest(c)` for the columns behind them.
-template <class Use, class Rest>
-SEG_VECTOR_BODY void for_columns(int64_t columns, const Use& use, const Rest& rest) {
+/// Calls `use(c, width)` for the columns of a row: whole vectors, and single values behind them.
+template <class Use>
+SEG_VECTOR_BODY void for_columns(int64_t columns, const Use& use) {
   int64_t c = 0;
-  for (; c + kLanes <= columns; c += kLanes) use(c);
-  for (; c < columns; ++c) rest(c);
+  for (; c + kLanes <= columns; c += kLanes) use(c, vec::Width<F8>{});
+  for (; c < columns; ++c) use(c, vec::Width<float>{});
 }
 
-/// Two sums, as each addition waits for the one before.
-template <class Term, class Rest>
-SEG_VECTOR_BODY F8 sum_over_columns(int64_t columns, const Term& term, const Rest& rest) {
+SEG_VECTOR_BODY void add(F8& sum, const F8& x) { sum += x; }
+SEG_VECTOR_BODY void add(F8& sum, float x) { sum[0] += x; }
+
+/// The sum of `term(c, width)` over the columns, in two parts: each addition waits for the one
+/// before.
+template <class Term>
+SEG_VECTOR_BODY F8 sum_over_columns(int64_t columns, const Term& term) {
   F8 even{}, odd{};
   int64_t c = 0;
   for (; c + 2 * kLanes <= columns; c += 2 * kLanes) {
-    even += term(c);
-    odd += term(c + kLanes);
+    even += term(c, vec::Width<F8>{});
+    odd += term(c + kLanes, vec::Width<F8>{});
   }
   if (c + kLanes <= columns) {
-    even += term(c);
+    even += term(c, vec::Width<F8>{});
     c += kLanes;
   }
-  for (; c < columns; ++c) odd[0] += rest(c);
+  for (; c < columns; ++c) add(odd, term(c, vec::Width<float>{}));
   return even + odd;
 }
 
@@ -79,21 +83,18 @@ SEG_VECTOR_BODY void normalise_block(const NormRows& a, int64_t first, int count
   F8 found[kBlock] = {};
   for (int r = 0; r < count; ++r) {
     const float* x = a.x + (first + r) * a.columns;
-    found[r] = sum_over_columns(
-        a.columns, [&](int64_t c) SEG_INLINE_LAMBDA { return vec::load(x + c); },
-        [&](int64_t c) SEG_INLINE_LAMBDA { return x[c]; });
+    found[r] =
+        sum_over_columns(a.columns, [&]<class V>(int64_t c, vec::Width<V>)
+                                        SEG_INLINE_LAMBDA { return vec::load_as<V>(x + c); });
   }
   const F8 mean = sums_of(found) / columns;
   for (int r = 0; r < count; ++r) {
-    const float* x = a.x + (first + r) * a.columns;
-    const float own = mean[r];
-    found[r] = sum_over_columns(
-        a.columns,
-        [&](int64_t c) SEG_INLINE_LAMBDA {
-          const F8 away = vec::load(x + c) - own;
+    const float *x = a.x + (first + r) * a.columns, own = mean[r];
+    found[r] =
+        sum_over_columns(a.columns, [&]<class V>(int64_t c, vec::Width<V>) SEG_INLINE_LAMBDA {
+          const V away = vec::load_as<V>(x + c) - own;
           return away * away;
-        },
-        [&](int64_t c) SEG_INLINE_LAMBDA { return (x[c] - own) * (x[c] - own); });
+        });
   }
   const F8 variance = sums_of(found) / columns;
   for (int r = 0; r < count; ++r) {
@@ -103,14 +104,10 @@ SEG_VECTOR_BODY void normalise_block(const NormRows& a, int64_t first, int count
     float* y = a.y + row * a.columns;
     a.mean[row] = own;
     a.invstd[row] = factor;
-    for_columns(
-        a.columns,
-        [&](int64_t c) SEG_INLINE_LAMBDA {
-          const F8 normal = (vec::load(x + c) - own) * factor;
-          vec::store(y + c, normal * vec::load(a.weight + c) + vec::load(a.bias + c));
-        },
-        [&](int64_t c)
-            SEG_INLINE_LAMBDA { y[c] = (x[c] - own) * factor * a.weight[c] + a.bias[c]; });
+    for_columns(a.columns, [&]<class V>(int64_t c, vec::Width<V>) SEG_INLINE_LAMBDA {
+      const V normal = (vec::load_as<V>(x + c) - own) * factor;
+      vec::store_as<V>(y + c, normal * vec::load_as<V>(a.weight + c) + vec::load_as<V>(a.bias + c));
+    });
   }
 }
 
@@ -136,25 +133,15 @@ SEG_VECTOR_BODY void gradient_block(const NormGradientRows& a, int64_t first, in
     const float *x = a.x + row * a.columns, *gradient = a.gradient + row * a.columns;
     const float own = a.mean[row], factor = a.invstd[row];
     F8 sum{}, product{};
-    for_columns(
-        a.columns,
-        [&](int64_t c) SEG_INLINE_LAMBDA {
-          const F8 g = vec::load(gradient + c), normal = (vec::load(x + c) - own) * factor;
-          const F8 d = g * vec::load(a.weight + c);
-          sum += d;
-          product += d * normal;
-          if (!a.by_weight) return;
-          vec::store(a.by_weight + c, vec::load(a.by_weight + c) + g * normal);
-          vec::store(a.by_bias + c, vec::load(a.by_bias + c) + g);
-        },
-        [&](int64_t c) SEG_INLINE_LAMBDA {
-          const float g = gradient[c], normal = (x[c] - own) * factor, d = g * a.weight[c];
-          sum[0] += d;
-          product[0] += d * normal;
-          if (!a.by_weight) return;
-          a.by_weight[c] += g * normal;
-          a.by_bias[c] += g;
-        });
+    for_columns(a.columns, [&]<class V>(int64_t c, vec::Width<V>) SEG_INLINE_LAMBDA {
+      const V g = vec::load_as<V>(gradient + c), normal = (vec::load_as<V>(x + c) - own) * factor;
+      const V d = g * vec::load_as<V>(a.weight + c);
+      add(sum, d);
+      add(product, d * normal);
+      if (!a.by_weight) return;
+      vec::store_as<V>(a.by_weight + c, vec::load_as<V>(a.by_weight + c) + g * normal);
+      vec::store_as<V>(a.by_bias + c, vec::load_as<V>(a.by_bias + c) + g);
+    });
     plain[r] = sum;
     along[r] = product;
   }
@@ -166,17 +153,11 @@ SEG_VECTOR_BODY void gradient_block(const NormGradientRows& a, int64_t first, in
     const float own = a.mean[row], factor = a.invstd[row];
     const float shift = mean_plain[r], slope = mean_along[r];
     float* by_x = a.by_x + row * a.columns;
-    for_columns(
-        a.columns,
-        [&](int64_t c) SEG_INLINE_LAMBDA {
-          const F8 normal = (vec::load(x + c) - own) * factor;
-          const F8 d = vec::load(gradient + c) * vec::load(a.weight + c);
-          vec::store(by_x + c, (d - shift - normal * slope) * factor);
-        },
-        [&](int64_t c) SEG_INLINE_LAMBDA {
-          const float normal = (x[c] - own) * factor;
-          by_x[c] = (gradient[c] * a.weight[c] - shift - normal * slope) * factor;
-        });
+    for_columns(a.columns, [&]<class V>(int64_t c, vec::Width<V>) SEG_INLINE_LAMBDA {
+      const V normal = (vec::load_as<V>(x + c) - own) * factor;
+      const V d = vec::load_as<V>(gradient + c) * vec::load_as<V>(a.weight + c);
+      vec::store_as<V>(by_x + c, (d - shift - normal * slope) * factor);
+    });
   }
 }
 
