@@ -27,11 +27,10 @@ WindowAttention::WindowAttention(const WindowAttentionOptions& o)
 
 torch::Tensor WindowAttention::forward(const torch::Tensor& x, const torch::Tensor& mask) {
   const int64_t n = x.size(0), length = x.size(1), c = x.size(2);
-  // [heads, L, L], or with a mask [windows, heads, L, L]
-  const auto bias = recomputable({table_, index_, mask}, [](const auto& in) {
-    const auto of_heads = relative_position_bias(in[0], in[1]).squeeze(0);
-    return in[2].defined() ? of_heads + in[2].unsqueeze(1) : of_heads;
-  });
+  auto bias = relative_position_bias(table_, index_);  // [heads, L, L]
+  if (mask.defined()) {                                // [windows, heads, L, L]
+    bias = recomputable({bias, mask}, [](const auto& in) { return in[0] + in[1].unsqueeze(1); });
+  }
   auto parts = split_heads(qkv_->forward(x), heads_);
   if (mask.defined()) {
     for (auto& part : parts) part = part.unflatten(0, {-1, mask.size(0)});

@@ -1,5 +1,8 @@
 #include "segcore/models/blocks/windows.hpp"
 
+#include <vector>
+
+#include "segcore/memory/recomputation.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {
@@ -19,12 +22,14 @@ at::Tensor join_windows(const at::Tensor& windows, int64_t side, int64_t h, int6
 }
 
 at::Tensor relative_position_bias(const at::Tensor& table, const at::Tensor& index) {
-  const int64_t length = index.size(0);
-  return table.index_select(0, index.flatten())
-      .view({length, length, table.size(1)})
-      .permute({2, 0, 1})
-      .unsqueeze(0)
-      .contiguous();
+  return recomputable({table, index}, [](const std::vector<at::Tensor>& in) {
+    const int64_t length = in[1].size(0);
+    return in[0]
+        .index_select(0, in[1].flatten())
+        .view({length, length, in[0].size(1)})
+        .permute({2, 0, 1})
+        .contiguous();
+  });
 }
 
 }  // namespace seg

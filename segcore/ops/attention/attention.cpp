@@ -84,13 +84,15 @@ at::Tensor bias_of(const at::Tensor& mask, const at::Tensor& q, const at::Tensor
 
 at::Tensor torch_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                            const at::Tensor& mask, const ScoreOptions& options) {
-  // Its kernels take four dimensions.
+  // Its kernels take four dimensions, and masks of two or four.
   const auto joined = [&](const at::Tensor& t) { return q.dim() > 4 ? t.flatten(0, -4) : t; };
   at::Tensor masks = mask;
   if (q.dim() > 4 && mask.defined() && mask.dim() > 3) {
     auto shape = q.sizes().vec();
     std::copy(mask.sizes().end() - 3, mask.sizes().end(), shape.end() - 3);
     masks = joined(mask.expand(shape));
+  } else if (q.dim() >= 4 && mask.defined() && mask.dim() == 3) {
+    masks = mask.unsqueeze(0);
   }
   const auto out =
       at::scaled_dot_product_attention(joined(q), joined(k), joined(v), if_defined(masks),

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <optional>
 
+#include "segcore/models/blocks/windows.hpp"
 #include "segcore/models/nn/activation.hpp"
 #include "segcore/models/nn/drop.hpp"
 #include "segcore/models/nn/joined_maps.hpp"
@@ -12,6 +13,7 @@
 #include "segcore/models/nn/precision.hpp"
 #include "segcore/models/nn/recompute.hpp"
 #include "segcore/models/nn/resize.hpp"
+#include "segcore/ops/attention/attention.hpp"
 #include "segcore/ops/batch_norm_relu/batch_norm_relu.hpp"
 #include "segcore/torch.hpp"
 #include "tests/segcore/ops/signed_values.hpp"
@@ -103,6 +105,23 @@ TEST_F(RecomputationTest, JoinedAndResizedMapsAreMadeOfWhatIsKept) {
               });
   EXPECT_EQ(alive, 0);
   EXPECT_EQ(saved, 1);
+}
+
+TEST_F(RecomputationTest, AttentionGathersItsBiasOnceMore) {
+  const auto index = torch::arange(25, torch::kLong).view({5, 5}).remainder(9);
+  for (const bool fixed_mask : {false, true}) {
+    expect_same(
+        {signed_leaf("table", {9, 2}), signed_leaf("x", {3, 2, 5, 16})}, [&](const auto& in) {
+          auto bias = watched.watch(relative_position_bias(in[0], index));
+          if (fixed_mask) {
+            bias = watched.watch(recomputable(
+                {bias, torch::eye(5)}, [](const auto& parts) { return parts[0] + parts[1]; }));
+          }
+          return attention(in[1], in[1], in[1], bias);
+        });
+    EXPECT_EQ(alive, 0);
+    EXPECT_EQ(saved, 1);
+  }
 }
 
 TEST_F(RecomputationTest, SavedViewsAreViewsOfWhatIsRecomputed) {
