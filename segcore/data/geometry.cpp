@@ -2,80 +2,89 @@
 
 #include <opencv2/core.hpp>
 
-#include "registry/error.hpp"
-#include "segcore/image/resize_image.hpp"
-
 namespace seg {
-namespace {
 
-/// Whether a part can be resized by itself.
-bool takes_parts(const Resizing& to, const cv::Size& from, int type) {
-  if (to.backend != "cv2") return false;
-  return to.interpolation == "nearest" ||
-         (to.interpolation == "bilinear" && type == CV_8UC3 && !is_averaged(from, to.size));
+cv::Rect Geometry::Stage::part_of(const cv::Size& from) const {
+  return part.value_or(cv::Rect({}, warped_size(from)));
 }
 
-}  // namespace
-
-cv::Rect Geometry::part(const cv::Size& from) const {
-  return part_.value_or(cv::Rect({}, resizing_ ? resizing_->size : from));
+cv::Rect Geometry::Stage::origin_of(const cv::Size& from, const cv::Rect& rect) const {
+  const cv::Rect now = part_of(from);
+  // What is flipped later lies on the other side.
+  const int x = flips.x ? now.width - rect.x - rect.width : rect.x;
+  const int y = flips.y ? now.height - rect.y - rect.height : rect.y;
+  return {now.x + x, now.y + y, rect.width, rect.height};
 }
 
-ResizedPart Geometry::resized_part(const cv::Size& from) const {
-  return {resizing_->size, part(from), flip_x_, flip_y_};
+cv::Size Geometry::size(const cv::Size& from) const {
+  cv::Size out = from;
+  for (const Stage& stage : stages_) out = stage.part_of(out).size();
+  return out;
 }
 
-cv::Size Geometry::size(const cv::Size& from) const { return part(from).size(); }
-
-void Geometry::resize(Resizing to) {
-  SEG_CHECK(empty(), "a picture is resized before it is cut and flipped");
-  resizing_ = std::move(to);
+Geometry::Stage& Geometry::last() {
+  if (stages_.empty()) stages_.emplace_back();
+  return stages_.back();
 }
+
+void Geometry::warp(std::shared_ptr<const Warp> by) { stages_.push_back({std::move(by), {}, {}}); }
 
 void Geometry::crop(const cv::Size& from, const cv::Rect& rect) {
-  const cv::Rect now = part(from);
-  // What is flipped later is cut on the other side.
-  const int x = flip_x_ ? now.width - rect.x - rect.width : rect.x;
-  const int y = flip_y_ ? now.height - rect.y - rect.height : rect.y;
-  part_ = cv::Rect(now.x + x, now.y + y, rect.width, rect.height);
+  cv::Size before = from;
+  for (size_t i = 0; i + 1 < stages_.size(); ++i) before = stages_[i].part_of(before).size();
+  Stage& stage = last();
+  stage.part = stage.origin_of(before, rect);
 }
 
 void Geometry::flip(bool x, bool y) {
-  flip_x_ ^= x;
-  flip_y_ ^= y;
+  Flips& flips = last().flips;
+  flips.x ^= x;
+  flips.y ^= y;
 }
 
-bool Geometry::resizes_whole(const cv::Size& from, int type) const {
-  return resizing_ && !takes_parts(*resizing_, from, type);
+bool Geometry::makes_whole(const cv::Size& from, int type) const {
+  cv::Size now = from;
+  for (const Stage& stage : stages_) {
+    if (stage.warp && stage.warp->makes_whole(now, type)) return true;
+    now = stage.part_of(now).size();
+  }
+  return false;
+}
+
+std::vector<Geometry::Pass> Geometry::passes(const cv::Size& from, int type) const {
+  std::vector<Pass> out;
+  cv::Size now = from;
+  for (const Stage& stage : stages_) {
+    out.push_back({.from = now, .part = {}, .read = {}, .given = {}});
+    now = stage.part_of(now).size();
+  }
+  cv::Rect wanted({}, now);
+  for (size_t i = stages_.size(); i-- > 0;) {
+    Pass& pass = out[i];
+    pass.given = wanted;
+    pass.part = stages_[i].origin_of(pass.from, wanted);
+    pass.read = stages_[i].warp ? stages_[i].warp->needed(pass.from, type, pass.part) : pass.part;
+    wanted = pass.read;
+  }
+  return out;
 }
 
 cv::Rect Geometry::needed(const cv::Size& from, int type) const {
-  if (!resizing_) return part(from);
-  // INTER_NEAREST takes other pixels than those that lie around: of labels, which are in memory.
-  if (resizing_->interpolation == "nearest" || resizes_whole(from, type)) return {{}, from};
-  return needed_pixels(from, resized_part(from));
+  return empty() ? cv::Rect({}, from) : passes(from, type).front().read;
 }
 
 cv::Mat Geometry::apply(const PictureWindow& from) const {
-  if (empty()) return from.pixels;
-  if (resizing_ && takes_parts(*resizing_, from.whole, from.pixels.type())) {
-    const ResizedPart to = resized_part(from.whole);
-    return resizing_->interpolation == "nearest" ? resize_part_nearest(from, to)
-                                                 : resize_part_bilinear(from, to);
+  PictureWindow now = from;
+  const auto all = passes(from.whole, from.pixels.type());
+  for (size_t i = 0; i < all.size(); ++i) {
+    const Stage& stage = stages_[i];
+    const Pass& pass = all[i];
+    now.pixels = stage.warp ? stage.warp->make(now, pass.part, stage.flips)
+                            : flipped(now.pixels(pass.part - now.origin), stage.flips);
+    now.whole = stage.part_of(pass.from).size();
+    now.origin = pass.given.tl();
   }
-  cv::Mat out = from.pixels;
-  if (resizing_) {
-    out = resize_image(out, resizing_->size, resizing_->interpolation, resizing_->backend);
-  }
-  if (part_) out = out(resizing_ ? *part_ : *part_ - from.origin);
-  if (!flip_x_ && !flip_y_) return out;
-  if (out.type() == CV_8UC1) {  // faster than OpenCV's
-    const cv::Size same = out.size();
-    return resize_part_nearest({out, same, {}}, {same, {{}, same}, flip_x_, flip_y_});
-  }
-  cv::Mat flipped;
-  cv::flip(out, flipped, !flip_y_ ? 1 : !flip_x_ ? 0 : -1);
-  return flipped;
+  return now.pixels;
 }
 
 }  // namespace seg

@@ -1,39 +1,33 @@
 /// Where the pixels of a picture go in a pipeline.
 #pragma once
+#include <memory>
 #include <opencv2/core/mat.hpp>
 #include <optional>
-#include <string>
+#include <vector>
 
-#include "segcore/image/resize_part.hpp"
+#include "segcore/data/warp.hpp"
 
 namespace seg {
 
-/// As resize_image.
-struct Resizing {
-  cv::Size size;
-  std::string interpolation, backend;
-};
-
-/// A resizing, then a part that is cut out, then flips; each may be missing. Steps of a pipeline
-/// note them here one by one, and `apply` makes them in one pass over the pixels that are left:
-/// bit for bit what the steps would have made by themselves.
+/// Warps (resizing, padding, rotation), parts that are cut out, and flips, in any order. Steps of a
+/// pipeline note them here one by one, and `apply` makes of each warp what those after it read, bit
+/// for bit what the steps would have made by themselves.
 class Geometry {
  public:
   /// Nothing is noted.
-  bool empty() const { return !resizing_ && !part_ && !flip_x_ && !flip_y_; }
+  bool empty() const { return stages_.empty(); }
   /// What becomes of a picture's size.
   cv::Size size(const cv::Size& from) const;
 
-  /// Only where nothing is noted.
-  void resize(Resizing to);
+  void warp(std::shared_ptr<const Warp> by);
   /// \param rect  of what a picture of `from` has become so far, within its bounds.
   void crop(const cv::Size& from, const cv::Rect& rect);
   /// About the vertical axis, and the horizontal one.
   void flip(bool x, bool y);
 
-  /// Whether each `apply` resizes a whole picture, of whatever part.
-  bool resizes_whole(const cv::Size& from, int type) const;
-  /// The pixels of a picture that `apply` reads; all, where it has to be resized as a whole.
+  /// Whether each `apply` makes the whole of a picture, of whatever part.
+  bool makes_whole(const cv::Size& from, int type) const;
+  /// The pixels of a picture that `apply` reads.
   /// \param type  of the picture, as OpenCV counts them.
   cv::Rect needed(const cv::Size& from, int type) const;
   /// \param from  with what is needed at least.
@@ -42,12 +36,28 @@ class Geometry {
   cv::Mat apply(const cv::Mat& from) const { return apply({from, from.size(), {}}); }
 
  private:
-  cv::Rect part(const cv::Size& from) const;
-  ResizedPart resized_part(const cv::Size& from) const;
+  /// A warp, then a part, then flips; each may be missing.
+  struct Stage {
+    std::shared_ptr<const Warp> warp;
+    std::optional<cv::Rect> part;
+    Flips flips;
 
-  std::optional<Resizing> resizing_;
-  std::optional<cv::Rect> part_;
-  bool flip_x_ = false, flip_y_ = false;
+    cv::Size warped_size(const cv::Size& from) const { return warp ? warp->size(from) : from; }
+    cv::Rect part_of(const cv::Size& from) const;
+    /// Where a rectangle of the result lies in the warped picture.
+    cv::Rect origin_of(const cv::Size& from, const cv::Rect& rect) const;
+  };
+  /// What a stage does for those after it.
+  struct Pass {
+    cv::Size from;   ///< of the picture before it
+    cv::Rect part;   ///< of the warped picture
+    cv::Rect read;   ///< of the picture before it
+    cv::Rect given;  ///< of the picture after it
+  };
+  std::vector<Pass> passes(const cv::Size& from, int type) const;
+  Stage& last();
+
+  std::vector<Stage> stages_;
 };
 
 }  // namespace seg

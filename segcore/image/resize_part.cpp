@@ -340,6 +340,17 @@ cv::Rect needed_pixels(const cv::Size& from, const ResizedPart& to) {
   return {left, top, right - left + 1, bottom - top + 1};
 }
 
+cv::Rect needed_pixels_nearest(const cv::Size& from, const ResizedPart& to) {
+  const auto ends = [](int begin, int count, int length, int resized) {
+    const double step = step_of(length, resized);
+    const int first = nearest(begin, step, length);
+    return cv::Point(first, nearest(begin + count - 1, step, length) - first + 1);
+  };
+  const cv::Point x = ends(to.part.x, to.part.width, from.width, to.size.width);
+  const cv::Point y = ends(to.part.y, to.part.height, from.height, to.size.height);
+  return {x.x, y.x, x.y, y.y};
+}
+
 cv::Mat resize_part_nearest(const PictureWindow& from, const ResizedPart& to) {
   const double step_x = step_of(from.whole.width, to.size.width);
   const double step_y = step_of(from.whole.height, to.size.height);

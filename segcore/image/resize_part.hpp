@@ -22,6 +22,9 @@ struct PictureWindow {
 /// neighbours.
 cv::Rect needed_pixels(const cv::Size& from, const ResizedPart& to);
 
+/// The same of INTER_NEAREST.
+cv::Rect needed_pixels_nearest(const cv::Size& from, const ResizedPart& to);
+
 /// What cv::resize with INTER_NEAREST gives, bit for bit; for pixels of any type.
 cv::Mat resize_part_nearest(const PictureWindow& from, const ResizedPart& to);
 

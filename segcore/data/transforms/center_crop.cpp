@@ -41,7 +41,6 @@ class CenterCrop final : public GeometricTransform {
     cv::Size now = planned_size(sample, "CenterCrop");
     if (auto_pad_ && (height_ > now.height || width_ > now.width)) {
       now = {std::max(width_, now.width), std::max(height_, now.height)};
-      settle(sample);
       pad_sample(sample, now.height, now.width, pad_);
     }
     const int height = std::min(height_, now.height);

@@ -16,7 +16,7 @@ struct PadParams : PadStyle {
 
 namespace {
 
-class Pad final : public Transform {
+class Pad final : public GeometricTransform {
  public:
   using Params = PadParams;
   static Schema<Params> schema() {
@@ -38,9 +38,9 @@ class Pad final : public Transform {
   }
   explicit Pad(const Params& p) : p_(p) {}
 
-  void apply(Sample& sample, Rng&) const override {
-    require_image(sample, "Pad");
-    int64_t height = sample.image.rows, width = sample.image.cols;
+  void plan(Sample& sample, Rng&) const override {
+    const cv::Size now = planned_size(sample, "Pad");
+    int64_t height = now.height, width = now.width;
     if (p_.size) {
       width = (*p_.size)[0];
       height = (*p_.size)[1];
@@ -59,27 +59,42 @@ class Pad final : public Transform {
 };
 SEG_REGISTER(Transform, Pad);
 
-void pad_mat(cv::Mat& mat, int height, int width, const std::vector<double>& values,
-             const std::string& mode) {
-  height = std::max(height, mat.rows);
-  width = std::max(width, mat.cols);
-  if (height == mat.rows && width == mat.cols) return;
-  if (mode == "constant") {
-    cv::Mat out(height, width, mat.type());
-    mat.copyTo(out(cv::Rect(0, 0, mat.cols, mat.rows)));
-    fill_rect(out, cv::Rect(mat.cols, 0, width - mat.cols, mat.rows), values, "Pad");
-    fill_rect(out, cv::Rect(0, mat.rows, width, height - mat.rows), values, "Pad");
-    mat = out;
-    return;
+class PadWarp final : public Warp {
+ public:
+  PadWarp(const cv::Size& to, const std::vector<double>& values, const std::string& mode)
+      : to_(to), values_(values), mode_(mode) {}
+
+  cv::Size size(const cv::Size&) const override { return to_; }
+  bool makes_whole(const cv::Size&, int) const override { return mode_ != "constant"; }
+  cv::Rect needed(const cv::Size& from, int type, const cv::Rect& part) const override {
+    return makes_whole(from, type) ? cv::Rect({}, from) : within(from, part);
   }
-  const int border = mode == "edge"      ? cv::BORDER_REPLICATE
-                     : mode == "reflect" ? cv::BORDER_REFLECT_101
-                                         : cv::BORDER_REFLECT;
-  cv::Mat out;
-  cv::copyMakeBorder(mat, out, 0, height - mat.rows, 0, width - mat.cols,
-                     border | cv::BORDER_ISOLATED);
-  mat = out;
-}
+  cv::Mat make(const PictureWindow& from, const cv::Rect& part, Flips flips) const override {
+    if (makes_whole(from.whole, from.pixels.type())) return flipped(mirrored(from)(part), flips);
+    cv::Mat out(part.size(), from.pixels.type());
+    const cv::Rect inside = part & cv::Rect({}, from.whole);
+    if (!inside.empty()) from.pixels(inside - from.origin).copyTo(out(inside - part.tl()));
+    fill_rect(out, cv::Rect(inside.width, 0, part.width - inside.width, inside.height), values_,
+              "Pad");
+    fill_rect(out, cv::Rect(0, inside.height, part.width, part.height - inside.height), values_,
+              "Pad");
+    return flipped(out, flips);
+  }
+
+ private:
+  cv::Mat mirrored(const PictureWindow& from) const {
+    const int border = mode_ == "edge"      ? cv::BORDER_REPLICATE
+                       : mode_ == "reflect" ? cv::BORDER_REFLECT_101
+                                            : cv::BORDER_REFLECT;
+    cv::Mat out;
+    cv::copyMakeBorder(from.pixels, out, 0, to_.height - from.whole.height, 0,
+                       to_.width - from.whole.width, border | cv::BORDER_ISOLATED);
+    return out;
+  }
+  cv::Size to_;
+  std::vector<double> values_;
+  std::string mode_;
+};
 
 }  // namespace
 
@@ -122,14 +137,19 @@ void pad_sample(Sample& sample, int height, int width, const PadStyle& style) {
   } else {
     img = std::get<std::vector<double>>(values.img);
   }
-  pad_mat(sample.image, height, width, img, style.padding_mode);
-  if (!sample.image2.empty()) pad_mat(sample.image2, height, width, img, style.padding_mode);
-  // Depth 0 is none.
-  if (!sample.depth.empty()) pad_mat(sample.depth, height, width, {0}, style.padding_mode);
-  if (!sample.labels.empty()) {
-    pad_mat(sample.labels, sample.image.rows, sample.image.cols, {static_cast<double>(values.seg)},
-            style.padding_mode);
-  }
+  const auto larger = [](const cv::Size& a, const cv::Size& b) {
+    return cv::Size(std::max(a.width, b.width), std::max(a.height, b.height));
+  };
+  const cv::Size to = larger(planned_size(sample, "Pad"), {width, height});
+  plan_pictures(sample, "Pad", [&](Geometry& geometry, const cv::Size& now, PictureKind kind) {
+    const cv::Size padded = larger(now, to);
+    if (padded == now) return;
+    const std::vector<double> border = kind == PictureKind::kImage ? img
+                                       : kind == PictureKind::kLabels
+                                           ? std::vector{static_cast<double>(values.seg)}
+                                           : std::vector{0.0};  // no depth
+    geometry.warp(std::make_shared<PadWarp>(padded, border, style.padding_mode));
+  });
 }
 
 }  // namespace seg

@@ -29,7 +29,7 @@ struct CropPadParams : PadStyle {
   static Schema<CropPadParams> schema();
 };
 
-/// Pads right and bottom up to a size; a side that is longer stays.
+/// Plans to pad right and bottom up to a size; a side that is longer stays.
 void pad_sample(Sample& sample, int height, int width, const PadStyle& style);
 
 }  // namespace seg

@@ -29,6 +29,22 @@ void require_planned_image(const Sample& sample, std::string_view transform);
 /// The image's size after what is planned. \throws DataError as require_image.
 cv::Size planned_size(const Sample& sample, std::string_view transform);
 
+enum class PictureKind { kImage, kDepth, kLabels };
+
+/// Calls `plan(geometry, size, kind)` for both images, depth and labels, where they are there, with
+/// the size after what is planned. \throws DataError as require_image.
+template <class Plan>
+void plan_pictures(Sample& sample, std::string_view transform, const Plan& plan) {
+  PlannedGeometry& planned = sample.planned;
+  plan(planned.image, planned_size(sample, transform), PictureKind::kImage);
+  const auto plan_other = [&](const cv::Mat& pixels, Geometry& geometry, PictureKind kind) {
+    if (!pixels.empty()) plan(geometry, geometry.size(pixels.size()), kind);
+  };
+  plan_other(sample.image2, planned.image2, PictureKind::kImage);
+  plan_other(sample.depth, planned.depth, PictureKind::kDepth);
+  plan_other(sample.labels, planned.labels, PictureKind::kLabels);
+}
+
 /// \throws DataError where the image is not of uint8.
 void require_bytes(const Sample& sample, std::string_view transform);
 

@@ -65,7 +65,7 @@ class RandomCrop final : public GeometricTransform {
     cv::Rect rect = draw(size, rng);
     cv::Mat mixed;  // the labels of a crop that is good
     if (cat_max_ratio_ < 1.0 && !sample.labels.empty()) {
-      if (sample.planned.labels.resizes_whole(sample.labels.size(), sample.labels.type())) {
+      if (sample.planned.labels.makes_whole(sample.labels.size(), sample.labels.type())) {
         sample.labels = sample.planned.labels.apply(sample.labels);  // once for all draws
         sample.planned.labels = {};
       }

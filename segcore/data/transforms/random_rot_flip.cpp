@@ -15,30 +15,21 @@ struct RandomRotFlipParams {
 
 namespace {
 
-/// Quarter turns counter-clockwise, then a flip of the rows (0) or the columns (1).
-void turn_and_flip(cv::Mat& mat, int64_t quarters, int axis) {
-  if (mat.empty()) return;
-  cv::Mat out;
-  switch (quarters) {
-    case 1:
-      cv::rotate(mat, out, cv::ROTATE_90_COUNTERCLOCKWISE);
-      break;
-    case 2:
-      cv::rotate(mat, out, cv::ROTATE_180);
-      break;
-    case 3:
-      cv::rotate(mat, out, cv::ROTATE_90_CLOCKWISE);
-      break;
-    default:
-      out = mat;
-      break;
+/// Rows become columns.
+class Transposition final : public Warp {
+ public:
+  cv::Size size(const cv::Size& from) const override { return {from.height, from.width}; }
+  cv::Rect needed(const cv::Size&, int, const cv::Rect& part) const override {
+    return {part.y, part.x, part.height, part.width};
   }
-  cv::Mat flipped;
-  cv::flip(out, flipped, axis);
-  mat = flipped;
-}
+  cv::Mat make(const PictureWindow& from, const cv::Rect& part, Flips flips) const override {
+    cv::Mat out;
+    cv::transpose(from.pixels(needed(from.whole, out.type(), part) - from.origin), out);
+    return flipped(out, flips);
+  }
+};
 
-class RandomRotFlip final : public Transform {
+class RandomRotFlip final : public GeometricTransform {
  public:
   using Params = RandomRotFlipParams;
   static Schema<Params> schema() {
@@ -56,21 +47,20 @@ class RandomRotFlip final : public Transform {
   }
   explicit RandomRotFlip(const Params& p) : p_(p), bounds_(degree_bounds(p.degree)) {}
 
-  void apply(Sample& sample, Rng& rng) const override {
-    require_image(sample, "RandomRotFlip");
+  void plan(Sample& sample, Rng& rng) const override {
+    require_planned_image(sample, "RandomRotFlip");
     if (rng.chance(p_.rotate_prob)) {
       const Rotation rotation{rng.uniform(bounds_[0], bounds_[1]), {}, false};
-      sample.image = rotate_image(sample.image, rotation, false, 0);
-      if (!sample.image2.empty()) sample.image2 = rotate_image(sample.image2, rotation, false, 0);
-      for (cv::Mat* mat : {&sample.labels, &sample.depth}) {
-        if (!mat->empty()) *mat = rotate_image(*mat, rotation, true, 0);
-      }
+      rotate_sample(sample, "RandomRotFlip", rotation, 0, 0);
     } else if (rng.chance(p_.flip_prob)) {
+      // Quarter turns counter-clockwise, then a flip of the rows (0) or the columns (1).
       const int64_t quarters = rng.below(4);
-      const int axis = static_cast<int>(rng.below(2));
-      for (cv::Mat* mat : {&sample.image, &sample.image2, &sample.labels, &sample.depth}) {
-        turn_and_flip(*mat, quarters, axis);
-      }
+      const bool columns = rng.below(2) == 1;
+      plan_pictures(sample, "RandomRotFlip", [&](Geometry& geometry, const cv::Size&, PictureKind) {
+        if (quarters % 2 == 1) geometry.warp(std::make_shared<Transposition>());
+        geometry.flip(quarters >= 2, quarters == 1 || quarters == 2);
+        geometry.flip(columns, !columns);
+      });
     }
   }
 

@@ -16,7 +16,7 @@ struct RandomRotateParams {
 
 namespace {
 
-class RandomRotate final : public Transform {
+class RandomRotate final : public GeometricTransform {
  public:
   using Params = RandomRotateParams;
   static Schema<Params> schema() {
@@ -38,19 +38,11 @@ class RandomRotate final : public Transform {
   }
   explicit RandomRotate(const Params& p) : p_(p), bounds_(degree_bounds(p.degree)) {}
 
-  void apply(Sample& sample, Rng& rng) const override {
-    require_image(sample, "RandomRotate");
+  void plan(Sample& sample, Rng& rng) const override {
+    require_planned_image(sample, "RandomRotate");
     const bool rotate = rng.chance(p_.prob);
     const Rotation rotation{rng.uniform(bounds_[0], bounds_[1]), p_.center, p_.auto_bound};
-    if (!rotate) return;
-    sample.image = rotate_image(sample.image, rotation, false, p_.pad_val);
-    if (!sample.image2.empty()) {
-      sample.image2 = rotate_image(sample.image2, rotation, false, p_.pad_val);
-    }
-    if (!sample.depth.empty()) sample.depth = rotate_image(sample.depth, rotation, true, 0);
-    if (!sample.labels.empty()) {
-      sample.labels = rotate_image(sample.labels, rotation, true, p_.seg_pad_val);
-    }
+    if (rotate) rotate_sample(sample, "RandomRotate", rotation, p_.pad_val, p_.seg_pad_val);
   }
 
  private:

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "segcore/data/transforms/pixels.hpp"
+#include "segcore/image/resize_image.hpp"
 
 namespace seg {
 namespace {
@@ -24,6 +25,36 @@ void check_style(const ResizeStyle& p, Problems& problems) {
                         did_you_mean(p.interpolation, known), " Known: ", join(known, ", ")));
   }
 }
+
+class ResizeWarp final : public Warp {
+ public:
+  ResizeWarp(const cv::Size& to, const std::string& interpolation, const std::string& backend)
+      : to_(to), interpolation_(interpolation), backend_(backend) {}
+
+  cv::Size size(const cv::Size&) const override { return to_; }
+  bool makes_whole(const cv::Size& from, int type) const override {
+    if (backend_ != "cv2") return true;
+    if (nearest()) return false;
+    return interpolation_ != "bilinear" || type != CV_8UC3 || is_averaged(from, to_);
+  }
+  cv::Rect needed(const cv::Size& from, int type, const cv::Rect& part) const override {
+    if (makes_whole(from, type)) return {{}, from};
+    const ResizedPart to{to_, part};
+    return nearest() ? needed_pixels_nearest(from, to) : needed_pixels(from, to);
+  }
+  cv::Mat make(const PictureWindow& from, const cv::Rect& part, Flips flips) const override {
+    if (makes_whole(from.whole, from.pixels.type())) {
+      return flipped(resize_image(from.pixels, to_, interpolation_, backend_)(part), flips);
+    }
+    const ResizedPart to{to_, part, flips.x, flips.y};
+    return nearest() ? resize_part_nearest(from, to) : resize_part_bilinear(from, to);
+  }
+
+ private:
+  bool nearest() const { return interpolation_ == "nearest"; }
+  cv::Size to_;
+  std::string interpolation_, backend_;
+};
 
 class Resize final : public GeometricTransform {
  public:
@@ -108,6 +139,11 @@ cv::Size size_of(const WidthHeight& size) {
   return {static_cast<int>(size[0]), static_cast<int>(size[1])};
 }
 
+void plan_resizing(Geometry& geometry, const cv::Size& now, const cv::Size& to,
+                   const std::string& interpolation, const std::string& backend) {
+  if (now != to) geometry.warp(std::make_shared<ResizeWarp>(to, interpolation, backend));
+}
+
 WidthHeight scale_size(const WidthHeight& size, double factor_w, double factor_h) {
   const auto scaled = [](int64_t side, double factor) {
     return std::max<int64_t>(1, half_up(static_cast<double>(side) * factor));
@@ -139,27 +175,12 @@ void resize_sample(Sample& sample, const WidthHeight& scale, const ResizeStyle& 
   const WidthHeight after = target(before);
   sample.meta.scale_factor = {static_cast<double>(after[0]) / static_cast<double>(before[0]),
                               static_cast<double>(after[1]) / static_cast<double>(before[1])};
-  bool planned = false;
-  for_each_picture(sample,
-                   [&](const cv::Mat&, const Geometry& geometry) { planned |= !geometry.empty(); });
-  // A second resizing reads the pixels of the first.
-  if (planned) settle(sample);
-  const auto plan = [](Geometry& geometry, const WidthHeight& now, const WidthHeight& then,
-                       const std::string& interpolation, const std::string& backend) {
-    if (now != then) geometry.resize({size_of(then), interpolation, backend});
-  };
-  const auto plan_nearest = [&](const cv::Mat& pixels, Geometry& geometry,
-                                const std::string& backend) {
-    if (pixels.empty()) return;
-    const WidthHeight now = sides(pixels.size());
-    plan(geometry, now, target(now), "nearest", backend);
-  };
-  plan(sample.planned.image, before, after, style.interpolation, style.backend);
-  if (!sample.image2.empty()) {
-    plan(sample.planned.image2, before, after, style.interpolation, style.backend);
-  }
-  plan_nearest(sample.labels, sample.planned.labels, style.backend);
-  plan_nearest(sample.depth, sample.planned.depth, "cv2");
+  plan_pictures(sample, "Resize", [&](Geometry& geometry, const cv::Size& now, PictureKind kind) {
+    const bool nearest = kind != PictureKind::kImage;
+    plan_resizing(geometry, now, size_of(target(sides(now))),
+                  nearest ? "nearest" : style.interpolation,
+                  kind == PictureKind::kDepth ? "cv2" : style.backend);
+  });
 }
 
 WidthHeight shortest_edge_size(const WidthHeight& size, int64_t shortest, int64_t max_size) {

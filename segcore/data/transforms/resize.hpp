@@ -28,6 +28,10 @@ struct ResizeParams : ResizeStyle {
 
 cv::Size size_of(const WidthHeight& size);
 
+/// Plans to resize a picture that has become `now`, as resize_image.
+void plan_resizing(Geometry& geometry, const cv::Size& now, const cv::Size& to,
+                   const std::string& interpolation, const std::string& backend);
+
 /// int(side * factor + 0.5) for both sides, at least 1.
 WidthHeight scale_size(const WidthHeight& size, double factor_w, double factor_h);
 /// The largest size of the same ratio that fits into `scale`, in whichever orientation.

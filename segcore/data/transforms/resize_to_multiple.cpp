@@ -1,6 +1,5 @@
 #include "segcore/data/transforms/pixels.hpp"
 #include "segcore/data/transforms/resize.hpp"
-#include "segcore/image/resize_image.hpp"
 
 namespace seg {
 
@@ -11,7 +10,7 @@ struct ResizeToMultipleParams {
 
 namespace {
 
-class ResizeToMultiple final : public Transform {
+class ResizeToMultiple final : public GeometricTransform {
  public:
   using Params = ResizeToMultipleParams;
   static Schema<Params> schema() {
@@ -33,22 +32,20 @@ class ResizeToMultiple final : public Transform {
     }
   }
 
-  void apply(Sample& sample, Rng&) const override {
-    require_image(sample, "ResizeToMultiple");
-    sample.image =
-        resize_image(sample.image, size_of(multiple(sample.image)), interpolation_, "cv2");
-    if (!sample.labels.empty()) {
-      sample.labels =
-          resize_image(sample.labels, size_of(multiple(sample.labels)), "nearest", "cv2");
-    }
+  void plan(Sample& sample, Rng&) const override {
+    plan_pictures(sample, "ResizeToMultiple",
+                  [&](Geometry& geometry, const cv::Size& now, PictureKind kind) {
+                    plan_resizing(geometry, now, multiple(now),
+                                  kind == PictureKind::kImage ? interpolation_ : "nearest", "cv2");
+                  });
   }
 
  private:
-  WidthHeight multiple(const cv::Mat& mat) const {
+  cv::Size multiple(const cv::Size& size) const {
     const auto up = [](int64_t side, int64_t divisor) {
       return (side + divisor - 1) / divisor * divisor;
     };
-    return {up(mat.cols, divisor_[0]), up(mat.rows, divisor_[1])};
+    return size_of({up(size.width, divisor_[0]), up(size.height, divisor_[1])});
   }
 
   WidthHeight divisor_{};

@@ -1,8 +1,10 @@
 /// Rotation of samples by any angle.
 #pragma once
 #include <array>
-#include <opencv2/core/mat.hpp>
 #include <optional>
+#include <string_view>
+
+#include "segcore/data/sample.hpp"
 
 namespace seg {
 
@@ -12,8 +14,12 @@ struct Rotation {
   bool auto_bound = false;                      ///< enlarge so that all of the image stays
 };
 
-/// \param nearest  for class ids; else bilinear.
-/// \param border   value of what comes from outside the image, in all bands.
-cv::Mat rotate_image(const cv::Mat& image, const Rotation& rotation, bool nearest, double border);
+/// Plans to rotate images, depth and labels: what cv::warpAffine gives, bit for bit, bilinear for
+/// images and the nearest pixel for the others.
+/// \param border, label_border  of images, in all bands, and of labels: what comes from outside.
+///                              Depth from there is 0, which is none.
+/// \throws DataError as require_image.
+void rotate_sample(Sample& sample, std::string_view transform, const Rotation& rotation,
+                   double border, double label_border);
 
 }  // namespace seg

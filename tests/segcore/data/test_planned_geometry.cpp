@@ -1,6 +1,7 @@
 /// Steps that only plan where pixels go: bit for bit what the same steps make one by one.
 #include <gtest/gtest.h>
 
+#include <map>
 #include <opencv2/core.hpp>
 #include <opencv2/imgproc.hpp>
 
@@ -110,6 +111,85 @@ TEST_F(PlannedGeometryTest, OfStepsInOtherOrders) {
   compare({kLoadImage, kLoadLabels, "{type: RandomApply, transforms: [" + resize + "], prob: 0.5}",
            "{type: RandomChoice, transforms: [" + crop + ", " + flip + "]}",
            "{type: Pad, size: [128, 128]}", flip});
+}
+
+TEST_F(PlannedGeometryTest, OfRotationsAndPads) {
+  const std::string crop = "{type: RandomCrop, crop_size: [50, 41]}";
+  const std::string resize =
+      "{type: RandomResize, scale: [260, 90], ratio_range: [0.5, 2.0], "
+      "keep_ratio: true}";
+  const std::string flip =
+      "{type: RandomFlip, prob: [0.3, 0.3, 0.3], direction: [horizontal, vertical, diagonal]}";
+  for (const std::string image : {"a.jpg", "image.png"}) {
+    for (const std::string how : {"", ", auto_bound: true", ", center: [3, 70]"}) {
+      const std::string rotate =
+          "{type: RandomRotate, prob: 0.7, degree: 180, pad_val: 77" + how + "}";
+      compare({kLoadImage, kLoadLabels, resize, rotate, crop, flip}, image);
+      compare({kLoadImage, kLoadLabels, flip, rotate, crop, rotate, flip, resize, crop}, image);
+    }
+    for (const std::string mode : {"constant", "edge", "reflect", "symmetric"}) {
+      const std::string pad = "{type: Pad, size: [150, 160], padding_mode: " + mode +
+                              ", pad_val: {img: [1, 2, 3], seg: 4}}";
+      compare({kLoadImage, kLoadLabels, resize, pad, crop, flip}, image);
+      compare({kLoadImage, kLoadLabels, crop, flip, pad, resize, crop}, image);
+    }
+    compare({kLoadImage, kLoadLabels, resize, "{type: RandomRotFlip, degree: 30}", crop, flip,
+             "{type: RandomRotFlip, rotate_prob: 0, flip_prob: 1}", crop, resize,
+             "{type: ResizeToMultiple, size_divisor: [32, 24]}", crop},
+            image);
+  }
+}
+
+TEST_F(PlannedGeometryTest, ReadsOnlyWhatIsLeft) {
+  Sample from = sample(0, "a.jpg");
+  from.image.create(90, 130, CV_8UC3);
+  Rng rng(5, RngPurpose::kAugmentation, 0, 0);
+  for (const std::string step :
+       {"{type: Resize, scale: [260, 180]}", "{type: Pad, size: [300, 200]}",
+        "{type: RandomRotate, prob: 1, degree: [89.9, 90.1], auto_bound: true}",
+        "{type: CenterCrop, crop_size: [20, 10]}", "{type: RandomFlip, prob: 1}"}) {
+    Spec<Transform>::of(step).build()->plan(from, rng);
+  }
+  EXPECT_EQ(from.planned.image.size({130, 90}), cv::Size(20, 10));
+  const cv::Rect read = from.planned.image.needed({130, 90}, CV_8UC3);
+  EXPECT_LE(read.width, 9) << "ten rows, which were columns of half the width";
+  EXPECT_LE(read.height, 14);
+  EXPECT_GE(read.width, 5);
+  EXPECT_GE(read.height, 10);
+  // All that is left may be what was padded.
+  Spec<Transform>::of("{type: Pad, size: [100, 100], pad_val: 9}").build()->plan(from, rng);
+  from.planned.image.crop({130, 90}, {70, 60, 30, 20});
+  EXPECT_LE(from.planned.image.needed({130, 90}, CV_8UC3).area(), 9);
+  settle(from);
+  EXPECT_EQ(cv::norm(from.image, cv::Mat(20, 30, CV_8UC3, cv::Scalar::all(9)), cv::NORM_INF), 0);
+}
+
+TEST_F(PlannedGeometryTest, RotationsAreOpenCVs) {
+  const std::map<std::string, int> types{
+      {"labels", CV_32S}, {"bytes", CV_8UC3}, {"words", CV_16UC1}, {"floats", CV_32FC(2)}};
+  for (const double angle : {0.0, 33.3, 90.0, -121.7, 180.0}) {
+    for (const auto& [name, type] : types) {
+      Sample from = sample(0, "a.jpg");
+      from.image.create(70, 91, type);
+      cv::randu(from.image, 0, 200);
+      const bool nearest = name == "labels";
+      if (nearest) from.labels = from.image;
+      const cv::Mat before = from.image.clone();
+      Rng rng(5, RngPurpose::kAugmentation, 0, 0);
+      Spec<Transform>::of(text("{type: RandomRotate, prob: 1, degree: [", angle, ", ", angle,
+                               "], pad_val: 7, seg_pad_val: 7}"))
+          .build()
+          ->apply(from, rng);
+      cv::Mat expected, pixels = before;
+      if (nearest) before.convertTo(pixels, CV_32F);
+      cv::warpAffine(pixels, expected, cv::getRotationMatrix2D({45.F, 34.5F}, -angle, 1.0),
+                     before.size(), nearest ? cv::INTER_NEAREST : cv::INTER_LINEAR,
+                     cv::BORDER_CONSTANT, cv::Scalar::all(7));
+      if (nearest) expected.convertTo(expected, type);
+      EXPECT_EQ(cv::norm(nearest ? from.labels : from.image, expected, cv::NORM_INF), 0)
+          << name << " " << angle;
+    }
+  }
 }
 
 TEST_F(PlannedGeometryTest, OfOtherKindsOfImages) {
