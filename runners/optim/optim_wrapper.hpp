@@ -14,7 +14,7 @@
 #include "runners/optim/optimizer.hpp"
 #include "runners/optim/param_groups.hpp"
 #include "runners/optim/step_memory.hpp"
-#include "segcore/models/nn/precision.hpp"
+#include "segcore/precision.hpp"
 
 namespace seg {
 

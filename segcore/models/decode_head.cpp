@@ -7,8 +7,8 @@
 #include "registry/log.hpp"
 #include "registry/yaml.hpp"
 #include "segcore/models/nn/joined_maps.hpp"
-#include "segcore/models/nn/precision.hpp"
 #include "segcore/models/resized_accuracy.hpp"
+#include "segcore/precision.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {

@@ -8,10 +8,10 @@
 #include "segcore/models/nn/conv.hpp"
 #include "segcore/models/nn/drop.hpp"
 #include "segcore/models/nn/norm.hpp"
-#include "segcore/models/nn/precision.hpp"
 #include "segcore/models/nn/recompute.hpp"
 #include "segcore/models/nn/resize.hpp"
 #include "segcore/ops/attention/attention.hpp"
+#include "segcore/precision.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {

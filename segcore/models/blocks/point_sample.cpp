@@ -1,6 +1,6 @@
 #include "segcore/models/blocks/point_sample.hpp"
 
-#include "segcore/models/nn/precision.hpp"
+#include "segcore/precision.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {

@@ -1,6 +1,6 @@
 #include "segcore/models/blocks/positional_encoding.hpp"
 
-#include "segcore/models/nn/precision.hpp"
+#include "segcore/precision.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {

@@ -1,7 +1,7 @@
 #include <algorithm>
 
 #include "segcore/models/decode_heads/fpn_head.hpp"
-#include "segcore/models/nn/precision.hpp"
+#include "segcore/precision.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {

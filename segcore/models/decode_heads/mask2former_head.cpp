@@ -1,7 +1,7 @@
 #include <torch/nn/modules/embedding.h>
 
 #include "segcore/models/decode_heads/mask_query_head.hpp"
-#include "segcore/models/nn/precision.hpp"
+#include "segcore/precision.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {

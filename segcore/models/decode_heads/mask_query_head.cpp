@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "segcore/models/nn/precision.hpp"
+#include "segcore/precision.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {

@@ -8,8 +8,8 @@
 
 #include "segcore/models/blocks/point_sample.hpp"
 #include "segcore/models/label_error.hpp"
-#include "segcore/models/nn/precision.hpp"
 #include "segcore/models/nn/resize.hpp"
+#include "segcore/precision.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {

@@ -3,9 +3,9 @@
 #include "segcore/models/blocks/detr_layers.hpp"
 #include "segcore/models/blocks/positional_encoding.hpp"
 #include "segcore/models/decode_heads/pixel_decoder.hpp"
-#include "segcore/models/nn/precision.hpp"
 #include "segcore/models/nn/recompute.hpp"
 #include "segcore/models/nn/resize.hpp"
+#include "segcore/precision.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {

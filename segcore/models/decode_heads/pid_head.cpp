@@ -1,6 +1,6 @@
 #include "segcore/models/decode_heads/pre_norm_block.hpp"
-#include "segcore/models/nn/precision.hpp"
 #include "segcore/models/weights/conv_init.hpp"
+#include "segcore/precision.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {

@@ -1,7 +1,7 @@
 #include "segcore/models/blocks/upsample.hpp"
 #include "segcore/models/decode_head.hpp"
 #include "segcore/models/losses/depth_loss.hpp"
-#include "segcore/models/nn/precision.hpp"
+#include "segcore/precision.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {

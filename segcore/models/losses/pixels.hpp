@@ -6,7 +6,7 @@
 #include <string>
 
 #include "registry/schema.hpp"
-#include "segcore/models/nn/precision.hpp"
+#include "segcore/precision.hpp"
 
 namespace seg {
 

@@ -2,7 +2,7 @@
 
 #include "segcore/models/losses/query_loss.hpp"
 #include "segcore/models/nn/kept_constant.hpp"
-#include "segcore/models/nn/precision.hpp"
+#include "segcore/precision.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {

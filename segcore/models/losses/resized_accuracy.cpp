@@ -1,8 +1,8 @@
 #include "segcore/models/resized_accuracy.hpp"
 
 #include "segcore/models/loss.hpp"
-#include "segcore/models/nn/precision.hpp"
 #include "segcore/ops/resize_argmax/resize_argmax.hpp"
+#include "segcore/precision.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {

@@ -11,8 +11,8 @@
 
 #include "segcore/memory/recomputation.hpp"
 #include "segcore/models/nn/base_module.hpp"
-#include "segcore/models/nn/precision.hpp"
 #include "segcore/models/nn/recomputation_plan.hpp"
+#include "segcore/precision.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {

@@ -10,10 +10,10 @@
 #include "segcore/models/nn/freeze.hpp"
 #include "segcore/models/nn/keeps_results.hpp"
 #include "segcore/models/nn/normalize.hpp"
-#include "segcore/models/nn/precision.hpp"
 #include "segcore/models/open_vocabulary/clip_tokenizer.hpp"
 #include "segcore/models/open_vocabulary/prompt_templates.hpp"
 #include "segcore/models/open_vocabulary/text_encoder.hpp"
+#include "segcore/precision.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {

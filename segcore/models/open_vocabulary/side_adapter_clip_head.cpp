@@ -3,12 +3,12 @@
 
 #include "segcore/models/decode_heads/mask_set_losses.hpp"
 #include "segcore/models/nn/draws_random_numbers.hpp"
-#include "segcore/models/nn/precision.hpp"
 #include "segcore/models/nn/resize.hpp"
 #include "segcore/models/nn/uses_communicator.hpp"
 #include "segcore/models/open_vocabulary/mask_recognition.hpp"
 #include "segcore/models/open_vocabulary/side_adapter_network.hpp"
 #include "segcore/models/open_vocabulary/vocabulary_head.hpp"
+#include "segcore/precision.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {

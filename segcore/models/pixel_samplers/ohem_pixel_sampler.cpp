@@ -1,8 +1,8 @@
-#include "segcore/models/nn/precision.hpp"
 #include "segcore/models/nn/resize.hpp"
 #include "segcore/models/pixel_sampler.hpp"
 #include "segcore/ops/nth_smallest.hpp"
 #include "segcore/ops/resize_cross_entropy/resize_cross_entropy.hpp"
+#include "segcore/precision.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {

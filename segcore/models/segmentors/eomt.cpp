@@ -5,7 +5,6 @@
 #include "segcore/models/blocks/whole_squares.hpp"
 #include "segcore/models/decode_heads/mask_set_losses.hpp"
 #include "segcore/models/nn/follows_progress.hpp"
-#include "segcore/models/nn/precision.hpp"
 #include "segcore/models/nn/recompute.hpp"
 #include "segcore/models/nn/resize.hpp"
 #include "segcore/models/nn/uses_communicator.hpp"
@@ -14,6 +13,7 @@
 #include "segcore/models/segmentors/eomt_weights.hpp"
 #include "segcore/models/segmentors/logit_segmentor.hpp"
 #include "segcore/models/weights/adapts_pretrained.hpp"
+#include "segcore/precision.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {

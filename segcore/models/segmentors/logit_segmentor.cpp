@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <utility>
 
-#include "segcore/models/nn/precision.hpp"
+#include "segcore/precision.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {

@@ -3,8 +3,8 @@
 #include <algorithm>
 
 #include "segcore/models/blocks/whole_squares.hpp"
-#include "segcore/models/nn/precision.hpp"
 #include "segcore/models/smp/encoder_of_backbone.hpp"
+#include "segcore/precision.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg::smp {

@@ -6,7 +6,7 @@
 #include "segcore/models/blocks/deeplab_aspp.hpp"
 #include "segcore/models/encoders/published.hpp"
 #include "segcore/models/nn/drop.hpp"
-#include "segcore/models/nn/precision.hpp"
+#include "segcore/precision.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {

@@ -10,11 +10,11 @@
 #include "segcore/models/nn/drop.hpp"
 #include "segcore/models/nn/joined_maps.hpp"
 #include "segcore/models/nn/norm.hpp"
-#include "segcore/models/nn/precision.hpp"
 #include "segcore/models/nn/recompute.hpp"
 #include "segcore/models/nn/resize.hpp"
 #include "segcore/ops/attention/attention.hpp"
 #include "segcore/ops/batch_norm_relu/batch_norm_relu.hpp"
+#include "segcore/precision.hpp"
 #include "segcore/torch.hpp"
 #include "tests/segcore/ops/signed_values.hpp"
 

@@ -10,10 +10,10 @@
 #include "segcore/models/decode_heads/pixel_decoder.hpp"
 #include "segcore/models/loss.hpp"
 #include "segcore/models/losses/query_loss.hpp"
-#include "segcore/models/nn/precision.hpp"
 #include "segcore/models/nn/recompute.hpp"
 #include "segcore/models/pixel_sampler.hpp"
 #include "segcore/models/segmentor.hpp"
+#include "segcore/precision.hpp"
 #include "segcore/testing/reference.hpp"
 #include "segcore/torch.hpp"
 

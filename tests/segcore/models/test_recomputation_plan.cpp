@@ -13,10 +13,10 @@
 
 #include "segcore/models/backbone.hpp"
 #include "segcore/models/nn/drop.hpp"
-#include "segcore/models/nn/precision.hpp"
 #include "segcore/models/nn/recomputation_plan.hpp"
 #include "segcore/models/nn/uses_communicator.hpp"
 #include "segcore/models/segmentor.hpp"
+#include "segcore/precision.hpp"
 #include "segcore/testing/parity.hpp"
 #include "segcore/testing/reference.hpp"
 #include "segcore/testing/reference_values.hpp"

@@ -4,7 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "segcore/models/nn/conv.hpp"
-#include "segcore/models/nn/precision.hpp"
+#include "segcore/precision.hpp"
 #include "tests/segcore/ops/signed_values.hpp"
 
 namespace seg {

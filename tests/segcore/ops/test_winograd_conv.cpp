@@ -4,8 +4,8 @@
 #include <gtest/gtest.h>
 
 #include "segcore/models/nn/conv.hpp"
-#include "segcore/models/nn/precision.hpp"
 #include "segcore/ops/conv2d/winograd_passes.hpp"
+#include "segcore/precision.hpp"
 #include "tests/segcore/ops/signed_values.hpp"
 
 namespace seg {

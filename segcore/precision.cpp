@@ -1,4 +1,4 @@
-#include "segcore/models/nn/precision.hpp"
+#include "segcore/precision.hpp"
 
 #include <ATen/autocast_mode.h>
 
