@@ -19,6 +19,11 @@ Autocast::~Autocast() {
   at::autocast::set_autocast_dtype(device_, old_type_);
 }
 
+std::optional<at::ScalarType> autocast_type(c10::DeviceType device) {
+  if (!at::autocast::is_autocast_enabled(device)) return std::nullopt;
+  return at::autocast::get_autocast_dtype(device);
+}
+
 at::ScalarType wide_type(const at::Tensor& x) {
   return x.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
 }

@@ -24,6 +24,9 @@ class Autocast {
   at::ScalarType old_type_;
 };
 
+/// Of autocast as this thread has it now: what Autocast takes.
+std::optional<at::ScalarType> autocast_type(c10::DeviceType device);
+
 /// The type of positions on a map and of sums over it: double for a map in double, else float.
 at::ScalarType wide_type(const at::Tensor& x);
 /// Half precision becomes float; all else stays.

@@ -1,7 +1,6 @@
 #include "segcore/memory/recomputation.hpp"
 
 #include <ATen/Functions.h>
-#include <ATen/autocast_mode.h>
 #include <torch/csrc/autograd/engine.h>
 #include <torch/csrc/autograd/saved_variable_hooks.h>
 #include <torch/csrc/autograd/variable.h>
@@ -11,6 +10,8 @@
 #include <optional>
 #include <unordered_map>
 #include <utility>
+
+#include "segcore/precision.hpp"
 
 namespace seg {
 namespace {
@@ -51,39 +52,6 @@ class Place {
   uint32_t first_version_;
 };
 
-/// Autocast as it is in the forward pass; a backward pass has none.
-struct ForwardPrecision {
-  explicit ForwardPrecision(c10::DeviceType d)
-      : device(d),
-        enabled(at::autocast::is_autocast_enabled(d)),
-        type(at::autocast::get_autocast_dtype(d)) {}
-  void set() const {
-    at::autocast::set_autocast_enabled(device, enabled);
-    at::autocast::set_autocast_dtype(device, type);
-  }
-  c10::DeviceType device;
-  bool enabled;
-  at::ScalarType type;
-};
-
-class PrecisionScope {
- public:
-  explicit PrecisionScope(const ForwardPrecision& forward) : outer_(forward.device) {
-    forward.set();
-    at::autocast::increment_nesting();
-  }
-  ~PrecisionScope() {
-    // Casts of weights that were made here have no gradient.
-    if (at::autocast::decrement_nesting() == 0) at::autocast::clear_cache();
-    outer_.set();
-  }
-  PrecisionScope(const PrecisionScope&) = delete;
-  PrecisionScope& operator=(const PrecisionScope&) = delete;
-
- private:
-  const ForwardPrecision outer_;
-};
-
 /// What is kept of a tensor: itself, or how it is computed.
 class Kept {
  public:
@@ -111,7 +79,8 @@ class Recomputation {
                 bool shared)
       : compute_(std::move(compute)),
         shared_(shared),
-        precision_(result.device().type()),
+        device_(result.device().type()),
+        autocast_(autocast_type(device_)),
         sizes_(result.sizes()),
         strides_(result.strides()),
         place_(result) {
@@ -130,7 +99,7 @@ class Recomputation {
     const at::NoGradGuard no_grad;
     std::vector<at::Tensor> inputs;
     for (const auto& x : inputs_) inputs.push_back(x.get());
-    const PrecisionScope precision(precision_);
+    const Autocast precision(device_, autocast_);
     const at::Tensor again = compute_(inputs);
     TORCH_CHECK(again.sizes() == sizes_ && again.strides() == strides_,
                 "a result of the forward pass was computed again with another layout");
@@ -149,7 +118,8 @@ class Recomputation {
  private:
   const Recompute compute_;
   const bool shared_;
-  const ForwardPrecision precision_;
+  const c10::DeviceType device_;
+  const std::optional<at::ScalarType> autocast_;  ///< of the forward pass; a backward pass has none
   const at::DimVector sizes_, strides_;
   std::vector<Kept> inputs_;
   int chain_ = 1;

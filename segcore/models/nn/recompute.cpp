@@ -1,6 +1,5 @@
 #include "segcore/models/nn/recompute.hpp"
 
-#include <ATen/autocast_mode.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
 #include <torch/csrc/autograd/saved_variable_hooks.h>
 
@@ -54,21 +53,17 @@ class RandomStates {
 
 /// What the second pass depends on beside inputs and weights, as it is now.
 struct ForwardState {
-  explicit ForwardState(c10::Device device) : random(device) {
-    if (at::autocast::is_autocast_enabled(device.type())) {
-      autocast_type = at::autocast::get_autocast_dtype(device.type());
-    }
-  }
+  explicit ForwardState(c10::Device device)
+      : random(device), autocast(autocast_type(device.type())) {}
   RandomStates random;
-  std::optional<at::ScalarType> autocast_type;  ///< none: off
+  std::optional<at::ScalarType> autocast;
 };
 
 /// Sets generators and autocast as they were in the first pass; undoes that when it ends.
 class SecondPassState {
  public:
   explicit SecondPassState(const ForwardState& first)
-      : before_(first.random.device()),
-        precision_(first.random.device().type(), first.autocast_type) {
+      : before_(first.random.device()), precision_(first.random.device().type(), first.autocast) {
     first.random.set();
   }
   ~SecondPassState() { before_.set(); }
