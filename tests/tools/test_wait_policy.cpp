@@ -13,16 +13,19 @@ using ::testing::HasSubstr;
 
 /// What OpenMP says of its settings, and the program after it.
 CommandResult with_settings(const std::string& environment, const std::string& words) {
-  return run_command("env -u OMP_WAIT_POLICY -u GOMP_SPINCOUNT OMP_DISPLAY_ENV=verbose " +
-                     environment + " " + program_path("list") + " " + words);
+  return run_command("env -u OMP_WAIT_POLICY -u GOMP_SPINCOUNT " + environment +
+                     " OMP_DISPLAY_ENV=verbose " + program_path("list") + " " + words);
 }
 
 TEST(WaitPolicy, IsToSleepSoon) {
-  const CommandResult result = with_settings("", "--version");
-  EXPECT_EQ(result.status, 0);
-  EXPECT_THAT(result.output, HasSubstr("OMP_WAIT_POLICY = 'PASSIVE'"));
-  EXPECT_THAT(result.output, HasSubstr("GOMP_SPINCOUNT = '2500'"));
-  EXPECT_THAT(result.output, HasSubstr("segcore "));
+  // With the variables of shells that make room for it, with one of them and with none.
+  for (const char* environment : {"_=/bin/list SHLVL=1", "-u _ SHLVL=1", "-u SHLVL -u _"}) {
+    const CommandResult result = with_settings(environment, "--version");
+    EXPECT_EQ(result.status, 0) << environment;
+    EXPECT_THAT(result.output, HasSubstr("OMP_WAIT_POLICY = 'PASSIVE'")) << environment;
+    EXPECT_THAT(result.output, HasSubstr("GOMP_SPINCOUNT = '2500'")) << environment;
+    EXPECT_THAT(result.output, HasSubstr("segcore ")) << environment;
+  }
 }
 
 TEST(WaitPolicy, OfTheUserStays) {

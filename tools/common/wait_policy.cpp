@@ -3,9 +3,10 @@
 //
 // OpenMP reads how to wait while its library is loaded, before main and before any constructor of
 // ours. What an executable runs before its libraries are initialised is .preinit_array; there the
-// environment cannot be changed yet, as the C library takes it from the kernel's copy afterwards.
-// So the program is executed once more, in the same process, with the variables set. That costs
-// 20 ms: the libraries are mapped and linked twice, but initialised once.
+// environment can only be changed where the kernel wrote it, as the C library takes it from there
+// afterwards, and nothing can be added. So two variables that shells keep for themselves make room.
+// Where there are none, the program is executed once more, in the same process, with two more. That
+// costs 25 ms: the libraries are mapped and linked twice, but initialised once.
 #include <elf.h>
 #include <link.h>
 #include <sys/auxv.h>
@@ -33,18 +34,26 @@ SEG_BEFORE_EVERYTHING bool started_directly() {
 
 SEG_BEFORE_EVERYTHING void sleep_while_waiting(int, char** argv, char** environment) {
   size_t count = 0;
+  char **last_command = nullptr, **shell_depth = nullptr;
   for (; environment[count]; ++count) {
     // What the user chose stays; and so the second execution ends here.
     const char* entry = environment[count];
     if (sets(entry, "OMP_WAIT_POLICY") || sets(entry, "GOMP_SPINCOUNT")) return;
     if (sets(entry, "KMP_BLOCKTIME")) return;
+    if (sets(entry, "_")) last_command = environment + count;
+    if (sets(entry, "SHLVL")) shell_depth = environment + count;
   }
-  const auto* file = reinterpret_cast<const char*>(getauxval(AT_EXECFN));
-  if (!file || !started_directly()) return;
   static char passive[] = "OMP_WAIT_POLICY=passive";
   // About 25 us in GNU's OpenMP, which most barriers take. Without it a step would take up to a
   // quarter longer where no other program wants the cores.
   static char spins[] = "GOMP_SPINCOUNT=2500";
+  if (last_command && shell_depth) {
+    *last_command = passive;
+    *shell_depth = spins;
+    return;
+  }
+  const auto* file = reinterpret_cast<const char*>(getauxval(AT_EXECFN));
+  if (!file || !started_directly()) return;
   auto** extended = static_cast<char**>(__builtin_alloca((count + 3) * sizeof(char*)));
   for (size_t i = 0; i < count; ++i) extended[i] = environment[i];
   extended[count] = passive;
