@@ -51,38 +51,40 @@ bool Geometry::makes_whole(const cv::Size& from, int type) const {
   return false;
 }
 
-std::vector<Geometry::Pass> Geometry::passes(const cv::Size& from, int type) const {
-  std::vector<Pass> out;
+std::vector<Geometry::StageWindow> Geometry::windows(const cv::Size& from, int type) const {
+  std::vector<StageWindow> out;
   cv::Size now = from;
   for (const Stage& stage : stages_) {
-    out.push_back({.from = now, .part = {}, .read = {}, .given = {}});
+    out.push_back({.input_size = now, .input = {}, .part = {}, .output = {}});
     now = stage.part_of(now).size();
   }
   cv::Rect wanted({}, now);
   for (size_t i = stages_.size(); i-- > 0;) {
-    Pass& pass = out[i];
-    pass.given = wanted;
-    pass.part = stages_[i].origin_of(pass.from, wanted);
-    pass.read = stages_[i].warp ? stages_[i].warp->needed(pass.from, type, pass.part) : pass.part;
-    wanted = pass.read;
+    const Stage& stage = stages_[i];
+    StageWindow& window = out[i];
+    window.output = wanted;
+    window.part = stage.origin_of(window.input_size, wanted);
+    window.input =
+        stage.warp ? stage.warp->needed(window.input_size, type, window.part) : window.part;
+    wanted = window.input;
   }
   return out;
 }
 
 cv::Rect Geometry::needed(const cv::Size& from, int type) const {
-  return empty() ? cv::Rect({}, from) : passes(from, type).front().read;
+  return empty() ? cv::Rect({}, from) : windows(from, type).front().input;
 }
 
 cv::Mat Geometry::apply(const PictureWindow& from) const {
   PictureWindow now = from;
-  const auto all = passes(from.whole, from.pixels.type());
+  const auto all = windows(from.whole, from.pixels.type());
   for (size_t i = 0; i < all.size(); ++i) {
     const Stage& stage = stages_[i];
-    const Pass& pass = all[i];
-    now.pixels = stage.warp ? stage.warp->make(now, pass.part, stage.flips)
-                            : flipped(now.pixels(pass.part - now.origin), stage.flips);
-    now.whole = stage.part_of(pass.from).size();
-    now.origin = pass.given.tl();
+    const StageWindow& window = all[i];
+    now.pixels = stage.warp ? stage.warp->make(now, window.part, stage.flips)
+                            : flipped(now.pixels(window.part - now.origin), stage.flips);
+    now.whole = stage.part_of(window.input_size).size();
+    now.origin = window.output.tl();
   }
   return now.pixels;
 }

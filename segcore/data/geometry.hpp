@@ -25,7 +25,7 @@ class Geometry {
   /// About the vertical axis, and the horizontal one.
   void flip(bool x, bool y);
 
-  /// Whether each `apply` makes the whole of a picture, of whatever part.
+  /// Whether `apply` makes the whole of a picture in some stage, whatever part is wanted.
   bool makes_whole(const cv::Size& from, int type) const;
   /// The pixels of a picture that `apply` reads.
   /// \param type  of the picture, as OpenCV counts them.
@@ -47,14 +47,14 @@ class Geometry {
     /// Where a rectangle of the result lies in the warped picture.
     cv::Rect origin_of(const cv::Size& from, const cv::Rect& rect) const;
   };
-  /// What a stage does for those after it.
-  struct Pass {
-    cv::Size from;   ///< of the picture before it
-    cv::Rect part;   ///< of the warped picture
-    cv::Rect read;   ///< of the picture before it
-    cv::Rect given;  ///< of the picture after it
+  /// What a stage reads and makes for those after it.
+  struct StageWindow {
+    cv::Size input_size;
+    cv::Rect input;   ///< of its input
+    cv::Rect part;    ///< of the warped picture
+    cv::Rect output;  ///< of its output
   };
-  std::vector<Pass> passes(const cv::Size& from, int type) const;
+  std::vector<StageWindow> windows(const cv::Size& from, int type) const;
   Stage& last();
 
   std::vector<Stage> stages_;

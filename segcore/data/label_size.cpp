@@ -27,15 +27,28 @@ std::string turned_text(const Sample& sample) {
               "color_ignore_orientation at LoadImageFromFile, or turn the labels");
 }
 
+bool fits(const Sample& sample, const cv::Mat& pixels) {
+  const auto& [height, width] = sample.meta.ori_shape;
+  return pixels.empty() || height == 0 || (pixels.rows == height && pixels.cols == width);
+}
+
+std::string misfit_text(const Sample& sample, const cv::Mat& pixels, const std::string& path,
+                        const char* what_is) {
+  const auto& [height, width] = sample.meta.ori_shape;
+  return text(path, ": the ", what_is, " ", pixels.cols, " x ", pixels.rows,
+              " pixels (width x height), but the image ", sample.meta.img_path, " is ", width,
+              " x ", height);
+}
+
 }  // namespace
 
 void check_label_size(const Sample& sample) {
-  const auto& [height, width] = sample.meta.ori_shape;
-  if (sample.labels.empty() || height == 0) return;
-  if (sample.labels.rows != height || sample.labels.cols != width) {
-    throw DataError(text(sample.meta.seg_map_path, ": the labels are ", sample.labels.cols, " x ",
-                         sample.labels.rows, " pixels (width x height), but the image ",
-                         sample.meta.img_path, " is ", width, " x ", height, turned_text(sample)));
+  if (!fits(sample, sample.labels)) {
+    throw DataError(misfit_text(sample, sample.labels, sample.meta.seg_map_path, "labels are") +
+                    turned_text(sample));
+  }
+  if (!fits(sample, sample.depth)) {
+    throw DataError(misfit_text(sample, sample.depth, sample.meta.depth_map_path, "depth is"));
   }
 }
 

@@ -10,18 +10,17 @@ struct Flips {
   bool x = false, y = false;  ///< about the vertical axis, and the horizontal one
 };
 
-/// Where the pixels of a picture go; what it makes of a part are the pixels that it makes of the
-/// whole picture, bit for bit.
+/// A geometric transform that can make any part of its result, bit for bit as in the whole.
 class Warp {
  public:
   virtual ~Warp() = default;
-  /// What becomes of a picture's size.
+  /// Of the result.
   virtual cv::Size size(const cv::Size& from) const = 0;
-  /// Whether any part takes as long as the whole picture.
+  /// Whether a part costs as much as the whole.
   virtual bool makes_whole(const cv::Size& /*from*/, int /*type*/) const { return false; }
   /// The pixels that `make` reads, at least one.
-  /// \param type  of the picture, as OpenCV counts them.
-  /// \param part  of what becomes of it.
+  /// \param type  OpenCV's, such as CV_8UC3.
+  /// \param part  of the result.
   virtual cv::Rect needed(const cv::Size& from, int type, const cv::Rect& part) const = 0;
   /// \param from   with what is needed at least.
   /// \param flips  of the part, afterwards.
@@ -31,7 +30,7 @@ class Warp {
 /// A view of the pixels where nothing is flipped.
 cv::Mat flipped(const cv::Mat& pixels, Flips flips);
 
-/// As far as it lies within a picture; its first pixel where none does.
+/// The overlap of a rectangle and a picture; pixel (0, 0) where there is none.
 cv::Rect within(const cv::Size& picture, const cv::Rect& rect);
 
 }  // namespace seg

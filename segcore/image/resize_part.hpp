@@ -22,7 +22,7 @@ struct PictureWindow {
 /// neighbours.
 cv::Rect needed_pixels(const cv::Size& from, const ResizedPart& to);
 
-/// The same of INTER_NEAREST.
+/// The same for INTER_NEAREST.
 cv::Rect needed_pixels_nearest(const cv::Size& from, const ResizedPart& to);
 
 /// What cv::resize with INTER_NEAREST gives, bit for bit; for pixels of any type.

@@ -1,5 +1,6 @@
 #include <opencv2/core.hpp>
 
+#include "segcore/data/label_size.hpp"
 #include "segcore/data/transform.hpp"
 #include "segcore/data/transforms/file_backend.hpp"
 #include "segcore/data/transforms/pixels.hpp"
@@ -62,6 +63,7 @@ class LoadDepthAnnotation final : public Transform {
       for (int x = 0; x < sample.depth.cols; ++x) row[x] *= factor;
     }
     sample.depth_rescale_factor = p_.depth_rescale_factor;
+    check_label_size(sample);
   }
 
  private:

@@ -61,8 +61,8 @@ SEG_REGISTER(Transform, Pad);
 
 class PadWarp final : public Warp {
  public:
-  PadWarp(const cv::Size& to, const std::vector<double>& values, const std::string& mode)
-      : to_(to), values_(values), mode_(mode) {}
+  PadWarp(const cv::Size& to, std::vector<double> values, std::string mode)
+      : to_(to), values_(std::move(values)), mode_(std::move(mode)) {}
 
   cv::Size size(const cv::Size&) const override { return to_; }
   bool makes_whole(const cv::Size&, int) const override { return mode_ != "constant"; }
@@ -70,7 +70,7 @@ class PadWarp final : public Warp {
     return makes_whole(from, type) ? cv::Rect({}, from) : within(from, part);
   }
   cv::Mat make(const PictureWindow& from, const cv::Rect& part, Flips flips) const override {
-    if (makes_whole(from.whole, from.pixels.type())) return flipped(mirrored(from)(part), flips);
+    if (makes_whole(from.whole, from.pixels.type())) return flipped(extended(from)(part), flips);
     cv::Mat out(part.size(), from.pixels.type());
     const cv::Rect inside = part & cv::Rect({}, from.whole);
     if (!inside.empty()) from.pixels(inside - from.origin).copyTo(out(inside - part.tl()));
@@ -82,7 +82,7 @@ class PadWarp final : public Warp {
   }
 
  private:
-  cv::Mat mirrored(const PictureWindow& from) const {
+  cv::Mat extended(const PictureWindow& from) const {
     const int border = mode_ == "edge"      ? cv::BORDER_REPLICATE
                        : mode_ == "reflect" ? cv::BORDER_REFLECT_101
                                             : cv::BORDER_REFLECT;

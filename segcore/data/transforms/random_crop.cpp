@@ -5,6 +5,7 @@
 #include <cstring>
 #include <unordered_map>
 
+#include "registry/error.hpp"
 #include "segcore/data/transform.hpp"
 #include "segcore/data/transforms/pixels.hpp"
 
@@ -31,8 +32,15 @@ bool all_equal(const uint8_t* bytes) {
 }
 
 /// As far as it lies within the picture.
-void crop(const cv::Size& from, Geometry& geometry, const cv::Rect& rect) {
-  geometry.crop(from, rect & cv::Rect({}, geometry.size(from)));
+void crop(const Sample& sample, const cv::Size& from, Geometry& geometry, const cv::Rect& rect) {
+  const cv::Size size = geometry.size(from);
+  const cv::Rect inside = rect & cv::Rect({}, size);
+  if (inside.empty()) {
+    throw DataError(text(sample_name(sample), ": a crop of the image at x ", rect.x, ", y ", rect.y,
+                         " leaves nothing of a picture of its annotation, ", size.width, " x ",
+                         size.height, ": load annotations before the image is resized or padded"));
+  }
+  geometry.crop(from, inside);
 }
 
 class RandomCrop final : public GeometricTransform {
@@ -71,7 +79,7 @@ class RandomCrop final : public GeometricTransform {
       }
       for (int i = 0; i < kCropRedraws && mixed.empty(); ++i) {
         Geometry look = sample.planned.labels;
-        crop(sample.labels.size(), look, rect);
+        crop(sample, sample.labels.size(), look, rect);
         const cv::Mat labels = look.apply(sample.labels);
         if (classes_are_mixed(labels, cat_max_ratio_, ignore_index_)) {
           mixed = labels;
@@ -105,7 +113,7 @@ SEG_REGISTER(Transform, RandomCrop);
 
 void crop_sample(Sample& sample, const cv::Rect& rect) {
   for_each_picture(sample, [&](const cv::Mat& pixels, Geometry& geometry) {
-    crop(pixels.empty() ? sample.source->size() : pixels.size(), geometry, rect);
+    crop(sample, pixels.empty() ? sample.source->size() : pixels.size(), geometry, rect);
   });
 }
 

@@ -116,10 +116,14 @@ void swap_classes(cv::Mat& labels, const std::vector<std::array<int64_t, 2>>& pa
 void flip_sample(Sample& sample, const std::string& direction,
                  const std::vector<std::array<int64_t, 2>>& swap_labels) {
   const bool x = direction != "vertical", y = direction != "horizontal";
+  if (!sample.labels.empty() && !swap_labels.empty()) {
+    // What pads and rotations fill in is swapped, too.
+    sample.labels = sample.planned.labels.apply(sample.labels);
+    sample.planned.labels = {};
+    make_unique(sample.labels);
+    swap_classes(sample.labels, swap_labels);
+  }
   for_each_picture(sample, [&](const cv::Mat&, Geometry& geometry) { geometry.flip(x, y); });
-  if (sample.labels.empty() || swap_labels.empty()) return;
-  make_unique(sample.labels);
-  swap_classes(sample.labels, swap_labels);
 }
 
 }  // namespace seg

@@ -20,13 +20,16 @@ class Transposition final : public Warp {
  public:
   cv::Size size(const cv::Size& from) const override { return {from.height, from.width}; }
   cv::Rect needed(const cv::Size&, int, const cv::Rect& part) const override {
-    return {part.y, part.x, part.height, part.width};
+    return turned(part);
   }
   cv::Mat make(const PictureWindow& from, const cv::Rect& part, Flips flips) const override {
     cv::Mat out;
-    cv::transpose(from.pixels(needed(from.whole, out.type(), part) - from.origin), out);
+    cv::transpose(from.pixels(turned(part) - from.origin), out);
     return flipped(out, flips);
   }
+
+ private:
+  static cv::Rect turned(const cv::Rect& part) { return {part.y, part.x, part.height, part.width}; }
 };
 
 class RandomRotFlip final : public GeometricTransform {

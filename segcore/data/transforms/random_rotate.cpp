@@ -27,7 +27,8 @@ class RandomRotate final : public GeometricTransform {
                   "bounds of the angle in degrees, or one number d for -d to d")
         .optional("pad_val", &Params::pad_val, "value of new pixels of the image, in all bands")
         .optional("seg_pad_val", &Params::seg_pad_val, "value of new pixels of the labels")
-        .optional("center", &Params::center, "x and y of the centre; null is the middle")
+        .optional("center", &Params::center, "x and y of the centre; null is the middle",
+                  in_range(-500'000, 500'000))
         .optional("auto_bound", &Params::auto_bound, "enlarge the image so that all of it stays")
         .validate([](const Params& p, Problems& problems) {
           check_degree(p.degree, problems);

@@ -28,8 +28,8 @@ void check_style(const ResizeStyle& p, Problems& problems) {
 
 class ResizeWarp final : public Warp {
  public:
-  ResizeWarp(const cv::Size& to, const std::string& interpolation, const std::string& backend)
-      : to_(to), interpolation_(interpolation), backend_(backend) {}
+  ResizeWarp(const cv::Size& to, std::string interpolation, std::string backend)
+      : to_(to), interpolation_(std::move(interpolation)), backend_(std::move(backend)) {}
 
   cv::Size size(const cv::Size&) const override { return to_; }
   bool makes_whole(const cv::Size& from, int type) const override {

@@ -14,7 +14,8 @@ class ResizeToMultiple final : public GeometricTransform {
  public:
   using Params = ResizeToMultipleParams;
   static Schema<Params> schema() {
-    return Schema<Params>("Resizes image and labels up to sides that are multiples of a number.")
+    return Schema<Params>(
+               "Resizes images, labels and depth up to sides that are multiples of a number.")
         .source("MMSegmentation 1.2")
         .optional("size_divisor", &Params::size_divisor,
                   "what both sides shall be multiples of, or one number for the width and one for "

@@ -140,6 +140,59 @@ TEST_F(PlannedGeometryTest, OfRotationsAndPads) {
   }
 }
 
+TEST_F(PlannedGeometryTest, OfClassesThatChangePlaces) {
+  const std::string flip = "{type: RandomFlip, prob: 0.5, swap_seg_labels: [[0, 3], [1, 4]]}";
+  const std::string rotate = "{type: RandomRotate, prob: 0.7, degree: 60, seg_pad_val: 0}";
+  const std::string pad = "{type: Pad, size: [150, 160], pad_val: {seg: 1}}";
+  compare({kLoadImage, kLoadLabels, rotate, flip, pad, flip,
+           "{type: RandomCrop, crop_size: [90, 81]}", flip});
+}
+
+TEST_F(PlannedGeometryTest, NothingIsLeftOfLabelsThatCameTooLate) {
+  const Pipeline pipeline(specs({kLoadImage, "{type: Pad, size: [400, 400]}", kLoadLabels,
+                                 "{type: CenterCrop, crop_size: 10}"}));
+  try {
+    pipeline.run(sample(0, "a.jpg"), 5, 0);
+    FAIL() << "an empty crop was made";
+  } catch (const DataError& e) {
+    EXPECT_EQ(std::string(e.what()),
+              (dir_ / "a.jpg") +
+                  ": a crop of the image at x 195, y 195 leaves nothing of a "
+                  "picture of its annotation, 130 x 90: load annotations before "
+                  "the image is resized or padded");
+  }
+}
+
+TEST_F(PlannedGeometryTest, DepthHasTheSizeOfItsImage) {
+  write_image(dir_ / "depth.png", cv::Mat(20, 30, CV_16U, cv::Scalar(7)));
+  Sample with_depth = sample(0, "a.jpg");
+  with_depth.meta.depth_map_path = dir_ / "depth.png";
+  const Pipeline pipeline(specs({kLoadImage, "{type: LoadDepthAnnotation}"}));
+  try {
+    pipeline.run(with_depth, 5, 0);
+    FAIL() << "depth of another size was taken";
+  } catch (const DataError& e) {
+    EXPECT_EQ(std::string(e.what()), (dir_ / "depth.png") +
+                                         ": the depth is 30 x 20 pixels (width x height), but the "
+                                         "image " +
+                                         (dir_ / "a.jpg") + " is 130 x 90");
+  }
+}
+
+TEST_F(PlannedGeometryTest, RotatesPicturesWithVeryLongSides) {
+  Sample from = sample(0, "a.jpg");
+  from.image.create(3, 40'000, CV_8U);
+  from.image.setTo(5);
+  Rng rng(5, RngPurpose::kAugmentation, 0, 0);
+  Spec<Transform>::of("{type: RandomRotate, prob: 1, degree: [90, 90], auto_bound: true}")
+      .build()
+      ->apply(from, rng);
+  EXPECT_EQ(from.image.size(), cv::Size(3, 40'000));
+  EXPECT_EQ(cv::norm(from.image.rowRange(2, 39'998), cv::Mat(39'996, 3, CV_8U, cv::Scalar(5)),
+                     cv::NORM_INF),
+            0);
+}
+
 TEST_F(PlannedGeometryTest, ReadsOnlyWhatIsLeft) {
   Sample from = sample(0, "a.jpg");
   from.image.create(90, 130, CV_8UC3);
@@ -181,11 +234,11 @@ TEST_F(PlannedGeometryTest, RotationsAreOpenCVs) {
           .build()
           ->apply(from, rng);
       cv::Mat expected, pixels = before;
-      if (nearest) before.convertTo(pixels, CV_32F);
+      if (type == CV_32S) before.convertTo(pixels, CV_32F);
       cv::warpAffine(pixels, expected, cv::getRotationMatrix2D({45.F, 34.5F}, -angle, 1.0),
                      before.size(), nearest ? cv::INTER_NEAREST : cv::INTER_LINEAR,
                      cv::BORDER_CONSTANT, cv::Scalar::all(7));
-      if (nearest) expected.convertTo(expected, type);
+      expected.convertTo(expected, type);
       EXPECT_EQ(cv::norm(nearest ? from.labels : from.image, expected, cv::NORM_INF), 0)
           << name << " " << angle;
     }
