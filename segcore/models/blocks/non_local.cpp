@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "segcore/ops/attention/attention.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {
@@ -82,25 +83,31 @@ NonLocal2d::Parts NonLocal2d::parts(const torch::Tensor& x) {
   return out;
 }
 
-torch::Tensor NonLocal2d::weights(const torch::Tensor& theta, const torch::Tensor& phi) {
-  if (o_.mode == "concatenation") {
-    const int64_t from = theta.size(2), to = phi.size(3);
-    const auto pairs = at::cat({theta.expand({-1, -1, -1, to}), phi.expand({-1, -1, from, -1})}, 1);
-    return concat_project_->forward(pairs).squeeze(1) / static_cast<double>(to);
+torch::Tensor NonLocal2d::plain_weights(const Parts& p) {
+  if (o_.mode == "dot_product") {
+    return at::matmul(p.theta, p.phi) / static_cast<double>(p.phi.size(2));
   }
-  auto scores = at::matmul(theta, phi);
-  if (o_.mode == "dot_product") return scores / static_cast<double>(scores.size(2));
+  const int64_t from = p.theta.size(2), to = p.phi.size(3);
+  const auto pairs =
+      at::cat({p.theta.expand({-1, -1, -1, to}), p.phi.expand({-1, -1, from, -1})}, 1);
+  return concat_project_->forward(pairs).squeeze(1) / static_cast<double>(to);
+}
+
+torch::Tensor NonLocal2d::attend(const Parts& p) {
+  if (o_.mode == "dot_product" || o_.mode == "concatenation") {
+    return at::matmul(plain_weights(p), p.value).transpose(1, 2);
+  }
+  double divisor = 1;
   if (o_.mode == "embedded_gaussian") {
-    double divisor = temperature_;
-    if (o_.use_scale) divisor *= std::sqrt(static_cast<double>(theta.size(2)));
-    scores = scores / divisor;
+    divisor = temperature_;
+    if (o_.use_scale) divisor *= std::sqrt(static_cast<double>(p.theta.size(2)));
   }
-  return scores.softmax(-1);
+  return single_head_attention(p.theta, p.phi.transpose(1, 2), p.value, 1 / divisor)
+      .transpose(1, 2);
 }
 
 torch::Tensor NonLocal2d::forward(const torch::Tensor& x) {
-  const Parts p = parts(x);
-  const auto y = at::matmul(weights(p.theta, p.phi), p.value).transpose(1, 2);  // [N, inner, H*W]
+  const auto y = attend(parts(x));
   return x + conv_out_->forward(y.reshape({x.size(0), inner_, x.size(2), x.size(3)}));
 }
 
@@ -113,12 +120,12 @@ DisentangledNonLocal2d::DisentangledNonLocal2d(int64_t in_channels, const NonLoc
 }
 
 torch::Tensor DisentangledNonLocal2d::forward(const torch::Tensor& x) {
-  const Parts p = parts(x);
-  const auto theta = p.theta - p.theta.mean(-2, true);
-  const auto phi = p.phi - p.phi.mean(-1, true);
-  const auto y = at::matmul(weights(theta, phi), p.value).transpose(1, 2);  // [N, inner, H*W]
-  const auto unary = conv_mask_->forward(x).flatten(2).softmax(-1);         // [N, 1, H*W]
-  const auto common = at::matmul(unary, p.value).transpose(1, 2);           // [N, inner, 1]
+  Parts p = parts(x);
+  p.theta = p.theta - p.theta.mean(-2, true);
+  p.phi = p.phi - p.phi.mean(-1, true);
+  const auto y = attend(p);
+  const auto unary = conv_mask_->forward(x).flatten(2).softmax(-1);  // [N, 1, H*W]
+  const auto common = at::matmul(unary, p.value).transpose(1, 2);    // [N, inner, 1]
   return x + conv_out_->forward((y + common).reshape({x.size(0), inner_, x.size(2), x.size(3)}));
 }
 

@@ -36,9 +36,11 @@ class NonLocal2d : public PluginLayer {
     torch::Tensor value;  ///< [N, h*w, inner]
     torch::Tensor theta, phi;
   };
+  /// Weights that no softmax makes, [N, H*W, h*w].
+  torch::Tensor plain_weights(const Parts& p);
   Parts parts(const torch::Tensor& x);
-  /// Weights between positions, [N, H*W, h*w].
-  torch::Tensor weights(const torch::Tensor& theta, const torch::Tensor& phi);
+  /// Of each position, the values of all weighted, [N, inner, H*W].
+  torch::Tensor attend(const Parts& p);
 
   NonLocalOptions o_;
   int64_t inner_;

@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "segcore/ops/attention/attention.hpp"
 #include "segcore/torch.hpp"
 
 namespace seg {
@@ -68,12 +69,10 @@ torch::Tensor SelfAttentionBlock::forward(const torch::Tensor& query_map,
     value = o_.key_downsample->forward(value);
   }
   const int64_t height = query.size(2), width = query.dim() > 3 ? query.size(3) : 1;
-  query = query.flatten(2).transpose(1, 2);  // [N, H*W, channels]
-  key = key.flatten(2);                      // [N, channels, h*w]
-  value = value.flatten(2).transpose(1, 2);  // [N, h*w, channels]
-  auto scores = at::matmul(query, key);      // [N, H*W, h*w]
-  if (o_.matmul_norm) scores = scores * (1 / std::sqrt(static_cast<double>(o_.channels)));
-  auto context = at::matmul(scores.softmax(-1), value).transpose(1, 2);  // [N, channels, H*W]
+  const auto pixels = [](const torch::Tensor& map) { return map.flatten(2).transpose(1, 2); };
+  const double scale = o_.matmul_norm ? 1 / std::sqrt(static_cast<double>(o_.channels)) : 1.0;
+  auto context = single_head_attention(pixels(query), pixels(key), pixels(value), scale)
+                     .transpose(1, 2);  // [N, channels, H*W]
   context = context.reshape({context.size(0), context.size(1), height, width});
   return out_project_ ? out_project_->forward(context) : context;
 }

@@ -132,6 +132,11 @@ at::Tensor attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor&
   return torch_attention(q, k, v, mask, options);
 }
 
+at::Tensor single_head_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                                 double scale) {
+  return attention(q.unsqueeze(1), k.unsqueeze(1), v.unsqueeze(1), {}, {.scale = scale}).squeeze(1);
+}
+
 std::array<at::Tensor, 3> split_heads(const at::Tensor& qkv, int64_t heads) {
   // Gradients are stacked in this order.
   const auto parts = qkv.view({qkv.size(0), qkv.size(1), 3, heads, -1}).unbind(2);
