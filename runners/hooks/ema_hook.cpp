@@ -73,19 +73,17 @@ class EMAHook final : public Hook {
     const torch::NoGradGuard no_grad;
     const bool started = params_.begin_epoch > 0 ? epoch_of_step(progress) >= params_.begin_epoch
                                                  : progress.iter >= params_.begin_iter;
-    const auto own = named_weights(*model_);
     // Many tensors in one call: a GPU would spend more time on starting each than on its numbers.
     std::vector<torch::Tensor> copied, copied_from, averaged, averaged_from;
-    for (size_t i = 0; i < averages_.size(); ++i) {
-      torch::Tensor& average = averages_[i].tensor;
-      const bool averages = averages_[i].is_parameter || params_.update_buffers;
+    for (const Weight& weight : averages_) {
+      const bool averages = weight.is_parameter || params_.update_buffers;
       if (!started || !averages || steps_ == 0) {
         // Integer counters under update_buffers stay as the first step found them.
-        copied.push_back(average);
-        copied_from.push_back(own[i].tensor);
-      } else if (steps_ % params_.interval == 0 && average.is_floating_point()) {
-        averaged.push_back(average);
-        averaged_from.push_back(own[i].tensor);
+        copied.push_back(weight.tensor);
+        copied_from.push_back(weight.own);
+      } else if (steps_ % params_.interval == 0 && weight.tensor.is_floating_point()) {
+        averaged.push_back(weight.tensor);
+        averaged_from.push_back(weight.own);
       }
     }
     if (!copied.empty()) at::_foreach_copy_(copied, copied_from);
@@ -142,24 +140,21 @@ class EMAHook final : public Hook {
  private:
   struct Weight {
     std::string name;
-    torch::Tensor tensor;
+    torch::Tensor tensor;  ///< the average
+    torch::Tensor own;     ///< the model's
     bool is_parameter = false;
   };
 
   static int64_t epoch_of_step(const Progress& progress) {
     return progress.epoch_length > 0 ? (progress.iter - 1) / progress.epoch_length + 1 : 1;
   }
-  static std::vector<Weight> named_weights(const torch::nn::Module& model) {
-    std::vector<Weight> out;
-    for (const auto& item : model.named_parameters()) {
-      out.push_back({item.key(), item.value(), true});
-    }
-    for (const auto& item : model.named_buffers()) out.push_back({item.key(), item.value(), false});
-    return out;
-  }
   void copy_weights() {
-    averages_ = named_weights(*model_);
-    for (Weight& average : averages_) average.tensor = average.tensor.detach().clone();
+    averages_.clear();
+    const auto add = [&](const auto& item, bool is_parameter) {
+      averages_.push_back({item.key(), item.value().detach().clone(), item.value(), is_parameter});
+    };
+    for (const auto& item : model_->named_parameters()) add(item, true);
+    for (const auto& item : model_->named_buffers()) add(item, false);
   }
   static void take(Weight& average, const Value* found) {
     if (!found || !found->is_tensor() || found->as_tensor().sizes() != average.tensor.sizes()) {
@@ -184,11 +179,10 @@ class EMAHook final : public Hook {
   void swap() {
     if (averages_.empty()) return;
     const torch::NoGradGuard no_grad;
-    const auto own = named_weights(*model_);
-    for (size_t i = 0; i < averages_.size(); ++i) {
-      const torch::Tensor kept = averages_[i].tensor.clone();
-      averages_[i].tensor.copy_(own[i].tensor);
-      const_cast<torch::Tensor&>(own[i].tensor).copy_(kept);
+    for (Weight& weight : averages_) {
+      const torch::Tensor kept = weight.tensor.clone();
+      weight.tensor.copy_(weight.own);
+      weight.own.copy_(kept);
     }
     swapped_ = !swapped_;
   }

@@ -4,7 +4,6 @@
 #include "segcore/models/decode_head.hpp"
 #include "segcore/models/nn/conv_module.hpp"
 #include "segcore/models/nn/draws_random_numbers.hpp"
-#include "segcore/models/nn/joined_maps.hpp"
 #include "segcore/models/nn/normalize.hpp"
 #include "segcore/torch.hpp"
 
@@ -167,10 +166,8 @@ class LightHamHead final : public DecodeHead {
   }
 
   torch::Tensor forward(const std::vector<torch::Tensor>& features) override {
-    auto maps = select(features);
-    const Size2 size = map_size(maps[0]);
-    for (auto& map : maps) map = resize(map, size, align_corners());
-    const auto x = squeeze_->forward(joined_maps(maps));
+    const auto maps = select(features);
+    const auto x = squeeze_->forward_resized(maps, map_size(maps[0]), align_corners());
     return cls_seg(align_->forward(hamburger_->forward(x)));
   }
 
