@@ -6,6 +6,8 @@
 
 #include "registry/log.hpp"
 #include "registry/yaml.hpp"
+#include "segcore/models/nn/draws_random_numbers.hpp"
+#include "segcore/models/nn/drop.hpp"
 #include "segcore/models/nn/joined_maps.hpp"
 #include "segcore/models/resized_accuracy.hpp"
 #include "segcore/precision.hpp"
@@ -285,6 +287,18 @@ torch::Tensor DecodeHead::forward_feature(const std::vector<torch::Tensor>&) {
 
 LossMap DecodeHead::loss(const std::vector<torch::Tensor>& features, const Targets& targets) {
   return loss_by_feat(forward(features), targets.labels);
+}
+
+bool DecodeHead::repeats_output() const {
+  if (!learns_from_output()) return false;
+  const auto parts = modules();
+  return std::none_of(parts.begin(), parts.end(), [](const auto& part) {
+    if (const auto* drop = dynamic_cast<const DropLayer*>(part.get())) {
+      return part->is_training() && drop->drop_probability() > 0;
+    }
+    return dynamic_cast<const DropsValues*>(part.get()) != nullptr ||
+           dynamic_cast<const DrawsRandomNumbers*>(part.get()) != nullptr;
+  });
 }
 
 torch::Tensor DecodeHead::predict(const std::vector<torch::Tensor>& features, Size2) {

@@ -98,6 +98,9 @@ class DecodeHead : public BaseModule {
   /// Losses of `loss_decode` and the accuracy: resizes the logits to the labels, samples pixels.
   LossMap loss_by_feat(const torch::Tensor& logits, const torch::Tensor& labels);
   const std::shared_ptr<Conv2d>& conv_seg() const { return conv_seg_; }  ///< may be null
+  /// Whether, in training, `loss` is `loss_by_feat` of what `forward` gives, and another `forward`
+  /// would give the same: then a cascade needs one of them.
+  bool repeats_output() const;
   /// Takes the model's train_cfg and test_cfg; called once, after construction.
   virtual void configure(const TrainCfg&, const TestCfg&) {}
 
@@ -114,6 +117,8 @@ class DecodeHead : public BaseModule {
   int64_t ignore_index() const { return ignore_index_; }
 
  protected:
+  /// Whether `loss` is `loss_by_feat` of what `forward` gives.
+  virtual bool learns_from_output() const { return false; }
   /// The maps that `in_index` chooses; one, resized and joined, for "resize_concat".
   std::vector<torch::Tensor> select(const std::vector<torch::Tensor>& features) const;
   /// The same, neither resized nor joined.

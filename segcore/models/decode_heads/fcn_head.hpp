@@ -1,5 +1,7 @@
 /// Plain convolutions, and the base of heads that put one module between them.
 #pragma once
+#include <typeinfo>
+
 #include "segcore/models/decode_heads/head_conv.hpp"
 
 namespace seg {
@@ -25,6 +27,8 @@ class FCNHead : public DecodeHead {
   torch::Tensor forward_feature(const std::vector<torch::Tensor>& features) override;
 
  protected:
+  /// Not of heads that derive from it, which may have another loss.
+  bool learns_from_output() const override { return typeid(*this) == typeid(FCNHead); }
   /// For heads that fill convs_ and conv_cat_ themselves.
   struct OwnConvs {};
   FCNHead(const Params& p, const std::vector<FeatureInfo>& inputs, OwnConvs)

@@ -1,5 +1,7 @@
 /// Semantic FPN: maps of a pyramid, convolved, brought to one size and added.
 #pragma once
+#include <typeinfo>
+
 #include <memory>
 #include <string>
 #include <vector>
@@ -28,6 +30,10 @@ class FPNHead : public DecodeHead {
   FPNHead(const Params& p, const std::vector<FeatureInfo>& all);
   using DecodeHead::forward;
   torch::Tensor forward(const std::vector<torch::Tensor>& features) override;
+
+ protected:
+  /// Not of heads that derive from it, which may have another loss.
+  bool learns_from_output() const override { return typeid(*this) == typeid(FPNHead); }
 
  private:
   std::shared_ptr<ListOf<Sequential>> scale_heads_;

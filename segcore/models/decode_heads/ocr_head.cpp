@@ -76,6 +76,9 @@ class OCRHead final : public CascadeDecodeHead {
     return cls_seg((*attention_)(x, regions, align_corners()));
   }
 
+ protected:
+  bool learns_from_output() const override { return true; }
+
  private:
   int64_t scale_;
   std::shared_ptr<OCRAttention> attention_;

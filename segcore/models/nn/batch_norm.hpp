@@ -13,6 +13,19 @@ struct BatchNormParams {
   bool requires_grad = true;
 };
 
+/// While one lives, statistics of batch norms that this thread runs follow each batch as two
+/// forward passes of it would let them.
+class FollowsBatchesTwice {
+ public:
+  FollowsBatchesTwice();
+  ~FollowsBatchesTwice();
+  FollowsBatchesTwice(const FollowsBatchesTwice&) = delete;
+  FollowsBatchesTwice& operator=(const FollowsBatchesTwice&) = delete;
+
+ private:
+  bool outer_;
+};
+
 /// torch.nn.BatchNorm of any number of dimensions.
 class BatchNorm : public Norm {
  public:

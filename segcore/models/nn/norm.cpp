@@ -1,5 +1,7 @@
 #include "segcore/models/nn/norm.hpp"
 
+#include <utility>
+
 #include "segcore/memory/recomputation.hpp"
 #include "segcore/models/nn/batch_norm.hpp"
 #include "segcore/models/nn/recompute.hpp"
@@ -40,6 +42,8 @@ void freeze_batch_norms(torch::nn::Module& root) {
 
 namespace {
 
+thread_local bool follows_batches_twice = false;
+
 /// What a batch changes: copies in a pass that leaves no traces.
 torch::Tensor to_follow(const torch::Tensor& running) {
   return running.defined() && is_silent_pass() ? running.clone() : running;
@@ -70,10 +74,20 @@ BatchNorm::BatchNorm(const Params& p, int64_t channels) : params_(p) {
   }
 }
 
+FollowsBatchesTwice::FollowsBatchesTwice() : outer_(std::exchange(follows_batches_twice, true)) {}
+
+FollowsBatchesTwice::~FollowsBatchesTwice() { follows_batches_twice = outer_; }
+
 double BatchNorm::next_momentum() {
   if (!is_training() || !batches_.defined()) return params_.momentum.value_or(0.0);
-  if (!is_silent_pass()) batches_.add_(1);
-  return params_.momentum ? *params_.momentum : 1.0 / static_cast<double>(batches_.item<int64_t>());
+  const int64_t passes = follows_batches_twice ? 2 : 1;
+  if (!is_silent_pass()) batches_.add_(passes);
+  // 1 - (1 - 1 / (n - 1)) (1 - 1 / n) = 2 / n
+  if (!params_.momentum) {
+    return static_cast<double>(passes) / static_cast<double>(batches_.item<int64_t>());
+  }
+  const double momentum = *params_.momentum;
+  return passes == 1 ? momentum : 1 - (1 - momentum) * (1 - momentum);
 }
 
 bool BatchNorm::uses_batch(const torch::Tensor& x) const {

@@ -1,6 +1,7 @@
 #include "segcore/models/segmentors/encoder_decoder.hpp"
 
 #include "registry/changed_spec.hpp"
+#include "segcore/models/nn/batch_norm.hpp"
 #include "segcore/models/nn/plain_list.hpp"
 #include "segcore/torch.hpp"
 
@@ -171,15 +172,30 @@ LossMap EncoderDecoder::compute_loss(const torch::Tensor& images, const Targets&
   const auto add = [&out](const std::string& prefix, const LossMap& losses) {
     for (const auto& [name, value] : losses) out.emplace_back(prefix + "." + name, value);
   };
-  add(kind_ == Kind::kCascade ? "decode_0" : "decode", heads_[0]->loss(features, targets));
   torch::Tensor previous;
-  for (size_t i = 1; i < heads_.size(); ++i) {
-    // The output of the head before is recomputed, as in MMSegmentation: in training, dropout may
-    // make it differ from the one that its own loss saw.
-    previous = i == 1 ? heads_[0]->forward(features)
-                      : static_cast<CascadeDecodeHead&>(*heads_[i - 1]).forward(features, previous);
-    add(text("decode_", i),
-        static_cast<CascadeDecodeHead&>(*heads_[i]).loss(features, previous, targets));
+  const auto forward = [&](size_t i) {
+    if (i == 0) return heads_[0]->forward(features);
+    return static_cast<CascadeDecodeHead&>(*heads_[i]).forward(features, previous);
+  };
+  const auto loss = [&](size_t i) {
+    if (i == 0) return heads_[0]->loss(features, targets);
+    return static_cast<CascadeDecodeHead&>(*heads_[i]).loss(features, previous, targets);
+  };
+  for (size_t i = 0; i < heads_.size(); ++i) {
+    const auto prefix = kind_ == Kind::kCascade ? text("decode_", i) : std::string("decode");
+    if (i + 1 == heads_.size()) {
+      add(prefix, loss(i));
+    } else if (heads_[i]->repeats_output()) {
+      // MMSegmentation computes the output a second time, which shows in running statistics alone.
+      const FollowsBatchesTwice twice;
+      auto output = forward(i);
+      add(prefix, heads_[i]->loss_by_feat(output, targets.labels));
+      previous = std::move(output);
+    } else {
+      // Dropout may make the output differ from the one that the head's own loss saw.
+      add(prefix, loss(i));
+      previous = forward(i);
+    }
   }
   for (size_t i = 0; i < auxiliary_.size(); ++i) {
     add(auxiliary_list_ ? text("aux_", i) : std::string("aux"),

@@ -7,6 +7,7 @@
 #include "segcore/models/nn/conv_module.hpp"
 #include "segcore/models/nn/draws_random_numbers.hpp"
 #include "segcore/models/segmentor.hpp"
+#include "segcore/profile/flops.hpp"
 #include "segcore/torch.hpp"
 #include "tests/support/config_errors.hpp"
 
@@ -17,6 +18,59 @@ using ::testing::HasSubstr;
 std::shared_ptr<DecodeHead> head_of(const std::string& yaml, int64_t width = 8) {
   torch::manual_seed(0);
   return Spec<DecodeHead>::of(yaml).build(std::vector<FeatureInfo>{{width, 4}});
+}
+
+/// In training. \param dropout  of the first of two heads.
+std::shared_ptr<Segmentor> cascade(const std::string& dropout, const std::string& norm) {
+  torch::manual_seed(0);
+  const auto model =
+      Spec<Segmentor>::of(
+          "{type: CascadeEncoderDecoder, num_stages: 2, backbone: {type: MixVisionTransformer, "
+          "embed_dims: 8, num_stages: 1, num_layers: [1], num_heads: [1], patch_sizes: [7], "
+          "strides: [4], sr_ratios: [1], out_indices: [0], drop_path_rate: 0}, decode_head: "
+          "[{type: FCNHead, channels: 4, num_classes: 3, dropout_ratio: " +
+          dropout + ", norm_cfg: &norm " + norm +
+          "}, {type: OCRHead, channels: 4, ocr_channels: 4, num_classes: 3, dropout_ratio: -1, "
+          "norm_cfg: *norm}]}")
+          .build();
+  model->train();
+  return model;
+}
+
+TEST(Cascade, ComputesAnOutputThatRepeatsOnce) {
+  const auto images = torch::randn({2, 3, 32, 32});
+  const auto labels = torch::arange(2 * 32 * 32).view({2, 32, 32}).remainder(3);
+  for (const std::string norm : {"{type: BN}", "{type: BN, momentum: null}"}) {
+    // What is dropped with this probability is nothing, but the head cannot know that.
+    const auto once = cascade("-1", norm), twice = cascade("1.0e-12", norm);
+    LossMap losses[2];
+    const auto flops_once = count_flops([&] { losses[0] = once->loss(images, labels); });
+    const auto flops_twice = count_flops([&] { losses[1] = twice->loss(images, labels); });
+    const auto sum = [](const std::map<std::string, int64_t>& flops) {
+      int64_t out = 0;
+      for (const auto& [name, count] : flops) out += count;
+      return out;
+    };
+    EXPECT_LT(sum(flops_once), 0.9 * static_cast<double>(sum(flops_twice))) << norm;
+    ASSERT_EQ(losses[0].size(), losses[1].size());
+    for (size_t i = 0; i < losses[0].size(); ++i) {
+      EXPECT_EQ(losses[0][i].first, losses[1][i].first);
+      EXPECT_TRUE(at::allclose(losses[0][i].second, losses[1][i].second, 1e-5, 1e-6))
+          << losses[0][i].first;
+    }
+    for (const auto& model : {once, twice}) total_loss(model->loss(images, labels)).backward();
+    const auto expected = twice->named_buffers();
+    EXPECT_FALSE(expected.is_empty());
+    for (const auto& buffer : once->named_buffers()) {
+      EXPECT_TRUE(at::allclose(buffer.value(), expected[buffer.key()], 1e-5, 1e-6))
+          << norm << " " << buffer.key();
+    }
+    const auto gradients = twice->named_parameters();
+    for (const auto& weight : once->named_parameters()) {
+      EXPECT_TRUE(at::allclose(weight.value().grad(), gradients[weight.key()].grad(), 1e-4, 1e-6))
+          << norm << " " << weight.key();
+    }
+  }
 }
 
 TEST(PointHead, SamplesAFractionOfCandidatesMore) {
