@@ -13,7 +13,7 @@ struct BatchNormParams {
   bool requires_grad = true;
 };
 
-/// While one lives, statistics of batch norms that this thread runs follow each batch as two
+/// While one lives, running statistics of norms that this thread runs follow each batch as two
 /// forward passes of it would let them.
 class FollowsBatchesTwice {
  public:

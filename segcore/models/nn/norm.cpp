@@ -44,6 +44,12 @@ namespace {
 
 thread_local bool follows_batches_twice = false;
 
+/// Of a batch in running statistics, where one pass gives it `momentum`.
+double share_of_batch(double momentum) {
+  const double rest = 1 - momentum;
+  return follows_batches_twice ? 1 - rest * rest : momentum;
+}
+
 /// What a batch changes: copies in a pass that leaves no traces.
 torch::Tensor to_follow(const torch::Tensor& running) {
   return running.defined() && is_silent_pass() ? running.clone() : running;
@@ -82,12 +88,9 @@ double BatchNorm::next_momentum() {
   if (!is_training() || !batches_.defined()) return params_.momentum.value_or(0.0);
   const int64_t passes = follows_batches_twice ? 2 : 1;
   if (!is_silent_pass()) batches_.add_(passes);
+  if (params_.momentum) return share_of_batch(*params_.momentum);
   // 1 - (1 - 1 / (n - 1)) (1 - 1 / n) = 2 / n
-  if (!params_.momentum) {
-    return static_cast<double>(passes) / static_cast<double>(batches_.item<int64_t>());
-  }
-  const double momentum = *params_.momentum;
-  return passes == 1 ? momentum : 1 - (1 - momentum) * (1 - momentum);
+  return static_cast<double>(passes) / static_cast<double>(batches_.item<int64_t>());
 }
 
 bool BatchNorm::uses_batch(const torch::Tensor& x) const {
@@ -252,8 +255,9 @@ class InstanceNorm final : public Norm {
   }
   torch::Tensor forward(const torch::Tensor& x) override {
     return torch::instance_norm(x, weight, bias, to_follow(running_mean_), to_follow(running_var_),
-                                is_training() || !running_mean_.defined(), params_.momentum,
-                                params_.eps, at::globalContext().userEnabledCuDNN());
+                                is_training() || !running_mean_.defined(),
+                                share_of_batch(params_.momentum), params_.eps,
+                                at::globalContext().userEnabledCuDNN());
   }
 
  private:

@@ -40,7 +40,8 @@ std::shared_ptr<Segmentor> cascade(const std::string& dropout, const std::string
 TEST(Cascade, ComputesAnOutputThatRepeatsOnce) {
   const auto images = torch::randn({2, 3, 32, 32});
   const auto labels = torch::arange(2 * 32 * 32).view({2, 32, 32}).remainder(3);
-  for (const std::string norm : {"{type: BN}", "{type: BN, momentum: null}"}) {
+  for (const std::string norm :
+       {"{type: BN}", "{type: BN, momentum: null}", "{type: IN, track_running_stats: true}"}) {
     // What is dropped with this probability is nothing, but the head cannot know that.
     const auto once = cascade("-1", norm), twice = cascade("1.0e-12", norm);
     LossMap losses[2];
