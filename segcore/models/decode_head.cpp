@@ -293,9 +293,7 @@ bool DecodeHead::repeats_output() const {
   if (!learns_from_output()) return false;
   const auto parts = modules();
   return std::none_of(parts.begin(), parts.end(), [](const auto& part) {
-    if (const auto* drop = dynamic_cast<const DropLayer*>(part.get())) {
-      return part->is_training() && drop->drop_probability() > 0;
-    }
+    if (const auto* drop = dynamic_cast<const DropLayer*>(part.get())) return drop->active();
     return dynamic_cast<const DropsValues*>(part.get()) != nullptr ||
            dynamic_cast<const DrawsRandomNumbers*>(part.get()) != nullptr;
   });

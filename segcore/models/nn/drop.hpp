@@ -16,10 +16,10 @@ class DropLayer : public Layer, public DropsValues {
  public:
   void set_drop_probability(double p) override { p_ = p; }
   double drop_probability() const { return p_; }
+  bool active() const { return is_training() && p_ > 0; }
 
  protected:
   explicit DropLayer(double p) : p_(p) {}
-  bool active() const { return is_training() && p_ > 0; }
   double p_;
 };
 

@@ -47,6 +47,13 @@ void append_classes(SegmentorFacts& facts, const std::string& role,
   }
 }
 
+/// \param previous  the output of the head before; undefined for the first.
+torch::Tensor head_output(DecodeHead& head, const std::vector<torch::Tensor>& features,
+                          const torch::Tensor& previous) {
+  if (!previous.defined()) return head.forward(features);
+  return static_cast<CascadeDecodeHead&>(head).forward(features, previous);
+}
+
 }  // namespace
 
 SegmentorFacts EncoderDecoder::facts(const Params& p) {
@@ -158,9 +165,9 @@ torch::Tensor EncoderDecoder::logits(const torch::Tensor& images,
   const auto features = this->features(images, categories);
   const Size2 size = map_size(images);
   if (heads_.size() == 1) return heads_[0]->predict(features, size);
-  auto previous = heads_[0]->forward(features);
-  for (size_t i = 1; i + 1 < heads_.size(); ++i) {
-    previous = static_cast<CascadeDecodeHead&>(*heads_[i]).forward(features, previous);
+  torch::Tensor previous;
+  for (size_t i = 0; i + 1 < heads_.size(); ++i) {
+    previous = head_output(*heads_[i], features, previous);
   }
   return static_cast<CascadeDecodeHead&>(last_head()).predict(features, previous, size);
 }
@@ -173,10 +180,6 @@ LossMap EncoderDecoder::compute_loss(const torch::Tensor& images, const Targets&
     for (const auto& [name, value] : losses) out.emplace_back(prefix + "." + name, value);
   };
   torch::Tensor previous;
-  const auto forward = [&](size_t i) {
-    if (i == 0) return heads_[0]->forward(features);
-    return static_cast<CascadeDecodeHead&>(*heads_[i]).forward(features, previous);
-  };
   const auto loss = [&](size_t i) {
     if (i == 0) return heads_[0]->loss(features, targets);
     return static_cast<CascadeDecodeHead&>(*heads_[i]).loss(features, previous, targets);
@@ -188,13 +191,13 @@ LossMap EncoderDecoder::compute_loss(const torch::Tensor& images, const Targets&
     } else if (heads_[i]->repeats_output()) {
       // MMSegmentation computes the output a second time, which shows in running statistics alone.
       const FollowsBatchesTwice twice;
-      auto output = forward(i);
+      auto output = head_output(*heads_[i], features, previous);
       add(prefix, heads_[i]->loss_by_feat(output, targets.labels));
       previous = std::move(output);
     } else {
       // Dropout may make the output differ from the one that the head's own loss saw.
       add(prefix, loss(i));
-      previous = forward(i);
+      previous = head_output(*heads_[i], features, previous);
     }
   }
   for (size_t i = 0; i < auxiliary_.size(); ++i) {

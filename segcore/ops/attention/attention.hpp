@@ -25,8 +25,8 @@ struct ScoreOptions {
 at::Tensor attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                      const at::Tensor& mask = {}, const ScoreOptions& options = {});
 
-/// The same with one head and nothing dropped or masked, for maps whose pixels attend to each
-/// other. \param q  [N, L, D]. \param k  [N, S, D]. \param v  [N, S, E]. \return [N, L, E].
+/// The same with one head and nothing dropped or masked: pixels of maps attend to each other.
+/// \param q  [N, L, D]. \param k  [N, S, D]. \param v  [N, S, E]. \return [N, L, E].
 at::Tensor single_head_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                                  double scale);
 
