@@ -16,11 +16,13 @@ cv::Rect Geometry::Stage::origin_of(const cv::Size& from, const cv::Rect& rect) 
   return {now.x + x, now.y + y, rect.width, rect.height};
 }
 
-cv::Size Geometry::size(const cv::Size& from) const {
-  cv::Size out = from;
-  for (const Stage& stage : stages_) out = stage.part_of(out).size();
+std::vector<cv::Size> Geometry::sizes(const cv::Size& from) const {
+  std::vector<cv::Size> out{from};
+  for (const Stage& stage : stages_) out.push_back(stage.part_of(out.back()).size());
   return out;
 }
+
+cv::Size Geometry::size(const cv::Size& from) const { return sizes(from).back(); }
 
 Geometry::Stage& Geometry::last() {
   if (stages_.empty()) stages_.emplace_back();
@@ -30,10 +32,8 @@ Geometry::Stage& Geometry::last() {
 void Geometry::warp(std::shared_ptr<const Warp> by) { stages_.push_back({std::move(by), {}, {}}); }
 
 void Geometry::crop(const cv::Size& from, const cv::Rect& rect) {
-  cv::Size before = from;
-  for (size_t i = 0; i + 1 < stages_.size(); ++i) before = stages_[i].part_of(before).size();
   Stage& stage = last();
-  stage.part = stage.origin_of(before, rect);
+  stage.part = stage.origin_of(sizes(from)[stages_.size() - 1], rect);
 }
 
 void Geometry::flip(bool x, bool y) {
@@ -43,29 +43,24 @@ void Geometry::flip(bool x, bool y) {
 }
 
 bool Geometry::makes_whole(const cv::Size& from, int type) const {
-  cv::Size now = from;
-  for (const Stage& stage : stages_) {
-    if (stage.warp && stage.warp->makes_whole(now, type)) return true;
-    now = stage.part_of(now).size();
+  const auto all = sizes(from);
+  for (size_t i = 0; i < stages_.size(); ++i) {
+    if (stages_[i].warp && stages_[i].warp->makes_whole(all[i], type)) return true;
   }
   return false;
 }
 
 std::vector<Geometry::StageWindow> Geometry::windows(const cv::Size& from, int type) const {
-  std::vector<StageWindow> out;
-  cv::Size now = from;
-  for (const Stage& stage : stages_) {
-    out.push_back({.input_size = now, .input = {}, .part = {}, .output = {}});
-    now = stage.part_of(now).size();
-  }
-  cv::Rect wanted({}, now);
+  const auto all = sizes(from);
+  std::vector<StageWindow> out(stages_.size());
+  cv::Rect wanted({}, all.back());
   for (size_t i = stages_.size(); i-- > 0;) {
     const Stage& stage = stages_[i];
     StageWindow& window = out[i];
+    window.output_size = all[i + 1];
     window.output = wanted;
-    window.part = stage.origin_of(window.input_size, wanted);
-    window.input =
-        stage.warp ? stage.warp->needed(window.input_size, type, window.part) : window.part;
+    window.part = stage.origin_of(all[i], wanted);
+    window.input = stage.warp ? stage.warp->needed(all[i], type, window.part) : window.part;
     wanted = window.input;
   }
   return out;
@@ -83,7 +78,7 @@ cv::Mat Geometry::apply(const PictureWindow& from) const {
     const StageWindow& window = all[i];
     now.pixels = stage.warp ? stage.warp->make(now, window.part, stage.flips)
                             : flipped(now.pixels(window.part - now.origin), stage.flips);
-    now.whole = stage.part_of(window.input_size).size();
+    now.whole = window.output_size;
     now.origin = window.output.tl();
   }
   return now.pixels;

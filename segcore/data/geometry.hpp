@@ -49,12 +49,14 @@ class Geometry {
   };
   /// What a stage reads and makes for those after it.
   struct StageWindow {
-    cv::Size input_size;
-    cv::Rect input;   ///< of its input
-    cv::Rect part;    ///< of the warped picture
-    cv::Rect output;  ///< of its output
+    cv::Rect input;        ///< of its input
+    cv::Rect part;         ///< of the warped picture
+    cv::Rect output;       ///< of its output
+    cv::Size output_size;  ///< of all of it
   };
   std::vector<StageWindow> windows(const cv::Size& from, int type) const;
+  /// Of the input of each stage, and of the result.
+  std::vector<cv::Size> sizes(const cv::Size& from) const;
   Stage& last();
 
   std::vector<Stage> stages_;
